@@ -1,0 +1,1 @@
+//! Field drivers. One `bus` task owns one line.

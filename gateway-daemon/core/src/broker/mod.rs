@@ -1,0 +1,1 @@
+//! A sans-IO MQTT broker: first cut in memory. Owned by the broker work.

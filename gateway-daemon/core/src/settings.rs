@@ -1,0 +1,125 @@
+//! Plain settings of the hands (`link`, `store`, `status`, `app`): no TOML, no defaults, every value checked.
+//! They live here and not beside their rooms because `gateway-config` fills them and the daemon depends on it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::tag::Name;
+
+/// A secret that never appears in logs, errors or `Debug` output.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// How the bytes of an uplink travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// `mqtt://`, default port 1883.
+    Tcp,
+    /// `mqtts://`, default port 8883.
+    Tls,
+    /// `ws://`, default port 80.
+    WebSocket,
+    /// `wss://`, default port 443.
+    WebSocketTls,
+}
+
+/// TLS of an uplink. Files hold PEM; keys may be PKCS#8, PKCS#1 or SEC1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Certificates of the authorities to trust; `None` is the system's list.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Name to check the server's certificate against; `None` is the host of the URL.
+    pub server_name: Option<String>,
+    /// Protocols offered by ALPN, in order of preference; empty offers none.
+    pub alpn: Vec<String>,
+}
+
+/// An HTTP proxy that is asked to CONNECT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// User name and password.
+    pub login: Option<(String, Secret)>,
+}
+
+/// One upstream connection (`link`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// How the bytes travel.
+    pub transport: Transport,
+    /// Host name or address of the broker.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Path of the WebSocket, beginning with '/'; "/mqtt" by default.
+    pub path: String,
+    /// TLS, for [`Transport::Tls`] and [`Transport::WebSocketTls`].
+    pub tls: Option<TlsSettings>,
+    /// HTTP CONNECT proxy.
+    pub proxy: Option<ProxySettings>,
+    /// MQTT client id.
+    pub client_id: String,
+    /// User name and password of CONNECT.
+    pub login: Option<(String, Option<Secret>)>,
+    /// Whether the broker forgets the session at a disconnect.
+    pub clean_session: bool,
+    /// Keep-alive of CONNECT, 5 s to 18 h.
+    pub keep_alive: Duration,
+    /// Time for DNS, TCP, TLS, WebSocket and CONNACK together; hardware keys need 30 s.
+    pub connect_timeout: Duration,
+    /// Largest packet sent or accepted, bytes.
+    pub packet_bytes_max: u32,
+}
+
+/// What an acknowledgement to a local publisher and a row in memory are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// At most `commit_interval` of readings are lost by a power cut.
+    Interval,
+    /// Every message is on disk before it is sent.
+    Strict,
+}
+
+/// The database (`store`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// The database file.
+    pub path: PathBuf,
+    /// Largest size of the database file with its WAL, bytes.
+    pub file_bytes_max: u64,
+}
+
+/// The gateway itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// Name of the gateway: first level of its topics.
+    pub id: Name,
+    /// Path of the local control socket.
+    pub socket: PathBuf,
+}
