@@ -1,0 +1,401 @@
+//! The command line: what can be asked of `gateway-daemon`, and what its exit codes mean. Only parsing; the doing is in
+//! [`crate::app`].
+//!
+//! A usage error is told with the right way to say it and ends with exit code 64, never 2, so that a unit file can tell
+//! "started wrongly" from "failed".
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gateway_core::poll::request::Table;
+
+mod parse;
+
+pub use parse::{Baud, Endpoint, RawPoint, TagRef, Units};
+
+/// Where the configuration is unless a command names another file.
+pub const CONFIG_PATH: &str = "/etc/tidegate/gateway.toml";
+
+/// Where the running gateway listens for commands unless its configuration says otherwise.
+pub const SOCKET_PATH: &str = "/run/tidegate/control.sock";
+
+/// Exit codes, from `sysexits.h` where it has one that fits.
+pub mod exit {
+    /// Done, and the answer is yes.
+    pub const OK: u8 = 0;
+    /// Done, and the answer is no: a device did not answer, a demo missed a reading, a write was refused.
+    pub const NO: u8 = 1;
+    /// The command line is wrong (`EX_USAGE`).
+    pub const USAGE: u8 = 64;
+    /// No gateway is running behind the socket (`EX_UNAVAILABLE`).
+    pub const UNAVAILABLE: u8 = 69;
+    /// A file, port or connection failed (`EX_IOERR`).
+    pub const IO: u8 = 74;
+    /// The configuration is wrong (`EX_CONFIG`).
+    pub const CONFIG: u8 = 78;
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done
+   1  done, and the answer is no (device silent, write refused, readings missing in a demo)
+  64  wrong use of the command line
+  69  no running gateway behind the socket
+  74  a file, port or connection failed
+  78  the configuration is wrong; every problem is printed as file:line:col";
+
+const EXAMPLES: &str = "\
+Start here:
+  gateway-daemon demo                     see it work: simulated devices, a pretend cloud, nothing to install
+  gateway-daemon demo --outage 20s        see what happens when the cloud is away for 20 seconds
+  gateway-daemon scan --port /dev/ttyUSB0 --baud 9600,19200
+                                          find the devices on a line and how it is set
+  gateway-daemon check gateway.toml       every mistake in a configuration, and what the polling costs on the wire
+  gateway-daemon run gateway.toml         do the work
+  gateway-daemon status                   in another terminal: is all well?";
+
+/// Everything the command line can say.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(
+    name = "gateway-daemon",
+    version,
+    about = "Tidegate: polls the field, keeps readings while the network is away, delivers them to the cloud",
+    after_help = examples_and_codes(EXAMPLES, EXIT_CODES),
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum Command {
+    /// Run the gateway until it is told to stop (SIGTERM, Ctrl-C)
+    Run(Run),
+    /// Check a configuration and show what its polling costs on the wire
+    Check(Check),
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Show every tag with value, unit, quality and age
+    Tags(Tags),
+    /// Read tags or raw registers from a device, through the running gateway
+    Read(Read),
+    /// Write a tag or raw registers, through the running gateway
+    Write(Write),
+    /// Show buses, devices, links and queues of the running gateway
+    Status(Status),
+    /// Find the units on a line: who answers, to what, at which baud rate
+    Scan(Scan),
+    /// Show the whole product on one terminal: simulated devices, gateway and a pretend cloud
+    Demo(Demo),
+}
+
+/// `run`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+The gateway stops cleanly on SIGTERM and Ctrl-C: what is in memory goes to disk and the cloud is told.
+
+Examples:
+  gateway-daemon run
+  gateway-daemon run ./gateway.toml")]
+pub struct Run {
+    /// Configuration file
+    #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
+    pub config: PathBuf,
+}
+
+/// `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Prints every problem at once as file:line:col, or the plan: requests, bytes and bus time of each poll group against its
+period at the configured baud rate. Opens no port and no connection. Exit code 78 when something is wrong.
+
+Examples:
+  gateway-daemon check gateway.toml
+  gateway-daemon check --quiet gateway.toml && systemctl restart tidegate")]
+pub struct Check {
+    /// Configuration file
+    #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
+    pub config: PathBuf,
+    /// Print problems only, not the plan
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// How to reach the running gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Reach {
+    /// Control socket of the running gateway
+    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub socket: PathBuf,
+    /// Take the socket from this configuration instead
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    pub config: Option<PathBuf>,
+}
+
+/// `tags`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+On a terminal the table is live until Ctrl-C; into a pipe or a file it is printed once.
+
+Examples:
+  gateway-daemon tags
+  gateway-daemon tags meter1                only this device
+  gateway-daemon tags meter1/voltage --once
+  gateway-daemon tags --json | jq '.tags[] | select(.quality != \"good\")'")]
+pub struct Tags {
+    /// Only these devices or tags: DEVICE or DEVICE/TAG
+    #[arg(value_name = "DEVICE[/TAG]")]
+    pub only: Vec<String>,
+    /// Print once and stop
+    #[arg(long)]
+    pub once: bool,
+    /// Print once, as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How to reach the gateway.
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// `read`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+A request of its own goes to the device, between the scheduled polls; `tags` shows the last polled values instead.
+Tables: coil, discrete, holding, input. Raw addresses count from 0, as on the wire.
+
+Examples:
+  gateway-daemon read meter1/voltage meter1/energy
+  gateway-daemon read --raw rs485-1:17:holding:0:10     ten registers of unit 17 on bus rs485-1
+  gateway-daemon read --raw plc:1:coil:3                one coil")]
+pub struct Read {
+    /// Tags to read
+    #[arg(value_name = "DEVICE/TAG", required_unless_present = "raw")]
+    pub tags: Vec<TagRef>,
+    /// Registers or bits to read, known to the configuration or not
+    #[arg(long, value_name = "BUS:UNIT:TABLE:ADDRESS[:COUNT]", conflicts_with = "tags")]
+    pub raw: Option<RawPoint>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How to reach the gateway.
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// `write`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    allow_negative_numbers = true,
+    after_help = "\
+A tag can be written when its configuration says `writable = true`; the value is in engineering units, and on, off,
+true or false for bits. Raw values are register values (0 to 65535) or 0 and 1 for coils.
+
+Examples:
+  gateway-daemon write meter1/relay on
+  gateway-daemon write boiler/setpoint 21.5
+  gateway-daemon write --raw rs485-1:17:holding:40 100 200 300"
+)]
+pub struct Write {
+    /// DEVICE/TAG and its value; with --raw only values
+    #[arg(value_name = "DEVICE/TAG VALUE", required = true, num_args = 1..)]
+    pub words: Vec<String>,
+    /// First register or coil to write instead of a tag
+    #[arg(long, value_name = "BUS:UNIT:TABLE:ADDRESS")]
+    pub raw: Option<RawPoint>,
+    /// How to reach the gateway.
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// What a [`Write`] means once its words are understood.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WriteTarget {
+    /// One tag and the text of its value; the gateway knows the tag's type.
+    Tag(TagRef, String),
+    /// Registers from an address on.
+    Registers(RawPoint, Vec<u16>),
+    /// Coils from an address on.
+    Coils(RawPoint, Vec<bool>),
+}
+
+/// `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  gateway-daemon status
+  gateway-daemon status --watch             again every second, until Ctrl-C
+  gateway-daemon status --json | jq .uplinks")]
+pub struct Status {
+    /// Repeat every second
+    #[arg(long, short, conflicts_with = "json")]
+    pub watch: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How to reach the gateway.
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// `scan`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(
+    group = clap::ArgGroup::new("line").required(true),
+    after_help = "\
+Asks each unit with functions 3, 4 and 43/14 and prints who answers, also with a refusal. Nothing is written. Stop the
+gateway first when it uses the same port: one line has one master.
+
+Examples:
+  gateway-daemon scan --port /dev/ttyUSB0
+  gateway-daemon scan --port /dev/ttyUSB0 --baud 9600,19200,115200 --parity even,none
+  gateway-daemon scan --tcp 192.168.1.20 --units 1-10
+  gateway-daemon scan --rtu-over-tcp 192.168.1.30:4001 --timeout 1s"
+)]
+pub struct Scan {
+    /// Serial port
+    #[arg(long, value_name = "PATH", group = "line")]
+    pub port: Option<PathBuf>,
+    /// Modbus TCP server; port 502 unless given
+    #[arg(long, value_name = "HOST[:PORT]", group = "line")]
+    pub tcp: Option<Endpoint>,
+    /// Serial server that passes RTU frames through TCP
+    #[arg(long, value_name = "HOST:PORT", group = "line")]
+    pub rtu_over_tcp: Option<Endpoint>,
+    /// Baud rates to try
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "19200,9600", conflicts_with_all = ["tcp", "rtu_over_tcp"])]
+    pub baud: Vec<Baud>,
+    /// Parities to try
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "even", conflicts_with_all = ["tcp", "rtu_over_tcp"])]
+    pub parity: Vec<Parity>,
+    /// Units to ask
+    #[arg(long, value_name = "FIRST-LAST", default_value = "1-247")]
+    pub units: Units,
+    /// How long to wait for each answer
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse::duration)]
+    pub timeout: Duration,
+}
+
+/// Parity of a serial line, as a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Parity {
+    /// Even, the Modbus default
+    Even,
+    /// Odd
+    Odd,
+    /// None, usually with two stop bits
+    None,
+}
+
+/// `demo`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Needs no server, no root and no hardware; everything happens in this process and in a directory that is removed at the
+end. Ends with a count of every reading: exit code 0 when all arrived, 1 when one is missing.
+
+Examples:
+  gateway-daemon demo                     until Ctrl-C
+  gateway-daemon demo --outage 20s        the link is cut, the queue grows, the link returns, the queue drains
+  gateway-daemon demo --seconds 10        stop by itself")]
+pub struct Demo {
+    /// Cut the link after a few seconds, for this long, and stop when everything arrived
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    pub outage: Option<Duration>,
+    /// Stop after this many seconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+    /// Use this configuration instead of the built-in one; its buses should be `driver = "sim"`
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl Command {
+    /// The word it is called by.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "run",
+            Self::Check(_) => "check",
+            Self::Schema => "schema",
+            Self::Tags(_) => "tags",
+            Self::Read(_) => "read",
+            Self::Write(_) => "write",
+            Self::Status(_) => "status",
+            Self::Scan(_) => "scan",
+            Self::Demo(_) => "demo",
+        }
+    }
+}
+
+impl Write {
+    /// Understands the words: DEVICE/TAG VALUE, or values only with `--raw`.
+    ///
+    /// # Errors
+    /// The sentence to print after "error: ".
+    pub fn target(&self) -> Result<WriteTarget, String> {
+        match &self.raw {
+            Some(point) => parse::raw_values(point, &self.words),
+            None => match &self.words[..] {
+                [tag, value] => Ok(WriteTarget::Tag(tag.parse()?, value.clone())),
+                [only] => {
+                    Err(format!("{only:?} has no value: write DEVICE/TAG VALUE, such as meter1/relay on"))
+                }
+                more => Err(format!("one tag and one value are expected, not {} words", more.len())),
+            },
+        }
+    }
+}
+
+/// What parsing a command line ends in when there is nothing to do: help, version, or a usage error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Text to print.
+    pub text: String,
+    /// Exit code; 0 means the text goes to standard output, anything else to standard error.
+    pub code: u8,
+}
+
+/// Parses a command line, program name first.
+///
+/// # Errors
+/// The text to print and the exit code: 0 for help and version, [`exit::USAGE`] for everything else.
+pub fn parse<I, T>(args: I) -> Result<Command, Said>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = Cli::try_parse_from(args).map_err(|error| {
+        let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+        Said { text: error.render().to_string(), code }
+    })?;
+    if let Command::Write(write) = &cli.command {
+        write
+            .target()
+            .map_err(|sentence| Said { text: format!("error: {sentence}\n"), code: exit::USAGE })?;
+    }
+    Ok(cli.command)
+}
+
+fn examples_and_codes(examples: &str, codes: &str) -> String {
+    format!("{examples}\n\n{codes}")
+}
+
+/// The word of a table on the command line and in JSON.
+#[must_use]
+pub fn table_word(table: Table) -> &'static str {
+    match table {
+        Table::Coil => "coil",
+        Table::Discrete => "discrete",
+        Table::Holding => "holding",
+        Table::Input => "input",
+    }
+}
+
+#[cfg(test)]
+mod tests;
