@@ -233,6 +233,9 @@ pub enum StoreFault {
     /// The database is damaged.
     #[error("corrupt database")]
     Corrupt,
+    /// Another process holds the database.
+    #[error("another gateway is running on this database")]
+    Locked,
 }
 
 /// What a queue finds in the store when it opens.
