@@ -13,3 +13,6 @@ pub mod process;
 pub mod settings;
 pub mod tag;
 pub mod uplink;
+
+#[doc(hidden)]
+pub mod fuzzing;
