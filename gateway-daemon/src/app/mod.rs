@@ -1,0 +1,3 @@
+//! The frame: wires the rooms together and carries out the commands.
+
+pub mod snapshot;

@@ -1,0 +1,329 @@
+//! What is the case: one plain struct that `status`, `tags` and `demo` draw, and that the control socket sends as JSON.
+//!
+//! Times are ages and rates, never clock readings, so that a snapshot means the same on both ends of the socket. Every list is
+//! in the order of the configuration. A reader accepts fields it does not know and fills in those it misses: the
+//! command and the running gateway may be of different versions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole gateway at one moment.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Snapshot {
+    /// The gateway's id.
+    pub gateway: String,
+    /// Version of the running daemon.
+    pub version: String,
+    /// The run, as payloads print it: `<boot>-<start ms>`.
+    pub boot: String,
+    /// Time since the daemon started, ms.
+    pub uptime_ms: u64,
+    /// Whether wall time is known; if not, messages carry only time since boot.
+    pub clock_trusted: bool,
+    /// Every bus.
+    pub buses: Vec<Bus>,
+    /// Every device.
+    pub devices: Vec<Device>,
+    /// Every tag.
+    pub tags: Vec<Tag>,
+    /// Every uplink with its queue.
+    pub uplinks: Vec<Uplink>,
+    /// The database.
+    pub store: Store,
+}
+
+/// One bus.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bus {
+    /// Its name.
+    pub name: String,
+    /// What it is, for a person: `modbus-rtu /dev/ttyUSB0 19200 8E1`.
+    pub medium: String,
+    /// Whether its port or connection is open.
+    pub up: bool,
+    /// Why it is not, or was not the last time.
+    pub why: Option<String>,
+    /// Requests answered per second, lately.
+    pub polls_per_s: f64,
+    /// Share of time in which the line was busy, lately, 0.0 to 1.0.
+    pub busy: f64,
+    /// Requests sent since the start.
+    pub requests: u64,
+    /// Requests without a proper answer since the start.
+    pub errors: u64,
+    /// Poll cycles skipped because the cycle before them was not done.
+    pub overruns: u64,
+}
+
+/// How a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Nothing has been asked yet.
+    #[default]
+    Unknown,
+    /// It answers.
+    Good,
+    /// Its last request failed, it is still polled.
+    Failing,
+    /// It failed so often that it is only probed.
+    Dead,
+}
+
+impl Health {
+    /// The word in JSON and on the terminal.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Good => "good",
+            Self::Failing => "failing",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Name of its bus.
+    pub bus: String,
+    /// Its address on the bus.
+    pub unit: u8,
+    /// How it is.
+    pub health: Health,
+    /// The last thing that went wrong, as a reason word; kept after it recovered.
+    pub why: Option<String>,
+    /// Requests answered per second, lately.
+    pub polls_per_s: f64,
+    /// Requests sent since the start.
+    pub requests: u64,
+    /// Requests without a proper answer since the start, exceptions included.
+    pub errors: u64,
+}
+
+/// One tag.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tag {
+    /// Name of its device.
+    pub device: String,
+    /// Its name within the device.
+    pub tag: String,
+    /// The value, if its quality is good: a boolean, a number or a text.
+    pub value: Option<serde_json::Value>,
+    /// Engineering unit, if it has one.
+    pub unit: Option<String>,
+    /// `good`, or the reason why there is no value.
+    pub quality: String,
+    /// Time since it was sampled, ms; none before the first poll.
+    pub age_ms: Option<u64>,
+}
+
+impl Tag {
+    /// Whether the value can be used.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.quality == "good"
+    }
+}
+
+/// How a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Link {
+    /// Between two tries.
+    #[default]
+    Waiting,
+    /// A connection is being made.
+    Connecting,
+    /// Connected, and the cloud has said so.
+    Up,
+    /// Stopped on purpose.
+    Stopped,
+}
+
+impl Link {
+    /// The word in JSON and on the terminal.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Connecting => "connecting",
+            Self::Up => "up",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One uplink.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Where it goes, without secrets.
+    pub url: String,
+    /// How the link is.
+    pub link: Link,
+    /// How long it has been so, ms.
+    pub since_ms: u64,
+    /// Time until the next try, ms, while waiting.
+    pub retry_in_ms: Option<u64>,
+    /// Why the last connection ended or failed.
+    pub loss: Option<String>,
+    /// Times the link came up since the start.
+    pub connects: u64,
+    /// Messages sent and not yet acknowledged.
+    pub in_flight: u64,
+    /// Most messages in flight.
+    pub window: u64,
+    /// Messages acknowledged per second, lately.
+    pub acks_per_s: f64,
+    /// Most rows in the queue.
+    pub rows_max: u64,
+    /// Where every message is.
+    pub ledger: Ledger,
+}
+
+/// A number of messages, of the readings in them, and of their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Count {
+    /// Messages.
+    pub rows: u64,
+    /// Readings inside them.
+    pub readings: u64,
+    /// Bytes they count for in limits.
+    pub bytes: u64,
+}
+
+impl Count {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_add(other.rows),
+            readings: self.readings.saturating_add(other.readings),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
+/// The promise "kept or counted" in numbers: `carried + produced = in memory + stored + acknowledged + dropped`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ledger {
+    /// Found in the store when the daemon started.
+    pub carried: Count,
+    /// Put into the queue by this run.
+    pub produced: Count,
+    /// Only in memory.
+    pub in_memory: Count,
+    /// On disk.
+    pub stored: Count,
+    /// Acknowledged by the cloud.
+    pub acknowledged: Count,
+    /// Dropped, by reason.
+    pub dropped: BTreeMap<String, Count>,
+}
+
+impl Ledger {
+    /// Everything that was dropped, for whatever reason.
+    #[must_use]
+    pub fn dropped_total(&self) -> Count {
+        self.dropped.values().fold(Count::default(), |sum, count| sum.plus(*count))
+    }
+
+    /// What the queue holds, in memory and on disk.
+    #[must_use]
+    pub fn queued(&self) -> Count {
+        self.in_memory.plus(self.stored)
+    }
+
+    /// Whether the equation holds, in messages and in readings.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        let had = self.carried.plus(self.produced);
+        let has = self.queued().plus(self.acknowledged).plus(self.dropped_total());
+        had.rows == has.rows && had.readings == has.readings
+    }
+}
+
+/// The database.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Store {
+    /// Where it is.
+    pub path: String,
+    /// What is wrong with it, if anything.
+    pub fault: Option<String>,
+    /// Size of the database with its log, bytes.
+    pub file_bytes: u64,
+    /// Largest allowed size, bytes.
+    pub file_bytes_max: u64,
+    /// Bytes written since the start.
+    pub written_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: u64) -> Count {
+        Count { rows, readings: rows * 3, bytes: rows * 100 }
+    }
+
+    fn ledger() -> Ledger {
+        Ledger {
+            carried: rows(5),
+            produced: rows(10),
+            in_memory: rows(1),
+            stored: rows(2),
+            acknowledged: rows(8),
+            dropped: [("full-oldest".to_owned(), rows(3)), ("age".to_owned(), rows(1))].into(),
+        }
+    }
+
+    #[test]
+    fn a_ledger_balances_when_everything_is_somewhere() {
+        assert!(ledger().balanced());
+        assert!(Ledger::default().balanced());
+    }
+
+    #[test]
+    fn a_ledger_with_a_lost_or_doubled_message_does_not_balance() {
+        for change in [
+            |ledger: &mut Ledger| ledger.acknowledged.rows += 1,
+            |ledger: &mut Ledger| ledger.stored.rows -= 1,
+            |ledger: &mut Ledger| ledger.in_memory.readings += 1,
+            |ledger: &mut Ledger| ledger.dropped.clear(),
+            |ledger: &mut Ledger| ledger.produced.rows += 1,
+        ] {
+            let mut ledger = ledger();
+            change(&mut ledger);
+            assert!(!ledger.balanced(), "{ledger:?}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_survives_the_socket() {
+        let snapshot = Snapshot {
+            tags: vec![Tag { value: Some(230.1.into()), quality: "good".into(), ..Tag::default() }],
+            uplinks: vec![Uplink { link: Link::Up, ledger: ledger(), ..Uplink::default() }],
+            ..Snapshot::default()
+        };
+        let json = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn a_snapshot_of_another_version_is_still_read() {
+        let snapshot: Snapshot = serde_json::from_str(r#"{"gateway":"a","moon":{"phase":1}}"#).unwrap();
+        assert_eq!(snapshot, Snapshot { gateway: "a".into(), ..Snapshot::default() });
+    }
+}
