@@ -1,6 +1,13 @@
 //! What to ask which device next, and what the answer means.
 //!
-//! Owned by the poll work; the settings are in [`settings`], the conversation with a line in [`request`].
+//! [`settings`] are the plain settings of the field side, [`request`] is the conversation with a line. `plan` turns
+//! points into the fewest requests and says what they cost on the wire, [`schedule`] decides when each is asked,
+//! `decode` turns registers into values and `encode` values into registers.
+//!
+//! Nothing here reads a clock or touches a line: time is an argument, a request is a return value.
 
 pub mod request;
+pub mod schedule;
 pub mod settings;
+
+pub use settings::Settings;

@@ -1,0 +1,54 @@
+//! What is known about a device, for status pages and logs.
+
+use crate::tag::{BootNs, Reason};
+
+use super::counters::Counters;
+
+/// Whether a device answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceState {
+    /// Nothing was asked yet.
+    Unknown,
+    /// The last request was answered.
+    Alive,
+    /// So many requests in a row failed, their retries included; still polled.
+    Doubtful {
+        /// Failed requests in a row.
+        failures: u32,
+    },
+    /// Given up: only probed.
+    Dead {
+        /// Earliest moment of the next probe; the bus's share of probe time may put it off further.
+        next_probe: BootNs,
+    },
+}
+
+impl DeviceState {
+    /// The word used in payloads, metrics and logs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Alive => "alive",
+            Self::Doubtful { .. } => "doubtful",
+            Self::Dead { .. } => "dead",
+        }
+    }
+}
+
+/// One device as its schedule sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DeviceHealth<'a> {
+    /// Index in [`crate::poll::Settings::devices`].
+    pub device: usize,
+    /// Whether it answers.
+    pub state: DeviceState,
+    /// Since when it is alive or not: the moment of the last death or recovery, else the start of the schedule.
+    pub since: BootNs,
+    /// When it last answered anything, exceptions included.
+    pub last_answer: Option<BootNs>,
+    /// Why the last failed request failed.
+    pub last_failure: Option<Reason>,
+    /// What was counted for this device.
+    pub counters: &'a Counters,
+}
