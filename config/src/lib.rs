@@ -1,1 +1,186 @@
-//! stub
+//! One TOML file to the validated `Settings` of every room; every problem in one go.
+//!
+//! ```text
+//! bytes --source--> text --toml--> tree with spans --reader (keys)--> values --read--> Settings
+//!                     `-- syntax: what the TOML parser says, in an electrician's words
+//! ```
+//!
+//! Invariants: a [`Config`] is only made of a file without a single error; problems are sorted by position; no message, no
+//! `Debug` output and no hash holds a secret. Bounds: [`FILE_BYTES_MAX`], [`PROBLEMS_MAX`], and the `*_MAX` of each section.
+//! The keys stand once, in `keys`: reader, [`schema`] and [`reference`] are made of it.
+//!
+//! Never: opens a port or a connection, writes a file, or guesses a value that the file does not say.
+
+mod amount;
+#[doc(hidden)]
+pub mod fuzzing;
+mod keys;
+mod problem;
+mod read;
+mod reader;
+mod reference;
+mod schema;
+mod source;
+mod syntax;
+mod words;
+
+use std::path::{Path, PathBuf};
+
+use gateway_core::payload::settings::Settings as MessageSettings;
+use gateway_core::poll::settings::Settings as FieldSettings;
+use gateway_core::settings::{GatewaySettings, LinkSettings, StoreSettings};
+use gateway_core::uplink::settings::Settings as UplinkSettings;
+use sha2::{Digest as _, Sha256};
+use toml::de::DeTable;
+
+pub use problem::{PROBLEMS_MAX, Problem, Problems, Severity};
+pub use reference::reference;
+pub use schema::schema;
+pub use source::FILE_BYTES_MAX;
+
+use problem::Findings;
+use read::{Context, bus, device, top, topic, uplink};
+use reader::Reader;
+use source::Source;
+
+/// A whole configuration, every value checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The gateway itself.
+    pub gateway: GatewaySettings,
+    /// The database.
+    pub store: StoreSettings,
+    /// How readings become messages.
+    pub message: MessageSettings,
+    /// Buses, devices, poll groups and tags.
+    pub field: FieldSettings,
+    /// Each uplink's machine and connection, in the order of the file.
+    pub uplinks: Vec<(UplinkSettings, LinkSettings)>,
+    /// The first 16 hex digits of the SHA-256 of the file's text, to tell one configuration from another.
+    pub hash: String,
+}
+
+/// What of the process a configuration depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// Where systemd puts the unit's credentials (`$CREDENTIALS_DIRECTORY`).
+    pub credentials_dir: Option<PathBuf>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self { credentials_dir: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) }
+    }
+}
+
+/// Reads a configuration file and the files that it names.
+///
+/// # Errors
+/// All problems of the file, by position; warnings among them. A file that cannot be read is one problem at 1:1.
+pub fn load(path: &Path, env: &Environment) -> Result<(Config, Vec<Problem>), Problems> {
+    let name = path.display().to_string();
+    let bytes = read_file(path).map_err(|what| {
+        Problems::one(Problem {
+            severity: Severity::Error,
+            file: name.as_str().into(),
+            line: 1,
+            column: 1,
+            text: what,
+        })
+    })?;
+    let text = source::decode(&name, &bytes).map_err(Problems::one)?;
+    let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let base = std::path::absolute(base).unwrap_or_else(|_| base.to_path_buf());
+    parse(text, &name, &base, env)
+}
+
+/// Reads one byte more than is allowed, so that the caller sees what is too large.
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    use std::io::{ErrorKind, Read as _};
+    let why = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => "there is no such file: check the path".to_owned(),
+        ErrorKind::PermissionDenied => "no permission to read the file: check its owner and mode".to_owned(),
+        ErrorKind::IsADirectory => "this is a folder, expected a configuration file".to_owned(),
+        _ => format!("cannot read the file: {error}"),
+    };
+    if path.is_dir() {
+        return Err(why(ErrorKind::IsADirectory.into()));
+    }
+    let file = std::fs::File::open(path).map_err(why)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(why)?;
+    Ok(bytes)
+}
+
+/// Reads a configuration text. `file` is what messages call it; relative paths are looked up in `base`.
+///
+/// # Errors
+/// All problems of the text, by position; warnings among them.
+pub fn parse(
+    text: &str,
+    file: &str,
+    base: &Path,
+    env: &Environment,
+) -> Result<(Config, Vec<Problem>), Problems> {
+    source::decode(file, text.as_bytes()).map_err(Problems::one)?;
+    let source = Source::new(file, text);
+    if let Some(at) = source.too_deep() {
+        let text = "brackets or dots are nested deeper here than any key needs, expected a ] or } before: close what is open above";
+        return Err(Problems::one(source.problem(Severity::Error, at, text.to_owned())));
+    }
+    let found = Findings::new(&source);
+    let (tree, errors) = DeTable::parse_recoverable(source.text());
+    for error in &errors {
+        syntax::report(&source, error, &found);
+    }
+    let empty = DeTable::new();
+    let cx = Context { found: &found, empty: &empty, base, env };
+    let config = config(&cx, tree.get_ref(), source.text());
+    let refused = found.has_errors();
+    let problems = found.into_problems();
+    match config {
+        Some(config) if !refused => Ok((config, problems.list)),
+        _ => Err(problems),
+    }
+}
+
+fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Config> {
+    let file = Reader::new(&keys::top::FILE, tree, 0..0, cx.found);
+    let gateway = top::gateway(cx, &file);
+    let store = top::store(cx, &file);
+    let message = top::message(cx, &file);
+    let id = gateway.as_ref().map(|g| g.id.as_str());
+    let uplinks = uplink::uplinks(cx, &file, id, store.as_ref());
+    let field = device::field(cx, &file, bus::buses(cx, &file));
+    if let (Some(id), Some(message), true) = (id, &message, field.whole) {
+        let topics = topic::topics(cx, id, message, &field.settings, &field.places);
+        uplink::warn_idle(cx, &uplinks, &topics);
+    }
+    for (key, what) in [
+        ("uplink", "no [uplink.NAME] in this file, so readings go nowhere"),
+        ("device", "no [device.NAME] in this file, so nothing is read"),
+    ] {
+        if !file.has(key) {
+            cx.found.warn(&file.here(), format!("{what}: see docs/config.md"));
+        }
+    }
+    Some(Config {
+        gateway: gateway?,
+        store: store?.settings,
+        message: message?,
+        field: field.settings,
+        uplinks: uplinks.into_iter().map(|u| (u.settings, u.link)).collect(),
+        hash: hash(text),
+    })
+}
+
+fn hash(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    for byte in Sha256::digest(text.as_bytes()).iter().take(8) {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}

@@ -1,0 +1,113 @@
+//! `[gateway]`, `[store]`, `[message]` and the file as a whole.
+
+use super::{Kind, MB, MINUTE, Section, TB, duration, field, key, size, uplink, word};
+
+const NO_BROKER: &str = "the local broker is not part of this version: local clients cannot connect yet";
+
+/// The whole file.
+pub(crate) static FILE: Section = Section {
+    title: "the file",
+    doc: "One TOML file describes the gateway. Durations are texts such as \"500ms\", \"1s\", \"5m\", \"2h\", \"30d\"; \
+          sizes are \"256kB\", \"512MB\" (powers of 1000) or \"512MiB\" (powers of 1024). Files are looked up relative to the \
+          folder of the configuration file. Names are made of letters, digits, '_', '-' and '.'.",
+    keys: &[
+        key("gateway", Kind::Table(&GATEWAY), "The gateway itself.").required(),
+        key("store", Kind::Table(&STORE), "The queue on disk.").or("{}"),
+        key("message", Kind::Table(&MESSAGE), "How readings become MQTT messages.").or("{}"),
+        key("uplink", Kind::Named(&uplink::UPLINK), "Clouds: one table for each broker that messages go to."),
+        key("bus", Kind::Named(&field::BUS), "Serial lines and Modbus TCP connections."),
+        key("device", Kind::Named(&field::DEVICE), "Devices on the buses."),
+    ],
+    aliases: &[
+        ("mqtt", "uplink"),
+        ("cloud", "uplink"),
+        ("broker", "uplink"),
+        ("server", "uplink"),
+        ("modbus", "bus"),
+        ("serial", "bus"),
+        ("line", "bus"),
+        ("slave", "device"),
+        ("meter", "device"),
+        ("plc", "device"),
+        ("database", "store"),
+        ("queue", "store"),
+        ("payload", "message"),
+        ("general", "gateway"),
+        ("system", "gateway"),
+    ],
+    refused: &[
+        ("listen", NO_BROKER),
+        ("listener", NO_BROKER),
+        ("user", NO_BROKER),
+        ("users", NO_BROKER),
+        ("bridge", "bridges are uplinks here: write [uplink.NAME] with `url` and `forward`"),
+        ("gpio", "GPIO pins are not part of this version"),
+        ("web", "the local web page is not part of this version"),
+        ("include", "including other files is not part of this version: one file holds everything"),
+    ],
+};
+
+/// `[gateway]`.
+pub(crate) static GATEWAY: Section = Section {
+    title: "[gateway]",
+    doc: "Who this gateway is.",
+    keys: &[
+        key("id", Kind::Name, "Name of the gateway: the first level of its topics and its MQTT client id.")
+            .required(),
+        key(
+            "socket",
+            Kind::Path,
+            "Socket through which `status`, `tags`, `read` and `write` reach the running gateway; at most 107 bytes.",
+        )
+        .or("\"/run/tidegate/control.sock\""),
+    ],
+    aliases: &[("name", "id"), ("gateway_id", "id"), ("client_id", "id")],
+    refused: &[],
+};
+
+/// `[store]`.
+pub(crate) static STORE: Section = Section {
+    title: "[store]",
+    doc: "The database that keeps messages while a cloud is away. Nothing is written while messages are acknowledged \
+          within `commit_interval`.",
+    keys: &[
+        key("path", Kind::Path, "The database file; created when it does not exist.")
+            .or("\"/var/lib/tidegate/queue.db\""),
+        key("file_max", size(MB, TB), "Largest size of the database with its log.").or("\"512MB\""),
+        key(
+            "commit_interval",
+            duration(10, MINUTE),
+            "Messages that are not acknowledged after this long go to disk: at most this much is lost by a power cut.",
+        )
+        .or("\"1s\""),
+        key("durability", Kind::Choice(DURABILITIES, &[]), "When a message is on disk.").or("\"interval\""),
+    ],
+    aliases: &[("file", "path"), ("database", "path"), ("size_max", "file_max"), ("max_size", "file_max")],
+    refused: &[],
+};
+
+const DURABILITIES: &[super::Word] = &[
+    word("interval", "after `commit_interval`, unless it was acknowledged before"),
+    word("strict", "before it is sent: nothing is lost by a power cut, and every message is a write"),
+];
+
+/// `[message]`.
+pub(crate) static MESSAGE: Section = Section {
+    title: "[message]",
+    doc: "How readings become MQTT messages.",
+    keys: &[
+        key("shape", Kind::Choice(SHAPES, &[]), "What one message holds.").or("\"group\""),
+        key(
+            "topic",
+            Kind::Text { max: 1024 },
+            "Topic of a message, with {gateway}, {bus}, {device} and {group}, and {tag} with shape = \"tag\". Every poll group \
+             (or tag) needs a topic of its own. Default with shape = \"tag\": \"{gateway}/{device}/{group}/{tag}\".",
+        )
+        .or("\"{gateway}/{device}/{group}\""),
+        key("units", Kind::Bool, "Whether every message repeats the units.").or("false"),
+    ],
+    aliases: &[("format", "shape"), ("template", "topic")],
+    refused: &[],
+};
+
+const SHAPES: &[super::Word] = &[word("group", "all tags of one poll group"), word("tag", "one tag each")];

@@ -1,0 +1,188 @@
+//! What is wrong with a configuration file, and the list in which problems are collected.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::source::Source;
+
+/// Problems that are printed; what is beyond is counted. A screen of a laptop on a control cabinet shows about 50 lines,
+/// and after twice as many the first ones are to be repaired anyway.
+pub const PROBLEMS_MAX: usize = 100;
+
+/// Whether a problem keeps the gateway from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// The file is taken, and a person should look at this.
+    Warning,
+}
+
+/// One thing that is wrong, and where. Printed as `file:line:col: what, expected, what to do`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Error or warning.
+    pub severity: Severity,
+    /// The file as the user named it.
+    pub file: Arc<str>,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// What is wrong, what was expected and what to do. Never holds a secret.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// All problems of a refused file, by position; at least one is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Problems {
+    /// At most [`PROBLEMS_MAX`], by position.
+    pub list: Vec<Problem>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+impl Problems {
+    pub(crate) fn one(problem: Problem) -> Self {
+        Self { list: vec![problem], more: 0 }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.list.iter().enumerate() {
+            if at > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        if self.more > 0 {
+            write!(f, "\nand {} more", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// How far a problem can be trusted when the file also has a syntax error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Seen in one value alone.
+    Value,
+    /// Depends on the rest of the file (something is missing, unknown or there twice), which a syntax error may have hidden.
+    File,
+    /// The syntax error itself.
+    Syntax,
+}
+
+/// A problem before its position is translated.
+#[derive(Debug)]
+struct Finding {
+    severity: Severity,
+    reach: Reach,
+    at: usize,
+    text: String,
+}
+
+/// Findings kept while a file is read: enough that the first [`PROBLEMS_MAX`] by position survive whatever comes.
+const FINDINGS_MAX: usize = 4 * PROBLEMS_MAX;
+
+/// Collects problems while a file is read. Reading never stops at one.
+#[derive(Debug)]
+pub(crate) struct Findings<'a> {
+    source: &'a Source<'a>,
+    list: RefCell<Vec<Finding>>,
+    more: RefCell<usize>,
+    broken: RefCell<Vec<u32>>,
+}
+
+impl<'a> Findings<'a> {
+    pub(crate) fn new(source: &'a Source<'a>) -> Self {
+        Self { source, list: RefCell::default(), more: RefCell::default(), broken: RefCell::default() }
+    }
+
+    /// The line of a position, to name a second place in a text.
+    pub(crate) fn line(&self, span: &Range<usize>) -> u32 {
+        self.source.place(span.start).0
+    }
+
+    /// What the file says at a position.
+    pub(crate) fn text(&self, span: &Range<usize>) -> &'a str {
+        self.source.slice(span)
+    }
+
+    /// A value is wrong by itself.
+    pub(crate) fn wrong(&self, span: &Range<usize>, text: impl Into<String>) {
+        self.push(Severity::Error, Reach::Value, span.start, text.into());
+    }
+
+    /// Something does not fit the rest of the file.
+    pub(crate) fn misfit(&self, span: &Range<usize>, text: impl Into<String>) {
+        self.push(Severity::Error, Reach::File, span.start, text.into());
+    }
+
+    /// The file is not TOML here.
+    pub(crate) fn syntax(&self, at: usize, text: impl Into<String>) {
+        let line = self.source.place(at).0;
+        if self.broken.borrow().contains(&line) {
+            return; // what follows in the same line is mostly an echo of the first error
+        }
+        if self.broken.borrow().len() < FINDINGS_MAX {
+            self.broken.borrow_mut().push(line);
+        }
+        self.push(Severity::Error, Reach::Syntax, at, text.into());
+    }
+
+    /// Works, and a person should look at it.
+    pub(crate) fn warn(&self, span: &Range<usize>, text: impl Into<String>) {
+        self.push(Severity::Warning, Reach::File, span.start, text.into());
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        *self.more.borrow() > 0 || self.list.borrow().iter().any(|f| f.severity == Severity::Error)
+    }
+
+    fn push(&self, severity: Severity, reach: Reach, at: usize, text: String) {
+        let mut list = self.list.borrow_mut();
+        list.push(Finding { severity, reach, at, text });
+        if list.len() > FINDINGS_MAX {
+            // Errors first, so that a flood of warnings cannot hide the reason of a refusal.
+            list.sort_by_key(|f| (f.severity == Severity::Warning, f.at));
+            *self.more.borrow_mut() += list.len() - PROBLEMS_MAX;
+            list.truncate(PROBLEMS_MAX);
+        }
+    }
+
+    /// All problems by position. With a syntax error in the file, only what it cannot have caused.
+    pub(crate) fn into_problems(self) -> Problems {
+        let broken = self.broken.into_inner();
+        let mut list = self.list.into_inner();
+        let mut more = self.more.into_inner();
+        if !broken.is_empty() {
+            list.retain(|f| match f.reach {
+                Reach::Syntax => true,
+                Reach::Value => !broken.contains(&self.source.place(f.at).0),
+                Reach::File => false,
+            });
+        }
+        list.sort_by_key(|f| (f.severity == Severity::Warning, f.at));
+        more += list.len().saturating_sub(PROBLEMS_MAX);
+        list.truncate(PROBLEMS_MAX);
+        list.sort_by_key(|f| f.at);
+        let list = list.into_iter().map(|f| self.source.problem(f.severity, f.at, f.text)).collect();
+        Problems { list, more }
+    }
+}

@@ -1,0 +1,223 @@
+//! `[device.NAME]` and its poll groups.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use gateway_core::poll::request::UnitId;
+use gateway_core::poll::settings::{Device, Group, Settings};
+use gateway_core::tag::Name;
+
+use super::Context;
+use super::bus::ReadBus;
+use super::overlap::{self, Placed};
+use super::tag::{self, Addressing};
+use super::topic::FieldPlaces;
+use crate::reader::Reader;
+use crate::words;
+
+/// Devices of one gateway: 64 buses of 247 units are beyond any cabinet.
+const DEVICES_MAX: usize = 2000;
+/// Tags of one gateway; about what fits a file of the largest size.
+const TAGS_MAX: usize = 50_000;
+
+/// The field side as far as it could be read.
+#[derive(Default)]
+pub(crate) struct Field {
+    pub(crate) settings: Settings,
+    pub(crate) places: FieldPlaces,
+    /// Whether everything in the file is in the settings.
+    pub(crate) whole: bool,
+}
+
+/// All devices, their groups and tags.
+pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: Vec<ReadBus>) -> Field {
+    let mut field = Field { whole: true, ..Field::default() };
+    let tables = file.named("device");
+    if tables.len() > DEVICES_MAX {
+        cx.found.misfit(
+            &file.key_at("device"),
+            format!("{} devices, expected at most {DEVICES_MAX}", tables.len()),
+        );
+    }
+    let mut units: BTreeMap<(usize, i64), (Range<usize>, Name)> = BTreeMap::new();
+    let mut used = vec![false; buses.len()];
+    for (name, span, reader) in tables {
+        let bus = bus_of(cx, &reader, &buses);
+        if let Some(used) = bus.and_then(|b| used.get_mut(b)) {
+            *used = true;
+        }
+        let is_serial = bus.and_then(|b| buses.get(b)).and_then(|b| b.is_serial);
+        let unit = unit(cx, &reader, is_serial);
+        if let (Some(bus), Some(unit)) = (bus, unit) {
+            if let Some((first, other)) = units.get(&(bus, unit)) {
+                let text = format!(
+                    "`unit` = {unit} on this bus is already device `{other}` in line {}, expected one device for each unit: correct one of them",
+                    cx.found.line(first)
+                );
+                cx.found.misfit(&reader.at("unit"), text);
+            } else {
+                units.insert((bus, unit), (reader.at("unit"), name.clone()));
+            }
+        }
+        let index = field.settings.devices.len();
+        match device(&reader, name, bus.unwrap_or(0), unit.zip(is_serial)) {
+            Some(device) => field.settings.devices.push(device),
+            None => field.whole = false,
+        }
+        groups(cx, &reader, index, &span, &mut field);
+    }
+    if field.settings.tags.len() > TAGS_MAX {
+        let text =
+            format!("{} tags, expected at most {TAGS_MAX}: use a second gateway", field.settings.tags.len());
+        cx.found.misfit(&file.key_at("device"), text);
+    }
+    for (bus, _) in buses.iter().zip(used).filter(|(_, used)| !used) {
+        let text = format!(
+            "no device is on bus `{}`: add `bus = \"{}\"` to a [device.NAME] or remove it",
+            bus.name, bus.name
+        );
+        cx.found.warn(&bus.span, text);
+    }
+    for bus in buses {
+        match bus.bus {
+            Some(bus) => field.settings.buses.push(bus),
+            None => field.whole = false,
+        }
+    }
+    field
+}
+
+fn bus_of(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, buses: &[ReadBus]) -> Option<usize> {
+    let text = reader.text("bus")?;
+    let index = buses.iter().position(|b| b.name.as_str() == text);
+    if index.is_none() {
+        let near = words::nearest(&text, buses.iter().map(|b| b.name.as_str()));
+        let fix = match (near, buses) {
+            (Some(near), _) => format!(": did you mean \"{near}\"?"),
+            (None, []) => format!(": add [bus.{}]", words::shown(&text)),
+            (None, _) => {
+                let names = words::list(buses.iter().take(8).map(|b| format!("\"{}\"", b.name)), "or");
+                format!(", expected {names}: correct it or add [bus.{}]", words::shown(&text))
+            }
+        };
+        cx.found.misfit(
+            &reader.at("bus"),
+            format!("there is no bus \"{}\" in this file{fix}", words::shown(&text)),
+        );
+    }
+    index
+}
+
+fn unit(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, is_serial: Option<bool>) -> Option<i64> {
+    let unit = reader.int("unit")?;
+    if is_serial == Some(true) && !(1..=247).contains(&unit) {
+        let why = if unit == 0 { " (0 is for all units at once and never answered)" } else { "" };
+        let text = format!("`unit` = {unit} is out of range on a serial line, expected 1 to 247{why}");
+        cx.found.misfit(&reader.at("unit"), text);
+        return None;
+    }
+    Some(unit)
+}
+
+fn device(reader: &Reader<'_, '_>, name: Name, bus: usize, unit: Option<(i64, bool)>) -> Option<Device> {
+    let timeout = reader.duration("timeout");
+    let retries = reader.uint("retries");
+    let delay_before = reader.duration("delay_before");
+    let turnaround = reader.duration("turnaround");
+    let dead_after = reader.uint("dead_after");
+    let probe_max = reader.duration("probe_max");
+    let registers_max = reader.uint("registers_max");
+    let bits_max = reader.uint("bits_max");
+    let gap_max = reader.uint("gap_max");
+    let one_by_one = reader.bool("one_by_one");
+    let (unit, is_serial) = unit?;
+    let unit = u8::try_from(unit).ok()?;
+    Some(Device {
+        name,
+        bus,
+        unit: if is_serial { UnitId::serial(unit)? } else { UnitId::tcp(unit) },
+        timeout: timeout?,
+        retries: retries?,
+        delay_before: delay_before?,
+        turnaround: turnaround?,
+        dead_after: dead_after?,
+        probe_max: probe_max?,
+        registers_max: registers_max?,
+        bits_max: bits_max?,
+        gap_max: gap_max?,
+        one_by_one: one_by_one?,
+    })
+}
+
+fn groups(
+    cx: &Context<'_, '_>,
+    reader: &Reader<'_, '_>,
+    device: usize,
+    name_at: &Range<usize>,
+    field: &mut Field,
+) {
+    let base = reader.int("base").unwrap_or(0);
+    let addressing = Addressing {
+        base,
+        literal: reader.has("base") && base == 0,
+        registers_max: reader.uint("registers_max"),
+    };
+    let polls = reader.list("poll");
+    if polls.is_empty() && !reader.has("poll") {
+        let text = "this device has no poll group, so nothing is read from it: add [[device.NAME.poll]] with `every` and `tags`";
+        cx.found.warn(name_at, text);
+    }
+    let mut names: BTreeMap<Name, Range<usize>> = BTreeMap::new();
+    let mut tag_names: BTreeMap<Name, Range<usize>> = BTreeMap::new();
+    let mut placed: Vec<Placed> = Vec::new();
+    for (at, poll) in polls.iter().enumerate() {
+        let every = poll.duration("every");
+        let name = if poll.has("name") { poll.name("name") } else { Name::new(&(at + 1).to_string()).ok() };
+        if let Some(name) = &name {
+            if let Some(first) = names.get(name) {
+                let text = format!(
+                    "this poll group is called \"{name}\" like the one in line {}, expected different names: change `name`",
+                    cx.found.line(first)
+                );
+                cx.found.misfit(&poll.at("name"), text);
+            }
+            names.entry(name.clone()).or_insert_with(|| poll.here());
+        }
+        let tags = poll.named("tags");
+        if tags.is_empty() && poll.has("tags") && !cx.found.has_errors() {
+            cx.found.warn(
+                &poll.at("tags"),
+                "`tags` is empty, so nothing is read: add a tag or remove the poll group",
+            );
+        }
+        let start = field.settings.tags.len();
+        let group = field.settings.groups.len();
+        for (tag_name, span, tag) in tags {
+            if let Some(first) = tag_names.get(&tag_name) {
+                let text = format!(
+                    "tag `{tag_name}` is already in line {}, expected a name only once in each device: rename one of them",
+                    cx.found.line(first)
+                );
+                cx.found.misfit(&span, text);
+            } else {
+                tag_names.insert(tag_name.clone(), span.clone());
+            }
+            let Some(tag) = tag::tag(cx, &tag, tag_name.clone(), group, every, &addressing) else {
+                field.whole = false;
+                continue;
+            };
+            placed.push(Placed { name: tag_name, point: tag.point, span: span.clone() });
+            field.settings.tags.push(tag);
+            field.places.tags.push(span);
+        }
+        match (every, name) {
+            (Some(every), Some(name)) => {
+                let tags_len = field.settings.tags.len() - start;
+                field.settings.groups.push(Group { device, name, every, tags_start: start, tags_len });
+                field.places.groups.push(poll.here());
+            }
+            _ => field.whole = false,
+        }
+    }
+    overlap::report(cx, &placed);
+}

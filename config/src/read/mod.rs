@@ -1,0 +1,45 @@
+//! Section by section from the tree to the settings, and the checks between sections.
+
+pub(crate) mod bus;
+pub(crate) mod device;
+pub(crate) mod files;
+pub(crate) mod overlap;
+pub(crate) mod tag;
+pub(crate) mod top;
+pub(crate) mod topic;
+pub(crate) mod uplink;
+pub(crate) mod url;
+
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use crate::Environment;
+use crate::keys::Section;
+use crate::problem::Findings;
+use crate::reader::Reader;
+
+/// What every section needs to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a, 't> {
+    pub(crate) found: &'a Findings<'a>,
+    /// Stands in for tables that the file does not have.
+    pub(crate) empty: &'a DeTable<'t>,
+    /// Folder of the configuration file.
+    pub(crate) base: &'a Path,
+    pub(crate) env: &'a Environment,
+}
+
+impl<'a, 't> Context<'a, 't> {
+    /// The table below a key, or an empty one that yields the defaults.
+    pub(crate) fn table_or_empty(
+        &self,
+        reader: &Reader<'a, 't>,
+        name: &str,
+        section: &'static Section,
+    ) -> Reader<'a, 't> {
+        reader
+            .table(name)
+            .unwrap_or_else(|| Reader::new_silent(section, self.empty, reader.here(), self.found))
+    }
+}

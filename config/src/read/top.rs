@@ -1,0 +1,67 @@
+//! `[gateway]`, `[store]` and `[message]`.
+
+use std::time::Duration;
+
+use gateway_core::payload::settings::{Settings as MessageSettings, Shape};
+use gateway_core::settings::{Durability, GatewaySettings, StoreSettings};
+
+use super::{Context, topic};
+use crate::keys::top;
+use crate::reader::Reader;
+
+/// Longest path of a unix socket (`sun_path` of unix(7), without its NUL).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+pub(crate) fn gateway(cx: &Context<'_, '_>, file: &Reader<'_, '_>) -> Option<GatewaySettings> {
+    let reader = file.table("gateway")?;
+    let id = reader.name("id");
+    let socket = reader.text("socket");
+    if let Some(path) = socket.as_ref().filter(|p| p.len() > SOCKET_PATH_BYTES_MAX) {
+        let text = format!(
+            "`socket` has {} bytes, expected at most {SOCKET_PATH_BYTES_MAX}: choose a shorter path",
+            path.len()
+        );
+        cx.found.wrong(&reader.at("socket"), text);
+    }
+    Some(GatewaySettings { id: id?, socket: cx.base.join(socket?) })
+}
+
+/// `[store]`, with what of it belongs to every uplink.
+pub(crate) struct Store {
+    pub(crate) settings: StoreSettings,
+    pub(crate) commit_interval: Duration,
+    pub(crate) durability: Durability,
+}
+
+pub(crate) fn store<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Option<Store> {
+    let reader = cx.table_or_empty(file, "store", &top::STORE);
+    let path = reader.text("path");
+    let file_bytes_max = reader.size("file_max");
+    let commit_interval = reader.duration("commit_interval");
+    let durability = match reader.choice("durability") {
+        Some("strict") => Some(Durability::Strict),
+        Some(_) => Some(Durability::Interval),
+        None => None,
+    };
+    Some(Store {
+        settings: StoreSettings { path: cx.base.join(path?), file_bytes_max: file_bytes_max? },
+        commit_interval: commit_interval?,
+        durability: durability?,
+    })
+}
+
+pub(crate) fn message<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Option<MessageSettings> {
+    let reader = cx.table_or_empty(file, "message", &top::MESSAGE);
+    let shape = match reader.choice("shape") {
+        Some("tag") => Some(Shape::Tag),
+        Some(_) => Some(Shape::Group),
+        None => None,
+    };
+    let units = reader.bool("units");
+    let topic = if !reader.has("topic") && shape == Some(Shape::Tag) {
+        Some("{gateway}/{device}/{group}/{tag}".to_owned())
+    } else {
+        reader.text("topic").filter(|t| topic::template_is_good(t, shape, &reader))
+    };
+    Some(MessageSettings { shape: shape?, topic: topic?, units: units? })
+}

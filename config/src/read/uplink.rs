@@ -1,0 +1,442 @@
+//! `[uplink.NAME]`: its queue and machine, and its connection.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::settings::{LinkSettings, ProxySettings, TlsSettings, Transport};
+use gateway_core::tag::Name;
+use gateway_core::uplink::row::Qos;
+use gateway_core::uplink::settings::{Drain, Limits, Settings, WhenFull};
+
+use super::files::{self, Pem};
+use super::top::Store;
+use super::{Context, topic, url};
+use crate::keys;
+use crate::reader::Reader;
+use crate::words;
+
+/// Uplinks of one gateway; each has a queue, a connection and a thread of TLS work.
+const UPLINKS_MAX: usize = 8;
+
+/// Keys that mean nothing without TLS.
+const TLS_KEYS: &[&str] = &[
+    "ca",
+    "ca_credential",
+    "client_cert",
+    "client_cert_credential",
+    "client_key",
+    "client_key_credential",
+    "server_name",
+    "alpn",
+];
+
+/// Topic filters with their places.
+type Filters = Vec<(String, Range<usize>)>;
+
+/// An uplink and where its filters stand.
+pub(crate) struct Uplink {
+    pub(crate) settings: Settings,
+    pub(crate) link: LinkSettings,
+    pub(crate) filters: Filters,
+}
+
+/// All uplinks.
+pub(crate) fn uplinks<'a, 't>(
+    cx: &Context<'a, 't>,
+    file: &Reader<'a, 't>,
+    gateway: Option<&str>,
+    store: Option<&Store>,
+) -> Vec<Uplink> {
+    let tables = file.named("uplink");
+    if tables.len() > UPLINKS_MAX {
+        cx.found.misfit(
+            &file.key_at("uplink"),
+            format!("{} uplinks, expected at most {UPLINKS_MAX}", tables.len()),
+        );
+    }
+    let several = tables.len() > 1;
+    let mut sessions: BTreeMap<(String, u16, String), Range<usize>> = BTreeMap::new();
+    let mut list = Vec::new();
+    for (name, span, reader) in tables {
+        let gateway_id = gateway.unwrap_or("gateway");
+        let default_id = if several { format!("{gateway_id}-{name}") } else { gateway_id.to_owned() };
+        let link = link(cx, &reader, &default_id);
+        let machine = machine(cx, &reader, &name, gateway_id, store);
+        let (Some(link), Some((settings, filters))) = (link, machine) else { continue };
+        let session = (link.host.clone(), link.port, link.client_id.clone());
+        if let Some(first) = sessions.get(&session) {
+            let text = format!(
+                "uplink `{name}` has the same broker and client id as the one in line {}, expected different ones because a broker throws out \
+                 the older of two: set `client_id`",
+                cx.found.line(first)
+            );
+            cx.found.misfit(&span, text);
+        }
+        sessions.entry(session).or_insert(span);
+        list.push(Uplink { settings, link, filters });
+    }
+    list
+}
+
+/// Queue, window, back-off and topics.
+fn machine<'a, 't>(
+    cx: &Context<'a, 't>,
+    reader: &Reader<'a, 't>,
+    name: &Name,
+    gateway: &str,
+    store: Option<&Store>,
+) -> Option<(Settings, Filters)> {
+    let filters = filters(cx, reader);
+    let qos = match reader.int("qos") {
+        Some(0) => Some(Qos::AtMostOnce),
+        Some(_) => Some(Qos::AtLeastOnce),
+        None => None,
+    };
+    let window = reader.uint("window");
+    let drain = match reader.choice("drain") {
+        Some("fifo") => Some(Drain::Fifo),
+        Some(_) => Some(Drain::LiveFirst),
+        None => None,
+    };
+    let limits = limits(cx, reader, store);
+    let ack_timeout = reader.duration("ack_timeout");
+    let (backoff_min, backoff_max) = (reader.duration("backoff_min"), reader.duration("backoff_max"));
+    if backoff_min.zip(backoff_max).is_some_and(|(min, max)| min > max) {
+        let text =
+            "`backoff_min` is longer than `backoff_max`, expected it to be the shorter one: exchange them";
+        cx.found.misfit(&reader.at("backoff_min"), text);
+    }
+    let status_topic = own_topic(cx, reader, "status_topic", name, gateway);
+    let ledger_topic = own_topic(cx, reader, "ledger_topic", name, gateway);
+    if status_topic.is_some() && status_topic == ledger_topic {
+        let text = "`ledger_topic` is the same topic as `status_topic`, expected different ones: change one";
+        cx.found.misfit(&reader.at("ledger_topic"), text);
+    }
+    let ledger_every = reader.duration("ledger_every");
+    let filters = filters?;
+    let settings = Settings {
+        name: name.clone(),
+        forward: filters.iter().map(|(text, _)| Arc::from(text.as_str())).collect(),
+        qos: qos?,
+        window: window?,
+        drain: drain?,
+        limits: limits?,
+        commit_interval: store?.commit_interval,
+        durability: store?.durability,
+        ack_timeout: ack_timeout?,
+        backoff_min: backoff_min?,
+        backoff_max: backoff_max?,
+        status_topic: status_topic?,
+        ledger_topic: ledger_topic?,
+        ledger_every: ledger_every?,
+    };
+    Some((settings, filters))
+}
+
+fn filters(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Filters> {
+    let filters = reader.texts("forward")?;
+    if filters.is_empty() {
+        let text = "`forward` is an empty list, so nothing goes up: write forward = [\"#\"] for everything";
+        cx.found.warn(&reader.at("forward"), text);
+    }
+    let mut good = true;
+    for (filter, span) in &filters {
+        if let Some(text) = topic::filter_problem(filter) {
+            cx.found.wrong(span, text);
+            good = false;
+        }
+    }
+    good.then_some(filters)
+}
+
+fn own_topic(
+    cx: &Context<'_, '_>,
+    reader: &Reader<'_, '_>,
+    key: &str,
+    name: &Name,
+    gateway: &str,
+) -> Option<Arc<str>> {
+    let template = reader.text(key)?;
+    if let Some(text) = topic::template_problem(key, &template, topic::UPLINK_WORDS) {
+        cx.found.wrong(&reader.at(key), text);
+        return None;
+    }
+    Some(topic::render(&template, &[("gateway", gateway), ("uplink", name.as_str())]).into())
+}
+
+fn limits<'a, 't>(cx: &Context<'a, 't>, uplink: &Reader<'a, 't>, store: Option<&Store>) -> Option<Limits> {
+    let reader = cx.table_or_empty(uplink, "queue", &keys::uplink::QUEUE);
+    let rows_max = reader.uint("rows_max");
+    let bytes_max = reader.size("bytes_max");
+    let age_max = reader.duration("age_max");
+    let bucket = reader.duration("thin_bucket");
+    let when_full = match reader.choice("when_full") {
+        Some("thin-out") if !reader.has("thin_bucket") => {
+            let text = "`when_full` = \"thin-out\" lacks `thin_bucket`, expected beside it: write thin_bucket = \"1m\"";
+            cx.found.misfit(&reader.at("when_full"), text);
+            None
+        }
+        Some("thin-out") => bucket.map(|bucket| WhenFull::ThinOut { bucket }),
+        Some(word) => {
+            reader.only("when_full", word);
+            Some(if word == "drop-newest" { WhenFull::DropNewest } else { WhenFull::DropOldest })
+        }
+        None => None,
+    };
+    if let (Some(bytes), Some(store)) = (bytes_max, store)
+        && bytes > store.settings.file_bytes_max
+    {
+        let text = "`bytes_max` is larger than `file_max` in [store], so the file is full first: raise `file_max` or lower `bytes_max`";
+        cx.found.warn(&reader.at("bytes_max"), text);
+    }
+    Some(Limits { rows_max: rows_max?, bytes_max: bytes_max?, age_max, when_full: when_full? })
+}
+
+/// The connection.
+fn link(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, default_id: &str) -> Option<LinkSettings> {
+    let address = address(cx, reader);
+    let secured = address.as_ref().map(|a| matches!(a.0, Transport::Tls | Transport::WebSocketTls));
+    let tls = match secured {
+        Some(false) => {
+            refuse_tls_keys(cx, reader);
+            Some(None)
+        }
+        _ => tls(cx, reader).map(Some),
+    };
+    let login = login(cx, reader);
+    let proxy = proxy(cx, reader);
+    let client_id =
+        if reader.has("client_id") { reader.text("client_id") } else { Some(default_id.to_owned()) };
+    let clean_session = reader.bool("clean_session");
+    let keep_alive = reader.duration("keep_alive");
+    if keep_alive.is_some_and(|d| d.subsec_nanos() != 0) {
+        cx.found.wrong(
+            &reader.at("keep_alive"),
+            "`keep_alive` has a fraction of a second, expected whole seconds",
+        );
+    }
+    let connect_timeout = reader.duration("connect_timeout");
+    let packet_max = reader.size("packet_max");
+    let (transport, host, port, path) = address?;
+    Some(LinkSettings {
+        transport,
+        host,
+        port,
+        path,
+        tls: tls?,
+        proxy: proxy?,
+        client_id: client_id?,
+        login: login?,
+        clean_session: clean_session?,
+        keep_alive: Duration::from_secs(keep_alive?.as_secs()),
+        connect_timeout: connect_timeout?,
+        packet_bytes_max: u32::try_from(packet_max?).ok()?,
+    })
+}
+
+fn address(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<(Transport, String, u16, String)> {
+    let text = reader.text("url")?;
+    let span = reader.at("url");
+    let refuse = |text: String| -> Option<(Transport, String, u16, String)> {
+        cx.found.wrong(&span, text);
+        None
+    };
+    let address = match url::split("url", "password_file", &text) {
+        Ok(address) => address,
+        Err(text) => return refuse(text),
+    };
+    let Some((transport, usual_port)) = url::transport(address.scheme) else {
+        let what = if address.scheme.is_empty() {
+            "does not begin with a scheme".to_owned()
+        } else {
+            format!("begins with {}://", words::shown(address.scheme))
+        };
+        let rest = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
+        let scheme = url::usual_scheme(address.scheme).unwrap_or(if address.port == Some(1883) {
+            "mqtt"
+        } else {
+            "mqtts"
+        });
+        let fix = words::shown(&format!("{scheme}://{rest}"));
+        return refuse(format!(
+            "`url` {what}, expected mqtt://, mqtts://, ws:// or wss://: write url = \"{fix}\""
+        ));
+    };
+    if address.user.is_some() {
+        return refuse(
+            "`url` holds a user name, expected it in a key of its own: move it to `username`".to_owned(),
+        );
+    }
+    let web = matches!(transport, Transport::WebSocket | Transport::WebSocketTls);
+    if !web && !matches!(address.path, "" | "/") {
+        return refuse(
+            "`url` has a path, expected one only with ws:// and wss://: remove what follows the port"
+                .to_owned(),
+        );
+    }
+    match (transport, address.port) {
+        (Transport::Tcp, Some(8883)) => {
+            cx.found.warn(
+                &span,
+                "`url` says mqtt:// with port 8883, which is usual for TLS: did you mean mqtts://?",
+            );
+        }
+        (Transport::Tls, Some(1883)) => {
+            cx.found.warn(
+                &span,
+                "`url` says mqtts:// with port 1883, which is usual without TLS: did you mean port 8883?",
+            );
+        }
+        _ => {}
+    }
+    let path = if web && matches!(address.path, "" | "/") { "/mqtt" } else { address.path };
+    let path = if web { path } else { "/mqtt" };
+    Some((transport, address.host.to_owned(), address.port.unwrap_or(usual_port), path.to_owned()))
+}
+
+fn refuse_tls_keys(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) {
+    for key in TLS_KEYS.iter().filter(|key| reader.has(key)) {
+        let text = format!(
+            "`{key}` means nothing without TLS, expected with mqtts:// or wss:// in `url`: change the url or remove this key"
+        );
+        cx.found.wrong(&reader.key_at(key), text);
+    }
+}
+
+fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<TlsSettings> {
+    let given = |key: &str| reader.has(key) || reader.has(&format!("{key}_credential"));
+    let ca = given("ca").then(|| files::pem(cx, reader, "ca", Pem::Certificate));
+    let cert = given("client_cert").then(|| files::pem(cx, reader, "client_cert", Pem::Certificate));
+    let key = given("client_key").then(|| files::pem(cx, reader, "client_key", Pem::Key));
+    for (one, other) in [("client_cert", "client_key"), ("client_key", "client_cert")] {
+        if given(one) && !given(other) {
+            let at = if reader.has(one) {
+                reader.key_at(one)
+            } else {
+                reader.key_at(&format!("{one}_credential"))
+            };
+            cx.found.misfit(
+                &at,
+                format!("`{one}` stands alone, expected together with `{other}`: add `{other}`"),
+            );
+        }
+    }
+    let server_name = reader.text("server_name");
+    if server_name.as_deref().is_some_and(|name| !url::host_is_good(name)) {
+        let text = "`server_name` is not a host name, expected it without mqtts:// and port";
+        cx.found.wrong(&reader.at("server_name"), text);
+    }
+    let alpn = if reader.has("alpn") { reader.texts("alpn") } else { Some(Vec::new()) };
+    if let Some((_, span)) = alpn.iter().flatten().find(|(text, _)| text.len() > 255) {
+        cx.found.wrong(
+            span,
+            "a protocol of `alpn` has more than 255 bytes, expected a short word such as \"mqtt\"",
+        );
+    }
+    let client = match (cert, key) {
+        (Some(cert), Some(key)) => Some((cert?, key?)),
+        _ => None,
+    };
+    let ca = match ca {
+        Some(ca) => Some(ca?),
+        None => None,
+    };
+    Some(TlsSettings { ca, client, server_name, alpn: alpn?.into_iter().map(|(text, _)| text).collect() })
+}
+
+/// User name and password; the outer `None` means that something was reported.
+fn login(
+    cx: &Context<'_, '_>,
+    reader: &Reader<'_, '_>,
+) -> Option<Option<(String, Option<gateway_core::settings::Secret>)>> {
+    let given = [
+        ("password_file", reader.has("password_file")),
+        ("password_credential", reader.has("password_credential")),
+    ];
+    let given = given.iter().find(|(_, given)| *given).map(|(key, _)| *key);
+    if let (Some(key), false) = (given, reader.has("username")) {
+        let text = format!(
+            "`{key}` stands without `username`, expected both: MQTT has no password without a user name"
+        );
+        cx.found.misfit(&reader.key_at(key), text);
+    }
+    let password = match given {
+        Some(_) => Some(files::password(cx, reader, "password_file", "password_credential")?),
+        None => None,
+    };
+    if !reader.has("username") {
+        return Some(None);
+    }
+    Some(Some((reader.text("username")?, password)))
+}
+
+/// The proxy; the outer `None` means that something was reported.
+fn proxy(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ProxySettings>> {
+    let keys = ["proxy_password_file", "proxy_password_credential"];
+    let password_key = keys.into_iter().find(|key| reader.has(key));
+    if !reader.has("proxy") {
+        if let Some(key) = password_key {
+            cx.found.misfit(
+                &reader.key_at(key),
+                format!("`{key}` stands without `proxy`, expected both: add `proxy`"),
+            );
+        }
+        return Some(None);
+    }
+    let text = reader.text("proxy")?;
+    let span = reader.at("proxy");
+    let address = match url::split("proxy", "proxy_password_file", &text) {
+        Ok(address) => address,
+        Err(text) => {
+            cx.found.wrong(&span, text);
+            return None;
+        }
+    };
+    if address.scheme != "http" {
+        cx.found.wrong(&span, "`proxy` does not begin with http://, expected http://HOST:PORT: other proxies are not part of this version");
+        return None;
+    }
+    let Some(port) = address.port else {
+        cx.found.wrong(&span, "`proxy` has no port, expected http://HOST:PORT: add it, often :3128 or :8080");
+        return None;
+    };
+    let password = match password_key {
+        Some(_) => Some(files::password(cx, reader, keys[0], keys[1])?),
+        None => None,
+    };
+    let login = match (address.user, password) {
+        (Some(user), Some(password)) => Some((user.to_owned(), password)),
+        (Some(user), None) => Some((user.to_owned(), gateway_core::settings::Secret::new(""))),
+        (None, None) => None,
+        (None, Some(_)) => {
+            let text =
+                "`proxy` has a password and no user name, expected http://USER@HOST:PORT: add the user name";
+            cx.found.misfit(&span, text);
+            return None;
+        }
+    };
+    Some(Some(ProxySettings { host: address.host.to_owned(), port, login }))
+}
+
+/// Filters that take no topic of this gateway, and uplinks that take none at all: mostly a typing error in a filter.
+pub(crate) fn warn_idle(cx: &Context<'_, '_>, uplinks: &[Uplink], topics: &[String]) {
+    if topics.is_empty() {
+        return;
+    }
+    for uplink in uplinks {
+        for (filter, span) in &uplink.filters {
+            let own = [&uplink.settings.status_topic, &uplink.settings.ledger_topic];
+            let takes = |topic: &str| topic::matches(filter, topic);
+            if !topics.iter().any(|t| takes(t)) && !own.iter().any(|t| takes(t)) {
+                let text = format!(
+                    "no reading is sent to a topic that \"{}\" takes; the first topic of this gateway is \"{}\": correct the filter",
+                    words::shown(filter),
+                    words::shown(&topics[0])
+                );
+                cx.found.warn(span, text);
+            }
+        }
+    }
+}

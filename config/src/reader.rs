@@ -1,0 +1,369 @@
+//! One table of the file read by its [`Section`]: unknown keys, wrong types and ranges are reported here, once for all keys.
+//!
+//! Every getter yields `None` when there is no usable value; the reason is reported by then, or the key is optional.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::time::Duration;
+
+use gateway_core::tag::Name;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::amount;
+use crate::keys::{Key, Kind, Need, Section};
+use crate::problem::Findings;
+use crate::words;
+
+/// Longest list of texts: more topic filters than any broker's client has.
+const TEXTS_MAX: usize = 1000;
+
+/// A table of the file with the section that describes it.
+#[derive(Debug)]
+pub(crate) struct Reader<'a, 't> {
+    section: &'static Section,
+    table: &'a DeTable<'t>,
+    span: Range<usize>,
+    found: &'a Findings<'a>,
+}
+
+/// A table inside a table: its key and itself.
+pub(crate) struct Entry<'a, 't> {
+    pub(crate) name: &'a str,
+    pub(crate) name_span: Range<usize>,
+    pub(crate) value: &'a Spanned<DeValue<'t>>,
+}
+
+impl<'a, 't> Reader<'a, 't> {
+    /// Takes a table, reports its unknown and its missing keys.
+    pub(crate) fn new(
+        section: &'static Section,
+        table: &'a DeTable<'t>,
+        span: Range<usize>,
+        found: &'a Findings<'a>,
+    ) -> Self {
+        for entry in entries(table) {
+            if section.key(entry.name).is_none() {
+                words::unknown_key(section, &entry, table, found);
+            }
+        }
+        for key in section.keys {
+            if key.need == Need::Required && !table.contains_key(key.name) {
+                let title = section.title;
+                let example = words::example(key);
+                found.misfit(&span, format!("{title} lacks `{}`: {} Write {example}", key.name, key.doc));
+            }
+        }
+        Self { section, table, span, found }
+    }
+
+    /// Takes an empty table that stands in for an absent one: what it lacks is reported by the table above.
+    pub(crate) fn new_silent(
+        section: &'static Section,
+        table: &'a DeTable<'t>,
+        span: Range<usize>,
+        found: &'a Findings<'a>,
+    ) -> Self {
+        Self { section, table, span, found }
+    }
+
+    /// Where the table begins.
+    pub(crate) fn here(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    pub(crate) fn found(&self) -> &'a Findings<'a> {
+        self.found
+    }
+
+    /// Whether the key is written in the file.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
+    /// The value's place, or the table's when the key is absent.
+    pub(crate) fn at(&self, name: &str) -> Range<usize> {
+        self.table.get(name).map_or_else(|| self.span.clone(), Spanned::span)
+    }
+
+    /// The key's place, or the table's when it is absent.
+    pub(crate) fn key_at(&self, name: &str) -> Range<usize> {
+        self.table.get_key_value(name).map_or_else(|| self.span.clone(), |(k, _)| k.span())
+    }
+
+    /// Reports keys that mean nothing beside the driver, type or policy that is chosen.
+    pub(crate) fn only(&self, what: &str, chosen: &str) {
+        for key in self.section.keys {
+            if !key.only.is_empty() && !key.only.contains(&chosen) && self.has(key.name) {
+                let text = format!(
+                    "`{}` means nothing with {what} = \"{chosen}\", it belongs to {}: remove it",
+                    key.name,
+                    words::list(key.only.iter().map(|w| format!("\"{w}\"")), "and")
+                );
+                self.found.wrong(&self.key_at(key.name), text);
+            }
+        }
+    }
+
+    fn key(&self, name: &str) -> &'static Key {
+        self.section.key(name).expect("the reader is asked for keys of its section")
+    }
+
+    /// The value in the file or the default, with its place.
+    fn value(&self, name: &str) -> Option<(&'static Key, Cow<'a, DeValue<'t>>, Range<usize>)> {
+        let key = self.key(name);
+        if let Some(value) = self.table.get(name) {
+            return Some((key, Cow::Borrowed(value.get_ref()), value.span()));
+        }
+        let Need::Default(literal) = key.need else { return None };
+        let value = DeValue::parse(literal).expect("defaults of the key tables are TOML").into_inner();
+        Some((key, Cow::Owned(value), self.span.clone()))
+    }
+
+    fn refuse(&self, key: &Key, value: &DeValue<'_>, span: &Range<usize>) {
+        self.found.wrong(span, words::wrong_type(key, value, self.found.text(span)));
+    }
+
+    pub(crate) fn bool(&self, name: &str) -> Option<bool> {
+        let (key, value, span) = self.value(name)?;
+        let flag = value.as_bool();
+        if flag.is_none() {
+            self.refuse(key, &value, &span);
+        }
+        flag
+    }
+
+    /// A whole number in the key's range.
+    pub(crate) fn int(&self, name: &str) -> Option<i64> {
+        let (key, value, span) = self.value(name)?;
+        let Kind::Int { min, max, .. } = key.kind else { return None };
+        let DeValue::Integer(int) = value.as_ref() else {
+            self.refuse(key, &value, &span);
+            return None;
+        };
+        let number = i64::from_str_radix(int.as_str(), int.radix()).ok();
+        let number = number.filter(|n| (min..=max).contains(n));
+        if number.is_none() {
+            self.found.wrong(&span, words::out_of_range(key, self.found.text(&span)));
+        }
+        number
+    }
+
+    /// A whole number in the key's range, in the type of the settings.
+    pub(crate) fn uint<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
+        T::try_from(self.int(name)?).ok()
+    }
+
+    /// A finite number in the key's range.
+    pub(crate) fn float(&self, name: &str) -> Option<f64> {
+        let (key, value, span) = self.value(name)?;
+        let Kind::Float { min, max } = key.kind else { return None };
+        let Some(number) = number(&value) else {
+            self.refuse(key, &value, &span);
+            return None;
+        };
+        if !(min..=max).contains(&number) {
+            self.found.wrong(&span, words::out_of_range(key, self.found.text(&span)));
+            return None;
+        }
+        Some(number)
+    }
+
+    pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
+        let (key, value, span) = self.value(name)?;
+        let Kind::Duration { min, max } = key.kind else { return None };
+        let Some(text) = value.as_str() else {
+            self.refuse(key, &value, &span);
+            return None;
+        };
+        match amount::duration(text) {
+            Ok(duration) if (min..=max).contains(&duration) => return Some(duration),
+            Ok(_) => self.found.wrong(&span, words::out_of_range(key, self.found.text(&span))),
+            Err(error) => self.found.wrong(&span, words::no_amount(key, text, error)),
+        }
+        None
+    }
+
+    pub(crate) fn size(&self, name: &str) -> Option<u64> {
+        let (key, value, span) = self.value(name)?;
+        let Kind::Size { min, max } = key.kind else { return None };
+        let Some(text) = value.as_str() else {
+            self.refuse(key, &value, &span);
+            return None;
+        };
+        match amount::size(text) {
+            Ok(bytes) if (min..=max).contains(&bytes) => return Some(bytes),
+            Ok(_) => self.found.wrong(&span, words::out_of_range(key, self.found.text(&span))),
+            Err(error) => self.found.wrong(&span, words::no_amount(key, text, error)),
+        }
+        None
+    }
+
+    /// Text without control characters, or a path.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        let (key, value, span) = self.value(name)?;
+        let max = if let Kind::Text { max } = key.kind { max } else { 4096 };
+        let Some(text) = value.as_str() else {
+            self.refuse(key, &value, &span);
+            return None;
+        };
+        match words::bad_text(key, text, max) {
+            None => Some(text.to_owned()),
+            Some(problem) => {
+                self.found.wrong(&span, problem);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn name(&self, key: &str) -> Option<Name> {
+        let text = self.text(key)?;
+        named(&text, &self.at(key), self.found)
+    }
+
+    /// One of the words of the key.
+    pub(crate) fn choice(&self, name: &str) -> Option<&'static str> {
+        let (key, value, span) = self.value(name)?;
+        let Kind::Choice(choices, _) = key.kind else { return None };
+        let Some(text) = value.as_str() else {
+            self.refuse(key, &value, &span);
+            return None;
+        };
+        let choice = choices.iter().find(|w| w.word == text);
+        if choice.is_none() {
+            self.found.wrong(&span, words::unknown_word(key, text));
+        }
+        choice.map(|w| w.word)
+    }
+
+    /// A list of texts with the place of each.
+    pub(crate) fn texts(&self, name: &str) -> Option<Vec<(String, Range<usize>)>> {
+        let (key, value, span) = self.value(name)?;
+        let Some(items) = value.as_array() else {
+            self.refuse(key, &value, &span);
+            return None;
+        };
+        if items.len() > TEXTS_MAX {
+            self.found
+                .wrong(&span, format!("`{name}` has {} texts, expected at most {TEXTS_MAX}", items.len()));
+            return None;
+        }
+        let from_file = self.has(name);
+        let mut texts = Vec::new();
+        for item in items.iter() {
+            let at = if from_file { item.span() } else { span.clone() };
+            match item.get_ref().as_str() {
+                None => self.refuse(key, item.get_ref(), &at),
+                Some(text) => match words::bad_text(key, text, 65_535) {
+                    None => texts.push((text.to_owned(), at)),
+                    Some(problem) => self.found.wrong(&at, problem),
+                },
+            }
+        }
+        Some(texts)
+    }
+
+    /// The raw value, for the few keys that take more than one type.
+    pub(crate) fn raw(&self, name: &str) -> Option<(&'a DeValue<'t>, Range<usize>)> {
+        self.table.get(name).map(|value| (value.get_ref(), value.span()))
+    }
+
+    /// Reports a value of a wrong type, for [`Reader::raw`].
+    pub(crate) fn wrong_type(&self, name: &str) {
+        if let Some((value, span)) = self.raw(name) {
+            self.refuse(self.key(name), value, &span);
+        }
+    }
+
+    /// The table below a [`Kind::Table`] key.
+    pub(crate) fn table(&self, name: &str) -> Option<Reader<'a, 't>> {
+        let key = self.key(name);
+        let Kind::Table(section) = key.kind else { return None };
+        let value = self.table.get(name)?;
+        let Some(table) = value.get_ref().as_table() else {
+            self.refuse(key, value.get_ref(), &value.span());
+            return None;
+        };
+        Some(Reader::new(section, table, value.span(), self.found))
+    }
+
+    /// The named tables below a [`Kind::Named`] key in the order of the file, with their names.
+    pub(crate) fn named(&self, name: &str) -> Vec<(Name, Range<usize>, Reader<'a, 't>)> {
+        let key = self.key(name);
+        let Kind::Named(section) = key.kind else { return Vec::new() };
+        let Some(value) = self.table.get(name) else { return Vec::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            self.found.wrong(&value.span(), words::not_named(key, section, value.get_ref()));
+            return Vec::new();
+        };
+        let mut list = Vec::new();
+        for entry in entries(table) {
+            let Some(inner) = entry.value.get_ref().as_table() else {
+                let text = words::not_a_table(key, section, &entry);
+                self.found.wrong(&entry.name_span, text);
+                if section.key(entry.name).is_some() {
+                    break; // the name was forgotten: its keys stand here one after the other
+                }
+                continue;
+            };
+            let Some(name) = named(entry.name, &entry.name_span, self.found) else { continue };
+            let reader = Reader::new(section, inner, entry.value.span(), self.found);
+            list.push((name, entry.name_span, reader));
+        }
+        list
+    }
+
+    /// The tables of a [`Kind::List`] key.
+    pub(crate) fn list(&self, name: &str) -> Vec<Reader<'a, 't>> {
+        let key = self.key(name);
+        let Kind::List(section) = key.kind else { return Vec::new() };
+        let Some(value) = self.table.get(name) else { return Vec::new() };
+        let Some(items) = value.get_ref().as_array() else {
+            self.found.wrong(&value.span(), words::not_a_list(key, section, value.get_ref()));
+            return Vec::new();
+        };
+        let mut list = Vec::new();
+        for item in items.iter() {
+            match item.get_ref().as_table() {
+                Some(table) => list.push(Reader::new(section, table, item.span(), self.found)),
+                None => self.found.wrong(&item.span(), words::not_a_list(key, section, item.get_ref())),
+            }
+        }
+        list
+    }
+}
+
+/// The entries of a table in the order of the file.
+pub(crate) fn entries<'a, 't>(table: &'a DeTable<'t>) -> Vec<Entry<'a, 't>> {
+    let mut list: Vec<_> = table
+        .iter()
+        .map(|(key, value)| Entry { name: key.get_ref(), name_span: key.span(), value })
+        .collect();
+    list.sort_by_key(|e| e.name_span.start);
+    list
+}
+
+/// A number of either kind; `None` for what is not one. NaN and infinity are left to the range check.
+pub(crate) fn number(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Integer(int) if int.radix() == 10 => int.as_str().parse().ok(),
+        DeValue::Integer(int) => i64::from_str_radix(int.as_str(), int.radix()).ok().map(|n| {
+            #[expect(clippy::cast_precision_loss, reason = "hexadecimal limits beyond 2^53 do not occur")]
+            let number = n as f64;
+            number
+        }),
+        DeValue::Float(float) => float.as_str().parse().ok(),
+        _ => None,
+    }
+}
+
+/// A name with its problem reported.
+fn named(text: &str, span: &Range<usize>, found: &Findings<'_>) -> Option<Name> {
+    match Name::new(text) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            found.wrong(span, words::bad_name(text, &error));
+            None
+        }
+    }
+}
