@@ -1,13 +1,17 @@
 //! What to ask which device next, and what the answer means.
 //!
-//! [`settings`] are the plain settings of the field side, [`request`] is the conversation with a line. `plan` turns
+//! [`settings`] are the plain settings of the field side, [`request`] is the conversation with a line. [`plan`] turns
 //! points into the fewest requests and says what they cost on the wire, [`schedule`] decides when each is asked,
 //! `decode` turns registers into values and `encode` values into registers.
 //!
 //! Nothing here reads a clock or touches a line: time is an argument, a request is a return value.
 
+pub mod plan;
 pub mod request;
 pub mod schedule;
 pub mod settings;
+
+#[cfg(test)]
+mod testing;
 
 pub use settings::Settings;
