@@ -2,15 +2,20 @@
 //!
 //! [`settings`] are the plain settings of the field side, [`request`] is the conversation with a line. [`plan`] turns
 //! points into the fewest requests and says what they cost on the wire, [`schedule`] decides when each is asked,
-//! `decode` turns registers into values and `encode` values into registers.
+//! [`decode`] turns registers into values and [`encode`] values into registers.
 //!
 //! Nothing here reads a clock or touches a line: time is an argument, a request is a return value.
 
+pub mod decode;
+pub mod encode;
+mod order;
 pub mod plan;
 pub mod request;
 pub mod schedule;
 pub mod settings;
 
+#[cfg(test)]
+mod codec_tests;
 #[cfg(test)]
 mod testing;
 
