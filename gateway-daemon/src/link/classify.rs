@@ -1,0 +1,120 @@
+//! Errors of rumqttc, sockets and TLS to [`Loss`].
+
+use std::io::{Error as IoError, ErrorKind};
+
+use gateway_core::settings::LinkSettings;
+use gateway_core::uplink::loss::{ConnectRefusal, Loss, Stage, TcpFault};
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
+
+use super::tls;
+use super::watched::{Facts, Trace};
+
+/// Why the event loop ended.
+pub(super) fn of_client(error: ConnectionError, trace: &Trace, settings: &LinkSettings) -> Loss {
+    // What the socket said first is the cause, what rumqttc makes of it the consequence.
+    let (seen, up) = trace.with(|facts| (facts.loss.take(), facts.up));
+    if let Some(loss) = seen {
+        return loss;
+    }
+    match error {
+        ConnectionError::Io(e) => trace.with(|facts| of_io(&e, facts)),
+        ConnectionError::ConnectionRefused(code) => Loss::Refused(refusal(code)),
+        ConnectionError::NotConnAck(packet) => {
+            protocol(format!("instead of CONNACK it sent {:?}", packet.packet_type()))
+        }
+        ConnectionError::SessionStateMismatch { .. } => {
+            protocol("it kept a session although a clean one was asked for")
+        }
+        ConnectionError::MqttState(e) => of_state(e, up, trace, settings),
+        ConnectionError::Websocket(e) => of_websocket(e, trace),
+        ConnectionError::ResponseValidation(e) => Loss::WebSocket { detail: e.to_string().into() },
+        ConnectionError::FlushTimeout => Loss::WriteTimeout,
+        ConnectionError::NetworkTimeout => {
+            Loss::ConnectTimeout { stage: trace.with(|facts| facts.stage), after: settings.connect_timeout }
+        }
+        ConnectionError::RequestsDone => Loss::Stopped,
+        other => Loss::Settings { detail: other.to_string().into() },
+    }
+}
+
+fn protocol(detail: impl Into<String>) -> Loss {
+    Loss::Protocol { detail: detail.into().into() }
+}
+
+fn refusal(code: ConnectReturnCode) -> ConnectRefusal {
+    match code {
+        ConnectReturnCode::RefusedProtocolVersion => ConnectRefusal::ProtocolVersion,
+        ConnectReturnCode::BadClientId => ConnectRefusal::ClientId,
+        ConnectReturnCode::ServiceUnavailable => ConnectRefusal::ServerUnavailable,
+        ConnectReturnCode::BadUserNamePassword => ConnectRefusal::Login,
+        ConnectReturnCode::NotAuthorized => ConnectRefusal::NotAuthorised,
+        ConnectReturnCode::Success => ConnectRefusal::Other(0),
+    }
+}
+
+fn of_state(error: StateError, up: bool, trace: &Trace, settings: &LinkSettings) -> Loss {
+    match error {
+        StateError::ConnectionAborted => closed(up),
+        StateError::AwaitPingResp | StateError::CollisionTimeout => {
+            Loss::KeepAlive { after: settings.keep_alive }
+        }
+        StateError::Io(e) | StateError::Deserialization(mqttbytes::Error::Io(e)) => {
+            trace.with(|facts| of_io(&e, facts))
+        }
+        StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(_)) => {
+            Loss::IncomingOversize { limit: settings.packet_bytes_max }
+        }
+        StateError::Deserialization(mqttbytes::Error::OutgoingPacketTooLarge { pkt_size, max }) => {
+            Loss::Settings {
+                detail: format!("CONNECT has {pkt_size} bytes and `packet_max` allows {max}").into(),
+            }
+        }
+        StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code)) => {
+            Loss::Refused(ConnectRefusal::Other(code))
+        }
+        other => protocol(other.to_string()),
+    }
+}
+
+fn of_websocket(error: async_tungstenite::tungstenite::Error, trace: &Trace) -> Loss {
+    use async_tungstenite::tungstenite::Error;
+    match error {
+        Error::Http(response) => Loss::WebSocketRefused { status: response.status().as_u16() },
+        Error::Io(e) => trace.with(|facts| of_io(&e, facts)),
+        Error::ConnectionClosed | Error::AlreadyClosed => Loss::Closed { stage: Some(Stage::WebSocket) },
+        other => Loss::WebSocket { detail: other.to_string().into() },
+    }
+}
+
+fn closed(up: bool) -> Loss {
+    Loss::Closed { stage: if up { None } else { Some(Stage::Mqtt) } }
+}
+
+/// What an error of the stream means.
+pub(super) fn of_io(error: &IoError, facts: &Facts) -> Loss {
+    if let Some(inner) = error.get_ref() {
+        if let Some(loss) = inner.downcast_ref::<Loss>() {
+            return loss.clone();
+        }
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            return tls::loss_of(tls, facts.identity.as_deref());
+        }
+    }
+    if error.kind() == ErrorKind::UnexpectedEof {
+        return if facts.up { closed(true) } else { Loss::Closed { stage: Some(facts.stage) } };
+    }
+    Loss::Tcp { fault: tcp_fault(error), peer: facts.peer, detail: error.to_string().into() }
+}
+
+/// The TCP situation behind an errno.
+pub(super) fn tcp_fault(error: &IoError) -> TcpFault {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => TcpFault::Refused,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
+            TcpFault::Unreachable
+        }
+        ErrorKind::TimedOut => TcpFault::TimedOut,
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => TcpFault::Reset,
+        _ => TcpFault::Other,
+    }
+}

@@ -1,0 +1,235 @@
+//! Certificate and key files to a rustls configuration, and rustls errors to [`Loss`].
+//!
+//! Files are read at every connect, so a renewed certificate works without a restart. The provider is ring (no C toolchain when cross
+//! compiling); TLS 1.2 and 1.3 are spoken.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gateway_core::settings::TlsSettings;
+use gateway_core::uplink::loss::{FileRole, Loss, UnixSecs};
+use rumqttc::tokio_rustls::TlsConnector;
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore, SignatureScheme};
+
+/// Largest certificate or key file, bytes. A list of all public authorities has about 250 kB.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Everything that a TLS handshake needs.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) connector: TlsConnector,
+    pub(super) name: ServerName<'static>,
+    pub(super) identity: Arc<Identity>,
+}
+
+/// Our certificate, if any, and whether the server asked for one: MQTT brokers that want a certificate and get none answer with
+/// alerts that do not say so.
+#[derive(Debug)]
+pub(super) struct Identity {
+    key: Option<Arc<CertifiedKey>>,
+    asked: AtomicBool,
+}
+
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.key.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.key.is_some()
+    }
+}
+
+/// Reads the files. Blocks on the file system.
+///
+/// # Errors
+/// [`Loss::File`] or [`Loss::Settings`].
+pub(super) fn load(settings: &TlsSettings, host: &str) -> Result<Tls, Loss> {
+    let wanted = settings.server_name.as_deref().unwrap_or(host);
+    let name = ServerName::try_from(wanted.to_owned()).map_err(|_| Loss::Settings {
+        detail: format!("{wanted:?} is no name that a certificate can have; set `server_name`").into(),
+    })?;
+    let roots = match &settings.ca {
+        Some(path) => own_roots(path)?,
+        None => system_roots()?,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = match &settings.client {
+        Some((cert, key)) => Some(Arc::new(identity(&provider, cert, key)?)),
+        None => None,
+    };
+    let identity = Arc::new(Identity { key, asked: AtomicBool::new(false) });
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Loss::Tls { detail: e.to_string().into() })?
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(identity.clone());
+    config.alpn_protocols = settings.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Ok(Tls { connector: TlsConnector::from(Arc::new(config)), name, identity })
+}
+
+fn fault(role: FileRole, path: &Path, detail: impl ToString) -> Loss {
+    Loss::File { role, path: path.to_owned(), detail: detail.to_string().into() }
+}
+
+fn read(role: FileRole, path: &Path) -> Result<Vec<u8>, Loss> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| fault(role, path, e))?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| fault(role, path, e))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(fault(role, path, format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn certificates(role: FileRole, path: &Path) -> Result<Vec<CertificateDer<'static>>, Loss> {
+    let pem = read(role, path)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| fault(role, path, format!("damaged PEM: {}", pem_text(&e))))?;
+    if found.is_empty() {
+        return Err(fault(
+            role,
+            path,
+            "no \"BEGIN CERTIFICATE\" in it; convert DER with openssl x509 -inform der",
+        ));
+    }
+    Ok(found)
+}
+
+fn own_roots(path: &Path) -> Result<RootCertStore, Loss> {
+    let found = certificates(FileRole::Ca, path)?;
+    let mut roots = RootCertStore::empty();
+    let (_, ignored) = roots.add_parsable_certificates(found);
+    if roots.is_empty() {
+        return Err(fault(FileRole::Ca, path, "none of its certificates can be understood"));
+    }
+    if ignored > 0 {
+        log::warn!(
+            "{}: {ignored} certificates of authorities cannot be understood and are ignored",
+            path.display()
+        );
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, Loss> {
+    let loaded = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let _ = roots.add_parsable_certificates(loaded.certs);
+    if roots.is_empty() {
+        let why = loaded.errors.first().map_or_else(|| "it is empty".to_owned(), ToString::to_string);
+        return Err(fault(FileRole::Ca, Path::new(""), why));
+    }
+    Ok(roots)
+}
+
+fn identity(
+    provider: &rustls::crypto::CryptoProvider,
+    cert: &Path,
+    key: &Path,
+) -> Result<CertifiedKey, Loss> {
+    let chain = certificates(FileRole::ClientCert, cert)?;
+    let pem = read(FileRole::ClientKey, key)?;
+    let bad = |detail: &str| fault(FileRole::ClientKey, key, detail);
+    // "ENCRYPTED" stands in the BEGIN line of PKCS#8 and in a header line of PKCS#1 and SEC1.
+    let encrypted = pem.windows(9).any(|window| window == b"ENCRYPTED");
+    let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| match e {
+        _ if encrypted => {
+            bad("the key is protected by a pass phrase; write one without by: openssl pkey -in KEY -out NEW")
+        }
+        PemError::NoItemsFound => bad("no private key in it (PKCS#8, PKCS#1 or SEC1 in PEM)"),
+        other => bad(&format!("damaged PEM: {}", pem_text(&other))),
+    })?;
+    let signing = provider.key_provider.load_private_key(der).map_err(|_| {
+        bad("this kind of key is not supported; use ECDSA P-256, P-384, Ed25519 or RSA from 2048 bits")
+    })?;
+    let certified = CertifiedKey::new(chain, signing);
+    match certified.keys_match() {
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+            Err(bad(&format!("it does not belong to the certificate in {}", cert.display())))
+        }
+        Err(rustls::Error::InvalidCertificate(_)) => {
+            Err(fault(FileRole::ClientCert, cert, "the certificate cannot be understood"))
+        }
+        // Some keys cannot tell; the handshake will.
+        _ => Ok(certified),
+    }
+}
+
+/// The text of a PEM error without the bytes of the file, which may be those of a key.
+fn pem_text(error: &PemError) -> &'static str {
+    match error {
+        PemError::MissingSectionEnd { .. } => "the END line is missing",
+        PemError::IllegalSectionStart { .. } => "a BEGIN line is wrong",
+        PemError::Base64Decode(_) => "the base64 text is wrong",
+        PemError::SectionTooLarge => "a section is too large",
+        _ => "not readable",
+    }
+}
+
+/// What a TLS error means for a person.
+pub(super) fn loss_of(error: &rustls::Error, identity: Option<&Identity>) -> Loss {
+    match error {
+        rustls::Error::InvalidCertificate(why) => certificate_loss(why),
+        rustls::Error::AlertReceived(alert) => alert_loss(*alert, identity),
+        rustls::Error::InvalidMessage(_) => {
+            Loss::Tls { detail: "the server does not speak TLS on this port".into() }
+        }
+        rustls::Error::NoApplicationProtocol => {
+            Loss::Tls { detail: "the server offers none of the protocols in `alpn`".into() }
+        }
+        other => Loss::Tls { detail: other.to_string().into() },
+    }
+}
+
+fn certificate_loss(why: &CertificateError) -> Loss {
+    let secs = |time: &UnixTime| UnixSecs(time.as_secs());
+    let clock = || secs(&UnixTime::now());
+    match why {
+        CertificateError::UnknownIssuer => Loss::CertificateUnknownAuthority,
+        CertificateError::Expired => Loss::CertificateExpired { clock: clock(), not_after: None },
+        CertificateError::ExpiredContext { time, not_after } => {
+            Loss::CertificateExpired { clock: secs(time), not_after: Some(secs(not_after)) }
+        }
+        CertificateError::NotValidYet => Loss::CertificateNotYetValid { clock: clock(), not_before: None },
+        CertificateError::NotValidYetContext { time, not_before } => {
+            Loss::CertificateNotYetValid { clock: secs(time), not_before: Some(secs(not_before)) }
+        }
+        CertificateError::NotValidForName => {
+            Loss::CertificateWrongName { expected: "this host".into(), presented: Vec::new() }
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            Loss::CertificateWrongName { expected: expected.to_str().into(), presented: presented.clone() }
+        }
+        other => Loss::CertificateInvalid { detail: other.to_string().into() },
+    }
+}
+
+fn alert_loss(alert: AlertDescription, identity: Option<&Identity>) -> Loss {
+    use AlertDescription as A;
+    let sent = identity.is_some_and(|id| id.key.is_some());
+    let asked = identity.is_some_and(|id| id.asked.load(Ordering::Relaxed));
+    match alert {
+        A::BadCertificate
+        | A::UnsupportedCertificate
+        | A::CertificateRevoked
+        | A::CertificateExpired
+        | A::CertificateUnknown
+        | A::UnknownCA
+        | A::AccessDenied
+        | A::CertificateRequired => Loss::OwnCertificateRejected { alert: format!("{alert:?}").into(), sent },
+        // TLS 1.2 has no alert for "a certificate is required".
+        A::HandshakeFailure if asked && !sent => {
+            Loss::OwnCertificateRejected { alert: format!("{alert:?}").into(), sent }
+        }
+        other => Loss::Tls { detail: format!("the server says {other:?}").into() },
+    }
+}
