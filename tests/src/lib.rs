@@ -1,1 +1,10 @@
-//! stub
+//! End to end tests and what they need: real peers, fakes that misbehave on purpose, certificates, and networks that go wrong.
+//!
+//! Peers are real programs where that is possible. A missing peer fails the test with the one line that installs it.
+
+pub mod certs;
+pub mod fake_broker;
+pub mod links;
+pub mod mosquitto;
+pub mod proxy;
+pub mod wait;
