@@ -1,2 +1,36 @@
-//! stub
-fn main() {}
+//! `cargo xtask`: the one door to everything that is done with the sources.
+
+mod args;
+mod bench;
+mod fuzz;
+mod long;
+mod peers;
+mod steps;
+mod suite;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Task};
+
+fn main() -> ExitCode {
+    let done = match Args::parse().task {
+        Task::Test(args) => suite::test(&args),
+        Task::Check => suite::check(),
+        Task::Peers => suite::peers(),
+        Task::Sim(args) => long::sim(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::E2e(args) => long::e2e(&args),
+        Task::Soak(args) => long::soak(&args),
+        Task::Golden => long::golden(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

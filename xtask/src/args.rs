@@ -1,0 +1,99 @@
+//! The commands and their words.
+
+use clap::{Parser, Subcommand};
+
+/// The one door to test, measure and look after the sources of Tidegate.
+///
+/// Before a commit: `cargo xtask check`. Before a merge: `cargo xtask test`. Everything else is for looking closer.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Everything that a change must pass; what CI runs
+    Test(Test),
+    /// The quick part, before a commit: format, clippy, tidy
+    ///
+    /// Format and clippy of the whole workspace with warnings as errors, and the tidy tests that know the rules of the house
+    /// (who may import whom, file lengths, forbidden words). About a minute.
+    Check,
+    /// Sets up the real peers of the tests: mosquitto, libmodbus, pymodbus
+    ///
+    /// System packages come by apt-get (only as root), pymodbus goes into its own virtual environment under target/peers.
+    /// Where that is not possible, prints the one line that installs what is missing, and fails. `test` does this first.
+    Peers,
+    /// The simulation of uplink, store and network in virtual time
+    ///
+    /// Days of outages, resets, reboots and full disks in seconds. A failing run prints its seed; the same seed is the same run.
+    Sim(Passed),
+    /// Feeds hostile bytes to the decoders
+    ///
+    /// Uses cargo-fuzz and a nightly toolchain; the committed corpora in tests/fuzz/corpus are replayed, with mutations, by every
+    /// `cargo xtask test` on stable. A crash is kept in tests/fuzz/artifacts/<target>: add it to the corpus with the fix.
+    Fuzz(Fuzz),
+    /// Measures, and prints every number beside its limit or peer and its goal
+    ///
+    /// Runs every bench_* program of the tests package in release, one after the other, and closes with one table. The machine
+    /// should do nothing else meanwhile. Fails when a goal is missed.
+    Bench(Bench),
+    /// The long end-to-end test: kill -9 of the gateway again and again, and count
+    ///
+    /// After each round: produced = in memory + stored + acknowledged + dropped, nothing missing beyond the commit interval, and no queue out of
+    /// order. `test` runs a few rounds of the same test; this is for before a release.
+    E2e(E2e),
+    /// The tests that need hours rather than seconds, with their long parameters
+    ///
+    /// Sets TIDEGATE_SOAK_S for every test of the workspace whose name contains `soak`; `test` runs them for a moment only.
+    Soak(Soak),
+    /// Rewrites the golden files; look at the difference before you commit it
+    ///
+    /// Runs the golden tests with TIDEGATE_GOLDEN=write: error messages of wrong configurations, schema, references, help.
+    Golden,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Test {
+    /// Also install the cargo tools that are missing (cargo-deny), by `cargo install`; the default in CI
+    #[arg(long, env = "CI", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) install: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Passed {
+    /// Arguments of the program, as in `cargo xtask sim --seed 7`; `cargo xtask sim --help` shows this, `-- --help` the program's own
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) rest: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fuzz {
+    /// One target, by the name of its file in tests/fuzz/fuzz_targets; all of them without
+    pub(crate) target: Option<String>,
+    /// How long each target runs
+    #[arg(long, default_value_t = 60)]
+    pub(crate) seconds: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    /// Only programs whose name contains this
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct E2e {
+    /// How many times the gateway is killed
+    #[arg(long, default_value_t = 100)]
+    pub(crate) rounds: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Soak {
+    /// How long each test runs, in seconds
+    #[arg(long, default_value_t = 3600)]
+    pub(crate) seconds: u32,
+}

@@ -1,0 +1,68 @@
+//! What takes long or has parameters: simulation, kill tests, soak, golden files.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::args::{E2e, Passed, Soak};
+use crate::steps::{Steps, cargo, run};
+
+/// The simulation, with the arguments of its program.
+///
+/// # Errors
+/// It failed; it has printed its seed.
+pub(crate) fn sim(args: &Passed) -> Result<()> {
+    let mut sim =
+        cargo(&["run", "--quiet", "--release", "--package", "tidegate-tests", "--bin", "sim", "--"]);
+    sim.args(&args.rest);
+    run(sim)
+}
+
+/// The kill tests with many rounds.
+///
+/// # Errors
+/// A round failed.
+pub(crate) fn e2e(args: &E2e) -> Result<()> {
+    let mut steps = Steps::default();
+    // The tests start target/debug/gateway-daemon or target/release/gateway-daemon, whichever profile they are built with.
+    steps.run("build", || run(cargo(&["build", "--quiet", "--release", "--workspace", "--bins"])));
+    steps.run(&format!("kill -9, {} rounds", args.rounds), || {
+        run(named("kill_9", "TIDEGATE_ROUNDS", &args.rounds.to_string()))
+    });
+    steps.finish()
+}
+
+/// The soak tests with their long parameters.
+///
+/// # Errors
+/// A test failed.
+pub(crate) fn soak(args: &Soak) -> Result<()> {
+    let mut steps = Steps::default();
+    steps.run(&format!("soak, {} s each", args.seconds), || {
+        run(named("soak", "TIDEGATE_SOAK_S", &args.seconds.to_string()))
+    });
+    steps.finish()
+}
+
+/// Rewrites the golden files.
+///
+/// # Errors
+/// A golden test fails even when it may write.
+pub(crate) fn golden() -> Result<()> {
+    let mut steps = Steps::default();
+    steps.run("golden", || {
+        let mut test = cargo(&["test", "--quiet", "--workspace", "golden"]);
+        test.env("TIDEGATE_GOLDEN", "write");
+        run(test)
+    });
+    println!("Look at `git diff` before you commit.");
+    steps.finish()
+}
+
+/// All tests whose name contains `name`, in release, one at a time, with a parameter.
+fn named(name: &str, variable: &str, value: &str) -> Command {
+    let mut test =
+        cargo(&["test", "--release", "--workspace", name, "--", "--nocapture", "--test-threads", "1"]);
+    test.env(variable, value);
+    test
+}

@@ -1,0 +1,94 @@
+//! `test` and `check`: what a change must pass.
+
+use anyhow::{Result, bail};
+
+use crate::args::Test;
+use crate::peers;
+use crate::steps::{Steps, cargo, command, root, run, succeeds};
+
+/// The checks of cargo-deny that need nothing from the net.
+const DENY: [&str; 5] = ["deny", "check", "bans", "licenses", "sources"];
+
+/// Everything.
+///
+/// # Errors
+/// A step failed.
+pub(crate) fn test(args: &Test) -> Result<()> {
+    let mut steps = Steps::default();
+    steps.run("peers", peers::set_up);
+    quick(&mut steps);
+    steps.run("doc", || {
+        let mut doc = cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--locked"]);
+        doc.env("RUSTDOCFLAGS", "-D warnings");
+        run(doc)
+    });
+    deny(&mut steps, args.install);
+    // Tests start the real programs from target/debug; `cargo test` alone does not promise to build them.
+    steps.run("build", || run(cargo(&["build", "--quiet", "--workspace", "--bins", "--locked"])));
+    steps.run("test", || run(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast", "--locked"])));
+    steps.finish()
+}
+
+/// The quick part.
+///
+/// # Errors
+/// A step failed.
+pub(crate) fn check() -> Result<()> {
+    let mut steps = Steps::default();
+    quick(&mut steps);
+    steps.run("tidy", || run(cargo(&["test", "--quiet", "--package", "tidegate-tests", "--test", "tidy"])));
+    steps.finish()
+}
+
+/// Only the peers.
+///
+/// # Errors
+/// Something is missing and cannot be installed here.
+pub(crate) fn peers() -> Result<()> {
+    let mut steps = Steps::default();
+    steps.run("peers", peers::set_up);
+    steps.finish()
+}
+
+fn quick(steps: &mut Steps) {
+    steps.run("format", || run(cargo(&["fmt", "--all", "--check"])));
+    steps.run("clippy", || {
+        run(cargo(&[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "--deny",
+            "warnings",
+        ]))
+    });
+}
+
+fn deny(steps: &mut Steps, install: bool) {
+    const STEP: &str = "deny (bans, licenses, sources; advisories need a database from the net)";
+    let installed = || succeeds(cargo(&["deny", "--version"]));
+    if !installed() {
+        if !install {
+            steps.skip(
+                STEP,
+                "cargo-deny is missing: `cargo install cargo-deny --locked`, or run with --install",
+            );
+            return;
+        }
+        steps.run("install cargo-deny", || {
+            run(cargo(&["install", "cargo-deny", "--locked"]))?;
+            if installed() { Ok(()) } else { bail!("cargo-deny is installed and cannot be started") }
+        });
+    }
+    steps.run(STEP, || run(cargo(&DENY)));
+    // The fuzz targets are a workspace of their own: their list of crates is held to the same rules.
+    if root().join("tests/fuzz/Cargo.lock").exists() {
+        steps.run("deny of tests/fuzz", || {
+            let mut deny = command("cargo", &["deny", "--manifest-path", "tests/fuzz/Cargo.toml", "check"]);
+            deny.args(["licenses", "sources"]);
+            run(deny)
+        });
+    }
+}
