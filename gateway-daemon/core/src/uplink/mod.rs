@@ -1,8 +1,23 @@
 //! One cloud connection and its durable queue, as sans-IO machines.
 //!
-//! Owned by the uplink work; the contract with the store is in [`row`], with the connection in [`link`] and [`loss`], the settings in [`settings`].
+//! [`queue`] keeps messages until they are acknowledged, [`machine`] drives one connection and takes rows from the queue. The contract
+//! with the store is in [`row`], with the connection in [`link`] and [`loss`], the settings in [`settings`].
 
+mod backoff;
+mod flights;
 pub mod link;
 pub mod loss;
+pub mod machine;
+mod mutant;
+pub mod queue;
 pub mod row;
 pub mod settings;
+mod share;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use machine::{Action, Uplink};
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
+pub use status::Identity;

@@ -1,0 +1,624 @@
+//! One cloud connection: when to connect, what to send, when to give up on a link, and what the queue may forget.
+//!
+//! ```text
+//!            start            pause over             Up
+//!   Idle ------------> BackingOff ------> Connecting ------> Up
+//!    ^                    ^  ^                 | Down         | Down, or no acknowledgement in time
+//!    | stop               |  +-----------------+              |
+//!    +--- from anywhere   +-----------------------------------+   pause drawn under a doubling ceiling
+//! ```
+//!
+//! Use: after every input ([`Uplink::publish`], [`Uplink::store`], [`Uplink::link`], [`Uplink::timeout`], ...) carry out
+//! [`Uplink::poll_action`] until it gives `None`, then wait for the next input, at most until [`Uplink::poll_timeout`]. Hand in events of the link
+//! before a timeout that is due at the same moment.
+//!
+//! Invariants:
+//! - One epoch is one connection. What is said about an older epoch is counted and changes nothing.
+//! - A row leaves the queue only by an acknowledgement of the connection on which it was sent (QoS 0: by being written), or by a
+//!   counted drop.
+//! - At most `window` rows are in flight, plus one birth, one ledger and one stop message.
+//! - The back-off ends only with an acknowledged publish, never with CONNACK.
+//! - The first publish of a connection is the birth message.
+//!
+//! Bounds: rows in flight by the window, everything else by [`super::queue`]. It never renders a record, opens a connection, reads a clock or draws
+//! a random number of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::{Backoff, Jitter};
+use super::flights::{Cargo, Flight, Flights};
+use super::link::{Epoch, LinkEvent, PublishFault, Token, Will};
+use super::loss::{Loss, TakeOverWatch};
+use super::mutant::{Faults, Mutant};
+use super::queue::{DropReason, Lane, Message, Queue, QueueSettings, Receipt, Taken};
+use super::row::{Qos, Row, Seq, StoreEvent, StoreOp, Stored, Tally};
+use super::settings::{Drain, Settings};
+use super::share::{Share, Waiting};
+use super::status::{self, Identity};
+use crate::tag::BootNs;
+
+/// A link that has said neither `Up` nor `Down` for this long is given up: its own timeouts are far shorter, so it must be broken.
+pub const CONNECT_SILENCE_MAX: Duration = Duration::from_secs(600);
+
+/// What the hands do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Give the op to the store and its answer to [`Uplink::store`].
+    Store(StoreOp),
+    /// Make a connection with a fresh client and report to [`Uplink::link`] under this epoch.
+    Connect {
+        /// Number of the attempt.
+        epoch: Epoch,
+        /// Last will for CONNECT.
+        will: Will,
+    },
+    /// Render and publish a row.
+    Send {
+        /// The connection.
+        epoch: Epoch,
+        /// Comes back with the acknowledgement.
+        token: Token,
+        /// The row.
+        row: Arc<Row>,
+        /// Which way it took.
+        lane: Lane,
+        /// Whether it was sent before in this run, so that the cloud may have it already.
+        again: bool,
+    },
+    /// Publish a message of the uplink itself.
+    Announce {
+        /// The connection.
+        epoch: Epoch,
+        /// Comes back with the acknowledgement.
+        token: Token,
+        /// Topic.
+        topic: Arc<str>,
+        /// JSON.
+        payload: Vec<u8>,
+        /// QoS: 1, or 0 for clouds that never acknowledge.
+        qos: Qos,
+        /// Whether the broker keeps it.
+        retain: bool,
+    },
+    /// End the connection; nothing of this epoch is heard from here on.
+    Disconnect {
+        /// The connection.
+        epoch: Epoch,
+        /// Say DISCONNECT, so that the broker drops the will; otherwise cut it.
+        clean: bool,
+    },
+    /// Word for a publisher that waits.
+    Receipt(Receipt),
+    /// The stop is complete, or its deadline has passed.
+    Stopped {
+        /// What was still only in memory and is lost: zero unless the store failed or the deadline was too short.
+        left: Tally,
+    },
+}
+
+/// Where the connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not started, or stopping without a link.
+    Idle,
+    /// Waiting until the next attempt.
+    BackingOff {
+        /// When it is made.
+        until: BootNs,
+    },
+    /// An attempt is under way.
+    Connecting {
+        /// Since when.
+        since: BootNs,
+    },
+    /// Connected.
+    Up {
+        /// Since when.
+        since: BootNs,
+    },
+}
+
+/// What happened to an uplink, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Connection attempts.
+    pub connects_total: u64,
+    /// Attempts that came up.
+    pub ups_total: u64,
+    /// Connections that came up and whose session the broker had forgotten.
+    pub sessions_lost_total: u64,
+    /// Failed attempts and lost connections.
+    pub losses_total: u64,
+    /// Links given up because no acknowledgement came.
+    pub ack_timeouts_total: u64,
+    /// Rows sent as live.
+    pub live_rows_total: u64,
+    /// Rows sent from the backlog.
+    pub backlog_rows_total: u64,
+    /// Messages of the uplink itself.
+    pub announcements_total: u64,
+    /// Acknowledgements of the current connection.
+    pub acks_total: u64,
+    /// Acknowledgements of an older connection, ignored.
+    pub stale_acks_total: u64,
+    /// Other events of an older connection, ignored.
+    pub stale_events_total: u64,
+    /// Acknowledgements of the current connection for nothing in flight, ignored.
+    pub unknown_acks_total: u64,
+    /// Messages that the link could not send.
+    pub refused_total: u64,
+}
+
+#[derive(Debug)]
+struct Stop {
+    deadline: BootNs,
+    said: bool,
+    done: bool,
+}
+
+/// One cloud connection with its queue. See the module.
+#[derive(Debug)]
+pub struct Uplink {
+    settings: Settings,
+    identity: Identity,
+    queue: Queue,
+    state: State,
+    epoch: Epoch,
+    flights: Flights,
+    share: Share,
+    backoff: Backoff,
+    jitter: Jitter,
+    watch: TakeOverWatch,
+    last_loss: Option<Loss>,
+    connect_due: bool,
+    birth_due: bool,
+    ledger_at: BootNs,
+    ending: Option<(Epoch, bool)>,
+    stop: Option<Stop>,
+    counters: Counters,
+    faults: Faults,
+    now: BootNs,
+}
+
+impl Uplink {
+    /// An uplink that finds `stored` in its store. `seed` is the start of its jitter: different on every gateway and run.
+    #[must_use]
+    pub fn new(settings: Settings, identity: Identity, stored: Stored, seed: u64) -> Self {
+        let queue = Queue::new(QueueSettings::from(&settings), identity.run, stored);
+        Self::with_queue(settings, identity, queue, seed)
+    }
+
+    /// An uplink with a queue of its own settings.
+    #[must_use]
+    pub fn with_queue(settings: Settings, identity: Identity, queue: Queue, seed: u64) -> Self {
+        Self {
+            share: Share::new(settings.window),
+            backoff: Backoff::new(settings.backoff_min, settings.backoff_max),
+            jitter: Jitter::new(seed),
+            settings,
+            identity,
+            queue,
+            state: State::Idle,
+            epoch: Epoch(0),
+            flights: Flights::default(),
+            watch: TakeOverWatch::default(),
+            last_loss: None,
+            connect_due: false,
+            birth_due: false,
+            ledger_at: BootNs(0),
+            ending: None,
+            stop: None,
+            counters: Counters::default(),
+            faults: Faults::default(),
+            now: BootNs(0),
+        }
+    }
+
+    /// Switches a deliberate fault on.
+    #[cfg(feature = "mutants")]
+    pub fn mutate(&mut self, mutant: Mutant) {
+        self.faults = Faults::of(mutant);
+        self.queue.mutate(mutant);
+    }
+
+    /// Begins to connect, after a first pause up to the smallest ceiling: a whole site gets its power back at the same moment.
+    pub fn start(&mut self, now: BootNs) {
+        self.at(now);
+        self.ledger_at = self.now.plus(self.settings.ledger_every);
+        let pause = self.jitter_only();
+        self.state = State::BackingOff { until: self.now.plus(pause) };
+    }
+
+    /// Takes a message; see [`Queue::publish`].
+    pub fn publish(&mut self, now: BootNs, message: Message) -> Seq {
+        self.at(now);
+        self.queue.publish(self.now, message)
+    }
+
+    /// Takes an answer of the store.
+    pub fn store(&mut self, now: BootNs, event: StoreEvent) {
+        self.at(now);
+        self.queue.store(self.now, event);
+    }
+
+    /// Takes an event of the connection `epoch`. Messages of the cloud are none of its business.
+    pub fn link(&mut self, now: BootNs, epoch: Epoch, event: LinkEvent) {
+        self.at(now);
+        let current = epoch == self.epoch && !matches!(self.state, State::Idle | State::BackingOff { .. });
+        let trusting = self.faults.has(Mutant::StaleAck) && matches!(event, LinkEvent::Acked { .. });
+        if !current && !trusting {
+            match event {
+                LinkEvent::Acked { .. } => self.counters.stale_acks_total += 1,
+                _ => self.counters.stale_events_total += 1,
+            }
+            return;
+        }
+        match event {
+            LinkEvent::Up { session_present } => self.up(session_present),
+            LinkEvent::Acked { token } => self.acked(token),
+            LinkEvent::Refused { token, why } => {
+                let reason = match why {
+                    PublishFault::Oversize { .. } => DropReason::Oversize,
+                    PublishFault::Topic => DropReason::Topic,
+                };
+                self.give_up(token, reason);
+            }
+            LinkEvent::Message { .. } => {}
+            LinkEvent::Down { loss, up_for } => self.lost(loss, up_for),
+        }
+    }
+
+    /// The row of this token cannot be rendered: it is dropped and counted.
+    pub fn unreadable(&mut self, now: BootNs, epoch: Epoch, token: Token) {
+        self.at(now);
+        if epoch == self.epoch {
+            self.give_up(token, DropReason::Unreadable);
+        } else {
+            self.counters.stale_events_total += 1;
+        }
+    }
+
+    /// Time has passed.
+    pub fn timeout(&mut self, now: BootNs) {
+        self.at(now);
+        match self.state {
+            State::BackingOff { until } if self.now >= until => self.connect(),
+            State::Connecting { since } if self.now >= since.plus(CONNECT_SILENCE_MAX) => {
+                self.cut(Loss::ConnectTimeout {
+                    stage: super::loss::Stage::Mqtt,
+                    after: CONNECT_SILENCE_MAX,
+                });
+            }
+            State::Up { .. } => {
+                let deadline = self.flights.deadline(self.settings.ack_timeout);
+                let kept = self.faults.has(Mutant::NoAckTimeout);
+                if deadline.is_some_and(|deadline| self.now >= deadline) && !kept {
+                    self.counters.ack_timeouts_total += 1;
+                    self.cut(Loss::AckTimeout { after: self.settings.ack_timeout });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends in order: everything in memory goes to disk, `stopped` is published, the connection is closed; [`Action::Stopped`] comes
+    /// when that is done or `deadline` has passed.
+    pub fn stop(&mut self, now: BootNs, deadline: BootNs) {
+        self.at(now);
+        if self.stop.is_some() {
+            return;
+        }
+        self.stop = Some(Stop { deadline, said: false, done: false });
+        self.queue.flush();
+        match self.state {
+            State::Connecting { .. } if self.connect_due => self.connect_due = false,
+            State::Connecting { .. } => self.ending = Some((self.epoch, false)),
+            State::Up { .. } => return,
+            State::Idle | State::BackingOff { .. } => {}
+        }
+        self.state = State::Idle;
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if let Some((epoch, clean)) = self.ending.take() {
+            return Some(Action::Disconnect { epoch, clean });
+        }
+        if let Some(receipt) = self.queue.poll_receipt() {
+            return Some(Action::Receipt(receipt));
+        }
+        if let Some(op) = self.queue.poll_op(self.now) {
+            return Some(Action::Store(op));
+        }
+        if std::mem::take(&mut self.connect_due) {
+            self.counters.connects_total += 1;
+            return Some(Action::Connect { epoch: self.epoch, will: self.will() });
+        }
+        if let Some(stopped) = self.finish_stop() {
+            return Some(stopped);
+        }
+        let State::Up { .. } = self.state else { return None };
+        self.next_announcement().or_else(|| self.next_row())
+    }
+
+    /// When [`Self::timeout`] is due, if nothing else happens before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<BootNs> {
+        let stopping = self.stop.as_ref().filter(|stop| !stop.done);
+        let link = match self.state {
+            State::Idle => None,
+            State::BackingOff { until } => Some(until),
+            State::Connecting { since } => Some(since.plus(CONNECT_SILENCE_MAX)),
+            State::Up { .. } => {
+                let ledger = self.stop.is_none().then_some(self.ledger_at);
+                let ledger = ledger.filter(|_| !self.flights.holds(Cargo::Ledger));
+                let acks = self.flights.deadline(self.settings.ack_timeout);
+                [ledger, acks].into_iter().flatten().min()
+            }
+        };
+        [link, stopping.map(|stop| stop.deadline), self.queue.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Its queue, to look at.
+    #[must_use]
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Its queue, to tell it about former boots.
+    pub fn queue_mut(&mut self) -> &mut Queue {
+        &mut self.queue
+    }
+
+    /// Where the connection is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The current or last connection attempt.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Why the last attempt failed or the last connection was lost.
+    #[must_use]
+    pub fn last_loss(&self) -> Option<&Loss> {
+        self.last_loss.as_ref()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Messages in flight, those of the uplink itself included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// The longest pause the next failure may cause.
+    #[must_use]
+    pub fn backoff_ceiling(&self) -> Duration {
+        self.backoff.ceiling()
+    }
+
+    /// Slots of the window the backlog may use right now.
+    #[must_use]
+    pub fn backlog_share(&self) -> usize {
+        self.share.backlog()
+    }
+
+    /// Time never runs backwards here, whatever the caller says.
+    fn at(&mut self, now: BootNs) {
+        self.now = self.now.max(now);
+    }
+
+    fn jitter_only(&mut self) -> Duration {
+        let mut first = Backoff::new(self.settings.backoff_min, self.settings.backoff_min);
+        first.pause(&mut self.jitter, self.faults)
+    }
+
+    fn connect(&mut self) {
+        self.epoch = Epoch(self.epoch.0.saturating_add(1));
+        self.state = State::Connecting { since: self.now };
+        self.connect_due = true;
+        self.flights = Flights::default();
+        self.share = Share::new(self.settings.window);
+    }
+
+    fn up(&mut self, session_present: bool) {
+        if !matches!(self.state, State::Connecting { .. }) {
+            self.counters.stale_events_total += 1;
+            return;
+        }
+        self.counters.ups_total += 1;
+        self.counters.sessions_lost_total += u64::from(!session_present);
+        self.state = State::Up { since: self.now };
+        self.birth_due = !self.faults.has(Mutant::NoBirth);
+        self.queue.attach();
+        if self.faults.has(Mutant::BackoffResetOnConnack) {
+            self.backoff.reset();
+        }
+    }
+
+    fn acked(&mut self, token: Token) {
+        let Some(flight) = self.flights.arrive(self.now, token) else {
+            self.counters.unknown_acks_total += 1;
+            return;
+        };
+        self.counters.acks_total += 1;
+        self.learn(flight);
+        match flight.cargo {
+            Cargo::Row(seq, _) => {
+                self.queue.acknowledged(self.now, seq);
+            }
+            Cargo::Stopped => {
+                if let Some(stop) = &mut self.stop {
+                    stop.said = true;
+                }
+            }
+            Cargo::Birth | Cargo::Ledger => {}
+        }
+    }
+
+    /// What an acknowledgement says about the connection. A QoS 0 message was only written: that proves nothing until the link has held
+    /// for as long as an acknowledgement may take.
+    fn learn(&mut self, flight: Flight) {
+        let steady = match self.state {
+            State::Up { since } => self.now >= since.plus(self.settings.ack_timeout),
+            _ => false,
+        };
+        if flight.acked_by_cloud {
+            self.share.acknowledged(self.now.since(flight.sent));
+        }
+        if flight.acked_by_cloud || steady {
+            self.backoff.reset();
+        }
+    }
+
+    fn give_up(&mut self, token: Token, reason: DropReason) {
+        let Some(flight) = self.flights.remove(token) else {
+            self.counters.unknown_acks_total += 1;
+            return;
+        };
+        self.counters.refused_total += 1;
+        match flight.cargo {
+            Cargo::Row(seq, _) => {
+                self.queue.refused(self.now, seq, reason);
+            }
+            Cargo::Stopped => {
+                if let Some(stop) = &mut self.stop {
+                    stop.said = true;
+                }
+            }
+            Cargo::Birth | Cargo::Ledger => {}
+        }
+    }
+
+    /// We end the connection because it does not work.
+    fn cut(&mut self, loss: Loss) {
+        let up_for = match self.state {
+            State::Up { since } => Some(self.now.since(since)),
+            _ => None,
+        };
+        self.ending = Some((self.epoch, false));
+        self.lost(loss, up_for);
+    }
+
+    fn lost(&mut self, loss: Loss, up_for: Option<Duration>) {
+        let loss = self.watch.judge(loss, up_for);
+        if matches!(loss, Loss::TakenOver { .. }) {
+            self.backoff.undo_reset();
+        }
+        self.counters.losses_total += 1;
+        self.last_loss = Some(loss);
+        self.queue.detach(self.now);
+        self.flights = Flights::default();
+        self.birth_due = false;
+        self.state = if self.stop.is_some() {
+            State::Idle
+        } else {
+            State::BackingOff { until: self.now.plus(self.backoff.pause(&mut self.jitter, self.faults)) }
+        };
+    }
+
+    /// The stop is complete when nothing is left to write and the status has arrived (or there is no link), or at its deadline.
+    fn finish_stop(&mut self) -> Option<Action> {
+        let stop = self.stop.as_mut().filter(|stop| !stop.done)?;
+        let up = matches!(self.state, State::Up { .. });
+        let complete = self.queue.is_flushed() && (stop.said || !up);
+        if !complete && self.now < stop.deadline {
+            return None;
+        }
+        if up {
+            self.state = State::Idle;
+            self.queue.detach(self.now);
+            self.flights = Flights::default();
+            return Some(Action::Disconnect { epoch: self.epoch, clean: true });
+        }
+        stop.done = true;
+        Some(Action::Stopped { left: self.queue.ledger().in_memory })
+    }
+
+    fn next_announcement(&mut self) -> Option<Action> {
+        if self.birth_due {
+            self.birth_due = false;
+            let next = self.queue.next_seq();
+            let payload =
+                status::birth(&self.identity, self.counters.connects_total, next, self.last_loss.as_ref());
+            let topic = Arc::clone(&self.settings.status_topic);
+            return Some(self.announce(Cargo::Birth, topic, payload, true));
+        }
+        if let Some(stop) = &self.stop {
+            if stop.said || self.flights.holds(Cargo::Stopped) {
+                return None;
+            }
+            let payload = status::stopped(&self.identity, self.queue.next_seq());
+            let topic = Arc::clone(&self.settings.status_topic);
+            return Some(self.announce(Cargo::Stopped, topic, payload, true));
+        }
+        if self.now >= self.ledger_at && !self.flights.holds(Cargo::Ledger) {
+            self.ledger_at = self.now.plus(self.settings.ledger_every.max(Duration::from_secs(1)));
+            let next = self.queue.next_seq();
+            let payload = status::ledger(&self.identity, self.now, next, self.queue.ledger());
+            let topic = Arc::clone(&self.settings.ledger_topic);
+            return Some(self.announce(Cargo::Ledger, topic, payload, false));
+        }
+        None
+    }
+
+    fn announce(&mut self, cargo: Cargo, topic: Arc<str>, payload: Vec<u8>, retain: bool) -> Action {
+        let qos = self.status_qos();
+        self.counters.announcements_total += 1;
+        let token = self.flights.depart(self.now, cargo, qos != Qos::AtMostOnce);
+        Action::Announce { epoch: self.epoch, token, topic, payload, qos, retain }
+    }
+
+    fn next_row(&mut self) -> Option<Action> {
+        if self.stop.is_some() {
+            return None;
+        }
+        let flight = self.flights.lanes();
+        let lane = match self.settings.drain {
+            Drain::Fifo if flight.live + flight.backlog >= usize::from(self.settings.window.max(1)) => None,
+            Drain::Fifo => self.queue.next_in_order(),
+            Drain::LiveFirst => {
+                let waiting = Waiting {
+                    live: self.queue.has_live(),
+                    backlog: self.queue.has_backlog(),
+                    backlog_exists: self.queue.backlog_exists(),
+                };
+                self.share.pick(flight, waiting, self.faults)
+            }
+        }?;
+        let Some(Taken { row, again }) = self.queue.take(self.now, lane) else {
+            // Everything in that lane had expired; the other one has its turn with the next call.
+            return if self.queue.has_live() || self.queue.has_backlog() { self.next_row() } else { None };
+        };
+        match lane {
+            Lane::Live => self.counters.live_rows_total += 1,
+            Lane::Backlog => self.counters.backlog_rows_total += 1,
+        }
+        let token = self.flights.depart(self.now, Cargo::Row(row.seq, lane), row.qos != Qos::AtMostOnce);
+        Some(Action::Send { epoch: self.epoch, token, row, lane, again })
+    }
+
+    /// Clouds that never acknowledge get everything with QoS 0.
+    fn status_qos(&self) -> Qos {
+        self.settings.qos.min(Qos::AtLeastOnce)
+    }
+
+    fn will(&self) -> Will {
+        Will {
+            topic: Arc::clone(&self.settings.status_topic),
+            payload: status::will(&self.identity),
+            qos: self.status_qos(),
+            retain: true,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What the store's answers change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::admission::Excess;
+use super::ledger::{minus, plus};
+use super::ops::{Pending, Planned, Purpose, Why, high_rows};
+use super::{DropReason, Entry, Fate, Queue, Receipt, tally};
+use crate::settings::Durability;
+use crate::tag::BootNs;
+use crate::uplink::mutant::Mutant;
+use crate::uplink::row::{Priority, Row, Seq, StoreEvent, StoreFault, Stored, Tally};
+
+impl Queue {
+    /// Takes an answer of the store. One that fits no op under way is counted and ignored.
+    pub fn store(&mut self, now: BootNs, event: StoreEvent) {
+        self.answered(now, event);
+        self.debug_check();
+    }
+
+    fn answered(&mut self, now: BootNs, event: StoreEvent) {
+        let op = match &event {
+            StoreEvent::Reset { salvaged } => return self.reset(now, *salvaged),
+            StoreEvent::Committed { op, .. }
+            | StoreEvent::Fetched { op, .. }
+            | StoreEvent::Trimmed { op, .. }
+            | StoreEvent::Failed { op, .. } => *op,
+        };
+        let Some(pending) = self.pending.take_if(|pending| pending.op() == op) else {
+            self.counters.odd_answers_total += 1;
+            return;
+        };
+        match (pending, event) {
+            (Pending::Commit { rows, .. }, StoreEvent::Committed { .. }) => {
+                self.wrote();
+                self.committed(now, &rows);
+            }
+            (Pending::Replace { planned, .. }, StoreEvent::Committed { deleted, .. }) => {
+                self.wrote();
+                self.replaced(&planned, deleted);
+            }
+            (Pending::Trim { excess, .. }, StoreEvent::Trimmed { dropped, .. }) => {
+                self.wrote();
+                self.trimmed(excess, dropped);
+            }
+            (Pending::Fetch { purpose, until, generation, .. }, StoreEvent::Fetched { rows, more, .. }) => {
+                self.read_retry.succeeded();
+                if generation == self.generation {
+                    self.fetched(now, purpose, until, rows, more);
+                } else {
+                    self.counters.fetched_in_vain_rows_total += rows.len() as u64;
+                }
+            }
+            (pending, StoreEvent::Failed { fault, .. }) => self.failed(now, pending, fault),
+            (pending, _) => {
+                self.counters.odd_answers_total += 1;
+                self.failed(now, pending, StoreFault::Io);
+            }
+        }
+    }
+
+    fn wrote(&mut self) {
+        self.write_retry.succeeded();
+        self.fault = None;
+    }
+
+    fn failed(&mut self, now: BootNs, pending: Pending, fault: StoreFault) {
+        self.counters.store_failures_total += 1;
+        self.fault = Some(fault);
+        match pending {
+            Pending::Commit { rows, .. } if self.faults.has(Mutant::BelieveFailedCommit) => {
+                self.committed(now, &rows);
+            }
+            Pending::Commit { deletes, .. } => {
+                self.write_retry.failed(now);
+                self.deletes.join(&deletes);
+                if !self.deletes.is_empty() {
+                    self.deletes_since.get_or_insert(now);
+                }
+            }
+            Pending::Fetch { .. } => self.read_retry.failed(now),
+            Pending::Trim { .. } => self.write_retry.failed(now),
+            Pending::Replace { planned, .. } => {
+                self.write_retry.failed(now);
+                match planned.why {
+                    Why::Rescue { .. } => self.planned = Some(planned),
+                    Why::Expired => self.age_at = Some(now),
+                    Why::Thinned => {}
+                }
+            }
+        }
+    }
+
+    /// Rows of memory are on disk. Those in flight stay loaded; others leave memory, unless they may be sent only from now on and
+    /// there is room for them.
+    fn committed(&mut self, now: BootNs, rows: &[Seq]) {
+        let mut keep = self.attached
+            && self.settings.durability == Durability::Strict
+            && (self.live_first() || self.unloaded() == 0);
+        for seq in rows {
+            let Some(entry) = self.entries.get_mut(seq) else {
+                // Acknowledged or dropped while it was being committed.
+                if !self.faults.has(Mutant::ForgetCommittingAck) {
+                    self.delete_later(now, *seq);
+                }
+                continue;
+            };
+            let row = Arc::clone(&entry.row);
+            let in_flight = entry.in_flight;
+            if std::mem::take(&mut entry.receipt) {
+                self.receipts.push_back(Receipt { seq: *seq, fate: Fate::Safe });
+            }
+            self.ledger.commit(tally(&row));
+            self.stored_rows[row.priority as usize] += 1;
+            self.count_loaded(&row);
+            keep = keep && self.live.len() < usize::from(self.settings.window);
+            if !in_flight && keep {
+                self.live.insert(*seq);
+            } else if !in_flight {
+                self.unload(*seq);
+            }
+            if self.age_at.is_none() && self.settings.limits.age_max.is_some() {
+                self.age_at = Some(self.expires_at(&row));
+            }
+        }
+        if let Some(last) = rows.last() {
+            self.committed_to = *last;
+        }
+    }
+
+    pub(super) fn receipts_safe(&mut self, rows: &[Seq]) {
+        for seq in rows {
+            if let Some(entry) = self.entries.get_mut(seq)
+                && std::mem::take(&mut entry.receipt)
+            {
+                self.receipts.push_back(Receipt { seq: *seq, fate: Fate::Safe });
+            }
+        }
+    }
+
+    fn trimmed(&mut self, excess: Excess, dropped: Tally) {
+        self.ledger.lose(dropped, true, self.policy_reason());
+        self.owed = Tally::default();
+        let Excess { rows, bytes, priority_max } = excess;
+        let stored = &mut self.stored_rows[priority_max as usize];
+        *stored = stored.saturating_sub(dropped.rows);
+        if dropped.rows < rows || dropped.bytes < bytes {
+            // The store found nothing more that it may delete.
+            self.stored_rows[Priority::Normal as usize] = self.loaded_rows[Priority::Normal as usize];
+            if priority_max == Priority::High {
+                self.stored_rows[Priority::High as usize] = self.loaded_rows[Priority::High as usize];
+            }
+        }
+    }
+
+    fn replaced(&mut self, planned: &Planned, deleted: Tally) {
+        let added = planned.rows.iter().fold(Tally::default(), |sum, row| plus(sum, tally(row)));
+        match planned.why {
+            Why::Thinned => self.ledger.correct(deleted, added, DropReason::Thinned),
+            Why::Expired => self.ledger.lose(deleted, true, DropReason::Expired),
+            // What was both salvaged and loaded has been counted twice.
+            Why::Rescue { surplus, .. } => self.ledger.correct(deleted, surplus, DropReason::StoreLost),
+        }
+        let (added_rows, high_added) = match planned.why {
+            // They were counted when the rescue was planned.
+            Why::Rescue { .. } => (0, 0),
+            Why::Thinned | Why::Expired => (added.rows, high_rows(&planned.rows)),
+        };
+        let high_removed = planned.high.min(deleted.rows);
+        let [normal, high] = &mut self.stored_rows;
+        *high = high.saturating_sub(high_removed).saturating_add(high_added);
+        let normal_removed = deleted.rows.saturating_sub(high_removed);
+        *normal = normal.saturating_sub(normal_removed).saturating_add(added_rows.saturating_sub(high_added));
+    }
+
+    fn fetched(&mut self, now: BootNs, purpose: Purpose, until: Seq, rows: Vec<Arc<Row>>, more: bool) {
+        if more && rows.is_empty() {
+            self.counters.odd_answers_total += 1;
+            self.read_retry.failed(now);
+            return;
+        }
+        let last = rows.last().map_or(until, |row| row.seq);
+        let reached = if more { last } else { until };
+        let fresh = rows.into_iter().filter(|row| {
+            row.seq > self.cursor && !self.entries.contains_key(&row.seq) && !self.deletes.contains(row.seq)
+        });
+        let fresh: Vec<Arc<Row>> = fresh.collect();
+        match purpose {
+            Purpose::Thin => self.fetched_to_thin(reached, &fresh),
+            Purpose::Age => self.fetched_to_age(now, &fresh, more),
+            Purpose::Backlog if !self.attached => {
+                self.counters.fetched_in_vain_rows_total += fresh.len() as u64;
+            }
+            Purpose::Backlog => self.load(now, reached, fresh, more),
+        }
+    }
+
+    fn load(&mut self, now: BootNs, reached: Seq, rows: Vec<Arc<Row>>, more: bool) {
+        for row in rows {
+            let seq = row.seq;
+            self.count_loaded(&row);
+            self.backlog.insert(seq);
+            let entry = Entry { row, queued: now, in_flight: false, sent: false, receipt: false };
+            self.entries.insert(seq, entry);
+        }
+        self.cursor = self.cursor.max(reached);
+        if !more {
+            // Everything on disk is loaded: the counts have to agree with what is really there.
+            self.ledger.correct(self.ledger.stored, self.loaded, DropReason::StoreLost);
+            self.stored_rows = self.loaded_rows;
+        } else {
+            self.ledger.restore(minus(self.loaded, self.ledger.stored));
+        }
+    }
+
+    /// The database was replaced. What is loaded is written again; how much of it was salvaged as well shows when the replacement
+    /// says how many rows it has deleted.
+    fn reset(&mut self, now: BootNs, salvaged: Stored) {
+        self.counters.resets_total += 1;
+        self.generation += 1;
+        let mut rescue: BTreeMap<Seq, Arc<Row>> = BTreeMap::new();
+        if let Some(Planned { why: Why::Rescue { .. }, rows, .. }) = self.planned.take() {
+            rescue.extend(rows.into_iter().map(|row| (row.seq, row)));
+            rescue.retain(|seq, _| !self.deletes.contains(*seq));
+        }
+        let on_disk = self.entries.range(..=self.committed_to);
+        rescue.extend(on_disk.map(|(seq, entry)| (*seq, Arc::clone(&entry.row))));
+        let rows: Vec<Arc<Row>> = rescue.into_values().collect();
+        let loaded = rows.iter().fold(Tally::default(), |sum, row| plus(sum, tally(row)));
+        let seen = plus(plus(salvaged.normal, salvaged.high), loaded);
+        self.ledger.lose(minus(self.ledger.stored, seen), true, DropReason::StoreLost);
+        let surplus = minus(seen, self.ledger.stored);
+        let high = high_rows(&rows);
+        self.stored_rows = [
+            salvaged.normal.rows.saturating_add(loaded.rows.saturating_sub(high)),
+            salvaged.high.rows.saturating_add(high),
+        ];
+        if rows.is_empty() {
+            self.ledger.restore(surplus);
+        } else {
+            let remove = rows.iter().map(|row| row.seq).collect();
+            let why = Why::Rescue { surplus };
+            self.planned = Some(Planned { why, remove, rows, high, generation: 0 });
+        }
+        if salvaged.first > Seq(0) {
+            self.cursor = self.cursor.min(Seq(salvaged.first.0 - 1));
+        }
+        self.thinned_to = Seq(0);
+        if self.settings.limits.age_max.is_some() {
+            self.age_at = Some(now);
+        }
+    }
+}

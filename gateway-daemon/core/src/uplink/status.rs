@@ -1,0 +1,134 @@
+//! What the uplink says about itself: birth, last will, clean stop and the ledger, as JSON.
+//!
+//! ```json
+//! {"state":"online","version":"0.1.0","boot":"00000000deadbeef-1500","config":"9f2c","connects":2,"next_seq":17,
+//!  "last_loss":{"reason":"ack-timeout","text":"..."}}
+//! {"state":"offline","boot":"00000000deadbeef-1500"}
+//! {"state":"stopped","boot":"00000000deadbeef-1500","next_seq":17}
+//! {"boot":"00000000deadbeef-1500","at_ms":61500,"next_seq":17,"restored":{"rows":0,"readings":0,"bytes":0},"produced":{..},
+//!  "in_memory":{..},"stored":{..},"acknowledged":{..},"dropped":{"drop-oldest":{..}}}
+//! ```
+//! `boot` is the run of the daemon, the same text as in messages of readings. `dropped` lists only reasons that have occurred.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::loss::Loss;
+use super::queue::{DropReason, Ledger};
+use super::row::{Seq, Tally};
+use crate::tag::{BootNs, RunId};
+
+/// What the birth message says about this gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Version of the program.
+    pub version: Arc<str>,
+    /// This run of the daemon.
+    pub run: RunId,
+    /// Hash of the configuration in use, as text.
+    pub config: Arc<str>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    state: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    boot: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connects: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_loss: Option<LastLoss>,
+}
+
+#[derive(Serialize)]
+struct LastLoss {
+    reason: &'static str,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Count {
+    rows: u64,
+    readings: u64,
+    bytes: u64,
+}
+
+impl From<Tally> for Count {
+    fn from(tally: Tally) -> Self {
+        Self { rows: tally.rows, readings: tally.readings, bytes: tally.bytes }
+    }
+}
+
+#[derive(Serialize)]
+struct LedgerMessage {
+    boot: String,
+    at_ms: u64,
+    next_seq: u64,
+    restored: Count,
+    produced: Count,
+    in_memory: Count,
+    stored: Count,
+    acknowledged: Count,
+    dropped: BTreeMap<&'static str, Count>,
+}
+
+pub(super) fn birth(identity: &Identity, connects: u64, next: Seq, last: Option<&Loss>) -> Vec<u8> {
+    json(&Status {
+        state: "online",
+        version: Some(&identity.version),
+        boot: identity.run.to_string(),
+        config: Some(&identity.config),
+        connects: Some(connects),
+        next_seq: Some(next.0),
+        last_loss: last.map(|loss| LastLoss { reason: loss.word(), text: loss.to_string() }),
+    })
+}
+
+pub(super) fn will(identity: &Identity) -> Vec<u8> {
+    json(&short("offline", identity, None))
+}
+
+pub(super) fn stopped(identity: &Identity, next: Seq) -> Vec<u8> {
+    json(&short("stopped", identity, Some(next.0)))
+}
+
+pub(super) fn ledger(identity: &Identity, now: BootNs, next: Seq, ledger: &Ledger) -> Vec<u8> {
+    let dropped = DropReason::ALL.iter().map(|reason| (reason.word(), ledger.dropped(*reason)));
+    json(&LedgerMessage {
+        boot: identity.run.to_string(),
+        at_ms: now.ms(),
+        next_seq: next.0,
+        restored: ledger.restored.into(),
+        produced: ledger.produced.into(),
+        in_memory: ledger.in_memory.into(),
+        stored: ledger.stored.into(),
+        acknowledged: ledger.acknowledged.into(),
+        dropped: dropped
+            .filter(|(_, count)| *count != Tally::default())
+            .map(|(word, count)| (word, count.into()))
+            .collect(),
+    })
+}
+
+fn short<'a>(state: &'a str, identity: &Identity, next_seq: Option<u64>) -> Status<'a> {
+    Status {
+        state,
+        version: None,
+        boot: identity.run.to_string(),
+        config: None,
+        connects: None,
+        next_seq,
+        last_loss: None,
+    }
+}
+
+fn json(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("structs of numbers and texts always have a JSON form")
+}
