@@ -20,10 +20,10 @@ pub(super) fn of_client(error: ConnectionError, trace: &Trace, settings: &LinkSe
         ConnectionError::Io(e) => trace.with(|facts| of_io(&e, facts)),
         ConnectionError::ConnectionRefused(code) => Loss::Refused(refusal(code)),
         ConnectionError::NotConnAck(packet) => {
-            protocol(format!("instead of CONNACK it sent {:?}", packet.packet_type()))
+            protocol(format!("the server sent {:?} instead of CONNACK", packet.packet_type()))
         }
         ConnectionError::SessionStateMismatch { .. } => {
-            protocol("it kept a session although a clean one was asked for")
+            protocol("the server kept a session although a clean one was asked for")
         }
         ConnectionError::MqttState(e) => of_state(e, up, trace, settings),
         ConnectionError::Websocket(e) => of_websocket(e, trace),
@@ -72,6 +72,11 @@ fn of_state(error: StateError, up: bool, trace: &Trace, settings: &LinkSettings)
         StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code)) => {
             Loss::Refused(ConnectRefusal::Other(code))
         }
+        StateError::Deserialization(e) => protocol(format!("a packet that cannot be read, {e}")),
+        StateError::ProtocolViolation(violation) => protocol(violation.to_string()),
+        StateError::Unsolicited(id) => {
+            protocol(format!("an acknowledgement of packet {id}, which was not sent"))
+        }
         other => protocol(other.to_string()),
     }
 }
@@ -116,5 +121,38 @@ pub(super) fn tcp_fault(error: &IoError) -> TcpFault {
         ErrorKind::TimedOut => TcpFault::TimedOut,
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => TcpFault::Reset,
         _ => TcpFault::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errno_of_linux_become_situations() {
+        for (errno, expected) in [
+            (libc_errno::ECONNREFUSED, TcpFault::Refused),
+            (libc_errno::EHOSTUNREACH, TcpFault::Unreachable),
+            (libc_errno::ENETUNREACH, TcpFault::Unreachable),
+            (libc_errno::ENETDOWN, TcpFault::Unreachable),
+            (libc_errno::ETIMEDOUT, TcpFault::TimedOut),
+            (libc_errno::ECONNRESET, TcpFault::Reset),
+            (libc_errno::EPIPE, TcpFault::Reset),
+            (libc_errno::EACCES, TcpFault::Other),
+        ] {
+            assert_eq!(tcp_fault(&IoError::from_raw_os_error(errno)), expected, "{errno}");
+        }
+    }
+
+    /// include/uapi/asm-generic/errno.h of Linux.
+    mod libc_errno {
+        pub(super) const EACCES: i32 = 13;
+        pub(super) const EPIPE: i32 = 32;
+        pub(super) const ENETDOWN: i32 = 100;
+        pub(super) const ENETUNREACH: i32 = 101;
+        pub(super) const ECONNRESET: i32 = 104;
+        pub(super) const ETIMEDOUT: i32 = 110;
+        pub(super) const ECONNREFUSED: i32 = 111;
+        pub(super) const EHOSTUNREACH: i32 = 113;
     }
 }

@@ -99,7 +99,9 @@ async fn reach(
             peer: Some(*address),
             detail: e.to_string().into(),
         };
-        match timeout(left / parts, open(*address, settings)).await {
+        // The last address may use all that is left: then the limit of the whole attempt ends it and names the stage.
+        let limit = if parts == 1 { left.saturating_mul(2) } else { left / parts };
+        match timeout(limit, open(*address, settings)).await {
             Ok(Ok(stream)) => {
                 let twin = stream.as_fd().try_clone_to_owned().ok();
                 trace.with(|facts| {
@@ -126,4 +128,24 @@ async fn open(address: SocketAddr, settings: &LinkSettings) -> io::Result<TcpStr
     sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_PROBES)?;
     sockopt::set_tcp_user_timeout(&socket, u32::try_from(stall.as_millis()).unwrap_or(u32::MAX))?;
     socket.connect(address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::tests::settings;
+
+    #[tokio::test]
+    async fn the_socket_notices_a_dead_line_by_itself() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = settings();
+        settings.keep_alive = Duration::from_secs(30);
+        let stream = open(listener.local_addr().unwrap(), &settings).await.unwrap();
+        assert!(sockopt::tcp_nodelay(&stream).unwrap());
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 30_000);
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(30));
+        assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap(), Duration::from_secs(10));
+        assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), KEEPALIVE_PROBES);
+    }
 }

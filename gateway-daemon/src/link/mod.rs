@@ -87,3 +87,35 @@ pub fn spawn(settings: Arc<LinkSettings>, epoch: Epoch, will: Option<Will>) -> L
     let task = tokio::spawn(run::epoch(settings, will, commands_rx, events_tx));
     Link { epoch, commands, events, task }
 }
+
+#[cfg(test)]
+mod tests {
+    use gateway_core::settings::Transport;
+
+    use super::*;
+
+    pub(super) fn settings() -> LinkSettings {
+        LinkSettings {
+            transport: Transport::Tcp,
+            host: "127.0.0.1".into(),
+            port: 1,
+            path: "/mqtt".into(),
+            tls: None,
+            proxy: None,
+            client_id: "gateway-1".into(),
+            login: None,
+            clean_session: false,
+            keep_alive: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(30),
+            packet_bytes_max: 256 * 1024,
+        }
+    }
+
+    #[test]
+    fn the_stall_limit_follows_the_keep_alive_within_its_bounds() {
+        for (keep_alive_s, expected_s) in [(5, 10), (30, 30), (64_800, 120)] {
+            let settings = LinkSettings { keep_alive: Duration::from_secs(keep_alive_s), ..settings() };
+            assert_eq!(write_stall(&settings), Duration::from_secs(expected_s));
+        }
+    }
+}

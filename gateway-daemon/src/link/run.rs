@@ -304,7 +304,10 @@ impl Session {
             Event::Incoming(Incoming::PubAck(ack)) => {
                 match self.by_packet_id.get_mut(usize::from(ack.pkid)).and_then(Option::take) {
                     Some(token) => self.acked(token).await,
-                    None => Err(Loss::Protocol { detail: format!("PUBACK {} for nothing", ack.pkid).into() }),
+                    None => Err(Loss::Protocol {
+                        detail: format!("an acknowledgement of packet {}, which was not sent", ack.pkid)
+                            .into(),
+                    }),
                 }
             }
             Event::Incoming(Incoming::Publish(message)) => {

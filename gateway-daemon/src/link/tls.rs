@@ -81,8 +81,10 @@ fn fault(role: FileRole, path: &Path, detail: impl ToString) -> Loss {
 
 fn read(role: FileRole, path: &Path) -> Result<Vec<u8>, Loss> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|e| fault(role, path, e))?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| fault(role, path, e))?;
+    let unreadable =
+        |e: std::io::Error| fault(role, path, format!("{e}; put a PEM file there that the gateway may read"));
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(fault(role, path, format!("it has more than {FILE_BYTES_MAX} bytes")));
     }
@@ -93,12 +95,12 @@ fn certificates(role: FileRole, path: &Path) -> Result<Vec<CertificateDer<'stati
     let pem = read(role, path)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|e| fault(role, path, format!("damaged PEM: {}", pem_text(&e))))?;
+        .map_err(|e| fault(role, path, format!("damaged PEM, {}; copy the file again", pem_text(&e))))?;
     if found.is_empty() {
         return Err(fault(
             role,
             path,
-            "no \"BEGIN CERTIFICATE\" in it; convert DER with openssl x509 -inform der",
+            "no \"BEGIN CERTIFICATE\" in it; write PEM by: openssl x509 -inform der -in FILE -out NEW",
         ));
     }
     Ok(found)
@@ -109,7 +111,11 @@ fn own_roots(path: &Path) -> Result<RootCertStore, Loss> {
     let mut roots = RootCertStore::empty();
     let (_, ignored) = roots.add_parsable_certificates(found);
     if roots.is_empty() {
-        return Err(fault(FileRole::Ca, path, "none of its certificates can be understood"));
+        return Err(fault(
+            FileRole::Ca,
+            path,
+            "none of its certificates can be understood; copy the file again",
+        ));
     }
     if ignored > 0 {
         log::warn!(
@@ -145,20 +151,23 @@ fn identity(
         _ if encrypted => {
             bad("the key is protected by a pass phrase; write one without by: openssl pkey -in KEY -out NEW")
         }
-        PemError::NoItemsFound => bad("no private key in it (PKCS#8, PKCS#1 or SEC1 in PEM)"),
-        other => bad(&format!("damaged PEM: {}", pem_text(&other))),
+        PemError::NoItemsFound => bad("no private key in it; put PKCS#8, PKCS#1 or SEC1 there, in PEM"),
+        other => bad(&format!("damaged PEM, {}; copy the file again", pem_text(&other))),
     })?;
     let signing = provider.key_provider.load_private_key(der).map_err(|_| {
         bad("this kind of key is not supported; use ECDSA P-256, P-384, Ed25519 or RSA from 2048 bits")
     })?;
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
-        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
-            Err(bad(&format!("it does not belong to the certificate in {}", cert.display())))
-        }
-        Err(rustls::Error::InvalidCertificate(_)) => {
-            Err(fault(FileRole::ClientCert, cert, "the certificate cannot be understood"))
-        }
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => Err(bad(&format!(
+            "it does not belong to the certificate in {}; exchange both together",
+            cert.display()
+        ))),
+        Err(rustls::Error::InvalidCertificate(_)) => Err(fault(
+            FileRole::ClientCert,
+            cert,
+            "the certificate cannot be understood; copy the file again",
+        )),
         // Some keys cannot tell; the handshake will.
         _ => Ok(certified),
     }
@@ -183,9 +192,7 @@ pub(super) fn loss_of(error: &rustls::Error, identity: Option<&Identity>) -> Los
         rustls::Error::InvalidMessage(_) => {
             Loss::Tls { detail: "the server does not speak TLS on this port".into() }
         }
-        rustls::Error::NoApplicationProtocol => {
-            Loss::Tls { detail: "the server offers none of the protocols in `alpn`".into() }
-        }
+        rustls::Error::NoApplicationProtocol => no_alpn(),
         other => Loss::Tls { detail: other.to_string().into() },
     }
 }
@@ -206,11 +213,22 @@ fn certificate_loss(why: &CertificateError) -> Loss {
         CertificateError::NotValidForName => {
             Loss::CertificateWrongName { expected: "this host".into(), presented: Vec::new() }
         }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            Loss::CertificateWrongName { expected: expected.to_str().into(), presented: presented.clone() }
-        }
+        CertificateError::NotValidForNameContext { expected, presented } => Loss::CertificateWrongName {
+            expected: expected.to_str().into(),
+            presented: presented.iter().map(|name| bare(name)).collect(),
+        },
         other => Loss::CertificateInvalid { detail: other.to_string().into() },
     }
+}
+
+/// `DnsName("a.b")` and `IpAddress(::1)` without their wrapping.
+fn bare(name: &str) -> String {
+    let inner = name.split_once('(').map_or(name, |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
+    inner.trim_matches('"').to_owned()
+}
+
+fn no_alpn() -> Loss {
+    Loss::Tls { detail: "the server knows none of the protocols in `alpn`".into() }
 }
 
 fn alert_loss(alert: AlertDescription, identity: Option<&Identity>) -> Loss {
@@ -230,6 +248,7 @@ fn alert_loss(alert: AlertDescription, identity: Option<&Identity>) -> Loss {
         A::HandshakeFailure if asked && !sent => {
             Loss::OwnCertificateRejected { alert: format!("{alert:?}").into(), sent }
         }
+        A::NoApplicationProtocol => no_alpn(),
         other => Loss::Tls { detail: format!("the server says {other:?}").into() },
     }
 }

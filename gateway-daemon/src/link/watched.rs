@@ -176,3 +176,50 @@ impl<S: Wire> AsyncWrite for Impatient<S> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_nobody_takes_is_given_up_after_the_limit_and_named() {
+        let (ours, _theirs) = duplex(16);
+        let trace = Trace::new();
+        let mut stream = Watched::new(Impatient::new(ours, Duration::from_secs(10)), trace.clone());
+        let begin = Instant::now();
+        assert!(stream.write_all(&[0; 100]).await.is_err());
+        assert_eq!(begin.elapsed().as_secs(), 10);
+        assert_eq!(trace.with(|facts| facts.loss.take()), Some(Loss::WriteTimeout));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_line_that_still_takes_bytes_is_not_given_up() {
+        let (ours, mut theirs) = duplex(16);
+        let mut stream = Impatient::new(ours, Duration::from_secs(10));
+        let slow_peer = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while taken.len() < 160 {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                let mut piece = [0; 16];
+                theirs.read_exact(&mut piece).await.unwrap();
+                taken.extend_from_slice(&piece);
+            }
+        });
+        stream.write_all(&[0; 160]).await.unwrap();
+        slow_peer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_first_error_is_kept() {
+        let trace = Trace::new();
+        trace.note(&io::Error::from(io::ErrorKind::ConnectionReset));
+        trace.note(&io::Error::from(io::ErrorKind::BrokenPipe));
+        let loss = trace.with(|facts| facts.loss.take());
+        assert!(matches!(loss, Some(Loss::Tcp { .. })), "{loss:?}");
+        trace.note(&io::Error::from(io::ErrorKind::UnexpectedEof));
+        assert_eq!(trace.with(|facts| facts.loss.take()), Some(Loss::Closed { stage: Some(Stage::Files) }));
+    }
+}

@@ -60,11 +60,7 @@ impl fmt::Display for Loss {
                 )
             }
             Self::File { role, path, detail } => {
-                write!(
-                    f,
-                    "the file {} with the {role} cannot be used: {detail}; put a readable PEM file there",
-                    path.display()
-                )
+                write!(f, "the file {} with the {role} cannot be used: {detail}", path.display())
             }
             Self::Tls { .. }
             | Self::CertificateUnknownAuthority
