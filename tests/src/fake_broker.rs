@@ -22,11 +22,22 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
+use rumqttc::tokio_rustls::TlsAcceptor;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+use crate::certs::Leaf;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Connections and packets of a test that are remembered.
 const SEEN_MAX: usize = 100_000;
@@ -76,9 +87,12 @@ pub enum Packet {
 
 /// One connection of a client.
 pub struct Peer {
-    stream: BufStream<TcpStream>,
+    stream: BufStream<Box<dyn Stream>>,
+    socket: OwnedFd,
     /// 1 for the first connection.
     pub number: u64,
+    /// The protocol agreed by ALPN.
+    pub alpn: Option<String>,
     seen: mpsc::Sender<(u64, Packet)>,
 }
 
@@ -208,12 +222,24 @@ impl Peer {
         Ok(self.stream.flush().await?)
     }
 
+    /// Reads the head of an HTTP request.
+    ///
+    /// # Errors
+    /// When the connection ends first.
+    pub async fn read_head(&mut self) -> Result<String> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.stream.read_u8().await?);
+        }
+        Ok(String::from_utf8(head)?)
+    }
+
     /// Ends the connection with a reset.
     ///
     /// # Errors
     /// When the socket option fails.
     pub fn reset(self) -> Result<()> {
-        Ok(self.stream.get_ref().set_zero_linger()?)
+        Ok(rustix::net::sockopt::set_socket_linger(&self.socket, Some(std::time::Duration::ZERO))?)
     }
 }
 
@@ -317,16 +343,38 @@ impl FakeBroker {
         F: Fn(Peer) -> R + Send + Sync + 'static,
         R: Future<Output = Result<()>> + Send + 'static,
     {
+        Self::listen(None, script).await
+    }
+
+    /// The same behind TLS.
+    ///
+    /// # Errors
+    /// When it cannot listen or the files are bad.
+    pub async fn start_tls<F, R>(server: &Leaf, alpn: &[&str], script: F) -> Result<Self>
+    where
+        F: Fn(Peer) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<()>> + Send + 'static,
+    {
+        Self::listen(Some(acceptor(server, alpn)?), script).await
+    }
+
+    async fn listen<F, R>(tls: Option<TlsAcceptor>, script: F) -> Result<Self>
+    where
+        F: Fn(Peer) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<()>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let connections = Arc::new(AtomicU64::new(0));
         let counter = connections.clone();
         let (sender, seen) = mpsc::channel(SEEN_MAX);
+        let script = Arc::new(script);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
                 let number = counter.fetch_add(1, Ordering::Relaxed) + 1;
-                tokio::spawn(script(Peer { stream: BufStream::new(stream), number, seen: sender.clone() }));
+                let (tls, script, sender) = (tls.clone(), script.clone(), sender.clone());
+                tokio::spawn(async move { script(greet(stream, tls, number, sender).await?).await });
             }
         });
         Ok(Self { port, connections, seen, task })
@@ -353,6 +401,37 @@ impl FakeBroker {
     pub fn seen_so_far(&mut self) -> Vec<(u64, Packet)> {
         std::iter::from_fn(|| self.seen.try_recv().ok()).collect()
     }
+}
+
+async fn greet(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    number: u64,
+    seen: mpsc::Sender<(u64, Packet)>,
+) -> Result<Peer> {
+    let socket = stream.as_fd().try_clone_to_owned()?;
+    let (stream, alpn): (Box<dyn Stream>, _) = match tls {
+        None => (Box::new(stream), None),
+        Some(acceptor) => {
+            let secured = acceptor.accept(stream).await?;
+            let alpn =
+                secured.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+            (Box::new(secured), alpn)
+        }
+    };
+    Ok(Peer { stream: BufStream::new(stream), socket, number, alpn, seen })
+}
+
+fn acceptor(server: &Leaf, alpn: &[&str]) -> Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_file_iter(&server.cert as &Path)?.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(&server.key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 impl Drop for FakeBroker {

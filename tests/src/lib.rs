@@ -8,3 +8,4 @@ pub mod links;
 pub mod mosquitto;
 pub mod proxy;
 pub mod wait;
+pub mod watcher;

@@ -18,6 +18,9 @@ use crate::wait::within;
 /// The one line that installs the peer.
 pub const INSTALL: &str = "mosquitto is missing; install it: apt-get install -y mosquitto";
 
+/// Configuration of the OpenSSL inside mosquitto.
+const OPENSSL_CONF: &str = "openssl.cnf";
+
 /// Attempts to find a port that nobody takes between looking and listening.
 const PORT_ATTEMPTS_MAX: usize = 20;
 
@@ -30,7 +33,7 @@ pub struct TlsListener {
     pub server: Leaf,
     /// Devices must show a certificate; its common name is their user name.
     pub require_certificate: bool,
-    /// "tlsv1.2" or "tlsv1.3" as the lowest version.
+    /// "tlsv1.2" or "tlsv1.3": the only version spoken.
     pub version: Option<&'static str>,
 }
 
@@ -175,6 +178,10 @@ fn write_config(dir: &Path, port: u16, options: &Options) -> Result<()> {
         writeln!(text, "require_certificate {0}\nuse_identity_as_username {0}", tls.require_certificate)?;
         if let Some(version) = tls.version {
             writeln!(text, "tls_version {version}")?;
+            // For mosquitto that is the lowest version; the highest is OpenSSL's affair.
+            let highest = version.replace("tlsv", "TLSv");
+            let lines = ["openssl_conf=a", "[a]", "ssl_conf=b", "[b]", "system_default=c", "[c]"].join("\n");
+            std::fs::write(dir.join(OPENSSL_CONF), format!("{lines}\nMaxProtocol={highest}\n"))?;
         }
     }
     match options.password {
@@ -203,6 +210,7 @@ fn launch(dir: &Path) -> Result<(Child, Log)> {
         .arg("-c")
         .arg(dir.join("mosquitto.conf"))
         .current_dir(dir)
+        .env("OPENSSL_CONF", dir.join(OPENSSL_CONF))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

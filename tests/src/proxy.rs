@@ -134,6 +134,9 @@ async fn carry(client: TcpStream, target: SocketAddr, mut states: watch::Receive
     if cut && states.borrow().fault != Fault::AcceptAndClose {
         reset(client_read.as_ref());
         reset(server_read.as_ref());
+        // Dropped as usual they would say goodbye first.
+        client_write.forget();
+        server_write.forget();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every way of a byte to a real mosquitto: TCP, TLS, WebSocket, secure WebSocket, proxies, certificates and keys of every kind.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use gateway_core::settings::{LinkSettings, ProxySettings, Secret, Transport};
 use tidegate_tests::certs::{Authority, KeyFormat, Validity};
 use tidegate_tests::links::{opened, plain, round_trip, secured};
@@ -56,12 +56,25 @@ async fn a_host_name_works_as_well_as_an_address() -> Result<()> {
     round_trip(LinkSettings { host: "localhost".into(), ..plain(broker.port()) }).await
 }
 
+/// What an independent client says about a server.
+async fn tls_version_of(port: u16) -> Result<String> {
+    let server = format!("127.0.0.1:{port}");
+    let output = tokio::process::Command::new("openssl")
+        .args(["s_client", "-connect", &server, "-brief"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await?;
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 #[tokio::test]
 async fn tls_with_a_private_authority_works_with_1_2_and_1_3() -> Result<()> {
     let authority = Authority::new("plant ca")?;
     for version in ["tlsv1.2", "tlsv1.3"] {
         let broker = tls_broker(&authority, false, Some(version)).await?;
         round_trip(secured(broker.port(), authority.ca())).await?;
+        let spoken = tls_version_of(broker.port()).await?;
+        ensure!(spoken.contains(&version.replace("tls", "TLS")), "{spoken}");
     }
     Ok(())
 }
