@@ -11,9 +11,9 @@ pub enum DeviceState {
     Unknown,
     /// The last request was answered.
     Alive,
-    /// So many requests in a row failed, their retries included; still polled.
+    /// The last try failed, but the device is still polled.
     Doubtful {
-        /// Failed requests in a row.
+        /// Requests in a row that failed with all their retries.
         failures: u32,
     },
     /// Given up: only probed.

@@ -1,0 +1,165 @@
+//! One device: alive, in doubt, or dead and probed.
+
+use std::time::Duration;
+
+use crate::poll::request::{Request, UnitId};
+use crate::poll::settings::Device as Settings;
+use crate::tag::{BootNs, Reason};
+
+use super::counters::Counters;
+use super::health::{DeviceHealth, DeviceState};
+
+/// Pause before the first probe of a dead device; doubles up to the device's `probe_max`.
+pub const PROBE_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy)]
+enum Life {
+    /// Polled. So many requests failed in a row, retries included.
+    Polled { failures: u32 },
+    /// Only probed.
+    Dead { next_probe: BootNs, pause: Duration },
+}
+
+/// One device of the bus.
+#[derive(Debug)]
+pub(super) struct Device {
+    /// Index in the settings.
+    pub(super) index: usize,
+    pub(super) unit: UnitId,
+    pub(super) timeout: Duration,
+    pub(super) delay_before: Duration,
+    pub(super) turnaround: Duration,
+    pub(super) retries: u8,
+    dead_after: u32,
+    probe_max: Duration,
+    /// What to ask for a sign of life; `None` without any group.
+    pub(super) probe: Option<(u32, Request)>,
+    /// Its groups in the schedule's own list.
+    pub(super) groups: Vec<usize>,
+    /// Its orders on the line.
+    pub(super) in_flight: usize,
+    /// Groups that wait until its only order is answered.
+    pub(super) parked: Vec<usize>,
+    life: Life,
+    /// Whether the last try failed, even if a retry may still succeed.
+    shaky: bool,
+    since: BootNs,
+    last_answer: Option<BootNs>,
+    last_failure: Option<Reason>,
+    pub(super) counters: Counters,
+}
+
+impl Device {
+    pub(super) fn new(index: usize, settings: &Settings, pause: Duration, now: BootNs) -> Self {
+        Self {
+            index,
+            unit: settings.unit,
+            timeout: settings.timeout,
+            delay_before: pause.saturating_add(settings.delay_before),
+            turnaround: settings.turnaround,
+            retries: settings.retries,
+            dead_after: settings.dead_after.max(1),
+            probe_max: settings.probe_max.max(PROBE_PAUSE_MIN),
+            probe: None,
+            groups: Vec::new(),
+            in_flight: 0,
+            parked: Vec::new(),
+            life: Life::Polled { failures: 0 },
+            shaky: false,
+            since: now,
+            last_answer: None,
+            last_failure: None,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(self.life, Life::Dead { .. })
+    }
+
+    /// Whether it may have several orders on the line: it has answered, and its last try did not fail.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.last_answer.is_some() && !self.is_in_doubt()
+    }
+
+    /// Whether its last try failed.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.shaky || !matches!(self.life, Life::Polled { failures: 0 })
+    }
+
+    /// When it wants to be probed, if it is dead.
+    pub(super) fn next_probe(&self) -> Option<BootNs> {
+        match self.life {
+            Life::Dead { next_probe, .. } => Some(next_probe),
+            Life::Polled { .. } => None,
+        }
+    }
+
+    /// It answered. True if it was dead.
+    pub(super) fn answered(&mut self, now: BootNs) -> bool {
+        let was_dead = self.is_dead();
+        self.last_answer = Some(now);
+        self.shaky = false;
+        self.life = Life::Polled { failures: 0 };
+        if was_dead {
+            self.since = now;
+            self.counters.recoveries += 1;
+        }
+        was_dead
+    }
+
+    /// One try failed; a retry may follow.
+    pub(super) fn stumbled(&mut self, reason: Reason) {
+        self.shaky = true;
+        self.last_failure = Some(reason);
+    }
+
+    /// A request failed with all its retries. True if that was its death.
+    pub(super) fn failed(&mut self, now: BootNs) -> bool {
+        let Life::Polled { failures } = self.life else { return false };
+        let failures = failures.saturating_add(1);
+        if failures < self.dead_after {
+            self.life = Life::Polled { failures };
+            return false;
+        }
+        self.life = Life::Dead { next_probe: now.plus(PROBE_PAUSE_MIN), pause: PROBE_PAUSE_MIN };
+        self.since = now;
+        self.counters.deaths += 1;
+        true
+    }
+
+    /// A probe failed: the next one waits twice as long.
+    pub(super) fn probe_failed(&mut self, now: BootNs) {
+        if let Life::Dead { pause, .. } = self.life {
+            let pause = pause.saturating_mul(2).min(self.probe_max);
+            self.life = Life::Dead { next_probe: now.plus(pause), pause };
+        }
+    }
+
+    /// The bus came back: whoever was dead gets one chance, for a cable may have been mended.
+    pub(super) fn bus_up(&mut self, now: BootNs) {
+        self.shaky = false;
+        if self.is_dead() {
+            self.since = now;
+            self.shaky = true;
+            self.life = Life::Polled { failures: self.dead_after - 1 };
+        }
+    }
+
+    pub(super) fn health(&self) -> DeviceHealth<'_> {
+        let state = match self.life {
+            Life::Dead { next_probe, .. } => DeviceState::Dead { next_probe },
+            Life::Polled { failures } if failures > 0 || self.shaky => DeviceState::Doubtful { failures },
+            Life::Polled { .. } if self.last_answer.is_none() => DeviceState::Unknown,
+            Life::Polled { .. } => DeviceState::Alive,
+        };
+        DeviceHealth {
+            device: self.index,
+            state,
+            since: self.since,
+            last_answer: self.last_answer,
+            last_failure: self.last_failure,
+            counters: &self.counters,
+        }
+    }
+}
