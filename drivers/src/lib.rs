@@ -1,1 +1,14 @@
-//! Field drivers. One `bus` task owns one line.
+//! Field drivers: the hands that reach devices. One `bus` task owns one line.
+//!
+//! Invariants: the pure parts ([`modbus`]) take time as an argument and do no I/O; `unsafe` exists in one small module of
+//! kernel calls and nowhere else; nothing that arrives from a line can panic.
+
+pub mod alarm;
+pub mod bus;
+pub mod clock;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod modbus;
+pub mod serial;
+pub mod sim;
+mod sys;

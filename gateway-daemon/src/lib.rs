@@ -5,3 +5,13 @@ pub mod app;
 pub mod cli;
 pub mod link;
 pub mod listen;
+pub mod store;
+
+/// Entry points of the fuzz targets; not part of the product.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Rows of the queue database: any bytes are refused or are a row that encodes to the same bytes.
+    pub fn fuzz_row(input: &[u8]) {
+        crate::store::row_codec::fuzz(input);
+    }
+}

@@ -85,11 +85,15 @@ impl Row {
     /// Bytes this row counts for in limits: topic, body and a fixed share for its columns and index entry.
     #[must_use]
     pub fn size(&self) -> u64 {
+        Self::size_of(self.topic.len(), self.body.bytes().len())
+    }
+
+    /// [`Row::size`] of a row whose topic and body have these lengths, for a store that counts rows without building them.
+    #[must_use]
+    pub fn size_of(topic_bytes: usize, body_bytes: usize) -> u64 {
         /// Columns and B-tree overhead of a row in the store, measured once and rounded up.
         const ROW_OVERHEAD_BYTES: u64 = 64;
-        ROW_OVERHEAD_BYTES
-            .saturating_add(self.topic.len() as u64)
-            .saturating_add(self.body.bytes().len() as u64)
+        ROW_OVERHEAD_BYTES.saturating_add(topic_bytes as u64).saturating_add(body_bytes as u64)
     }
 }
 

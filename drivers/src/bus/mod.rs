@@ -1,0 +1,278 @@
+//! The task that owns one line: it drives the schedule of its bus, puts one-off commands between the polls, opens a lost line
+//! again, and hands finished cycles on.
+//!
+//! Invariants:
+//! - The line never waits for anybody: a cycle that the channel has no room for is dropped and counted.
+//! - Whatever happens on the line ends within the timeouts of its request; a stop is obeyed at once, in the middle of a request too.
+//! - Every command is answered exactly once: by the device, by a fault, or by the end of the task.
+//!
+//! Bounds: [`COMMANDS_MAX`] commands wait; at most one command goes between two polls, so that a scan cannot starve them;
+//! the pause before a line is opened again grows from [`REOPEN_MIN`] to [`REOPEN_MAX`].
+//!
+//! It never decides what is asked when, and never interprets a value: that is `gateway_core::poll`.
+
+mod desk;
+mod rtu;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::poll::request::{Answer, LineFault, Request};
+use gateway_core::poll::schedule::{self, DeviceState, Step, Ticket};
+use gateway_core::poll::settings::{Medium, Settings};
+use gateway_core::tag::{BootNs, Cycle, Name, Reason};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::modbus::pdu::QueryError;
+use crate::modbus::{mbap, rtu as rtu_line};
+
+pub use rtu::exchange;
+pub use wire::Wire;
+
+/// Commands that wait for their turn; a person types one, a scan waits for each.
+pub const COMMANDS_MAX: usize = 32;
+/// First pause before a lost line is opened again.
+pub const REOPEN_MIN: Duration = Duration::from_millis(250);
+/// Longest pause before a lost line is opened again: a plugged-in adapter works within this time.
+pub const REOPEN_MAX: Duration = Duration::from_secs(10);
+/// A report is at most this old while anything happens.
+pub const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+/// What a bus task needs of its schedule; see `gateway_core::poll::schedule` for what each call means.
+pub trait Orders: Send + 'static {
+    /// What to do next.
+    fn next(&mut self, now: BootNs) -> Step;
+    /// The end of an order.
+    fn answered(&mut self, now: BootNs, ticket: Ticket, outcome: Result<Answer, LineFault>);
+    /// The line is lost.
+    fn bus_down(&mut self, now: BootNs);
+    /// The line is open.
+    fn bus_up(&mut self, now: BootNs);
+    /// Finished cycles.
+    fn take_cycles(&mut self) -> Vec<Cycle>;
+    /// Counters and health for reports.
+    fn view(&self) -> View {
+        View::default()
+    }
+}
+
+/// What a schedule shows of itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct View {
+    /// Counters of the bus.
+    pub counters: schedule::Counters,
+    /// Its devices.
+    pub devices: Vec<DeviceView>,
+}
+
+/// A device as its schedule sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceView {
+    /// Index in [`Settings::devices`].
+    pub device: usize,
+    /// Whether it answers.
+    pub state: DeviceState,
+    /// Since when.
+    pub since: BootNs,
+    /// When it last answered anything.
+    pub last_answer: Option<BootNs>,
+    /// Why the last failed request failed.
+    pub last_failure: Option<Reason>,
+    /// What was counted for it.
+    pub counters: schedule::Counters,
+}
+
+/// Whether the port or connection is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LineState {
+    /// It is open.
+    Up {
+        /// Since when.
+        since: BootNs,
+    },
+    /// It is not.
+    Down {
+        /// Since when.
+        since: BootNs,
+        /// Why, in words for a person.
+        why: String,
+    },
+}
+
+/// Counters of the kind of line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WireCounters {
+    /// RTU on a serial line, through TCP or simulated.
+    Rtu(rtu_line::Counters),
+    /// Modbus TCP.
+    Tcp(mbap::Counters),
+}
+
+/// What the task itself counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Cycles handed on.
+    pub cycles: u64,
+    /// Cycles dropped because the channel was full.
+    pub cycles_dropped: u64,
+    /// Times the line was opened.
+    pub opens: u64,
+    /// Failed tries to open the line.
+    pub open_failures: u64,
+    /// Times an open line was lost.
+    pub losses: u64,
+    /// Commands answered, by the device or by a fault.
+    pub commands: u64,
+}
+
+/// State and counters of a bus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The bus.
+    pub name: Name,
+    /// When this was written.
+    pub at: BootNs,
+    /// Whether the line is open.
+    pub line: LineState,
+    /// Counters of the line.
+    pub wire: WireCounters,
+    /// Counters of the task.
+    pub task: Counters,
+    /// Counters of the schedule and health of the devices.
+    pub schedule: View,
+}
+
+/// Why a command has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The request breaks a limit.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The device or the line failed.
+    #[error(transparent)]
+    Line(#[from] LineFault),
+    /// The line is not open.
+    #[error("bus down: {0}")]
+    Down(String),
+    /// Too many commands are waiting.
+    #[error("{COMMANDS_MAX} commands are waiting for this bus already; try again when they are done")]
+    Full,
+    /// The task has ended.
+    #[error("the bus has been stopped")]
+    Stopped,
+}
+
+/// A request between the polls.
+#[derive(Debug)]
+pub(crate) struct Command {
+    request: Request,
+    times: Times,
+    reply: oneshot::Sender<Result<Answer, CommandError>>,
+}
+
+/// Times of a one-off request, usually those of its device's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// From the end of the request to the first byte of the answer.
+    pub timeout: Duration,
+    /// Silence before the request beyond that of the line.
+    pub delay_before: Duration,
+    /// How long units need to act on a broadcast.
+    pub turnaround: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_millis(500),
+            delay_before: Duration::ZERO,
+            turnaround: Duration::from_millis(100),
+        }
+    }
+}
+
+/// A clonable way to ask a bus something between its polls.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Asker {
+    /// Asks between two polls and waits for the answer.
+    ///
+    /// # Errors
+    /// The request is impossible, the device or line failed, too many commands wait, or the bus was stopped.
+    pub async fn ask(&self, request: Request, times: Times) -> Result<Answer, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(Command { request, times, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::Full,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Stopped,
+        })?;
+        answer.await.unwrap_or(Err(CommandError::Stopped))
+    }
+}
+
+/// A running bus task. Dropping it stops the task.
+#[derive(Debug)]
+pub struct Bus {
+    asker: Asker,
+    reports: watch::Receiver<Report>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Bus {
+    /// A way to ask this bus something between its polls.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
+    }
+
+    /// State and counters; [`watch::Receiver::changed`] tells when there are fresh ones.
+    #[must_use]
+    pub fn reports(&self) -> watch::Receiver<Report> {
+        self.reports.clone()
+    }
+
+    /// Stops the task, in the middle of a request too, and waits until the line is closed.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            log::error!("bus task ended badly: {error}");
+        }
+    }
+}
+
+/// Starts the task of one bus inside the current tokio runtime. `bus` is an index into [`Settings::buses`]; cycles go to
+/// `cycles`, and are dropped and counted when it is full.
+///
+/// # Errors
+/// `bus` is not in the settings, or the process has no file descriptor left for its timer.
+pub fn spawn(
+    settings: &Arc<Settings>,
+    bus: usize,
+    orders: impl Orders,
+    cycles: mpsc::Sender<Cycle>,
+) -> std::io::Result<Bus> {
+    let Some(line) = settings.buses.get(bus).cloned() else {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            format!("there is no bus number {bus}"),
+        ));
+    };
+    let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
+    let (stop, stopped) = watch::channel(false);
+    let (desk, reports) = desk::Desk::new(&line, orders, cycles, waiting, stopped)?;
+    let task = match line.medium {
+        Medium::Tcp { .. } => tokio::spawn(tcp::run(desk, line.medium)),
+        Medium::Serial(_) | Medium::RtuOverTcp { .. } | Medium::Sim => {
+            tokio::spawn(rtu::run(desk, wire::Opener::new(settings, bus, &line)))
+        }
+    };
+    Ok(Bus { asker: Asker { commands }, reports, stop, task })
+}

@@ -1,0 +1,211 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::poll::request::{Answer, LineFault, Query, Request, Table, UnitId};
+use gateway_core::poll::schedule::{Order, Step, Ticket};
+use gateway_core::poll::settings::{Bus as BusSettings, Device, Group, Kind, Medium, Point, Settings, Tag};
+use gateway_core::process::settings::{Deadband, Filter};
+use gateway_core::tag::{BootNs, Cycle, GroupId, Name};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::{Bus, CommandError, LineState, Orders, Times, spawn};
+use crate::sim::model::Model;
+use crate::sim::serve::{Units, tcp};
+
+/// The real time a test may take at most; nothing here waits that long unless it is broken.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Asks the same question again and again and shows each outcome as an empty cycle, good ones of group 0, others of group 1.
+struct Again {
+    request: Request,
+    outstanding: usize,
+    pipeline: usize,
+    ticket: u64,
+    up: bool,
+    cycles: VecDeque<Cycle>,
+}
+
+impl Again {
+    fn new(request: Request, pipeline: usize) -> Self {
+        Self { request, outstanding: 0, pipeline, ticket: 0, up: true, cycles: VecDeque::new() }
+    }
+}
+
+impl Orders for Again {
+    fn next(&mut self, _: BootNs) -> Step {
+        if !self.up || self.outstanding == self.pipeline {
+            return Step::Wait(BootNs(u64::MAX));
+        }
+        self.outstanding += 1;
+        self.ticket += 1;
+        Step::Ask(Order {
+            ticket: Ticket(self.ticket),
+            device: 0,
+            request: self.request.clone(),
+            timeout: Duration::from_millis(500),
+            delay_before: Duration::ZERO,
+            turnaround: Duration::ZERO,
+            attempt: 0,
+            probe: false,
+        })
+    }
+
+    fn answered(&mut self, now: BootNs, _: Ticket, outcome: Result<Answer, LineFault>) {
+        self.outstanding -= 1;
+        let good = matches!(outcome, Ok(Answer::Registers(_)));
+        self.cycles.push_back(Cycle { group: GroupId(u32::from(!good)), due: now, readings: Vec::new() });
+    }
+
+    fn bus_down(&mut self, _: BootNs) {
+        self.up = false;
+        self.outstanding = 0;
+    }
+
+    fn bus_up(&mut self, _: BootNs) {
+        self.up = true;
+    }
+
+    fn take_cycles(&mut self) -> Vec<Cycle> {
+        self.cycles.drain(..).collect()
+    }
+}
+
+fn settings(medium: Medium) -> Arc<Settings> {
+    let name = |text: &str| Name::new(text).unwrap();
+    let bus = BusSettings { name: name("line"), medium, probe_share: 0.05, pause: Duration::ZERO };
+    let device = Device {
+        name: name("meter"),
+        bus: 0,
+        unit: UnitId::serial(1).unwrap(),
+        timeout: Duration::from_millis(500),
+        retries: 0,
+        delay_before: Duration::ZERO,
+        turnaround: Duration::ZERO,
+        dead_after: 3,
+        probe_max: Duration::from_secs(1),
+        registers_max: 125,
+        bits_max: 2000,
+        gap_max: 8,
+        one_by_one: false,
+    };
+    let group =
+        Group { device: 0, name: name("1"), every: Duration::from_secs(1), tags_start: 0, tags_len: 1 };
+    let point = Point { table: Table::Holding, address: 7, kind: Kind::U16 { swap: false } };
+    let tag = Tag {
+        name: name("voltage"),
+        group: 0,
+        point,
+        unit: Some("V".into()),
+        scale: None,
+        range: None,
+        filter: Filter { deadband: Deadband::Off, silence_max: None, stale_after: 3 },
+        writable: true,
+        alarm: false,
+    };
+    Arc::new(Settings { buses: vec![bus], devices: vec![device], groups: vec![group], tags: vec![tag] })
+}
+
+fn read(address: u16) -> Request {
+    let query = Query::Read { table: Table::Holding, address, count: 1 };
+    Request { unit: UnitId::serial(1).unwrap(), query }
+}
+
+async fn good_cycles(cycles: &mut mpsc::Receiver<Cycle>, wanted: usize) {
+    let mut seen = 0;
+    while seen < wanted {
+        let cycle = tokio::time::timeout(DEADLINE, cycles.recv()).await.expect("in time").expect("bus runs");
+        seen += usize::from(cycle.group == GroupId(0));
+    }
+}
+
+async fn tcp_slave() -> (u16, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let units = || -> Units { [(1, Box::new(Model::power_meter()) as _)].into() };
+    (port, tokio::spawn(async move { tcp(listener, units()).await.unwrap() }))
+}
+
+fn tcp_medium(port: u16, pipeline: u8) -> Medium {
+    Medium::Tcp { host: "127.0.0.1".to_owned(), port, pipeline, connect_timeout: Duration::from_secs(5) }
+}
+
+async fn up(bus: &Bus) {
+    let mut reports = bus.reports();
+    let is_up = reports.wait_for(|report| matches!(report.line, LineState::Up { .. }));
+    tokio::time::timeout(DEADLINE, is_up).await.expect("in time").unwrap();
+}
+
+#[tokio::test]
+async fn simulated_bus_is_polled_and_commands_go_between_the_polls() {
+    let (cycles, mut taken) = mpsc::channel(10);
+    let bus = spawn(&settings(Medium::Sim), 0, Again::new(read(7), 1), cycles).unwrap();
+    good_cycles(&mut taken, 3).await;
+    let write = Request { query: Query::WriteRegister { address: 7, value: 4711 }, ..read(7) };
+    assert_eq!(bus.asker().ask(write, Times::default()).await, Ok(Answer::Done));
+    let answer = bus.asker().ask(read(7), Times::default()).await;
+    assert_eq!(answer, Ok(Answer::Registers(vec![4711])));
+    let missing = bus.asker().ask(read(8), Times::default()).await;
+    assert_eq!(missing, Ok(Answer::Exception(2)));
+    let asker = bus.asker();
+    bus.stop().await;
+    assert_eq!(asker.ask(read(7), Times::default()).await, Err(CommandError::Stopped));
+}
+
+#[tokio::test]
+async fn tcp_bus_keeps_its_pipeline_full_and_reconnects() {
+    let (port, slave) = tcp_slave().await;
+    let (cycles, mut taken) = mpsc::channel(10);
+    let bus = spawn(&settings(tcp_medium(port, 4)), 0, Again::new(read(0), 4), cycles).unwrap();
+    good_cycles(&mut taken, 50).await;
+    slave.abort();
+    let mut reports = bus.reports();
+    let lost = reports.wait_for(|report| report.task.losses == 1);
+    tokio::time::timeout(DEADLINE, lost).await.expect("in time").unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let units: Units = [(1, Box::new(Model::power_meter()) as _)].into();
+    tokio::spawn(tcp(listener, units));
+    while taken.try_recv().is_ok() {}
+    good_cycles(&mut taken, 5).await;
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn unread_cycles_are_dropped_and_counted_and_the_line_goes_on() {
+    let (port, _slave) = tcp_slave().await;
+    let (cycles, _unread) = mpsc::channel(1);
+    let bus = spawn(&settings(tcp_medium(port, 1)), 0, Again::new(read(0), 1), cycles).unwrap();
+    let mut reports = bus.reports();
+    let dropping = reports.wait_for(|report| report.task.cycles_dropped > 10);
+    tokio::time::timeout(DEADLINE, dropping).await.expect("in time").unwrap();
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn port_that_does_not_open_is_told_and_commands_get_the_reason() {
+    let serial = gateway_core::poll::settings::Serial {
+        port: "/dev/ttyNONE".into(),
+        baud: 9600,
+        parity: gateway_core::poll::settings::Parity::None,
+        data_bits: 8,
+        stop_bits: 1,
+        rs485: None,
+    };
+    let (cycles, _taken) = mpsc::channel(1);
+    let bus = spawn(&settings(Medium::Serial(serial)), 0, Again::new(read(0), 1), cycles).unwrap();
+    let answer = bus.asker().ask(read(0), Times::default()).await;
+    assert!(matches!(&answer, Err(CommandError::Down(why)) if why.contains("/dev/ttyNONE")), "{answer:?}");
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn stop_is_obeyed_in_the_middle_of_a_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (cycles, _taken) = mpsc::channel(1);
+    let bus = spawn(&settings(tcp_medium(port, 1)), 0, Again::new(read(0), 1), cycles).unwrap();
+    let _silent = listener.accept().await.unwrap();
+    up(&bus).await;
+    tokio::time::timeout(DEADLINE, bus.stop()).await.expect("in time");
+}

@@ -1,0 +1,85 @@
+//! The clocks of the machine: time since boot, which boot, which run, and whether wall time can be believed.
+//!
+//! Invariant: wall time is given only when the kernel or systemd says that the clock was set from outside in this boot.
+//! A date that looks right is no proof and is never used.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gateway_core::tag::{BootId, BootNs, RunId, WallMs};
+
+use crate::sys;
+
+/// Touched by systemd-timesyncd when it has set the clock in this boot (systemd-timesyncd.service(8)).
+const TIMESYNC_FILE: &str = "/run/systemd/timesync/synchronized";
+/// A random number of this boot (random(4)).
+const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Time since boot, suspend included (`CLOCK_BOOTTIME`).
+#[must_use]
+pub fn now() -> BootNs {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    BootNs(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// This boot: the first 64 bits of the kernel's boot id.
+///
+/// # Errors
+/// /proc is not mounted or holds something else.
+pub fn boot_id() -> std::io::Result<BootId> {
+    parse_boot_id(&std::fs::read_to_string(BOOT_ID_FILE)?).ok_or_else(|| {
+        let message = format!("{BOOT_ID_FILE} does not hold a UUID");
+        std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+    })
+}
+
+/// The identity of a run that starts at this moment.
+///
+/// # Errors
+/// As [`boot_id`].
+pub fn run_id() -> std::io::Result<RunId> {
+    Ok(RunId { boot: boot_id()?, start_ms: now().ms() })
+}
+
+/// Wall time, if it is known to be right: the kernel says the clock is synchronised (`adjtimex`: neither `TIME_ERROR` nor
+/// `STA_UNSYNC`), or systemd-timesyncd says that it has set it in this boot.
+#[must_use]
+pub fn wall_trusted() -> Option<WallMs> {
+    let trusted = sys::kernel_clock_synchronised() || Path::new(TIMESYNC_FILE).exists();
+    trusted.then(wall).flatten()
+}
+
+fn wall() -> Option<WallMs> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since_1970.as_millis()).ok().map(WallMs)
+}
+
+fn parse_boot_id(text: &str) -> Option<BootId> {
+    let hex: String = text.trim().chars().filter(|c| *c != '-').collect();
+    (hex.len() == 32).then_some(())?;
+    u64::from_str_radix(hex.get(..16)?, 16).ok().map(BootId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_id_is_the_first_half_of_the_uuid() {
+        let id = parse_boot_id("0123abcd-4567-89ab-cdef-0123456789ab\n");
+        assert_eq!(id, Some(BootId(0x0123_abcd_4567_89ab)));
+        for wrong in ["", "0123", "zz23abcd-4567-89ab-cdef-0123456789ab"] {
+            assert_eq!(parse_boot_id(wrong), None);
+        }
+    }
+
+    #[test]
+    fn time_since_boot_only_grows_and_the_boot_stays_the_same() {
+        let (before, id) = (now(), boot_id().unwrap());
+        assert!(now() >= before);
+        assert_eq!(boot_id().unwrap(), id);
+        assert_eq!(run_id().unwrap().boot, id);
+    }
+}

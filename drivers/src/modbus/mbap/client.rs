@@ -1,0 +1,209 @@
+//! Requests in flight on one connection.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use gateway_core::poll::request::{Answer, LineFault, Query, Request};
+use gateway_core::tag::BootNs;
+
+use super::{FRAME_BYTES_MAX, Head, PIPELINE_MAX, RESYNC_BYTES_MAX, append_frame, head};
+use crate::modbus::pdu::{self, QueryError};
+
+/// The stream holds no frames any more; only a fresh connection helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{RESYNC_BYTES_MAX} bytes without a Modbus TCP frame")]
+pub struct Lost;
+
+/// What happened since the client was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Requests sent.
+    pub requests: u64,
+    /// Answers that matched, exceptions included.
+    pub answers: u64,
+    /// Of these: exceptions.
+    pub exceptions: u64,
+    /// Requests without an answer in time.
+    pub silent: u64,
+    /// Answers of another unit than asked.
+    pub foreign: u64,
+    /// Answers of a wrong function, length or echo.
+    pub mismatch: u64,
+    /// Answers whose transaction id was not in flight: late ones.
+    pub late_answers: u64,
+    /// Bytes skipped because no frame can begin there.
+    pub skipped_bytes: u64,
+    /// Requests that ended with their connection.
+    pub abandoned: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Flight {
+    id: u16,
+    key: u64,
+    unit: u8,
+    query: Query,
+    deadline: BootNs,
+}
+
+/// Requests in flight and their answers. `key` is the caller's name for a request.
+#[derive(Debug, Default)]
+pub struct Client {
+    next_id: u16,
+    in_flight: Vec<Flight>,
+    done: VecDeque<(u64, Result<Answer, LineFault>)>,
+    input: Vec<u8>,
+    skipped: usize,
+    silent_in_row: u32,
+    counters: Counters,
+}
+
+impl Client {
+    /// A client without a connection yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Requests without an answer yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Timeouts since the last byte came: a device that accepts bytes and says nothing.
+    #[must_use]
+    pub fn silent_in_row(&self) -> u32 {
+        self.silent_in_row
+    }
+
+    /// Appends a request to `out` and waits for its answer until `timeout` after `now`.
+    ///
+    /// # Errors
+    /// The query breaks a limit of the specification.
+    ///
+    /// A request beyond [`PIPELINE_MAX`] is not sent and ends at once with [`LineFault::Down`].
+    pub fn send(
+        &mut self,
+        now: BootNs,
+        key: u64,
+        request: &Request,
+        timeout: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<(), QueryError> {
+        let mut pdu = Vec::new();
+        pdu::encode(&request.query, &mut pdu)?;
+        if self.in_flight.len() >= PIPELINE_MAX {
+            self.done.push_back((key, Err(LineFault::Down)));
+            return Ok(());
+        }
+        self.next_id = self.next_id.wrapping_add(1);
+        let (id, unit) = (self.next_id, request.unit.get());
+        let before = out.len();
+        append_frame(id, unit, &pdu, out);
+        self.counters.requests += 1;
+        self.counters.sent_bytes += (out.len() - before) as u64;
+        let flight = Flight { id, key, unit, query: request.query.clone(), deadline: now.plus(timeout) };
+        self.in_flight.push(flight);
+        Ok(())
+    }
+
+    /// Takes bytes of the connection.
+    ///
+    /// # Errors
+    /// [`Lost`]: call [`Self::abandon`] and connect again.
+    pub fn received(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        if !bytes.is_empty() {
+            self.silent_in_row = 0;
+        }
+        self.counters.received_bytes = self.counters.received_bytes.saturating_add(bytes.len() as u64);
+        for chunk in bytes.chunks(FRAME_BYTES_MAX) {
+            self.input.extend_from_slice(chunk);
+            self.take_frames()?;
+        }
+        Ok(())
+    }
+
+    /// The next request that has ended, by its key.
+    pub fn poll(&mut self, now: BootNs) -> Option<(u64, Result<Answer, LineFault>)> {
+        if let Some(done) = self.done.pop_front() {
+            return Some(done);
+        }
+        let place = self.in_flight.iter().position(|flight| flight.deadline <= now)?;
+        self.counters.silent += 1;
+        self.silent_in_row = self.silent_in_row.saturating_add(1);
+        Some((self.in_flight.remove(place).key, Err(LineFault::Silence)))
+    }
+
+    /// When [`Self::poll`] has something to say even if nothing comes.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<BootNs> {
+        self.in_flight.iter().map(|flight| flight.deadline).min()
+    }
+
+    /// The connection is gone: ends what is in flight with [`LineFault::Down`] and forgets half a frame.
+    pub fn abandon(&mut self) {
+        self.counters.abandoned += self.in_flight.len() as u64;
+        self.done.extend(self.in_flight.drain(..).map(|flight| (flight.key, Err(LineFault::Down))));
+        self.input.clear();
+        self.skipped = 0;
+        self.silent_in_row = 0;
+    }
+
+    fn take_frames(&mut self) -> Result<(), Lost> {
+        let input = std::mem::take(&mut self.input);
+        let mut rest = input.as_slice();
+        loop {
+            match head(rest) {
+                Head::Incomplete => break,
+                Head::Frame(frame, len) => {
+                    self.skipped = 0;
+                    self.answered(frame.id, frame.unit, frame.pdu);
+                    rest = &rest[len..];
+                }
+                Head::Garbage => {
+                    self.skipped += 1;
+                    self.counters.skipped_bytes += 1;
+                    rest = &rest[1..];
+                    if self.skipped > RESYNC_BYTES_MAX {
+                        return Err(Lost);
+                    }
+                }
+            }
+        }
+        self.input = rest.to_vec();
+        Ok(())
+    }
+
+    fn answered(&mut self, id: u16, unit: u8, pdu: &[u8]) {
+        let Some(place) = self.in_flight.iter().position(|flight| flight.id == id) else {
+            self.counters.late_answers += 1;
+            return;
+        };
+        let flight = self.in_flight.remove(place);
+        let outcome = if unit == flight.unit {
+            pdu::match_answer(&flight.query, pdu)
+        } else {
+            Err(LineFault::ForeignUnit)
+        };
+        match &outcome {
+            Ok(answer) => {
+                self.counters.answers += 1;
+                self.counters.exceptions += u64::from(matches!(answer, Answer::Exception(_)));
+            }
+            Err(LineFault::ForeignUnit) => self.counters.foreign += 1,
+            Err(_) => self.counters.mismatch += 1,
+        }
+        self.done.push_back((flight.key, outcome));
+    }
+}

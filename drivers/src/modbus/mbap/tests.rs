@@ -1,0 +1,131 @@
+use std::time::Duration;
+
+use gateway_core::poll::request::{Answer, LineFault, Query, Request, Table, UnitId};
+use gateway_core::tag::BootNs;
+use proptest::prelude::*;
+
+use super::{Client, Head, Lost, append_frame, head};
+
+fn request(address: u16) -> Request {
+    Request { unit: UnitId::tcp(1), query: Query::Read { table: Table::Holding, address, count: 1 } }
+}
+
+fn answer(id: u16, unit: u8, value: u8) -> Vec<u8> {
+    let mut out = Vec::new();
+    append_frame(id, unit, &[3, 2, 0, value], &mut out);
+    out
+}
+
+fn asked(client: &mut Client, key: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    client.send(BootNs(0), key, &request(7), Duration::from_nanos(100), &mut out).unwrap();
+    out
+}
+
+#[test]
+fn request_frame_is_the_one_of_the_guide() {
+    let mut client = Client::new();
+    assert_eq!(asked(&mut client, 1), [0, 1, 0, 0, 0, 6, 1, 3, 0, 7, 0, 1]);
+}
+
+#[test]
+fn answers_in_any_order_find_their_requests() {
+    let mut client = Client::new();
+    for key in 1..=3 {
+        asked(&mut client, key);
+    }
+    for (id, value) in [(3, 30), (1, 10), (2, 20)] {
+        client.received(&answer(id, 1, value)).unwrap();
+        let expected = Ok(Answer::Registers(vec![u16::from(value)]));
+        assert_eq!(client.poll(BootNs(1)), Some((u64::from(id), expected)));
+    }
+    assert_eq!(client.poll(BootNs(u64::MAX)), None);
+}
+
+#[test]
+fn late_answer_is_not_the_answer_to_the_next_request() {
+    let mut client = Client::new();
+    asked(&mut client, 1);
+    assert_eq!(client.poll_timeout(), Some(BootNs(100)));
+    assert_eq!(client.poll(BootNs(99)), None);
+    assert_eq!(client.poll(BootNs(100)), Some((1, Err(LineFault::Silence))));
+    asked(&mut client, 2);
+    client.received(&answer(1, 1, 10)).unwrap();
+    assert_eq!(client.poll(BootNs(1)), None);
+    client.received(&answer(2, 1, 20)).unwrap();
+    assert_eq!(client.poll(BootNs(1)), Some((2, Ok(Answer::Registers(vec![20])))));
+    assert_eq!(client.counters().late_answers, 1);
+}
+
+#[test]
+fn answer_of_another_unit_or_function_is_a_fault() {
+    let mut client = Client::new();
+    asked(&mut client, 1);
+    asked(&mut client, 2);
+    client.received(&answer(1, 9, 10)).unwrap();
+    let mut other = Vec::new();
+    append_frame(2, 1, &[4, 2, 0, 1], &mut other);
+    client.received(&other).unwrap();
+    assert_eq!(client.poll(BootNs(1)), Some((1, Err(LineFault::ForeignUnit))));
+    assert_eq!(client.poll(BootNs(1)), Some((2, Err(LineFault::Mismatch))));
+}
+
+#[test]
+fn garbage_before_a_frame_is_skipped_and_endless_garbage_gives_up() {
+    let mut client = Client::new();
+    asked(&mut client, 1);
+    client.received(&[0xFF; 9]).unwrap();
+    client.received(&answer(1, 1, 10)).unwrap();
+    assert_eq!(client.poll(BootNs(1)), Some((1, Ok(Answer::Registers(vec![10])))));
+    assert_eq!(client.counters().skipped_bytes, 9);
+    assert_eq!(client.received(&[0xFF; 2000]), Err(Lost));
+}
+
+#[test]
+fn lost_connection_ends_everything_in_flight() {
+    let mut client = Client::new();
+    asked(&mut client, 1);
+    client.received(&answer(1, 1, 10)[..5]).unwrap();
+    client.abandon();
+    assert_eq!(client.poll(BootNs(1)), Some((1, Err(LineFault::Down))));
+    asked(&mut client, 2);
+    client.received(&answer(2, 1, 20)).unwrap();
+    assert_eq!(client.poll(BootNs(1)), Some((2, Ok(Answer::Registers(vec![20])))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn frames_survive_any_cut_of_the_stream(cuts in proptest::collection::vec(1usize..20, 1..40)) {
+        let mut client = Client::new();
+        let mut stream = Vec::new();
+        for id in 1..=10u16 {
+            asked(&mut client, u64::from(id));
+            stream.extend(answer(id, 1, u8::try_from(id).unwrap()));
+        }
+        let mut rest = stream.as_slice();
+        for cut in cuts.iter().cycle() {
+            let (chunk, tail) = rest.split_at((*cut).min(rest.len()));
+            client.received(chunk).unwrap();
+            rest = tail;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        for id in 1..=10u16 {
+            prop_assert_eq!(client.poll(BootNs(1)), Some((u64::from(id), Ok(Answer::Registers(vec![id])))));
+        }
+    }
+
+    #[test]
+    fn no_input_panics_or_is_kept_beyond_a_frame(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let mut client = Client::new();
+        asked(&mut client, 1);
+        let _ = client.received(&bytes);
+        let _ = client.poll(BootNs(1));
+        if let Head::Frame(frame, len) = head(&bytes) {
+            prop_assert!(frame.pdu.len() + super::HEADER_BYTES == len);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! From SQLite's and the system's errors to the situations of [`StoreFault`].
+
+use gateway_core::uplink::row::StoreFault;
+use rusqlite::ErrorCode;
+
+/// Why an op, or opening, did not work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The disk or the database; the text is for the log.
+    #[error("{0}: {1}")]
+    Disk(StoreFault, String),
+    /// The op itself cannot be carried out; no disk is at fault.
+    #[error("refused: {0}")]
+    Refused(&'static str),
+    /// A stored row does not decode.
+    #[error("row {0} is damaged")]
+    Rotten(i64),
+}
+
+impl Trouble {
+    /// What the queue is told.
+    pub(super) fn fault(&self) -> StoreFault {
+        match self {
+            Self::Disk(fault, _) => *fault,
+            Self::Refused(_) => StoreFault::Io,
+            Self::Rotten(_) => StoreFault::Corrupt,
+        }
+    }
+
+    /// Whether other ops of the same transaction must fail with it. A full disk still takes deletions.
+    pub(super) fn fails_all(&self) -> bool {
+        matches!(self, Self::Disk(fault, _) if *fault != StoreFault::Full)
+    }
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Disk(fault_of(&error), error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        let fault = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreFault::Full,
+            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                StoreFault::ReadOnly
+            }
+            std::io::ErrorKind::WouldBlock => StoreFault::Locked,
+            _ => StoreFault::Io,
+        };
+        Self::Disk(fault, error.to_string())
+    }
+}
+
+/// The situation behind an error of SQLite. SQL that does not fit the tables means that the tables are damaged: the SQL is ours.
+fn fault_of(error: &rusqlite::Error) -> StoreFault {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DiskFull => StoreFault::Full,
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreFault::ReadOnly,
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreFault::Locked,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreFault::Corrupt,
+            ErrorCode::Unknown | ErrorCode::SchemaChanged | ErrorCode::TypeMismatch => StoreFault::Corrupt,
+            _ => StoreFault::Io,
+        },
+        rusqlite::Error::SqlInputError { .. }
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..)
+        | rusqlite::Error::QueryReturnedNoRows => StoreFault::Corrupt,
+        _ => StoreFault::Io,
+    }
+}

@@ -1,0 +1,80 @@
+//! What the store tells about itself.
+
+use std::path::PathBuf;
+
+use gateway_core::uplink::row::StoreFault;
+
+/// Counts since the daemon started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Transactions that wrote and were committed.
+    pub commits: u64,
+    /// Rows stored.
+    pub rows_written: u64,
+    /// Rows removed: acknowledged, trimmed or replaced.
+    pub rows_removed: u64,
+    /// Rows read for sending.
+    pub rows_fetched: u64,
+    /// Encoded bytes of the rows stored.
+    pub row_bytes: u64,
+    /// Times the log was copied into the database.
+    pub checkpoints: u64,
+    /// Ops that failed because the disk or the file limit was full.
+    pub faults_full: u64,
+    /// Ops that failed because file or file system were read-only.
+    pub faults_read_only: u64,
+    /// Ops that failed with an I/O error, or that could not be carried out.
+    pub faults_io: u64,
+    /// Ops that failed because the database is damaged.
+    pub faults_corrupt: u64,
+    /// Ops that failed because another process holds the database.
+    pub faults_locked: u64,
+    /// Tries to open the database that failed.
+    pub opens_failed: u64,
+    /// Database files moved aside.
+    pub moved_aside: u64,
+    /// Rows copied out of a damaged database.
+    pub rows_salvaged: u64,
+    /// Rows that were lost with a damaged database or did not decode: exact for a database that was counted before it was damaged, else as
+    /// many as fit into the holes between readable rows.
+    pub rows_lost: u64,
+    /// Damaged databases of which it cannot be said how many rows were lost.
+    pub losses_unknown: u64,
+    /// Schemas, topics, runs and clock entries that did not decode.
+    pub words_lost: u64,
+    /// Schemas that were not stored because there were too many.
+    pub schemas_refused: u64,
+}
+
+impl Counters {
+    /// Counts a failed op.
+    pub(super) fn count_fault(&mut self, fault: StoreFault) {
+        let counter = match fault {
+            StoreFault::Full => &mut self.faults_full,
+            StoreFault::ReadOnly => &mut self.faults_read_only,
+            StoreFault::Io => &mut self.faults_io,
+            StoreFault::Corrupt => &mut self.faults_corrupt,
+            StoreFault::Locked => &mut self.faults_locked,
+        };
+        *counter = counter.saturating_add(1);
+    }
+}
+
+/// How the store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// The database file.
+    pub path: PathBuf,
+    /// What stands in the way of storing, and in words what it is about; `None` when the last write, or opening, worked.
+    pub fault: Option<(StoreFault, String)>,
+    /// Whether the database is open: with a fault it may still be read.
+    pub open: bool,
+    /// Where the last unusable file was moved.
+    pub aside: Option<PathBuf>,
+    /// Rows stored in all queues.
+    pub rows: u64,
+    /// Size of the database with its log, bytes.
+    pub file_bytes: u64,
+    /// Counts since start.
+    pub counters: Counters,
+}

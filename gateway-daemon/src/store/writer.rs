@@ -1,0 +1,174 @@
+//! The task that lends the engine to a blocking thread, request by request.
+//!
+//! Requests that arrive while a transaction runs wait in the channel and go into the next one: that is the group commit. The faster
+//! rows come, the more of them share a sync.
+
+use std::sync::Arc;
+
+use gateway_core::settings::StoreSettings;
+use gateway_core::tag::{BootId, WallMs};
+use gateway_core::uplink::row::{QueueId, StoreEvent, StoreFault, StoreOp, Stored};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::Instant;
+
+use super::engine::{Engine, OpenQueues, Resets};
+use super::health::StoreHealth;
+
+/// Most requests that wait for the writer; a further one waits in its sender. More ops share a transaction than uplinks exist.
+pub const REQUESTS_MAX: usize = 64;
+
+/// What the writer is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    Op { queue: QueueId, op: StoreOp, answer: oneshot::Sender<StoreEvent> },
+    OpenQueue { name: Arc<str>, answer: oneshot::Sender<(QueueId, Stored)> },
+    Queues { answer: oneshot::Sender<Vec<(Arc<str>, Stored)>> },
+    DropQueue { name: Arc<str>, answer: oneshot::Sender<Result<u64, StoreFault>> },
+    LearnSchema { id: u64, bytes: Arc<[u8]> },
+    Schemas { answer: oneshot::Sender<Vec<(u64, Vec<u8>)>> },
+    NoteBoot { boot: BootId, wall: WallMs },
+    ClockHistory { answer: oneshot::Sender<Vec<(BootId, WallMs)>> },
+    Close { answer: oneshot::Sender<Result<(), StoreFault>> },
+}
+
+/// The task's ends.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) settings: StoreSettings,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) health: Arc<watch::Sender<StoreHealth>>,
+    pub(super) resets: Resets,
+    /// Told when resets may wait.
+    pub(super) reset_waits: Arc<tokio::sync::Notify>,
+}
+
+impl Writer {
+    /// Runs until the store is closed or dropped.
+    pub(super) async fn run(mut self, engine: Engine) {
+        let mut engine = engine;
+        let mut retry_at = None;
+        loop {
+            let queues = engine.open_queues();
+            retry_at = engine.retry_after().map(|pause| retry_at.unwrap_or_else(|| Instant::now() + pause));
+            let batch = tokio::select! {
+                biased;
+                first = self.requests.recv() => self.batch(first),
+                () = sleep_until(retry_at) => Vec::new(),
+            };
+            let dropped = batch.is_empty() && self.requests.is_closed();
+            let due = retry_at.is_some_and(|at| at <= Instant::now());
+            let health = Arc::clone(&self.health);
+            let turn = spawn_blocking(move || {
+                if due {
+                    engine.try_open();
+                }
+                let closed = serve(&mut engine, batch, &health);
+                engine.recover();
+                health.send_replace(engine.health());
+                (engine, closed)
+            });
+            let closed;
+            (engine, closed) = match turn.await {
+                Ok(turn) => turn,
+                Err(error) => match self.succeed(error, queues).await {
+                    Some(engine) => (engine, false),
+                    None => return,
+                },
+            };
+            if due {
+                retry_at = None;
+            }
+            self.reset_waits.notify_one();
+            if closed || dropped {
+                // Closing twice does nothing.
+                let _ = spawn_blocking(move || engine.close()).await;
+                return;
+            }
+        }
+    }
+
+    /// The request that woke us and all that wait behind it.
+    fn batch(&mut self, first: Option<Request>) -> Vec<Request> {
+        let mut batch = Vec::from_iter(first);
+        while batch.len() < REQUESTS_MAX
+            && let Ok(request) = self.requests.try_recv()
+        {
+            batch.push(request);
+        }
+        batch
+    }
+
+    /// A panic has taken the engine with it, which only a bug can do: a fresh one opens the database again.
+    async fn succeed(&self, error: JoinError, queues: OpenQueues) -> Option<Engine> {
+        if error.is_cancelled() {
+            return None;
+        }
+        log::error!(why:% = error; "the store's writer has panicked; the database is opened again");
+        let (settings, resets) = (self.settings.clone(), Arc::clone(&self.resets));
+        spawn_blocking(move || Engine::successor(settings, resets, queues)).await.ok()
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Serves requests in order, neighbouring ops in one transaction. Says whether the store was closed.
+fn serve(engine: &mut Engine, batch: Vec<Request>, health: &watch::Sender<StoreHealth>) -> bool {
+    let mut asks = Vec::new();
+    let mut waiting = Vec::new();
+    let mut closed = false;
+    for request in batch {
+        if let Request::Op { queue, op, answer } = request {
+            asks.push((queue, op));
+            waiting.push(answer);
+            continue;
+        }
+        answer_ops(engine, health, &mut asks, &mut waiting);
+        closed |= answer_other(engine, request);
+    }
+    answer_ops(engine, health, &mut asks, &mut waiting);
+    closed
+}
+
+fn answer_ops(
+    engine: &mut Engine,
+    health: &watch::Sender<StoreHealth>,
+    asks: &mut Vec<(QueueId, StoreOp)>,
+    waiting: &mut Vec<oneshot::Sender<StoreEvent>>,
+) {
+    if asks.is_empty() {
+        return;
+    }
+    let events = engine.serve(asks);
+    // Whoever has an answer finds it counted.
+    health.send_replace(engine.health());
+    for (answer, event) in waiting.drain(..).zip(events) {
+        // Whoever asked may have gone.
+        let _ = answer.send(event);
+    }
+    asks.clear();
+}
+
+fn answer_other(engine: &mut Engine, request: Request) -> bool {
+    match request {
+        Request::Op { .. } => {}
+        Request::OpenQueue { name, answer } => drop(answer.send(engine.open_queue(&name))),
+        Request::Queues { answer } => drop(answer.send(engine.queues())),
+        Request::DropQueue { name, answer } => drop(answer.send(engine.drop_queue(&name))),
+        Request::LearnSchema { id, bytes } => engine.learn_schema(id, bytes),
+        Request::Schemas { answer } => drop(answer.send(engine.schemas())),
+        Request::NoteBoot { boot, wall } => engine.note_boot(boot, wall),
+        Request::ClockHistory { answer } => drop(answer.send(engine.clock_history())),
+        Request::Close { answer } => {
+            // Whoever asked may have gone.
+            let _ = answer.send(engine.close());
+            return true;
+        }
+    }
+    false
+}
