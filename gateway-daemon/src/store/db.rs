@@ -103,11 +103,11 @@ impl Db {
         let (lock, empty) = Lock::take(path)?;
         let budget = Budget::of(file_bytes_max);
         let conn = connect(path)?;
-        layout::configure(&conn, budget)?;
         if empty {
+            layout::configure(&conn, budget)?;
             layout::create(&conn)?;
         } else {
-            identify(&conn, path)?;
+            identify(&conn, budget, path)?;
         }
         layout::log_on(&conn)?;
         layout::limit(&conn, budget)?;
@@ -230,8 +230,8 @@ impl Db {
         let Some(mut queue) = self.queues.get(name).cloned() else { return Ok(()) };
         let Some(old) = queue.key.filter(|_| queue.last > top.0) else { return Ok(()) };
         let transaction = self.conn.unchecked_transaction()?;
-        transaction.execute("DELETE FROM queues WHERE id = ?1", [old])?;
         let key = self.create_queue(name, top.0)?;
+        transaction.execute("DELETE FROM queues WHERE id = ?1", [old])?;
         let mut seq = top.0.saturating_sub(queue.total().rows);
         {
             let mut rows_of = transaction.prepare(&format!("SELECT seq, row FROM q{old} ORDER BY seq"))?;
@@ -322,12 +322,12 @@ fn place_is_usable(path: &Path) -> Result<(), Unusable> {
 }
 
 /// Whether an existing file is a database of ours that this version understands; an older one is migrated.
-fn identify(conn: &Connection, path: &Path) -> Result<(), Unusable> {
+fn identify(conn: &Connection, budget: Budget, path: &Path) -> Result<(), Unusable> {
     if conn.is_readonly(rusqlite::MAIN_DB)? {
         return Err(Unusable::Fault(StoreFault::ReadOnly, format!("{} may not be written", path.display())));
     }
     let number = |pragma: &str| conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i32>(0));
-    let application_id = match number("application_id") {
+    let application_id = match layout::configure(conn, budget).and_then(|()| number("application_id")) {
         Ok(id) => id,
         Err(error) => {
             return Err(match Unusable::from(error) {

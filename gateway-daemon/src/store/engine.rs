@@ -142,24 +142,31 @@ impl Engine {
         self.retry = RETRY_MIN;
         self.io_faults = 0;
         self.db = Some(db);
-        self.settle_blind_queues();
+        if !self.settle_blind_queues() {
+            return;
+        }
         self.remember();
         for index in 0..self.opened.len() {
             self.reset(index);
         }
     }
 
-    /// Rows found under a queue that began to count blindly come before its own.
-    fn settle_blind_queues(&mut self) {
+    /// Rows found under a queue that began to count blindly come before its own. False when that could not be written: two rows under
+    /// one seq would be one row lost, so the database stays closed.
+    fn settle_blind_queues(&mut self) -> bool {
         for (name, blind) in &mut self.opened {
             let Some(db) = self.db.as_mut().filter(|_| *blind) else { continue };
             match db.renumber_below(name, BLIND_SEQ) {
                 Ok(()) => *blind = false,
                 Err(trouble) => {
-                    log::error!(queue = **name, why:% = trouble; "stored rows could not be numbered before newer ones")
+                    log::error!(queue = **name, why:% = trouble; "stored rows could not be numbered before newer ones");
+                    self.fault = Some((trouble.fault(), trouble.to_string()));
+                    let _ = self.db.take().map(Db::close);
+                    return false;
                 }
             }
         }
+        true
     }
 
     fn open_or_replace(&mut self) -> Result<Db, (StoreFault, String)> {

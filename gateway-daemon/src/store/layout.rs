@@ -49,13 +49,13 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// An eighth of the limit, at most [`WAL_BYTES_MAX`], is for the log.
+    /// An eighth of the limit, at most [`WAL_BYTES_MAX`], is for the log, and as much again for the transaction that makes it too long.
     pub(super) fn of(file_bytes_max: u64) -> Self {
         let wal_bytes = (file_bytes_max / 8).clamp(WAL_BYTES_MIN, WAL_BYTES_MAX);
+        let database_bytes = file_bytes_max.saturating_sub(wal_bytes.saturating_mul(2));
         Self {
             wal_pages_max: wal_bytes / PAGE_BYTES,
-            pages_max: (file_bytes_max.saturating_sub(wal_bytes) / PAGE_BYTES)
-                .clamp(PAGES_MIN, u32::MAX.into()),
+            pages_max: (database_bytes / PAGE_BYTES).clamp(PAGES_MIN, u32::MAX.into()),
         }
     }
 }
@@ -131,7 +131,7 @@ mod tests {
     fn log_and_database_stay_below_the_file_limit_together() {
         for file_bytes_max in [1_000_000, 16 << 20, 512_000_000, 1 << 40] {
             let budget = Budget::of(file_bytes_max);
-            assert!((budget.wal_pages_max + budget.pages_max) * PAGE_BYTES <= file_bytes_max);
+            assert!((2 * budget.wal_pages_max + budget.pages_max) * PAGE_BYTES <= file_bytes_max);
             assert!(budget.wal_pages_max * PAGE_BYTES <= WAL_BYTES_MAX);
         }
         assert_eq!(i32::try_from(MIGRATIONS.len()), Ok(USER_VERSION));

@@ -302,4 +302,4 @@ pub(crate) fn fuzz(input: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

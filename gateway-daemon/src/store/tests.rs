@@ -41,7 +41,7 @@ pub(super) fn row_of(seq: u64, priority: Priority, body: usize) -> Arc<Row> {
         ),
         readings: 10,
         run: RunId { boot: BootId(0xB007), start_ms: 1234 },
-        at: BootNs(seq * 1_000_000_000),
+        at: BootNs(seq.wrapping_mul(1_000_000_000)),
         expiry_s: None,
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::tag::{BootNs, RunId};
 
-/// Which durable queue: one per persistent session. The number is the store's row id of the session.
+/// Which durable queue: one per persistent session. The number is given by the store when the queue is opened, and valid for one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueId(pub u32);
 

@@ -1,1 +1,156 @@
+//! Full and read-only disks, and the limit of the file.
 
+use std::process::Command;
+
+use super::*;
+
+/// A small disk of its own; `None`, printed, where mounting is not allowed.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(folder.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        println!("not tested here: mounting a tmpfs needs root");
+        None
+    }
+
+    fn remount(&self, mode: &str) {
+        let done = Command::new("mount")
+            .args(["-o", &format!("remount,{mode}")])
+            .arg(self.0.path())
+            .status()
+            .unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+/// Commits batches until one fails; returns the fault and how many rows were stored.
+async fn fill(store: &Store, queue: QueueId, from: u64) -> (StoreFault, u64) {
+    for first in (from..from + 1_000_000).step_by(50) {
+        if let StoreEvent::Failed { fault, .. } = store.apply(queue, commit(rows(first..first + 50))).await {
+            return (fault, first - 1);
+        }
+    }
+    panic!("never full");
+}
+
+#[tokio::test]
+async fn the_file_limit_holds_and_a_full_database_still_takes_deletions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let limit = 1_000_000;
+    let store = Store::open(&StoreSettings { path: path.clone(), file_bytes_max: limit }).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    let (other, _) = store.open_queue("other").await;
+    committed(&store, other, commit(rows(1..=200))).await;
+    let (fault, last) = fill(&store, queue, 1).await;
+    assert_eq!(fault, StoreFault::Full);
+    assert!(last > 4000, "{last} rows of about 100 bytes in {limit}");
+    let health = store.health();
+    assert!(health.file_bytes <= limit, "{}", health.file_bytes);
+    assert_eq!(health.fault.unwrap().0, StoreFault::Full);
+    // In one transaction: one queue has no room, the other deletes.
+    let (full, freed) = tokio::join!(
+        store.apply(queue, commit(rows(last + 1..last + 500))),
+        store.apply(other, acked(1, 200))
+    );
+    assert_eq!(failed(&full), StoreFault::Full);
+    assert!(matches!(freed, StoreEvent::Committed { deleted: Tally { rows: 200, .. }, .. }), "{freed:?}");
+    assert_eq!(fetched(&store, queue).await.len() as u64, last);
+    committed(&store, queue, commit(rows(last + 1..=last + 50))).await;
+    assert_eq!(store.health().fault, None);
+    let trim = StoreOp::Trim { op: 1, rows: 1000, bytes: 0, priority_max: Priority::High, keep: Vec::new() };
+    assert!(matches!(
+        store.apply(queue, trim).await,
+        StoreEvent::Trimmed { dropped: Tally { rows: 1000, .. }, .. }
+    ));
+    committed(&store, queue, commit(rows(last + 51..=last + 800))).await;
+    assert!(store.health().file_bytes <= limit);
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_works_again_when_there_is_room() {
+    let Some(disk) = Disk::mount("1500k") else { return };
+    let path = disk.0.path().join("queue.db");
+    let store = Store::open(&settings(&path)).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    committed(&store, queue, commit(rows(1..=500))).await;
+    // Others fill the disk to the last block.
+    let ballast = disk.0.path().join("ballast");
+    let _ = std::fs::write(&ballast, vec![7; 2_000_000]);
+    let (fault, last) = fill(&store, queue, 501).await;
+    assert_eq!(fault, StoreFault::Full);
+    assert_eq!(fetched(&store, queue).await, rows(1..=last));
+    std::fs::remove_file(&ballast).unwrap();
+    committed(&store, queue, commit(rows(last + 1..=last + 500))).await;
+    assert_eq!(store.health().fault, None);
+    assert_eq!(fetched(&store, queue).await, rows(1..=last + 500));
+    assert_eq!(store.health().counters.moved_aside, 0);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_rows_still_fit_where_older_ones_were_deleted() {
+    let Some(disk) = Disk::mount("1500k") else { return };
+    let path = disk.0.path().join("queue.db");
+    let store = Store::open(&settings(&path)).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    for first in (1..=3000).step_by(100) {
+        committed(&store, queue, commit(rows(first..first + 100))).await;
+    }
+    store.close().await.unwrap();
+    let store = Store::open(&settings(&path)).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    committed(&store, queue, acked(1, 2900)).await;
+    let _ = std::fs::write(disk.0.path().join("ballast"), vec![7; 2_000_000]);
+    for first in (3001..=5000).step_by(20) {
+        committed(&store, queue, commit(rows(first..first + 20))).await;
+    }
+    assert_eq!(fetched(&store, queue).await, rows(2901..=5000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_at_the_start_is_a_fault_that_passes() {
+    let Some(disk) = Disk::mount("64k") else { return };
+    let path = disk.0.path().join("queue.db");
+    let ballast = disk.0.path().join("ballast");
+    let _ = std::fs::write(&ballast, vec![7; 200_000]);
+    let store = Store::open(&settings(&path)).await;
+    assert_eq!(store.health().fault.unwrap().0, StoreFault::Full);
+    let (queue, stored) = store.open_queue("cloud").await;
+    assert_eq!(failed(&store.apply(queue, commit(rows(1..=1))).await), StoreFault::Full);
+    std::fs::remove_file(&ballast).unwrap();
+    disk.remount("size=1m");
+    assert_eq!(store.next_reset().await.0, queue);
+    committed(&store, queue, commit(rows(stored.last.0 + 1..=stored.last.0 + 3))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_only_disk_is_a_fault_that_passes_and_nothing_is_moved() {
+    let Some(disk) = Disk::mount("2m") else { return };
+    let path = disk.0.path().join("queue.db");
+    filled(&path, 30).await;
+    disk.remount("ro");
+    let store = Store::open(&settings(&path)).await;
+    let health = store.health();
+    assert_eq!((health.fault.unwrap().0, health.counters.moved_aside), (StoreFault::ReadOnly, 0));
+    let (queue, _) = store.open_queue("cloud").await;
+    assert_eq!(failed(&store.apply(queue, commit(rows(1..=1))).await), StoreFault::ReadOnly);
+    disk.remount("rw");
+    let (_, event) = store.next_reset().await;
+    let StoreEvent::Reset { salvaged } = event else { panic!("{event:?}") };
+    assert_eq!((salvaged.normal, salvaged.last), (tally(&rows(1..=30)), Seq(30)));
+    assert_eq!(fetched(&store, queue).await, rows(1..=30));
+}
