@@ -132,9 +132,7 @@ pub fn parse(
     }
     let found = Findings::new(&source);
     let (tree, errors) = DeTable::parse_recoverable(source.text());
-    for error in &errors {
-        syntax::report(&source, error, &found);
-    }
+    syntax::report(&source, &errors, &found);
     let empty = DeTable::new();
     let cx = Context { found: &found, empty: &empty, base, env };
     let config = config(&cx, tree.get_ref(), source.text());

@@ -107,11 +107,18 @@ pub(crate) struct Findings<'a> {
     list: RefCell<Vec<Finding>>,
     more: RefCell<usize>,
     broken: RefCell<Vec<u32>>,
+    cut: RefCell<Option<usize>>,
 }
 
 impl<'a> Findings<'a> {
     pub(crate) fn new(source: &'a Source<'a>) -> Self {
-        Self { source, list: RefCell::default(), more: RefCell::default(), broken: RefCell::default() }
+        Self {
+            source,
+            list: RefCell::default(),
+            more: RefCell::default(),
+            broken: RefCell::default(),
+            cut: RefCell::default(),
+        }
     }
 
     /// The line of a position, to name a second place in a text.
@@ -146,6 +153,11 @@ impl<'a> Findings<'a> {
         self.push(Severity::Error, Reach::Syntax, at, text.into());
     }
 
+    /// What the parser made of the text behind this place is an echo of the error here.
+    pub(crate) fn cut(&self, at: usize) {
+        self.cut.replace(Some(at));
+    }
+
     /// Works, and a person should look at it.
     pub(crate) fn warn(&self, span: &Range<usize>, text: impl Into<String>) {
         self.push(Severity::Warning, Reach::File, span.start, text.into());
@@ -168,13 +180,15 @@ impl<'a> Findings<'a> {
 
     /// All problems by position. With a syntax error in the file, only what it cannot have caused.
     pub(crate) fn into_problems(self) -> Problems {
-        let broken = self.broken.into_inner();
+        let (broken, cut) = (self.broken.into_inner(), self.cut.into_inner());
         let mut list = self.list.into_inner();
         let mut more = self.more.into_inner();
         if !broken.is_empty() {
             list.retain(|f| match f.reach {
                 Reach::Syntax => true,
-                Reach::Value => !broken.contains(&self.source.place(f.at).0),
+                Reach::Value => {
+                    cut.is_none_or(|cut| f.at < cut) && !broken.contains(&self.source.place(f.at).0)
+                }
                 Reach::File => false,
             });
         }

@@ -71,7 +71,9 @@ pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: 
             format!("{} tags, expected at most {TAGS_MAX}: use a second gateway", field.settings.tags.len());
         cx.found.misfit(&file.key_at("device"), text);
     }
-    for (bus, _) in buses.iter().zip(used).filter(|(_, used)| !used) {
+    // A device whose bus is mistyped would be reported twice.
+    let idle = if cx.found.has_errors() { Vec::new() } else { used };
+    for (bus, _) in buses.iter().zip(idle).filter(|(_, used)| !used) {
         let text = format!(
             "no device is on bus `{}`: add `bus = \"{}\"` to a [device.NAME] or remove it",
             bus.name, bus.name
