@@ -22,6 +22,7 @@ mod reference;
 mod schema;
 mod source;
 mod syntax;
+mod unknown;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub use schema::schema;
 pub use source::FILE_BYTES_MAX;
 
 use problem::Findings;
-use read::{Context, bus, device, top, topic, uplink};
+use read::{Context, bus, device, schedule, top, topic, uplink};
 use reader::Reader;
 use source::Source;
 
@@ -152,6 +153,9 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
     let id = gateway.as_ref().map(|g| g.id.as_str());
     let uplinks = uplink::uplinks(cx, &file, id, store.as_ref());
     let field = device::field(cx, &file, bus::buses(cx, &file));
+    if field.whole {
+        schedule::report(cx, &field.settings, &field.places);
+    }
     if let (Some(id), Some(message), true) = (id, &message, field.whole) {
         let topics = topic::topics(cx, id, message, &field.settings, &field.places);
         uplink::warn_idle(cx, &uplinks, &topics);
@@ -160,7 +164,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         ("uplink", "no [uplink.NAME] in this file, so readings go nowhere"),
         ("device", "no [device.NAME] in this file, so nothing is read"),
     ] {
-        if !file.has(key) {
+        if file.lacks(key) {
             cx.found.warn(&file.here(), format!("{what}: see docs/config.md"));
         }
     }

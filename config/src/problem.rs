@@ -107,7 +107,7 @@ pub(crate) struct Findings<'a> {
     list: RefCell<Vec<Finding>>,
     more: RefCell<usize>,
     broken: RefCell<Vec<u32>>,
-    cut: RefCell<Option<usize>>,
+    ignored: RefCell<Vec<Range<usize>>>,
 }
 
 impl<'a> Findings<'a> {
@@ -117,7 +117,7 @@ impl<'a> Findings<'a> {
             list: RefCell::default(),
             more: RefCell::default(),
             broken: RefCell::default(),
-            cut: RefCell::default(),
+            ignored: RefCell::default(),
         }
     }
 
@@ -153,9 +153,12 @@ impl<'a> Findings<'a> {
         self.push(Severity::Error, Reach::Syntax, at, text.into());
     }
 
-    /// What the parser made of the text behind this place is an echo of the error here.
-    pub(crate) fn cut(&self, at: usize) {
-        self.cut.replace(Some(at));
+    /// What the parser made of this text is an echo of an error: nothing found in it counts.
+    pub(crate) fn ignore(&self, range: Range<usize>) {
+        let mut ignored = self.ignored.borrow_mut();
+        if ignored.len() < FINDINGS_MAX {
+            ignored.push(range);
+        }
     }
 
     /// Works, and a person should look at it.
@@ -180,19 +183,21 @@ impl<'a> Findings<'a> {
 
     /// All problems by position. With a syntax error in the file, only what it cannot have caused.
     pub(crate) fn into_problems(self) -> Problems {
-        let (broken, cut) = (self.broken.into_inner(), self.cut.into_inner());
+        let (broken, ignored) = (self.broken.into_inner(), self.ignored.into_inner());
         let mut list = self.list.into_inner();
         let mut more = self.more.into_inner();
         if !broken.is_empty() {
             list.retain(|f| match f.reach {
                 Reach::Syntax => true,
                 Reach::Value => {
-                    cut.is_none_or(|cut| f.at < cut) && !broken.contains(&self.source.place(f.at).0)
+                    !ignored.iter().any(|range| range.contains(&f.at))
+                        && !broken.contains(&self.source.place(f.at).0)
                 }
                 Reach::File => false,
             });
         }
         list.sort_by_key(|f| (f.severity == Severity::Warning, f.at));
+        list.dedup_by(|a, b| a.at == b.at && a.text == b.text); // a key may be asked for twice
         more += list.len().saturating_sub(PROBLEMS_MAX);
         list.truncate(PROBLEMS_MAX);
         list.sort_by_key(|f| f.at);

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use crate::amount;
 use crate::keys::{Key, Kind, Need, Section};
 use crate::problem::Findings;
+use crate::unknown::{self, Meant};
 use crate::words;
 
 /// Longest list of texts: more topic filters than any broker's client has.
@@ -25,6 +26,8 @@ pub(crate) struct Reader<'a, 't> {
     table: &'a DeTable<'t>,
     span: Range<usize>,
     found: &'a Findings<'a>,
+    /// What its unknown keys were probably meant to be.
+    meant: Vec<Meant>,
 }
 
 /// A table inside a table: its key and itself.
@@ -42,19 +45,20 @@ impl<'a, 't> Reader<'a, 't> {
         span: Range<usize>,
         found: &'a Findings<'a>,
     ) -> Self {
+        let header = found.text(&span);
+        let mut meant = Vec::new();
         for entry in entries(table) {
             if section.key(entry.name).is_none() {
-                words::unknown_key(section, &entry, table, found);
+                meant.push(unknown::unknown_key(section, header, &entry, table, found));
             }
         }
-        for key in section.keys {
-            if key.need == Need::Required && !table.contains_key(key.name) {
-                let title = section.title;
-                let example = words::example(key);
-                found.misfit(&span, format!("{title} lacks `{}`: {} Write {example}", key.name, key.doc));
+        let reader = Self { section, table, span, found, meant };
+        for key in section.keys.iter().filter(|key| key.need == Need::Required) {
+            if reader.lacks(key.name) {
+                found.misfit(&reader.span, unknown::missing(section, header, key));
             }
         }
-        Self { section, table, span, found }
+        reader
     }
 
     /// Takes an empty table that stands in for an absent one: what it lacks is reported by the table above.
@@ -64,7 +68,7 @@ impl<'a, 't> Reader<'a, 't> {
         span: Range<usize>,
         found: &'a Findings<'a>,
     ) -> Self {
-        Self { section, table, span, found }
+        Self { section, table, span, found, meant: Vec::new() }
     }
 
     /// Where the table begins.
@@ -81,6 +85,23 @@ impl<'a, 't> Reader<'a, 't> {
         self.table.contains_key(name)
     }
 
+    /// Whether the key is neither written nor, misspelt, meant.
+    pub(crate) fn lacks(&self, name: &str) -> bool {
+        !self.has(name)
+            && !self
+                .meant
+                .iter()
+                .any(|m| *m == Meant::Anything || matches!(m, Meant::Key(key) if *key == name))
+    }
+
+    /// Whether a table below `name` has this key, or cannot have any because it has no name itself.
+    pub(crate) fn has_raw(&self, name: &str, inner: &str) -> bool {
+        self.table.get(name).is_some_and(|value| match value.get_ref().as_table() {
+            Some(table) => table.contains_key(inner) || table.values().any(|v| !v.get_ref().is_table()),
+            None => true,
+        })
+    }
+
     /// The value's place, or the table's when the key is absent.
     pub(crate) fn at(&self, name: &str) -> Range<usize> {
         self.table.get(name).map_or_else(|| self.span.clone(), Spanned::span)
@@ -95,10 +116,14 @@ impl<'a, 't> Reader<'a, 't> {
     pub(crate) fn only(&self, what: &str, chosen: &str) {
         for key in self.section.keys {
             if !key.only.is_empty() && !key.only.contains(&chosen) && self.has(key.name) {
-                let text = format!(
-                    "`{}` means nothing with {what} = \"{chosen}\", it belongs to {}: remove it",
-                    key.name,
+                let belongs = if key.only.len() > 8 {
+                    "numbers".to_owned()
+                } else {
                     words::list(key.only.iter().map(|w| format!("\"{w}\"")), "and")
+                };
+                let text = format!(
+                    "`{}` means nothing with {what} = \"{chosen}\", only with {belongs}: remove it",
+                    key.name
                 );
                 self.found.wrong(&self.key_at(key.name), text);
             }
@@ -135,8 +160,13 @@ impl<'a, 't> Reader<'a, 't> {
 
     /// A whole number in the key's range.
     pub(crate) fn int(&self, name: &str) -> Option<i64> {
+        let Kind::Int { min, max, .. } = self.key(name).kind else { return None };
+        self.int_within(name, min, max, "")
+    }
+
+    /// A whole number in a narrower range than the key's, which `why` explains.
+    pub(crate) fn int_within(&self, name: &str, min: i64, max: i64, why: &str) -> Option<i64> {
         let (key, value, span) = self.value(name)?;
-        let Kind::Int { min, max, .. } = key.kind else { return None };
         let DeValue::Integer(int) = value.as_ref() else {
             self.refuse(key, &value, &span);
             return None;
@@ -144,7 +174,13 @@ impl<'a, 't> Reader<'a, 't> {
         let number = i64::from_str_radix(int.as_str(), int.radix()).ok();
         let number = number.filter(|n| (min..=max).contains(n));
         if number.is_none() {
-            self.found.wrong(&span, words::out_of_range(key, self.found.text(&span)));
+            let source = self.found.text(&span);
+            let text = if why.is_empty() {
+                words::out_of_range(key, source)
+            } else {
+                format!("`{name}` = {} is out of range, expected {min} to {max} {why}", words::shown(source))
+            };
+            self.found.wrong(&span, text);
         }
         number
     }
@@ -253,7 +289,10 @@ impl<'a, 't> Reader<'a, 't> {
         for item in items.iter() {
             let at = if from_file { item.span() } else { span.clone() };
             match item.get_ref().as_str() {
-                None => self.refuse(key, item.get_ref(), &at),
+                None => self.found.wrong(&at, words::no_text(key, item.get_ref())),
+                Some("") => {
+                    self.found.wrong(&at, format!("`{name}` holds an empty text, expected none: remove it"))
+                }
                 Some(text) => match words::bad_text(key, text, 65_535) {
                     None => texts.push((text.to_owned(), at)),
                     Some(problem) => self.found.wrong(&at, problem),

@@ -7,7 +7,7 @@ use toml::de::Error;
 
 use crate::problem::Findings;
 use crate::source::Source;
-use crate::words::shown;
+use crate::words::{as_name, shown};
 
 /// How far up an open bracket is looked for: longer lists of topics do not occur.
 const LINES_UP_MAX: usize = 200;
@@ -32,12 +32,27 @@ pub(crate) fn report(source: &Source<'_>, errors: &[Error], found: &Findings<'_>
         }
         if let Some(open) = runaway(source, at, message) {
             found.syntax(open, open_bracket(source, open));
-            found.cut(open);
+            found.ignore(open..usize::MAX);
             return;
         }
         let place = Place::new(source, at);
         found.syntax(at, place.explain(message));
+        if place.line.trim_start().starts_with('[') {
+            found.ignore(place.start..next_header(source, at)); // its keys have landed in another table
+        }
     }
+}
+
+/// Start of the next line that begins with a bracket.
+fn next_header(source: &Source<'_>, at: usize) -> usize {
+    let mut at = at;
+    while let Some(step) = source.text().get(at..).and_then(|rest| rest.find('\n')) {
+        at += step + 1;
+        if source.line_at(at).1.trim_start().starts_with('[') {
+            return at;
+        }
+    }
+    source.text().len()
 }
 
 /// Start of the line of the table header that is above (or at) a position.
@@ -134,8 +149,7 @@ impl<'a> Place<'a> {
 
     /// Whether the value may be a secret: then it is not repeated.
     fn is_secret(&self) -> bool {
-        let line = self.line.to_lowercase();
-        ["password", "passwort", "secret", "token", "@"].iter().any(|word| line.contains(word))
+        may_be_secret(self.line)
     }
 
     fn explain(&self, message: &str) -> String {
@@ -145,6 +159,9 @@ impl<'a> Place<'a> {
             .contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{ab}'])
         {
             return "typographic quotes, expected straight ones: write \" or ' instead (text programs change them)".to_owned();
+        }
+        if self.line.contains(|c: char| c.is_control() && !"\t\r".contains(c)) {
+            return self.invisible();
         }
         if let Some((before, after)) = self.decimal_comma() {
             return format!("{before},{after} has a comma, expected a decimal point: write {before}.{after}");
@@ -238,15 +255,13 @@ impl<'a> Place<'a> {
     /// The digits around a comma near the error.
     fn decimal_comma(&self) -> Option<(&'a str, &'a str)> {
         let offset = self.at.saturating_sub(self.start).min(self.line.len());
-        let comma =
-            self.line.match_indices(',').map(|(at, _)| at).min_by_key(|comma| comma.abs_diff(offset))?;
-        if comma.abs_diff(offset) > 3 || !self.line[..comma].contains('=') {
-            return None;
-        }
-        let (before, after) = (&self.line[..comma], &self.line[comma + 1..]);
-        let before = &before[before.rfind(|c: char| !c.is_ascii_digit() && c != '-').map_or(0, |n| n + 1)..];
-        let after = &after[..after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len())];
-        (!before.is_empty() && !after.is_empty()).then_some((before, after))
+        let is_near = |comma: &usize| comma.abs_diff(offset) <= 3 && self.line[..*comma].contains('=');
+        self.line.match_indices(',').map(|(at, _)| at).filter(is_near).find_map(|comma| {
+            let (before, after) = (&self.line[..comma], &self.line[comma + 1..]);
+            let before = &before[after_last(before, |c| !c.is_ascii_digit() && c != '-')..];
+            let after = &after[..after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len())];
+            (!before.is_empty() && !after.is_empty()).then_some((before, after))
+        })
     }
 
     /// A value that begins like nothing known.
@@ -255,6 +270,9 @@ impl<'a> Place<'a> {
         let word = self.value.split(',').next().unwrap_or("").trim();
         if word.is_empty() {
             return format!("`{key}` has no value, expected one after '=': fill it or remove the line");
+        }
+        if word.contains('=') {
+            return two_in_one(self.line);
         }
         if self.is_secret() {
             return format!(
@@ -268,8 +286,13 @@ impl<'a> Place<'a> {
             "false" | "no" | "off" | "nein" => {
                 format!("`{key}` = {word} is not known, expected true or false: write {key} = false")
             }
+            _ if word.split_whitespace().count() > 1
+                && word.split_whitespace().all(|w| w.parse::<f64>().is_ok()) =>
+            {
+                format!("`{key}` = {} are several values, expected one: remove the others", shown(word))
+            }
             _ if word.starts_with(|c: char| c.is_ascii_digit()) => format!(
-                "`{key}` = {} has more than a number in it, expected text in quotes: write {}",
+                "`{key}` = {} is more than a number, expected text in quotes: write {}",
                 shown(word),
                 self.quoted()
             ),
@@ -290,11 +313,6 @@ impl<'a> Place<'a> {
     }
 
     fn broken_string(&self) -> String {
-        if self.source.text()[floor(self.source.text(), self.at)..]
-            .starts_with(|c: char| c.is_control() && !"\r\n\t".contains(c))
-        {
-            return self.invisible();
-        }
         let quote = if self.value.starts_with('\'') { '\'' } else { '"' };
         if self.is_secret() || self.value.contains(',') {
             return format!("the text is not closed, expected {quote} at its end: add it");
@@ -303,10 +321,8 @@ impl<'a> Place<'a> {
     }
 
     fn invisible(&self) -> String {
-        let c = self.source.text()[floor(self.source.text(), self.at)..].chars().next().map_or(0, u32::from);
-        format!(
-            "an invisible character (U+{c:04X}), expected plain text: remove it, or save the file again as UTF-8 text"
-        )
+        let c = self.line.chars().find(|c| c.is_control() && *c != '\t').map_or(0, u32::from);
+        format!("an invisible character (U+{c:04X}) in this line, expected plain text: remove it")
     }
 
     fn broken_key(&self, trimmed: &str) -> String {
@@ -314,13 +330,20 @@ impl<'a> Place<'a> {
         if trimmed.starts_with('{') {
             return "this looks like JSON, expected TOML, lines of `key = value` below a [table]: see config/minimal.toml".to_owned();
         }
-        if c.is_alphanumeric() {
-            return format!(
-                "'{c}' in a name, expected only letters a to z, digits, '_' and '-': replace it, ae for ä and so on"
-            );
+        let names = trimmed.split('=').next().unwrap_or("");
+        let is_foreign = trimmed.starts_with([';', '/', '<', '-']) || names.contains(':');
+        if is_foreign && !trimmed.starts_with('[') {
+            return no_equals(trimmed);
         }
+        let (open, close) = match trimmed {
+            t if t.starts_with("[[") => ("[[", "]]"),
+            t if t.starts_with('[') => ("[", "]"),
+            _ => ("", ""),
+        };
+        let name = names.trim_start_matches('[').split([']', '#', '{', '}']).next().unwrap_or("").trim();
+        let fix = format!("{open}{}{close}", shown(&as_name(name)));
         format!(
-            "'{}' in a name, expected only letters a to z, digits, '_' and '-': replace or remove it",
+            "'{}' in a name, expected only letters a to z, digits, '_' and '-': write {fix}",
             c.escape_debug()
         )
     }
@@ -348,8 +371,8 @@ impl<'a> Place<'a> {
             end = start;
         }
         let name = if is_header { shown(&wanted) } else { format!("`{}`", shown(self.name_at())) };
-        let line =
-            first.map_or_else(|| "above".to_owned(), |at| format!("in line {}", self.source.place(at).0));
+        let line = first
+            .map_or_else(|| "further left".to_owned(), |at| format!("in line {}", self.source.place(at).0));
         let fix = if is_header { "rename or join them" } else { "remove one" };
         format!("{name} is here twice, first {line}, expected only once: {fix}")
     }
@@ -362,8 +385,22 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Offset behind the last character that is meant, 0 when there is none.
+fn after_last(text: &str, is_meant: impl Fn(char) -> bool) -> usize {
+    text.char_indices().rev().find(|(_, c)| is_meant(*c)).map_or(0, |(at, c)| at + c.len_utf8())
+}
+
 fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// Two assignments without a comma or a line end between them.
+fn two_in_one(line: &str) -> String {
+    if line.contains('{') {
+        return "a comma is missing, expected { key = value, key = value }: add it between the two"
+            .to_owned();
+    }
+    "two `key = value` in one line, expected one: begin a new line".to_owned()
 }
 
 /// A line without '='.
@@ -380,7 +417,12 @@ fn no_equals(trimmed: &str) -> String {
             return format!("`{}:` is the way of YAML, expected a table: write [{}]", shown(key), shown(key));
         }
         if !key.contains('=') {
-            return format!("`{}` is followed by ':', expected '=': write {} = ...", shown(key), shown(key));
+            return format!(
+                "`{}` is followed by ':', expected '=': write {} = {}",
+                shown(key),
+                shown(key),
+                shown_value(trimmed, rest)
+            );
         }
     }
     let name = trimmed.split('=').next().unwrap_or("").trim();
@@ -388,8 +430,20 @@ fn no_equals(trimmed: &str) -> String {
         let joined = name.split_whitespace().collect::<Vec<_>>().join("_");
         return format!("the name `{}` holds a space, expected none: write {}", shown(name), shown(&joined));
     }
-    let name = trimmed.split_whitespace().next().unwrap_or("");
-    format!("'=' is missing after `{}`, expected `key = value`: write {} = ...", shown(name), shown(name))
+    let (name, rest) = trimmed.split_once(char::is_whitespace).unwrap_or((trimmed, ""));
+    let fix = shown_value(trimmed, rest);
+    format!("'=' is missing after `{}`, expected `key = value`: write {} = {fix}", shown(name), shown(name))
+}
+
+/// A value as it is repeated in a message: not when it may be a secret.
+fn shown_value(line: &str, value: &str) -> String {
+    let value = value.trim();
+    if value.is_empty() || may_be_secret(line) { "...".to_owned() } else { shown(value) }
+}
+
+fn may_be_secret(line: &str) -> bool {
+    let line = line.to_lowercase();
+    ["password", "passwort", "secret", "token", "@"].iter().any(|word| line.contains(word))
 }
 
 /// `[bus.x` or `[bus.my bus]`.

@@ -3,15 +3,17 @@
 use std::fmt::Write as _;
 
 use gateway_core::tag::{NAME_LEN_MAX, NameError};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use crate::amount::{self, AmountError};
-use crate::keys::{Key, Kind, Need, Section, field, top, uplink};
-use crate::problem::Findings;
+use crate::keys::{Key, Kind, Need, Section, Word};
 use crate::reader::Entry;
 
 /// Longest piece of the user's text that is repeated in a message.
 const SHOWN_CHARS_MAX: usize = 60;
+
+/// Choices that are listed although the right one is known.
+const CHOICES_SHOWN_MAX: usize = 6;
 
 /// A piece of the user's text, cut and without control characters.
 pub(crate) fn shown(text: &str) -> String {
@@ -44,71 +46,9 @@ pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> O
 }
 
 /// Letters only, as aliases are compared: `Baud-Rate` and `baud_rate` are one word.
-fn plain(word: &str) -> String {
+pub(crate) fn plain(word: &str) -> String {
     word.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
-
-/// A key that the section does not have.
-pub(crate) fn unknown_key(
-    section: &'static Section,
-    entry: &Entry<'_, '_>,
-    table: &DeTable<'_>,
-    found: &Findings<'_>,
-) {
-    let (name, title) = (entry.name, section.title);
-    let span = &entry.name_span;
-    if let Some((_, sentence)) = section.refused.iter().find(|(word, _)| *word == name) {
-        found.wrong(span, format!("`{name}` in {title}: {sentence}"));
-        return;
-    }
-    let has_name = title.contains("NAME]") && !title.starts_with("[[");
-    if has_name && entry.value.get_ref().as_table().is_some() {
-        let text = format!(
-            "`{}` is no table of {title}: a name with a dot in it needs quotes, {}",
-            shown(name),
-            title.replace("NAME", &format!("\"NAME.{}\"", shown(name)))
-        );
-        found.wrong(span, text);
-        return;
-    }
-    let key = shown(name);
-    let alias = section.aliases.iter().find(|(word, _)| plain(word) == plain(name)).map(|(_, key)| *key);
-    let near = nearest(name, section.keys.iter().map(|k| k.name));
-    let elsewhere = ALL.iter().filter(|s| s.title != title).find(|s| s.key(name).is_some());
-    let text = match (near, alias, elsewhere) {
-        (_, Some(alias), _) => {
-            format!("unknown key `{key}` in {title}, expected `{alias}`: write `{alias}` instead")
-        }
-        (Some(near), None, _) if !table.contains_key(near) || elsewhere.is_none() => {
-            format!("unknown key `{key}` in {title}, did you mean `{near}`?")
-        }
-        (_, None, Some(other)) => {
-            format!("`{key}` does not belong in {title}, expected in {}: move it there", other.title)
-        }
-        _ if section.keys.len() <= 14 => {
-            let keys = list(section.keys.iter().map(|k| format!("`{}`", k.name)), "or");
-            format!("unknown key `{key}` in {title}, expected {keys}: correct or remove it")
-        }
-        _ => format!(
-            "unknown key `{key}` in {title}, docs/config.md lists what it knows: correct or remove it"
-        ),
-    };
-    found.wrong(span, text);
-}
-
-const ALL: &[&Section] = &[
-    &top::FILE,
-    &top::GATEWAY,
-    &top::STORE,
-    &top::MESSAGE,
-    &uplink::UPLINK,
-    &uplink::QUEUE,
-    &field::BUS,
-    &field::RS485,
-    &field::DEVICE,
-    &field::POLL,
-    &field::TAG,
-];
 
 /// How a key is written, for somebody who has not written it.
 pub(crate) fn example(key: &Key) -> String {
@@ -117,10 +57,10 @@ pub(crate) fn example(key: &Key) -> String {
         ("tags", _) => return "tags.voltage = { holding = 0, type = \"u16\" }".to_owned(),
         ("id", _) => "\"plant7-line2\"",
         ("url", _) => "\"mqtts://broker.example.com\"",
-        ("bus", _) => "\"NAME\" of a [bus.NAME]",
+        ("bus", _) => "\"rs485\" for a device on [bus.rs485]",
         ("unit", _) => "1",
         ("baud", _) => "19200",
-        ("driver", _) => "\"modbus-rtu\", \"modbus-tcp\", \"modbus-rtu-over-tcp\" or \"sim\"",
+        ("driver", _) => "\"modbus-rtu\", or \"modbus-tcp\", \"modbus-rtu-over-tcp\", \"sim\"",
         ("thin_bucket", _) => "\"1m\"",
         (_, Kind::Duration { .. }) => "\"1s\"",
         (_, Kind::Int { .. }) => "8",
@@ -194,6 +134,11 @@ pub(crate) fn wrong_type(key: &Key, value: &DeValue<'_>, source: &str) -> String
     text
 }
 
+/// Something else in a list of texts.
+pub(crate) fn no_text(key: &Key, value: &DeValue<'_>) -> String {
+    format!("`{}` holds {}, expected only texts in quotes", key.name, kind_of(value))
+}
+
 /// The same value as it should be written, when that can be told.
 fn corrected(kind: &Kind, value: &DeValue<'_>, source: &str) -> Option<String> {
     let text = value.as_str().map(str::trim);
@@ -230,7 +175,16 @@ fn corrected(kind: &Kind, value: &DeValue<'_>, source: &str) -> Option<String> {
 pub(crate) fn out_of_range(key: &Key, source: &str) -> String {
     let source = shown(source);
     let range = match &key.kind {
+        Kind::Int { .. } if key.name == "qos" => {
+            "0 or 1 (2 adds nothing: messages carry numbers by which duplicates are dropped)".to_owned()
+        }
         Kind::Int { min, max, unit } => with_unit(format!("{min} to {max}"), unit),
+        Kind::Duration { min, max } => {
+            format!("\"{}\" to \"{}\"", amount::duration_text(*min), amount::duration_text(*max))
+        }
+        Kind::Size { min, max } => {
+            format!("\"{}\" to \"{}\"", amount::size_text(*min), amount::size_text(*max))
+        }
         Kind::Float { .. } if source.contains("nan") || source.contains("inf") => {
             "a finite number".to_owned()
         }
@@ -331,8 +285,23 @@ pub(crate) fn unknown_word(key: &Key, text: &str) -> String {
     let same = words.iter().find(|w| plain(w.word) == plain(text)).map(|w| w.word);
     let alias = aliases.iter().find(|(word, _)| plain(word) == plain(text)).map(|(_, word)| *word);
     let near = same.or(alias).or_else(|| nearest(text, words.iter().map(|w| w.word)));
-    let fix = near.map_or_else(String::new, |near| format!(": write {} = \"{near}\"", key.name));
-    format!("`{}` = \"{}\" is not known, expected {}{fix}", key.name, shown(text), expected(&key.kind))
+    let (name, text) = (key.name, shown(text));
+    let near = near.and_then(|near| words.iter().find(|w| w.word == near));
+    match near {
+        // A long list hides the answer.
+        Some(Word { word, doc }) if words.len() > CHOICES_SHOWN_MAX => {
+            format!(
+                "`{name}` = \"{text}\" is not known, expected \"{word}\" ({doc}): write {name} = \"{word}\""
+            )
+        }
+        Some(Word { word, .. }) => {
+            format!(
+                "`{name}` = \"{text}\" is not known, expected {}: write {name} = \"{word}\"",
+                expected(&key.kind)
+            )
+        }
+        None => format!("`{name}` = \"{text}\" is not known, expected {}", expected(&key.kind)),
+    }
 }
 
 /// A name with characters that names do not have.
@@ -354,7 +323,7 @@ pub(crate) fn bad_name(text: &str, error: &NameError) -> String {
 }
 
 /// A name that looks like a text.
-fn as_name(text: &str) -> String {
+pub(crate) fn as_name(text: &str) -> String {
     let mut out = String::new();
     for c in text.trim().chars() {
         match c {

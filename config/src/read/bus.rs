@@ -44,7 +44,13 @@ pub(crate) fn buses<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Vec<
     let mut list = Vec::new();
     for (name, span, reader) in tables {
         let driver = reader.choice("driver");
-        let medium = driver.and_then(|driver| medium(cx, &reader, driver));
+        let medium = match driver {
+            Some(driver) => medium(cx, &reader, driver),
+            None => {
+                look_without_driver(cx, &reader);
+                None
+            }
+        };
         let pause = reader.duration("pause");
         let probe_share = reader.float("probe_share");
         if let Some(line) = medium.as_ref().and_then(line_of) {
@@ -70,6 +76,15 @@ pub(crate) fn buses<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Vec<
         list.push(ReadBus { name, is_serial, bus, span });
     }
     list
+}
+
+/// Reports what is wrong in a bus whose driver is missing or mistyped, as far as its other keys show what it is.
+fn look_without_driver<'a, 't>(cx: &Context<'a, 't>, reader: &Reader<'a, 't>) {
+    if reader.has("baud") && reader.has("port") {
+        let _ = serial(cx, reader);
+    } else if reader.has("host") {
+        let _ = (host(cx, reader, TCP), tcp_port(cx, reader), reader.duration("connect_timeout"));
+    }
 }
 
 /// What two buses cannot share.
@@ -113,10 +128,8 @@ fn medium<'a, 't>(cx: &Context<'a, 't>, reader: &Reader<'a, 't>, driver: &'stati
 }
 
 fn lacks(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, driver: &str, key: &str, example: &str) {
-    if !reader.has(key) {
-        let text = format!(
-            "driver = \"{driver}\" lacks `{key}`, expected in the same table: write {key} = {example}"
-        );
+    if reader.lacks(key) {
+        let text = format!("driver = \"{driver}\" needs `{key}` in the same table: write {key} = {example}");
         cx.found.misfit(&reader.here(), text);
     }
 }

@@ -42,12 +42,12 @@ pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: 
     let mut units: BTreeMap<(usize, i64), (Range<usize>, Name)> = BTreeMap::new();
     let mut used = vec![false; buses.len()];
     for (name, span, reader) in tables {
-        let bus = bus_of(cx, &reader, &buses);
+        let bus = bus_of(cx, file, &reader, &buses);
         if let Some(used) = bus.and_then(|b| used.get_mut(b)) {
             *used = true;
         }
         let is_serial = bus.and_then(|b| buses.get(b)).and_then(|b| b.is_serial);
-        let unit = unit(cx, &reader, is_serial);
+        let unit = unit(&reader, is_serial);
         if let (Some(bus), Some(unit)) = (bus, unit) {
             if let Some((first, other)) = units.get(&(bus, unit)) {
                 let text = format!(
@@ -82,17 +82,27 @@ pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: 
     }
     for bus in buses {
         match bus.bus {
-            Some(bus) => field.settings.buses.push(bus),
+            Some(settings) => {
+                field.settings.buses.push(settings);
+                field.places.buses.push(bus.span);
+            }
             None => field.whole = false,
         }
     }
     field
 }
 
-fn bus_of(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, buses: &[ReadBus]) -> Option<usize> {
+fn bus_of(
+    cx: &Context<'_, '_>,
+    file: &Reader<'_, '_>,
+    reader: &Reader<'_, '_>,
+    buses: &[ReadBus],
+) -> Option<usize> {
     let text = reader.text("bus")?;
     let index = buses.iter().position(|b| b.name.as_str() == text);
-    if index.is_none() {
+    // A bus that is there and wrong is reported where it stands.
+    let is_reported = file.has_raw("bus", &text) || !file.has("bus") && !file.lacks("bus");
+    if index.is_none() && !is_reported {
         let near = words::nearest(&text, buses.iter().map(|b| b.name.as_str()));
         let fix = match (near, buses) {
             (Some(near), _) => format!(": did you mean \"{near}\"?"),
@@ -110,15 +120,11 @@ fn bus_of(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, buses: &[ReadBus]) -> O
     index
 }
 
-fn unit(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, is_serial: Option<bool>) -> Option<i64> {
-    let unit = reader.int("unit")?;
-    if is_serial == Some(true) && !(1..=247).contains(&unit) {
-        let why = if unit == 0 { " (0 is for all units at once and never answered)" } else { "" };
-        let text = format!("`unit` = {unit} is out of range on a serial line, expected 1 to 247{why}");
-        cx.found.misfit(&reader.at("unit"), text);
-        return None;
+fn unit(reader: &Reader<'_, '_>, is_serial: Option<bool>) -> Option<i64> {
+    if is_serial == Some(true) {
+        return reader.int_within("unit", 1, 247, "on a serial line");
     }
-    Some(unit)
+    reader.int("unit")
 }
 
 fn device(reader: &Reader<'_, '_>, name: Name, bus: usize, unit: Option<(i64, bool)>) -> Option<Device> {
@@ -165,61 +171,75 @@ fn groups(
         registers_max: reader.uint("registers_max"),
     };
     let polls = reader.list("poll");
-    if polls.is_empty() && !reader.has("poll") {
+    if polls.is_empty() && reader.lacks("poll") {
         let text = "this device has no poll group, so nothing is read from it: add [[device.NAME.poll]] with `every` and `tags`";
         cx.found.warn(name_at, text);
     }
-    let mut names: BTreeMap<Name, Range<usize>> = BTreeMap::new();
-    let mut tag_names: BTreeMap<Name, Range<usize>> = BTreeMap::new();
-    let mut placed: Vec<Placed> = Vec::new();
+    let mut seen = Seen::default();
     for (at, poll) in polls.iter().enumerate() {
         let every = poll.duration("every");
-        let name = if poll.has("name") { poll.name("name") } else { Name::new(&(at + 1).to_string()).ok() };
-        if let Some(name) = &name {
-            if let Some(first) = names.get(name) {
-                let text = format!(
-                    "this poll group is called \"{name}\" like the one in line {}, expected different names: change `name`",
-                    cx.found.line(first)
-                );
-                cx.found.misfit(&poll.at("name"), text);
-            }
-            names.entry(name.clone()).or_insert_with(|| poll.here());
-        }
-        let tags = poll.named("tags");
-        if tags.is_empty() && poll.has("tags") && !cx.found.has_errors() {
-            cx.found.warn(
-                &poll.at("tags"),
-                "`tags` is empty, so nothing is read: add a tag or remove the poll group",
-            );
-        }
-        let start = field.settings.tags.len();
-        let group = field.settings.groups.len();
-        for (tag_name, span, tag) in tags {
-            if let Some(first) = tag_names.get(&tag_name) {
-                let text = format!(
-                    "tag `{tag_name}` is already in line {}, expected a name only once in each device: rename one of them",
-                    cx.found.line(first)
-                );
-                cx.found.misfit(&span, text);
-            } else {
-                tag_names.insert(tag_name.clone(), span.clone());
-            }
+        let name = group_name(cx, poll, at, &mut seen);
+        let (start, group) = (field.settings.tags.len(), field.settings.groups.len());
+        for (tag_name, span, tag) in poll.named("tags") {
+            seen.tag(cx, &tag_name, &span);
             let Some(tag) = tag::tag(cx, &tag, tag_name.clone(), group, every, &addressing) else {
                 field.whole = false;
                 continue;
             };
-            placed.push(Placed { name: tag_name, point: tag.point, span: span.clone() });
+            seen.placed.push(Placed { name: tag_name, point: tag.point, span: span.clone() });
             field.settings.tags.push(tag);
             field.places.tags.push(span);
         }
+        let tags_len = field.settings.tags.len() - start;
+        if tags_len == 0 && poll.has("tags") && !cx.found.has_errors() {
+            let text = "`tags` is empty, so nothing is read: add a tag or remove the poll group";
+            cx.found.warn(&poll.at("tags"), text);
+        }
         match (every, name) {
             (Some(every), Some(name)) => {
-                let tags_len = field.settings.tags.len() - start;
                 field.settings.groups.push(Group { device, name, every, tags_start: start, tags_len });
                 field.places.groups.push(poll.here());
+                field.places.every.push(poll.at("every"));
             }
             _ => field.whole = false,
         }
     }
-    overlap::report(cx, &placed);
+    overlap::report(cx, &seen.placed);
+}
+
+/// What a device has up to here.
+#[derive(Default)]
+struct Seen {
+    groups: BTreeMap<Name, Range<usize>>,
+    tags: BTreeMap<Name, Range<usize>>,
+    placed: Vec<Placed>,
+}
+
+impl Seen {
+    /// Reports a tag's name that another tag of the device has.
+    fn tag(&mut self, cx: &Context<'_, '_>, name: &Name, span: &Range<usize>) {
+        let Some(first) = self.tags.get(name) else {
+            self.tags.insert(name.clone(), span.clone());
+            return;
+        };
+        let text = format!(
+            "tag `{name}` is already in line {}, expected a name only once in each device: rename one of them",
+            cx.found.line(first)
+        );
+        cx.found.misfit(span, text);
+    }
+}
+
+/// The group's name, or its number in the device; reports one that another group has.
+fn group_name(cx: &Context<'_, '_>, poll: &Reader<'_, '_>, at: usize, seen: &mut Seen) -> Option<Name> {
+    let name = if poll.has("name") { poll.name("name") } else { Name::new(&(at + 1).to_string()).ok() }?;
+    if let Some(first) = seen.groups.get(&name) {
+        let text = format!(
+            "this poll group is called \"{name}\" like the one in line {}, expected different names: change `name`",
+            cx.found.line(first)
+        );
+        cx.found.misfit(&poll.at("name"), text);
+    }
+    seen.groups.entry(name.clone()).or_insert_with(|| poll.here());
+    Some(name)
 }

@@ -64,7 +64,10 @@ pub(crate) fn pem(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str, want
     let bytes = match read(&path) {
         Ok(bytes) => bytes,
         Err(what) => {
-            cx.found.misfit(&span, format!("`{key}`: {what} {}", path.display()));
+            cx.found.misfit(
+                &span,
+                format!("`{key}` = {} {what}, expected a PEM file: check the path", path.display()),
+            );
             return None;
         }
     };
@@ -93,7 +96,7 @@ pub(crate) fn password(
         Ok(bytes) => bytes,
         Err(what) => {
             refuse(&format!(
-                "{what} of that name in {}, expected a file that holds nothing but the password",
+                "the file that it names in {} {what}, expected a file that holds nothing but the password",
                 path.parent().unwrap_or(cx.base).display()
             ));
             return None;
@@ -126,20 +129,20 @@ fn warn_open(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str, path: &Pa
 fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
     use std::io::ErrorKind;
     let why = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => "there is no file",
-        ErrorKind::PermissionDenied => "no permission to read the file",
-        ErrorKind::NotADirectory => "there is no such folder for the file",
-        _ => "cannot read the file",
+        ErrorKind::NotFound => "does not exist",
+        ErrorKind::PermissionDenied => "cannot be read by this user",
+        ErrorKind::NotADirectory => "does not exist",
+        _ => "cannot be read",
     };
     let metadata = path.metadata().map_err(why)?;
     if metadata.is_dir() {
-        return Err("a folder and not a file is");
+        return Err("is a folder");
     }
     if !metadata.is_file() {
-        return Err("not a regular file:");
+        return Err("is not a regular file");
     }
     if metadata.len() > FILE_BYTES_MAX {
-        return Err("more than 4 MiB are in the file");
+        return Err("has more than 4 MiB");
     }
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)).map_err(why)?;

@@ -4,6 +4,7 @@ pub(crate) mod bus;
 pub(crate) mod device;
 pub(crate) mod files;
 pub(crate) mod overlap;
+pub(crate) mod schedule;
 pub(crate) mod tag;
 pub(crate) mod top;
 pub(crate) mod topic;

@@ -41,7 +41,7 @@ pub(crate) fn tag(
     let table = table(cx, reader);
     let kind = kind(cx, reader, table.map(|(_, table)| table));
     let point = table.and_then(|(key, table)| {
-        let address = address(cx, reader, key, table, addressing)?;
+        let address = address(cx, reader, key, addressing)?;
         point(cx, reader, key, Point { table, address, kind: kind? }, addressing)
     });
     let is_number = kind.is_some_and(|k| !matches!(k, Kind::Bit | Kind::BitOf(_) | Kind::Text { .. }));
@@ -73,6 +73,7 @@ fn table(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<(&'static str,
     let given: Vec<_> = TABLES.iter().filter(|(key, _)| reader.has(key)).collect();
     match given.as_slice() {
         [one] => Some(**one),
+        [] if TABLES.iter().any(|(key, _)| !reader.lacks(key)) => None,
         [] => {
             let text = "the tag has no address, expected `holding`, `input`, `coil` or `discrete`: write holding = 0, for example";
             cx.found.misfit(&reader.here(), text);
@@ -94,7 +95,6 @@ fn address(
     cx: &Context<'_, '_>,
     reader: &Reader<'_, '_>,
     key: &'static str,
-    table: Table,
     addressing: &Addressing,
 ) -> Option<u16> {
     let span = reader.at(key);
@@ -103,25 +103,20 @@ fn address(
     if let Some(number) = number.filter(|_| !addressing.literal)
         && let Some((meant, offset)) = modicon(number)
     {
-        let right = meant == table;
         let key_meant = TABLES.iter().find(|(_, t)| *t == meant).map_or("holding", |(key, _)| *key);
         let fix = offset + addressing.base;
-        let note = if right { String::new() } else { format!(" and says {}", table_words(meant)) };
+        let digit = number.to_string().chars().next().unwrap_or('4');
         let text = format!(
-            "`{key}` = {number} looks like a Modicon number, whose first digit stands for the table{note}, expected the address alone: \
-                 write {key_meant} = {fix} (or base = 0 in the device if {number} is really its address)"
+            "`{key}` = {number} looks like a Modicon number ({digit} stands for {}), expected the address alone: \
+             write {key_meant} = {fix}, or base = 0 in the device if {number} is its real address",
+            table_words(meant)
         );
         cx.found.misfit(&span, text);
         return None;
     }
-    let number = reader.int(key)?;
-    let (least, most) = (addressing.base, 65_535 + addressing.base);
-    let Some(address) = number.checked_sub(least).and_then(|n| u16::try_from(n).ok()) else {
-        let why = if addressing.base == 1 { " with base = 1" } else { "" };
-        cx.found.wrong(&span, format!("`{key}` = {number} is out of range, expected {least} to {most}{why}"));
-        return None;
-    };
-    Some(address)
+    let why = if addressing.base == 1 { "with base = 1" } else { "with base = 0" };
+    let number = reader.int_within(key, addressing.base, 65_535 + addressing.base, why)?;
+    u16::try_from(number.checked_sub(addressing.base)?).ok()
 }
 
 /// The table and the zero-based address of a number such as 40001, 30001, 10001 or 400001.
@@ -152,13 +147,19 @@ fn table_words(table: Table) -> &'static str {
 /// How the registers are read.
 fn kind(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, table: Option<Table>) -> Option<Kind> {
     let is_bits = matches!(table, Some(Table::Coil | Table::Discrete));
+    if is_bits && reader.has("bit") {
+        let text =
+            "`bit` picks a bit of a register, and a coil or discrete input is a single bit: remove `bit`";
+        cx.found.wrong(&reader.key_at("bit"), text);
+        return None;
+    }
     if !reader.has("type") {
         if is_bits {
-            reader.only("type", if reader.has("bit") { "coil" } else { "bit" });
+            reader.only("type", "bit");
             return Some(Kind::Bit);
         }
-        if table.is_some() {
-            let text = "the tag lacks `type`, expected for registers because they may hold anything: write type = \"u16\", or what the manual says";
+        if table.is_some() && reader.lacks("type") {
+            let text = "`type` is missing, expected for registers because they may hold anything: write type = \"u16\", or what the manual says";
             cx.found.misfit(&reader.here(), text);
         }
         return None;
@@ -172,7 +173,7 @@ fn kind(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, table: Option<Table>) -> 
         return None;
     }
     if is_bits {
-        reader.only("type", if reader.has("bit") { "coil" } else { "bit" });
+        reader.only("type", word);
         return Some(Kind::Bit);
     }
     reader.only("type", word);

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use gateway_core::payload::settings::{Settings as MessageSettings, Shape};
 use gateway_core::poll::settings::Settings as FieldSettings;
+use gateway_core::tag::Name;
 
 use super::Context;
 use crate::reader::Reader;
@@ -157,9 +158,12 @@ pub(crate) fn matches(filter: &str, topic: &str) -> bool {
     topic_levels.next().is_none()
 }
 
-/// Where the groups and tags stand in the file, by their index in the settings.
+/// Where buses, groups and tags stand in the file, by their index in the settings.
 #[derive(Debug, Default)]
 pub(crate) struct FieldPlaces {
+    pub(crate) buses: Vec<Range<usize>>,
+    /// The groups' scan intervals.
+    pub(crate) every: Vec<Range<usize>>,
     pub(crate) groups: Vec<Range<usize>>,
     pub(crate) tags: Vec<Range<usize>>,
 }
@@ -172,30 +176,28 @@ pub(crate) fn topics(
     field: &FieldSettings,
     places: &FieldPlaces,
 ) -> Vec<String> {
-    let mut seen: BTreeMap<String, Range<usize>> = BTreeMap::new();
-    let mut add = |values: &[(&str, &str)], place: &Range<usize>, what: &str| {
+    let mut seen: BTreeMap<String, (Range<usize>, (usize, String))> = BTreeMap::new();
+    let mut add = |values: &[(&str, &str)], place: &Range<usize>, what: &str, owner: (usize, &Name)| {
         let topic = render(&message.topic, values);
         if topic.len() > TOPIC_BYTES_MAX {
             cx.found.misfit(
                 place,
-                format!(
-                    "the topic of this {what} has {} bytes, expected at most {TOPIC_BYTES_MAX}",
-                    topic.len()
-                ),
+                format!("the topic has {} bytes, expected at most {TOPIC_BYTES_MAX}", topic.len()),
             );
         }
         match seen.get(&topic) {
-            Some(first) => {
+            // Two of one name in one device are reported as that.
+            Some((_, (device, name))) if *device == owner.0 && name == owner.1.as_str() => {}
+            Some((first, _)) => {
                 let text = format!(
-                    "this {what} is sent to the topic \"{}\" like the one in line {}, expected a topic of its own: add {{{what}}} to `topic` in \
-                     [message]",
+                    "this goes to the topic \"{}\" like line {}, expected a topic of its own: add {{{what}}} to `topic` in [message]",
                     words::shown(&topic),
                     cx.found.line(first)
                 );
                 cx.found.misfit(place, text);
             }
             None => {
-                seen.insert(topic, place.clone());
+                seen.insert(topic, (place.clone(), (owner.0, owner.1.as_str().to_owned())));
             }
         }
     };
@@ -211,14 +213,16 @@ pub(crate) fn topics(
             ("group", group.name.as_str()),
         ];
         if message.shape == Shape::Group {
-            add(&values, place, if message.topic.contains("{device}") { "group" } else { "device" });
+            let missing = if message.topic.contains("{device}") { "group" } else { "device" };
+            add(&values, place, missing, (group.device, &group.name));
             continue;
         }
         for index in group.tags() {
             let (Some(tag), Some(place)) = (field.tags.get(index), places.tags.get(index)) else { continue };
             values.truncate(4);
             values.push(("tag", tag.name.as_str()));
-            add(&values, place, if message.topic.contains("{device}") { "tag" } else { "device" });
+            let missing = if message.topic.contains("{device}") { "group" } else { "device" };
+            add(&values, place, missing, (group.device, &tag.name));
         }
     }
     seen.into_keys().collect()

@@ -1,0 +1,177 @@
+//! Whatever stands in the file: an answer, and never a panic.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
+use std::path::Path;
+
+use gateway_config::fuzzing::fuzz_toml;
+use gateway_config::{Environment, FILE_BYTES_MAX, PROBLEMS_MAX, Problems, load, parse};
+use proptest::prelude::*;
+
+const EXAMPLE: &str = include_str!("../gateway.example.toml");
+
+fn refuse(text: &str) -> Problems {
+    parse(text, "x.toml", Path::new("/nonexistent"), &Environment::default()).unwrap_err()
+}
+
+fn load_bytes(bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.toml");
+    std::fs::write(&path, bytes).unwrap();
+    let problems = load(&path, &Environment::default()).unwrap_err();
+    problems.to_string().replace(&path.display().to_string(), "x.toml")
+}
+
+/// Cases per property: quick by default, many from xtask.
+fn cases() -> u32 {
+    std::env::var("TIDEGATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(128)
+}
+
+#[test]
+fn huge_file_is_refused_by_its_size() {
+    assert!(load_bytes(&vec![b'a'; FILE_BYTES_MAX + 1]).contains("expected at most"), "size");
+    fuzz_toml(&vec![b'='; FILE_BYTES_MAX + 1]);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_with_their_place() {
+    assert_eq!(
+        load_bytes(b"[gateway]\nid = \"g\xb0\"\n"),
+        "x.toml:2:8: byte 0xB0 is not UTF-8 (often \"\u{b0}\" or \"\u{fc}\" saved in a Windows code page): save the file again as UTF-8"
+    );
+    assert!(load_bytes(b"\xff\xfe[\0g\0").contains("UTF-16"));
+}
+
+#[test]
+fn byte_order_mark_and_windows_line_ends_do_no_harm() {
+    let text = format!("\u{feff}{}", include_str!("../minimal.toml").replace('\n', "\r\n"));
+    assert!(parse(&text, "x.toml", Path::new("/x"), &Environment::default()).is_ok());
+}
+
+#[test]
+fn missing_file_and_folder_are_said() {
+    let load = |path: &str| load(Path::new(path), &Environment::default()).unwrap_err().to_string();
+    assert_eq!(load("/nonexistent/x.toml"), "/nonexistent/x.toml:1:1: there is no such file: check the path");
+    assert_eq!(load("/tmp"), "/tmp:1:1: this is a folder, expected a configuration file");
+}
+
+#[test]
+fn deep_nesting_is_refused_before_it_is_parsed() {
+    for text in [
+        "a = ".to_owned() + &"[".repeat(100_000),
+        "a = ".to_owned() + &"{a=".repeat(100_000),
+        "a.".repeat(500_000) + "a = 1",
+        "[".to_owned() + &"a.".repeat(500_000) + "a]",
+        "\"a\".".repeat(100_000) + "a = 1",
+        "a = {".to_owned() + &"b.".repeat(100_000) + "c = 1}",
+    ] {
+        assert!(refuse(&text).to_string().contains("nested deeper"), "{}", &text[..20]);
+    }
+}
+
+#[test]
+fn flood_of_problems_is_cut_and_counted() {
+    let flood: String = (0..20_000).map(|n| format!("key{n} = 1\n")).collect();
+    let problems = refuse(&flood);
+    assert_eq!(problems.list.len(), PROBLEMS_MAX);
+    assert!(problems.more > 19_000);
+    assert!(problems.to_string().ends_with(&format!("and {} more", problems.more)));
+    let syntax: String = (0..5_000).map(|n| format!("key{n} == 1\n")).collect();
+    assert_eq!(refuse(&syntax).list.len(), PROBLEMS_MAX);
+}
+
+#[test]
+fn impossible_numbers_are_out_of_range_and_nothing_else() {
+    for number in
+        ["nan", "-inf", "+inf", "1e999", "99999999999999999999999", "-1", "0xFFFFFFFFFFFFFFFFFF", "1e-320"]
+    {
+        for key in ["holding", "scale", "min", "deadband", "bit", "registers", "stale_after"] {
+            let tag = format!("tags.a = {{ coil = 0, {key} = {number} }}");
+            let text = format!(
+                "[gateway]\nid = \"g\"\n[device.d]\nbus = \"b\"\nunit = {number}\n[[device.d.poll]]\nevery = {number}\n{tag}\n"
+            );
+            assert!(!refuse(&text).list.is_empty());
+        }
+    }
+}
+
+#[test]
+fn large_configuration_is_read_whole() {
+    let mut text =
+        "[gateway]\nid = \"g\"\n[uplink.u]\nurl = \"mqtt://h\"\n[bus.b]\ndriver = \"sim\"\n".to_owned();
+    for device in 1..=20 {
+        text += &format!(
+            "[device.d{device}]\nbus = \"b\"\nunit = {device}\n[[device.d{device}.poll]]\nevery = \"1s\"\n"
+        );
+        for tag in 0..250 {
+            text += &format!("tags.t{tag} = {{ holding = {}, type = \"f32\", unit = \"V\" }}\n", tag * 2);
+        }
+    }
+    let (config, _) =
+        parse(&text, "x.toml", Path::new("/x"), &Environment::default()).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(config.field.tags.len(), 5000);
+    assert_eq!(config.field.groups.len(), 20);
+}
+
+#[test]
+fn secrets_are_in_no_message_and_no_debug_text() {
+    for line in [
+        "password = \"hunter2\"",
+        "password = hunter2",
+        "password hunter2",
+        "password: hunter2",
+        "password = \"hunter2",
+        "password_file = \"hunter2\"",
+        "password_file = hunter2",
+        "password_file = 'hunter2",
+        "password_file = [\"hunter2\"]",
+        "url = \"mqtts://me:hunter2@h\"",
+        "url = mqtts://me:hunter2@h",
+        "url = \"me:hunter2@h\"",
+        "url = \"https://me:hunter2@h/x\"",
+        "proxy = \"http://me:hunter2@h:1\"",
+        "proxy = \"socks5://me:hunter2@h:1\"",
+    ] {
+        let text = format!("[gateway]\nid = \"g\"\n[uplink.u]\n{line}\n");
+        let message = refuse(&text).to_string();
+        assert!(!message.contains("hunter2"), "{line}\n{message}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_give_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fuzz_toml(&bytes);
+    }
+
+    #[test]
+    fn any_toml_like_text_gives_an_answer(text in "([a-z]{1,3}[.=]|[\\[\\]{}\"'#,\n ]|[0-9]{1,4}|\"[^\"]{0,6}\"|[äµ\u{0}\t\r\\\\]){0,120}") {
+        fuzz_toml(text.as_bytes());
+    }
+
+    #[test]
+    fn the_example_with_a_few_changes_gives_an_answer(
+        changes in proptest::collection::vec((0..EXAMPLE.len(), 0..40_usize, "[\\[\\]{}=\"'#,.\n a-z0-9äµ\\\\-]{0,12}"), 1..6)
+    ) {
+        let mut bytes = EXAMPLE.as_bytes().to_vec();
+        for (at, cut, insert) in changes {
+            let at = at.min(bytes.len());
+            let end = (at + cut).min(bytes.len());
+            bytes.splice(at..end, insert.bytes());
+        }
+        fuzz_toml(String::from_utf8_lossy(&bytes).as_bytes());
+    }
+
+    #[test]
+    fn the_example_with_its_lines_shuffled_gives_an_answer(seed in any::<u64>()) {
+        let mut lines: Vec<_> = EXAMPLE.lines().collect();
+        let mut state = seed;
+        for at in (1..lines.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            lines.swap(at, usize::try_from(state >> 33).unwrap() % (at + 1));
+        }
+        fuzz_toml(lines.join("\n").as_bytes());
+    }
+}
