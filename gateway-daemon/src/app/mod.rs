@@ -1,3 +1,4 @@
 //! The frame: wires the rooms together and carries out the commands.
 
+pub mod picture;
 pub mod snapshot;

@@ -1,0 +1,198 @@
+//! Pictures against golden files; `cargo xtask golden` writes them anew.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+use crate::app::snapshot::{Count, Store};
+
+/// Compares with a golden file beside this module, or writes it when asked to.
+pub(crate) fn check_golden(name: &str, got: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/app/picture/golden").join(name);
+    if std::env::var_os("TIDEGATE_GOLDEN").is_some_and(|what| what == "write") {
+        std::fs::write(&path, got).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(got, wanted, "{name} differs; `cargo xtask golden` writes it anew");
+}
+
+pub(crate) fn healthy() -> Snapshot {
+    let rows = |rows: u64| Count { rows, readings: rows * 4, bytes: rows * 150 };
+    Snapshot {
+        gateway: "plant7-line2".into(),
+        version: "0.1.0".into(),
+        boot: "0123456789abcdef-5000".into(),
+        uptime_ms: 754_000,
+        clock_trusted: true,
+        buses: vec![
+            Bus {
+                name: "rs485-1".into(),
+                medium: "modbus-rtu /dev/ttyUSB0 19200 8E1".into(),
+                up: true,
+                polls_per_s: 11.96,
+                busy: 0.41,
+                requests: 9000,
+                ..Bus::default()
+            },
+            Bus {
+                name: "plc".into(),
+                medium: "modbus-tcp 192.168.1.20:502".into(),
+                up: true,
+                polls_per_s: 250.4,
+                busy: 0.02,
+                requests: 188_000,
+                ..Bus::default()
+            },
+        ],
+        devices: vec![
+            Device {
+                name: "meter1".into(),
+                bus: "rs485-1".into(),
+                unit: 17,
+                health: Health::Good,
+                polls_per_s: 1.0,
+                requests: 754,
+                ..Device::default()
+            },
+            Device {
+                name: "plc".into(),
+                bus: "plc".into(),
+                unit: 1,
+                health: Health::Unknown,
+                ..Device::default()
+            },
+        ],
+        tags: vec![
+            tag("meter1", "voltage", json!(230.1), Some("V"), 350),
+            tag("meter1", "energy", json!(1_234_567), Some("Wh"), 350),
+            tag("meter1", "relay", json!(true), None, 350),
+            tag("meter1", "temperature", json!(-4.5), Some("°C"), 12_000),
+            tag("meter1", "serial", json!("SN-0815"), None, 60_000),
+        ],
+        uplinks: vec![Uplink {
+            name: "cloud".into(),
+            url: "mqtts://broker.example.com:8883".into(),
+            link: Link::Up,
+            since_ms: 700_000,
+            connects: 1,
+            in_flight: 2,
+            window: 100,
+            acks_per_s: 12.0,
+            rows_max: 1_000_000,
+            ledger: Ledger {
+                produced: rows(9000),
+                in_memory: rows(2),
+                acknowledged: rows(8998),
+                ..Ledger::default()
+            },
+            ..Uplink::default()
+        }],
+        store: Store {
+            path: "/var/lib/tidegate/queue.db".into(),
+            file_bytes: 49_152,
+            file_bytes_max: 512_000_000,
+            ..Store::default()
+        },
+    }
+}
+
+fn tag(device: &str, name: &str, value: serde_json::Value, unit: Option<&str>, age_ms: u64) -> Tag {
+    Tag {
+        device: device.into(),
+        tag: name.into(),
+        value: Some(value),
+        unit: unit.map(Into::into),
+        quality: "good".into(),
+        age_ms: Some(age_ms),
+    }
+}
+
+pub(crate) fn troubled() -> Snapshot {
+    let mut snapshot = healthy();
+    snapshot.clock_trusted = false;
+    let rows = |rows: u64| Count { rows, readings: rows * 4, bytes: rows * 150 };
+    let bus = &mut snapshot.buses[0];
+    (bus.up, bus.polls_per_s, bus.busy, bus.errors, bus.overruns) = (false, 0.0, 0.0, 12, 3);
+    bus.why = Some("the port is gone; waiting for it to be plugged in again".into());
+    let device = &mut snapshot.devices[0];
+    (device.health, device.errors, device.polls_per_s) = (Health::Dead, 1234, 0.05);
+    device.why = Some("timeout".into());
+    for (tag, reason) in snapshot.tags.iter_mut().zip(["timeout", "bus-down", "exception-2"]) {
+        (tag.value, tag.quality) = (None, reason.into());
+    }
+    snapshot.tags[4] =
+        Tag { value: None, quality: "not-polled".into(), age_ms: None, ..snapshot.tags[4].clone() };
+    let uplink = &mut snapshot.uplinks[0];
+    (uplink.link, uplink.since_ms, uplink.retry_in_ms) = (Link::Waiting, 93_000, Some(2_300));
+    uplink.loss = Some("tcp: connection refused".into());
+    (uplink.in_flight, uplink.acks_per_s, uplink.rows_max) = (0, 0.0, 1000);
+    uplink.ledger = Ledger {
+        carried: rows(10),
+        produced: rows(2000),
+        in_memory: rows(12),
+        stored: rows(950),
+        acknowledged: rows(1000),
+        dropped: [
+            ("oldest".to_owned(), rows(47)),
+            ("age".to_owned(), rows(1)),
+            ("newest".to_owned(), rows(0)),
+        ]
+        .into(),
+    };
+    snapshot.store.fault = Some("disk full".into());
+    snapshot
+}
+
+#[test]
+fn golden_status_of_a_healthy_gateway() {
+    check_golden("status-healthy.txt", &status(&healthy(), Ink::Plain));
+}
+
+#[test]
+fn golden_status_of_a_gateway_in_trouble() {
+    check_golden("status-troubled.txt", &status(&troubled(), Ink::Plain));
+}
+
+#[test]
+fn golden_status_with_colours() {
+    check_golden("status-colours.txt", &status(&troubled(), Ink::Ansi).replace('\x1b', "ESC"));
+}
+
+#[test]
+fn golden_tags() {
+    check_golden("tags-healthy.txt", &tags(&healthy(), &[], Ink::Plain));
+    check_golden("tags-troubled.txt", &tags(&troubled(), &[], Ink::Plain));
+}
+
+#[test]
+fn tags_can_be_chosen_by_device_and_by_name() {
+    let lines = |only: &[&str]| {
+        let only: Vec<String> = only.iter().map(ToString::to_string).collect();
+        tags(&healthy(), &only, Ink::Plain)
+    };
+    assert_eq!(lines(&["meter1"]).lines().count(), 6);
+    assert_eq!(lines(&["meter1/relay", "meter1/energy"]).lines().count(), 3);
+    assert_eq!(lines(&["meter2"]), "no tag is called meter2\n");
+}
+
+#[test]
+fn a_broken_ledger_is_shouted_about() {
+    let mut snapshot = healthy();
+    snapshot.uplinks[0].ledger.acknowledged.readings -= 1;
+    assert!(status(&snapshot, Ink::Plain).contains("DOES NOT BALANCE"));
+    assert!(!status(&healthy(), Ink::Plain).contains("DOES NOT BALANCE"));
+}
+
+#[test]
+fn an_empty_snapshot_can_be_drawn() {
+    let empty = Snapshot::default();
+    for text in [status(&empty, Ink::Ansi), tags(&empty, &[], Ink::Ansi), one_line(&empty)] {
+        assert!(!text.is_empty());
+    }
+}
+
+#[test]
+fn golden_one_line() {
+    check_golden("one-line.txt", &format!("{}\n{}\n", one_line(&healthy()), one_line(&troubled())));
+}
