@@ -2,6 +2,7 @@
 //!
 //! Peers are real programs where that is possible. A missing peer fails the test with the one line that installs it.
 
+pub mod bench;
 pub mod certs;
 pub mod fake_broker;
 pub mod links;
