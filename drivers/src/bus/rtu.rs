@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gateway_core::poll::request::{Answer, LineFault};
 use gateway_core::poll::schedule::{Order, Step as ScheduleStep};
+use gateway_core::tag::BootNs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use super::desk::{Desk, Stopped};
@@ -189,7 +190,7 @@ pub async fn exchange(
     alarm: &mut Alarm,
 ) -> io::Result<Result<Answer, LineFault>> {
     let mut buffer = [0; READ_BYTES_MAX];
-    let mut drained_until = None;
+    let (mut drained_until, mut begun) = (None, BootNs::default());
     loop {
         let now = clock::now();
         match master.poll(now) {
@@ -200,7 +201,7 @@ pub async fn exchange(
                     continue;
                 }
                 wire.flush_input()?;
-                let begun = clock::now();
+                begun = clock::now();
                 send(wire, master.frame()).await?;
                 master.sent(begun);
             }
@@ -216,8 +217,13 @@ pub async fn exchange(
                         if let Some(end) = end
                             && clock::now() >= end
                         {
-                            master.still_sending(clock::now(), wire.unsent_bytes());
                             drained_until = Some(end);
+                            let now = clock::now();
+                            let unsent = wire.unsent_bytes();
+                            if unsent > 0 && now.since(begun) > WRITE_TIMEOUT {
+                                return Err(io::Error::new(io::ErrorKind::TimedOut, "the port sends no bytes"));
+                            }
+                            master.still_sending(now, unsent);
                         }
                         continue;
                     }

@@ -8,7 +8,7 @@ use gateway_core::tag::BootNs;
 use super::debt::{Shape, Unit, Way};
 use super::judge::{self, Asked, FENCE_FUNCTION, Good, Verdict};
 use super::receiver::Receiver;
-use super::{Ask, Counters, FRAME_BYTES_MIN, QUARANTINE_MAX, Timing, append_crc};
+use super::{Ask, Counters, FRAME_BYTES_MIN, JUNK_BYTES_MAX, QUARANTINE_MAX, Timing, append_crc};
 use crate::modbus::pdu::{self, QueryError};
 
 /// What the owner of the line does next.
@@ -188,6 +188,9 @@ impl Master {
 
     /// At `now` the port still held `bytes` unsent bytes: the request ends, and its timeout begins, that much later.
     pub fn still_sending(&mut self, now: BootNs, bytes: u32) {
+        if bytes == 0 {
+            return;
+        }
         let Some(exchange) = &mut self.exchange else { return };
         let later = now.plus(self.timing.character.saturating_mul(bytes));
         if let Phase::OnLine { end, deadline, .. } = &mut exchange.phase
@@ -291,7 +294,10 @@ impl Master {
                 self.exchange.as_ref().and_then(|exchange| exchange.seen).unwrap_or(LineFault::Silence);
             return self.finish(Err(fault), false);
         }
-        let frame_ends = self.last_byte.plus(self.timing.gap);
+        let mut frame_ends = self.last_byte.plus(self.timing.gap);
+        if self.echo == Echo::Unknown && !self.receiver.is_discarding() && !self.is_second_copy() {
+            frame_ends = frame_ends.max(deadline);
+        }
         if now < frame_ends {
             let longest = self.timing.character.saturating_mul(BURST_CHARACTERS_MAX);
             let give_up = deadline.plus(longest + self.timing.gap + Duration::from_secs(1));
@@ -315,8 +321,22 @@ impl Master {
             return None;
         }
         let exchange = self.exchange.as_ref()?;
-        let verdict = judge::complete(exchange.unit(), exchange.asked(), self.receiver.bytes())?;
+        let asked = exchange.asked();
+        let verdict = judge::complete(exchange.unit(), asked, self.receiver.bytes())?;
+        let unproven = self.echo == Echo::Unknown && asked.answer_is_echo();
+        if unproven && matches!(verdict, Verdict::Good { .. }) && !self.is_second_copy() {
+            return None;
+        }
         self.act_on(verdict)
+    }
+
+    /// Until an answer that differs from its request has shown whether this line echoes, a copy of the request may be its echo as
+    /// well as the answer: only a second one proves that the device spoke. A single one counts when the timeout is over.
+    fn is_second_copy(&self) -> bool {
+        let Some(Exchange { phase: Phase::OnLine { echo_seen, .. }, frame, .. }) = &self.exchange else {
+            return true;
+        };
+        *echo_seen || !self.receiver.bytes().starts_with(frame)
     }
 
     /// The line was silent after a burst without an answer in it.
@@ -325,7 +345,10 @@ impl Master {
         let verdict = if self.receiver.is_discarding() {
             Verdict::Noise
         } else {
-            judge::ended(exchange.unit(), exchange.asked(), self.receiver.bytes())
+            let verdict = judge::ended(exchange.unit(), exchange.asked(), self.receiver.bytes());
+            let lone_copy = self.echo == Echo::Unknown && !self.is_second_copy();
+            // A fence is a proof, and what may be its own echo proves nothing.
+            if lone_copy && exchange.fence.is_some() { Verdict::Noise } else { verdict }
         };
         if let Some(step) = self.act_on(verdict) {
             return step;
@@ -404,7 +427,10 @@ impl Master {
             return false;
         }
         let early = self.receiver.first_arrived().is_some_and(|first| first < early_until);
-        let is_echo = early || self.echo == Echo::Present || (self.echo == Echo::Unknown && !ambiguous);
+        // Behind an echo comes the answer, which has at least 5 bytes; behind an answer comes a little noise at most.
+        let followed = burst.len() > same + JUNK_BYTES_MAX;
+        let is_echo =
+            early || self.echo == Echo::Present || (self.echo == Echo::Unknown && (!ambiguous || followed));
         if same < frame.len() || !is_echo {
             return is_echo;
         }
