@@ -8,5 +8,6 @@ pub mod fake_broker;
 pub mod links;
 pub mod mosquitto;
 pub mod proxy;
+pub mod sim;
 pub mod wait;
 pub mod watcher;

@@ -290,13 +290,9 @@ impl Uplink {
                     after: CONNECT_SILENCE_MAX,
                 });
             }
-            State::Up { .. } => {
-                let deadline = self.flights.deadline(self.settings.ack_timeout);
-                let kept = self.faults.has(Mutant::NoAckTimeout);
-                if deadline.is_some_and(|deadline| self.now >= deadline) && !kept {
-                    self.counters.ack_timeouts_total += 1;
-                    self.cut(Loss::AckTimeout { after: self.settings.ack_timeout });
-                }
+            State::Up { .. } if self.ack_deadline().is_some_and(|deadline| self.now >= deadline) => {
+                self.counters.ack_timeouts_total += 1;
+                self.cut(Loss::AckTimeout { after: self.settings.ack_timeout });
             }
             _ => {}
         }
@@ -322,24 +318,9 @@ impl Uplink {
 
     /// The next thing to do, if any.
     pub fn poll_action(&mut self) -> Option<Action> {
-        if let Some((epoch, clean)) = self.ending.take() {
-            return Some(Action::Disconnect { epoch, clean });
-        }
-        if let Some(receipt) = self.queue.poll_receipt() {
-            return Some(Action::Receipt(receipt));
-        }
-        if let Some(op) = self.queue.poll_op(self.now) {
-            return Some(Action::Store(op));
-        }
-        if std::mem::take(&mut self.connect_due) {
-            self.counters.connects_total += 1;
-            return Some(Action::Connect { epoch: self.epoch, will: self.will() });
-        }
-        if let Some(stopped) = self.finish_stop() {
-            return Some(stopped);
-        }
-        let State::Up { .. } = self.state else { return None };
-        self.next_announcement().or_else(|| self.next_row())
+        let action = self.next_action();
+        // Looking for an action may drop expired rows or shed others, and their publishers wait too.
+        action.or_else(|| self.queue.poll_receipt().map(Action::Receipt))
     }
 
     /// When [`Self::timeout`] is due, if nothing else happens before.
@@ -353,8 +334,7 @@ impl Uplink {
             State::Up { .. } => {
                 let ledger = self.stop.is_none().then_some(self.ledger_at);
                 let ledger = ledger.filter(|_| !self.flights.holds(Cargo::Ledger));
-                let acks = self.flights.deadline(self.settings.ack_timeout);
-                [ledger, acks].into_iter().flatten().min()
+                [ledger, self.ack_deadline()].into_iter().flatten().min()
             }
         };
         [link, stopping.map(|stop| stop.deadline), self.queue.poll_timeout()].into_iter().flatten().min()
@@ -413,9 +393,35 @@ impl Uplink {
         self.share.backlog()
     }
 
+    fn next_action(&mut self) -> Option<Action> {
+        if let Some((epoch, clean)) = self.ending.take() {
+            return Some(Action::Disconnect { epoch, clean });
+        }
+        if let Some(receipt) = self.queue.poll_receipt() {
+            return Some(Action::Receipt(receipt));
+        }
+        if let Some(op) = self.queue.poll_op(self.now) {
+            return Some(Action::Store(op));
+        }
+        if std::mem::take(&mut self.connect_due) {
+            self.counters.connects_total += 1;
+            return Some(Action::Connect { epoch: self.epoch, will: self.will() });
+        }
+        if let Some(stopped) = self.finish_stop() {
+            return Some(stopped);
+        }
+        let State::Up { .. } = self.state else { return None };
+        self.next_announcement().or_else(|| self.next_row())
+    }
+
     /// Time never runs backwards here, whatever the caller says.
     fn at(&mut self, now: BootNs) {
         self.now = self.now.max(now);
+    }
+
+    fn ack_deadline(&self) -> Option<BootNs> {
+        let kept_for_ever = self.faults.has(Mutant::NoAckTimeout);
+        self.flights.deadline(self.settings.ack_timeout).filter(|_| !kept_for_ever)
     }
 
     fn jitter_only(&mut self) -> Duration {

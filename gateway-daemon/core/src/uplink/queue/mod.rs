@@ -353,6 +353,7 @@ impl Queue {
     /// Everything in memory goes to disk at once, and settled rows are deleted at once, from here on: the daemon is about to stop.
     pub fn flush(&mut self) {
         self.flush = true;
+        self.write_retry.succeeded();
     }
 
     /// Whether nothing is left to write.
@@ -420,6 +421,18 @@ impl Queue {
     #[must_use]
     pub fn store_busy(&self, now: BootNs) -> bool {
         self.pending.is_some() || !self.write_retry.is_over(now)
+    }
+
+    /// Whether no op is under way or decided: what the store holds then is what is stored and what waits for its deletion.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_none() && self.planned.is_none()
+    }
+
+    /// Settled rows that are still on disk and not part of an op under way.
+    #[must_use]
+    pub fn deletes_waiting(&self) -> u64 {
+        self.deletes.rows()
     }
 
     /// Whether every message is accounted for.

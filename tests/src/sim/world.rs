@@ -1,0 +1,612 @@
+//! The loop: virtual time, the gateway, its disk, its link and its cloud.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::payload::{Entry, Head, Record, SchemaId, settings::Shape};
+use gateway_core::tag::{BootId, BootNs, RunId, Sample, Value};
+use gateway_core::uplink::link::{Epoch, LinkEvent, PublishFault, Token};
+use gateway_core::uplink::loss::{ConnectRefusal, Loss, Stage};
+use gateway_core::uplink::machine::State;
+use gateway_core::uplink::queue::{DropReason, Message, Queue, QueueSettings};
+use gateway_core::uplink::row::{Body, Priority, Qos, Row, StoreEvent, StoreOp};
+use gateway_core::uplink::settings::Drain;
+use gateway_core::uplink::{Action, Identity, Mutant, Uplink};
+
+use super::chance::Chance;
+use super::disk::Disk;
+use super::faults::Fault;
+use super::net::{Broker, Connection, Network, connect_time};
+use super::oracle::{Oracle, Verdict};
+use super::plan::{HOUR, MIN, MS, Plan, S};
+
+/// Most events of one run; more means that something runs in circles.
+pub const EVENTS_MAX: u64 = 200_000_000;
+/// Most steps at one moment, for the same reason.
+pub const STEPS_PER_MOMENT_MAX: u32 = 100_000;
+/// Longest time in which a healed world must become quiet.
+pub const QUIET_MAX: u64 = 48 * HOUR;
+/// Payloads above this are refused by the link.
+const PACKET_MAX: usize = 2000;
+
+/// What happens at a moment.
+#[derive(Debug)]
+pub(super) enum Event {
+    Produce,
+    Stored {
+        gateway: u64,
+        op: StoreOp,
+    },
+    Connected {
+        connection: u64,
+    },
+    Arrives {
+        connection: u64,
+        token: Token,
+        row: Option<Arc<Row>>,
+        qos: Qos,
+    },
+    Link {
+        gateway: u64,
+        epoch: Epoch,
+        event: LinkEvent,
+    },
+    Fault,
+    Heal(Healing),
+    /// The gateway's process starts, unless another start was planned since.
+    Start(u64),
+}
+
+/// What becomes well again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Healing {
+    Network(u64),
+    Broker(u64),
+    Disk(u64),
+}
+
+/// A moment; the number keeps events of one moment in their order.
+#[derive(Debug)]
+struct At(u64, u64, Event);
+
+impl PartialEq for At {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for At {}
+impl PartialOrd for At {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for At {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// Everything there is.
+#[derive(Debug)]
+pub struct World {
+    pub(super) plan: Plan,
+    /// Prints every event, to follow a replay.
+    pub trace: bool,
+    pub(super) chance: Chance,
+    mutant: Option<Mutant>,
+    pub(super) now: u64,
+    events: BinaryHeap<Reverse<At>>,
+    pub(super) count: u64,
+    moment_steps: u32,
+    pub(super) disk: Disk,
+    pub(super) disk_delay: u64,
+    pub(super) network: Network,
+    pub(super) broker: Broker,
+    /// Grows with every change of network, broker or disk, so that a healing finds out whether it is still wanted.
+    pub(super) version: u64,
+    pub(super) oracle: Oracle,
+    pub(super) uplink: Option<Uplink>,
+    /// Number of the gateway's current run.
+    pub(super) gateway: u64,
+    start_plan: u64,
+    pub(super) boot: u64,
+    /// Boot time minus world time.
+    pub(super) boot_offset: i64,
+    pub(super) connection: Option<Connection>,
+    connections: u64,
+    op_asked: Option<StoreOp>,
+    pub(super) stopping: bool,
+    pub(super) calm_since: Option<u64>,
+    pub(super) quiet: bool,
+    pub(super) crashes: u64,
+    pub(super) faults: u64,
+    pub(super) dropped: [u64; DropReason::ALL.len()],
+}
+
+impl World {
+    /// A world in which the gateway is about to be switched on.
+    #[must_use]
+    pub fn new(plan: Plan, seed: u64, mutant: Option<Mutant>) -> Self {
+        let oracle = Oracle::new(&plan);
+        let disk = Disk::new(plan.disk_bytes);
+        let mut world = Self {
+            plan,
+            trace: false,
+            chance: Chance::new(seed.wrapping_mul(0x9e37_79b9)),
+            mutant,
+            now: HOUR,
+            events: BinaryHeap::new(),
+            count: 0,
+            moment_steps: 0,
+            disk,
+            disk_delay: 3 * MS,
+            network: Network::Good,
+            broker: Broker::Good,
+            version: 0,
+            oracle,
+            uplink: None,
+            gateway: 0,
+            start_plan: 0,
+            boot: 1,
+            boot_offset: 0,
+            connection: None,
+            connections: 0,
+            op_asked: None,
+            stopping: false,
+            calm_since: None,
+            quiet: false,
+            crashes: 0,
+            faults: 0,
+            dropped: [0; DropReason::ALL.len()],
+        };
+        world.boot_offset = 10_000_000_000 - i64::try_from(world.now).unwrap_or(i64::MAX);
+        world.start_after(0);
+        world.after(S, Event::Produce);
+        world.plan_fault();
+        world
+    }
+
+    /// Runs for so many hours, then heals everything and waits until all is quiet.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    pub fn run(&mut self, hours: u64) -> Verdict {
+        let end = self.now.saturating_add(hours.saturating_mul(HOUR));
+        while self.now < end {
+            self.step(end)?;
+        }
+        self.quiet = true;
+        self.heal_all();
+        let last = self.now + QUIET_MAX;
+        while !self.is_quiet() {
+            if self.now >= last {
+                let queue = self.uplink.as_ref().map(|uplink| *uplink.queue().ledger());
+                return Err(format!("the backlog never arrived: {queue:?}"));
+            }
+            self.step(last)?;
+        }
+        self.note_drops();
+        self.oracle.finish(&self.plan, &self.disk)
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.uplink.as_ref().is_some_and(|uplink| {
+            let queue = uplink.queue();
+            queue.ledger().kept().rows == 0 && queue.is_idle() && queue.deletes_waiting() == 0
+        })
+    }
+
+    /// The gateway's clock.
+    pub(super) fn boot_now(&self) -> BootNs {
+        BootNs(u64::try_from(i64::try_from(self.now).unwrap_or(i64::MAX) + self.boot_offset).unwrap_or(0))
+    }
+
+    pub(super) fn after(&mut self, delay: u64, event: Event) {
+        self.count += 1;
+        self.events.push(Reverse(At(self.now.saturating_add(delay), self.count, event)));
+    }
+
+    pub(super) fn start_after(&mut self, delay: u64) {
+        self.start_plan += 1;
+        self.after(delay, Event::Start(self.start_plan));
+    }
+
+    /// One event or one timeout.
+    fn step(&mut self, end: u64) -> Verdict {
+        let event_at = self.events.peek().map_or(u64::MAX, |Reverse(At(at, ..))| *at);
+        let timer = self.uplink.as_ref().and_then(Uplink::poll_timeout).map_or(u64::MAX, |at| self.world(at));
+        let next = event_at.min(timer).min(end).max(self.now);
+        if next > self.now {
+            self.moment_steps = 0;
+        }
+        self.now = next;
+        self.moment_steps += 1;
+        if self.moment_steps > STEPS_PER_MOMENT_MAX || self.count > EVENTS_MAX {
+            return Err(format!("too much happens: {} events, {} at once", self.count, self.moment_steps));
+        }
+        if event_at <= self.now {
+            let Some(Reverse(At(_, _, event))) = self.events.pop() else { return Ok(()) };
+            self.happen(event)?;
+        } else if timer <= self.now {
+            let now = self.boot_now();
+            if let Some(uplink) = &mut self.uplink {
+                uplink.timeout(now);
+            }
+        }
+        self.act()?;
+        self.judge()
+    }
+
+    fn world(&self, at: BootNs) -> u64 {
+        let at = i64::try_from(at.0).unwrap_or(i64::MAX).saturating_sub(self.boot_offset);
+        u64::try_from(at).unwrap_or(0)
+    }
+
+    fn judge(&mut self) -> Verdict {
+        let boot_now = self.boot_now().0;
+        let Some(uplink) = &self.uplink else { return Ok(()) };
+        if self.calm_since.is_none() || !matches!(uplink.state(), State::Up { .. }) {
+            self.oracle.live.forget();
+        }
+        self.oracle.check(self.now, boot_now, uplink, &self.plan, &self.disk)?;
+        if self.count.is_multiple_of(256) {
+            self.oracle.sweep();
+            uplink.queue().audit()?;
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Verdict {
+        if self.trace {
+            eprintln!("{} ms, boot {} ms: {event:?}", self.now / MS, self.boot_now().ms());
+        }
+        match event {
+            Event::Produce => self.produce()?,
+            Event::Stored { gateway, op } if gateway == self.gateway && self.uplink.is_some() => {
+                self.op_asked = None;
+                self.carry_out(&op, true)?;
+            }
+            Event::Stored { .. } => {}
+            Event::Connected { connection } => self.connected(connection),
+            Event::Arrives { connection, token, row, qos } => self.arrives(connection, token, row, qos),
+            Event::Link { gateway, epoch, event } if gateway == self.gateway => self.link(epoch, event)?,
+            Event::Link { .. } => {}
+            Event::Fault => {
+                self.plan_fault();
+                if !self.quiet {
+                    self.faults += 1;
+                    let fault = Fault::draw(&mut self.chance);
+                    self.strike(fault)?;
+                }
+            }
+            Event::Heal(healing) => self.heal(healing),
+            Event::Start(plan) if plan == self.start_plan && self.uplink.is_none() => self.start(),
+            Event::Start(_) => {}
+        }
+        Ok(())
+    }
+
+    fn plan_fault(&mut self) {
+        if self.plan.fault_every < u64::MAX {
+            let delay = self.chance.around(self.plan.fault_every);
+            self.after(delay, Event::Fault);
+        }
+    }
+
+    /// The gateway's process starts and finds what is on disk.
+    fn start(&mut self) {
+        self.gateway += 1;
+        self.connection = None;
+        self.op_asked = None;
+        self.stopping = false;
+        let now = self.boot_now();
+        let run = RunId { boot: BootId(self.boot), start_ms: now.ms() };
+        let stored = self.disk.stored();
+        let memory = self.plan.memory;
+        let settings = QueueSettings { memory, ..QueueSettings::from(&self.plan.settings) };
+        let queue = Queue::new(settings, run, stored);
+        let identity = Identity { version: "0".into(), run, config: "0".into() };
+        let seed = self.chance.draw();
+        let mut uplink = Uplink::with_queue(self.plan.settings.clone(), identity, queue, seed);
+        if let Some(mutant) = self.mutant {
+            uplink.mutate(mutant);
+        }
+        self.oracle.begin(run, uplink.queue().next_seq());
+        uplink.start(now);
+        self.oracle.backoff.lost(self.now, false, false);
+        self.uplink = Some(uplink);
+    }
+
+    fn produce(&mut self) -> Verdict {
+        let burst = self.chance.one_in(self.plan.burst_one_in);
+        let rows = if burst { self.chance.of(1..=u64::from(self.plan.settings.window) * 3) } else { 1 };
+        for _ in 0..rows {
+            self.publish()?;
+        }
+        if !self.quiet {
+            let delay = self.chance.around(self.plan.produce_every);
+            self.after(delay, Event::Produce);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Verdict {
+        let boot_now = self.boot_now();
+        let oversize = self.chance.one_in(self.plan.oversize_one_in);
+        let high = self.chance.one_in(self.plan.alarm_one_in);
+        let (body, readings) = self.body(boot_now, oversize);
+        let expiry_s = self.chance.one_in(500).then_some(30);
+        let calm = self.calm();
+        let Some(uplink) = &mut self.uplink else { return Ok(()) };
+        if self.stopping {
+            return Ok(());
+        }
+        let message = Message {
+            topic: "gateway/device/1".into(),
+            body,
+            readings,
+            priority: if high { Priority::High } else { Priority::Normal },
+            qos: self.plan.settings.qos,
+            retain: false,
+            at: boot_now,
+            expiry_s,
+            receipt: true,
+        };
+        let seq = uplink.publish(boot_now, message);
+        self.oracle.produced(self.now, seq)?;
+        let up =
+            matches!(uplink.state(), State::Up { since } if boot_now.since(since) > Duration::from_secs(5));
+        let few = uplink.queue().ledger().in_memory.rows <= u64::from(self.plan.settings.window / 2).max(1);
+        if calm && up && few {
+            self.oracle.live.produced(seq, self.now);
+        }
+        Ok(())
+    }
+
+    /// Whether a live row has no excuse for waiting: all is well, and the line is fast enough for twice what is produced.
+    fn calm(&self) -> bool {
+        let settings = &self.plan.settings;
+        let fast = self.plan.delay * 2 + self.plan.service * u64::from(settings.window) < 500 * MS;
+        fast && settings.drain == Drain::LiveFirst
+            && settings.durability == gateway_core::settings::Durability::Interval
+            && settings.commit_interval >= Duration::from_secs(1)
+            && self.calm_since.is_some_and(|since| self.now > since + 10 * S)
+    }
+
+    fn body(&mut self, now: BootNs, oversize: bool) -> (Body, u32) {
+        if self.plan.records && !oversize {
+            let value = i64::try_from(self.chance.of(0..=1000)).unwrap_or(0);
+            let entry = |index| Entry { index, offset_us: 0, sample: Sample::Good(Value::Int(value)) };
+            let head = Head { schema: SchemaId(7), shape: Shape::Group, thinned: false, base: now };
+            let record = Record { head, entries: vec![entry(0), entry(1)] };
+            return (Body::Record(record.encode().into()), 2);
+        }
+        let len = if oversize { PACKET_MAX + 1 } else { 8 + usize::try_from(self.now % 40).unwrap_or(0) };
+        (Body::Raw(vec![0; len].into()), 1)
+    }
+
+    /// Carries out what the machine wants until it wants nothing more.
+    pub(super) fn act(&mut self) -> Verdict {
+        loop {
+            let Some(uplink) = &mut self.uplink else { return Ok(()) };
+            let Some(action) = uplink.poll_action() else { return Ok(()) };
+            match action {
+                Action::Store(op) => self.ask_store(op)?,
+                Action::Connect { epoch, .. } => self.dial(epoch)?,
+                Action::Send { .. } | Action::Announce { .. } => self.transmit(&action)?,
+                Action::Disconnect { .. } => {
+                    self.note_loss();
+                    self.connection = None;
+                    self.oracle.link_gone();
+                }
+                Action::Receipt(receipt) => self.oracle.receipt(receipt, &self.disk)?,
+                Action::Stopped { .. } => self.stopped()?,
+            }
+        }
+    }
+
+    fn ask_store(&mut self, op: StoreOp) -> Verdict {
+        let boot_now = self.boot_now().0;
+        let Some(uplink) = &self.uplink else { return Ok(()) };
+        self.oracle.asked(boot_now, &op, uplink, &self.plan, self.stopping)?;
+        let delay = self.chance.around(self.disk_delay);
+        self.op_asked = Some(op.clone());
+        self.after(delay, Event::Stored { gateway: self.gateway, op });
+        Ok(())
+    }
+
+    /// The disk does what was asked; `answer` is false when nobody is left to hear of it.
+    fn carry_out(&mut self, op: &StoreOp, answer: bool) -> Verdict {
+        let (event, effect) = self.disk.apply(op);
+        let boot_now = self.boot_now();
+        self.oracle.carried_out(boot_now.0, op, &effect, &self.plan)?;
+        if answer && let Some(uplink) = &mut self.uplink {
+            uplink.store(boot_now, event);
+        }
+        Ok(())
+    }
+
+    /// The store's file turns out to be damaged and is replaced.
+    pub(super) fn replace_store(&mut self) {
+        let (salvaged, lost) = self.disk.reset(&mut self.chance);
+        self.oracle.store_lost(&lost);
+        let now = self.boot_now();
+        if let Some(uplink) = &mut self.uplink {
+            uplink.store(now, StoreEvent::Reset { salvaged });
+        }
+    }
+
+    fn dial(&mut self, epoch: Epoch) -> Verdict {
+        self.oracle.backoff.attempt(self.now)?;
+        self.connections += 1;
+        self.connection = Some(Connection::new(self.connections, epoch.0));
+        let delay = connect_time(&self.plan, self.network, &mut self.chance);
+        self.after(delay, Event::Connected { connection: self.connections });
+        Ok(())
+    }
+
+    fn connected(&mut self, id: u64) {
+        let Some(connection) = self.connection.as_mut().filter(|connection| connection.id == id) else {
+            return;
+        };
+        let epoch = Epoch(connection.epoch);
+        let refusal = Loss::Refused(ConnectRefusal::ServerUnavailable);
+        let down = |loss| LinkEvent::Down { loss, up_for: None };
+        let event = match (self.network, self.broker) {
+            (Network::BlackHole, _) => {
+                down(Loss::ConnectTimeout { stage: Stage::Tcp, after: Duration::from_secs(30) })
+            }
+            (_, Broker::Refusing) => down(refusal),
+            _ => {
+                connection.up_at = Some(self.now);
+                LinkEvent::Up { session_present: self.chance.one_in(2) }
+            }
+        };
+        if self.broker == Broker::Flapping && matches!(event, LinkEvent::Up { .. }) {
+            let loss = if self.chance.one_in(4) {
+                Loss::Closed { stage: None }
+            } else {
+                Loss::Protocol { detail: "flapping".into() }
+            };
+            let down = LinkEvent::Down { loss, up_for: Some(Duration::from_millis(50)) };
+            self.after(50 * MS, Event::Link { gateway: self.gateway, epoch, event: down });
+        }
+        self.after(0, Event::Link { gateway: self.gateway, epoch, event });
+    }
+
+    fn transmit(&mut self, action: &Action) -> Verdict {
+        let Some(uplink) = &self.uplink else { return Ok(()) };
+        self.oracle.sent(self.now, action, uplink, &self.plan, &self.disk)?;
+        let (epoch, token, row, qos) = match action {
+            Action::Send { epoch, token, row, .. } => (*epoch, *token, Some(Arc::clone(row)), row.qos),
+            Action::Announce { epoch, token, qos, .. } => (*epoch, *token, None, *qos),
+            _ => return Ok(()),
+        };
+        let gateway = self.gateway;
+        let open = |connection: &&mut Connection| connection.epoch == epoch.0 && connection.up_at.is_some();
+        let Some(connection) = self.connection.as_mut().filter(open) else {
+            return Err(format!("sent on epoch {} which is not up", epoch.0));
+        };
+        let size = row.as_ref().map_or(0, |row| row.body.bytes().len());
+        if size > PACKET_MAX {
+            let why = PublishFault::Oversize { size, limit: PACKET_MAX };
+            self.after(0, Event::Link { gateway, epoch, event: LinkEvent::Refused { token, why } });
+            return Ok(());
+        }
+        let id = connection.id;
+        let arrival = connection.arrival(self.now, &self.plan, self.network, &mut self.chance);
+        if qos == Qos::AtMostOnce {
+            self.after(MS, Event::Link { gateway, epoch, event: LinkEvent::Acked { token } });
+        }
+        if let Some(at) = arrival {
+            self.after(at - self.now, Event::Arrives { connection: id, token, row, qos });
+        }
+        Ok(())
+    }
+
+    fn arrives(&mut self, id: u64, token: Token, row: Option<Arc<Row>>, qos: Qos) {
+        let alive = self.connection.as_ref().is_some_and(|connection| connection.id == id);
+        // What was already on its way when the connection ended may arrive or not.
+        if !alive && self.chance.one_in(2) {
+            return;
+        }
+        if let Some(row) = &row {
+            self.oracle.arrived(row);
+        }
+        let Some(connection) = self.connection.as_mut().filter(|connection| connection.id == id) else {
+            return;
+        };
+        if qos == Qos::AtMostOnce {
+            return;
+        }
+        let ways = (self.network, self.broker);
+        let epoch = Epoch(connection.epoch);
+        let back = connection.acknowledgement(self.now, &self.plan, ways, &mut self.chance);
+        let Some(at) = back else { return };
+        let gateway = self.gateway;
+        let acked = || Event::Link { gateway, epoch, event: LinkEvent::Acked { token } };
+        self.after(at - self.now, acked());
+        if self.chance.one_in(200) {
+            self.after(at - self.now + MS, acked());
+        }
+    }
+
+    /// An event of a connection, delivered even if that connection is gone: the machine has to know better.
+    fn link(&mut self, epoch: Epoch, event: LinkEvent) -> Verdict {
+        let now = self.boot_now();
+        let current = self.connection.as_ref().is_some_and(|connection| connection.epoch == epoch.0);
+        let Some(uplink) = &mut self.uplink else { return Ok(()) };
+        let before = uplink.queue().ledger().acknowledged.rows;
+        let down = matches!(event, LinkEvent::Down { .. });
+        let mut settles = false;
+        match &event {
+            LinkEvent::Acked { token } if current => {
+                settles =
+                    self.oracle.acknowledged(self.now, token.0, self.plan.settings.qos != Qos::AtMostOnce);
+            }
+            LinkEvent::Refused { token, .. } if current => self.oracle.refused(token.0),
+            _ => {}
+        }
+        uplink.link(now, epoch, event);
+        let after = uplink.queue().ledger().acknowledged.rows;
+        if after - before != u64::from(settles) {
+            let settled = after - before;
+            return Err(format!("an acknowledgement of epoch {} settled {settled} rows", epoch.0));
+        }
+        if down && current {
+            self.note_loss();
+            self.connection = None;
+            self.oracle.link_gone();
+        }
+        Ok(())
+    }
+
+    /// Tells the back-off model that the gateway has lost its link.
+    pub(super) fn note_loss(&mut self) {
+        let Some(uplink) = &self.uplink else { return };
+        let taken_over = matches!(uplink.last_loss(), Some(Loss::TakenOver { .. }));
+        let flap = self.broker == Broker::Flapping
+            && self.connection.as_ref().is_some_and(|connection| connection.up_at.is_some());
+        self.oracle.backoff.lost(self.now, flap, taken_over);
+    }
+
+    /// The process is killed; an op under way may still have reached the disk.
+    pub(super) fn kill(&mut self) -> Verdict {
+        self.note_drops();
+        let Some(uplink) = self.uplink.take() else { return Ok(()) };
+        self.crashes += 1;
+        uplink.queue().audit()?;
+        let busy = uplink.queue().store_busy(self.boot_now());
+        if let Some(op) = self.op_asked.take()
+            && self.chance.one_in(2)
+        {
+            self.carry_out(&op, false)?;
+        }
+        self.connection = None;
+        self.oracle.crashed(self.now, &self.disk, &self.plan, busy)
+    }
+
+    /// Adds up the drops of the run that ends.
+    fn note_drops(&mut self) {
+        let Some(uplink) = &self.uplink else { return };
+        for (sum, reason) in self.dropped.iter_mut().zip(DropReason::ALL) {
+            *sum += uplink.queue().ledger().dropped(reason).rows;
+        }
+    }
+
+    fn stopped(&mut self) -> Verdict {
+        let Some(uplink) = &self.uplink else { return Ok(()) };
+        let left = uplink.queue().ledger().in_memory.rows;
+        let well =
+            self.disk.fault.is_none() && self.disk.write_fault.is_none() && self.plan.disk_bytes == u64::MAX;
+        if left > 0 && well && self.disk_delay < S {
+            return Err(format!("a clean stop left {left} rows in memory"));
+        }
+        self.kill()?;
+        let delay = self.chance.around(MIN);
+        self.start_after(delay);
+        Ok(())
+    }
+}
