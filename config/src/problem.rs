@@ -123,7 +123,7 @@ impl<'a> Findings<'a> {
 
     /// The line of a position, to name a second place in a text.
     pub(crate) fn line(&self, span: &Range<usize>) -> u32 {
-        self.source.place(span.start).0
+        self.source.line_number(span.start)
     }
 
     /// What the file says at a position.
@@ -141,15 +141,24 @@ impl<'a> Findings<'a> {
         self.push(Severity::Error, Reach::File, span.start, text.into());
     }
 
+    /// Whether the line of a position has a syntax error already.
+    pub(crate) fn is_broken(&self, at: usize) -> bool {
+        self.broken.borrow().contains(&self.source.line_number(at))
+    }
+
+    /// Whether more syntax errors than are ever printed are collected.
+    pub(crate) fn is_full(&self) -> bool {
+        self.broken.borrow().len() >= FINDINGS_MAX
+    }
+
+    /// Counts a problem that nobody will look at.
+    pub(crate) fn count_one_more(&self) {
+        *self.more.borrow_mut() += 1;
+    }
+
     /// The file is not TOML here.
     pub(crate) fn syntax(&self, at: usize, text: impl Into<String>) {
-        let line = self.source.place(at).0;
-        if self.broken.borrow().contains(&line) {
-            return; // what follows in the same line is mostly an echo of the first error
-        }
-        if self.broken.borrow().len() < FINDINGS_MAX {
-            self.broken.borrow_mut().push(line);
-        }
+        self.broken.borrow_mut().push(self.source.line_number(at));
         self.push(Severity::Error, Reach::Syntax, at, text.into());
     }
 
@@ -191,7 +200,7 @@ impl<'a> Findings<'a> {
                 Reach::Syntax => true,
                 Reach::Value => {
                     !ignored.iter().any(|range| range.contains(&f.at))
-                        && !broken.contains(&self.source.place(f.at).0)
+                        && !broken.contains(&self.source.line_number(f.at))
                 }
                 Reach::File => false,
             });

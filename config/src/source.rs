@@ -31,6 +31,11 @@ impl<'a> Source<'a> {
         self.text
     }
 
+    /// Line of a byte offset, from 1.
+    pub(crate) fn line_number(&self, at: usize) -> u32 {
+        u32::try_from(self.line_starts.partition_point(|start| *start <= at)).unwrap_or(u32::MAX)
+    }
+
     /// Line and column of a byte offset, both from 1, the column in characters.
     pub(crate) fn place(&self, at: usize) -> (u32, u32) {
         let at = floor_boundary(self.text, at);

@@ -12,23 +12,24 @@ use crate::words::{as_name, shown};
 /// How far up an open bracket is looked for: longer lists of topics do not occur.
 const LINES_UP_MAX: usize = 200;
 
+/// How far back the first of two equal keys is looked for.
+const LINES_BACK_MAX: usize = 1000;
+
 /// Reports the errors of the parser.
 pub(crate) fn report(source: &Source<'_>, errors: &[Error], found: &Findings<'_>) {
     let mut list: Vec<(usize, &str)> =
         errors.iter().map(|e| (e.span().map_or(0, |span| span.start), e.message())).collect();
     list.sort_by_key(|(at, _)| *at);
-    let mut twice: Option<usize> = None;
+    // Two tables of one name: everything in the second is there twice, which is reported once.
+    let mut twice = 0..0;
     for (at, message) in list {
-        if message.contains("duplicate key") {
-            let (start, line) = source.line_at(at);
-            if twice.is_some_and(|header| header == header_above(source, at))
-                && !line.trim_start().starts_with('[')
-            {
-                continue; // the whole table stands there twice, which is reported once
-            }
-            if line.trim_start().starts_with('[') {
-                twice = Some(start);
-            }
+        let is_twice = message.contains("duplicate key");
+        if found.is_broken(at) || is_twice && twice.contains(&at) {
+            continue; // what follows in the same line is mostly an echo of the first error
+        }
+        if found.is_full() {
+            found.count_one_more();
+            continue;
         }
         if let Some(open) = runaway(source, at, message) {
             found.syntax(open, open_bracket(source, open));
@@ -38,7 +39,12 @@ pub(crate) fn report(source: &Source<'_>, errors: &[Error], found: &Findings<'_>
         let place = Place::new(source, at);
         found.syntax(at, place.explain(message));
         if place.line.trim_start().starts_with('[') {
-            found.ignore(place.start..next_header(source, at)); // its keys have landed in another table
+            let section = place.start..next_header(source, at);
+            if is_twice {
+                twice = section;
+            } else {
+                found.ignore(section); // its keys have landed in another table
+            }
         }
     }
 }
@@ -53,18 +59,6 @@ fn next_header(source: &Source<'_>, at: usize) -> usize {
         }
     }
     source.text().len()
-}
-
-/// Start of the line of the table header that is above (or at) a position.
-fn header_above(source: &Source<'_>, at: usize) -> usize {
-    let mut at = at;
-    loop {
-        let (start, line) = source.line_at(at);
-        if line.trim_start().starts_with('[') || start == 0 {
-            return start;
-        }
-        at = start - 1;
-    }
 }
 
 /// The bracket that an error at the beginning of a line, or at the end of the file, comes from.
@@ -356,7 +350,8 @@ impl<'a> Place<'a> {
         let (wanted, key) = (plain(self.line), key_of(self.line));
         let mut first = None;
         let mut end = self.start;
-        while let Some(before) = end.checked_sub(1) {
+        for _ in 0..LINES_BACK_MAX {
+            let Some(before) = end.checked_sub(1) else { break };
             let (start, line) = self.source.line_at(before);
             let is_other_header = line.trim_start().starts_with('[');
             if is_header && plain(line) == wanted

@@ -80,6 +80,24 @@ fn flood_of_problems_is_cut_and_counted() {
     assert_eq!(refuse(&syntax).list.len(), PROBLEMS_MAX);
 }
 
+/// Nothing is looked for once per problem over the whole file: a 4 MiB file of any shape is answered in seconds.
+#[test]
+fn large_and_wrong_files_are_answered_at_once() {
+    let many = |line: fn(usize) -> String| (0..4_000).map(line).collect::<String>();
+    for text in [
+        many(|n| format!("k{n} = 1\n")) + &many(|n| format!("k{n} = 1\n")),
+        many(|n| format!("k{n} = 1, ")),
+        many(|_| "[bus.b]\nbaud = 1\n".to_owned()),
+        many(|n| format!("[bus.b{n}]\n[device.d{n}]\nbus = \"c{n}\"\n")),
+        "bus = { ".to_owned() + &many(|n| format!("b{n} = {{ baud = 1 }}, ")) + "}",
+        "[[device.d.poll]]\ntags = { ".to_owned() + &many(|n| format!("t{n} = {{ coil = 1 }}, ")) + "}",
+        many(|_| "[x\n".to_owned()),
+        many(|_| "a = \"\n".to_owned()),
+    ] {
+        assert!(!refuse(&text).list.is_empty());
+    }
+}
+
 #[test]
 fn impossible_numbers_are_out_of_range_and_nothing_else() {
     for number in
@@ -114,6 +132,21 @@ fn large_configuration_is_read_whole() {
 }
 
 #[test]
+fn credentials_of_systemd_are_found_in_their_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mqtt"), "hunter2\n").unwrap();
+    let text = "[gateway]\nid = \"g\"\n[uplink.u]\nurl = \"mqtt://h\"\nusername = \"me\"\npassword_credential = \"mqtt\"\n";
+    let env = Environment { credentials_dir: Some(folder.path().to_path_buf()) };
+    let (config, _) = parse(text, "x.toml", Path::new("/x"), &env).unwrap_or_else(|p| panic!("{p}"));
+    let (name, password) = config.uplinks[0].1.login.clone().unwrap();
+    assert_eq!((name.as_str(), password.unwrap().reveal()), ("me", "hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let outside = text.replace("\"mqtt\"\n", "\"../etc/passwd\"\n");
+    let message = parse(&outside, "x.toml", Path::new("/x"), &env).unwrap_err().to_string();
+    assert!(message.contains("holds '/'"), "{message}");
+}
+
+#[test]
 fn secrets_are_in_no_message_and_no_debug_text() {
     for line in [
         "password = \"hunter2\"",
@@ -129,6 +162,8 @@ fn secrets_are_in_no_message_and_no_debug_text() {
         "url = mqtts://me:hunter2@h",
         "url = \"me:hunter2@h\"",
         "url = \"https://me:hunter2@h/x\"",
+        "url = \"ssl://hunter2@h\"",
+        "url = \"hunter2@h\"",
         "proxy = \"http://me:hunter2@h:1\"",
         "proxy = \"socks5://me:hunter2@h:1\"",
     ] {

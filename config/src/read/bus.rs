@@ -36,10 +36,11 @@ pub(crate) struct ReadBus {
 
 /// All buses.
 pub(crate) fn buses<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Vec<ReadBus> {
-    let tables = file.named("bus");
+    let mut tables = file.named("bus");
     if tables.len() > BUSES_MAX {
         cx.found.misfit(&file.key_at("bus"), format!("{} buses, expected at most {BUSES_MAX}", tables.len()));
     }
+    tables.truncate(BUSES_MAX);
     let mut lines: BTreeMap<String, (Range<usize>, Name)> = BTreeMap::new();
     let mut list = Vec::new();
     for (name, span, reader) in tables {
@@ -248,9 +249,7 @@ fn host(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, driver: &str) -> Option<S
         cx.found.wrong(&reader.at("host"), text);
         return None;
     }
-    let numbers: Vec<_> = host.split('.').collect();
-    let looks_like_v4 = numbers.iter().all(|n| n.bytes().all(|b| b.is_ascii_digit()));
-    if !url::host_is_good(&host) || looks_like_v4 && host.parse::<std::net::Ipv4Addr>().is_err() {
+    if !url::host_is_good(&host) {
         let text = format!(
             "`host` = \"{}\" is neither a host name nor an address, expected for example \"192.168.1.20\"",
             words::shown(&host)

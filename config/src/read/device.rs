@@ -32,13 +32,14 @@ pub(crate) struct Field {
 /// All devices, their groups and tags.
 pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: Vec<ReadBus>) -> Field {
     let mut field = Field { whole: true, ..Field::default() };
-    let tables = file.named("device");
+    let mut tables = file.named("device");
     if tables.len() > DEVICES_MAX {
         cx.found.misfit(
             &file.key_at("device"),
             format!("{} devices, expected at most {DEVICES_MAX}", tables.len()),
         );
     }
+    tables.truncate(DEVICES_MAX);
     let mut units: BTreeMap<(usize, i64), (Range<usize>, Name)> = BTreeMap::new();
     let mut used = vec![false; buses.len()];
     for (name, span, reader) in tables {
@@ -101,8 +102,8 @@ fn bus_of(
     let text = reader.text("bus")?;
     let index = buses.iter().position(|b| b.name.as_str() == text);
     // A bus that is there and wrong is reported where it stands.
-    let is_reported = file.has_raw("bus", &text) || !file.has("bus") && !file.lacks("bus");
-    if index.is_none() && !is_reported {
+    let is_reported = || file.has_raw("bus", &text) || !file.has("bus") && !file.lacks("bus");
+    if index.is_none() && !is_reported() {
         let near = words::nearest(&text, buses.iter().map(|b| b.name.as_str()));
         let fix = match (near, buses) {
             (Some(near), _) => format!(": did you mean \"{near}\"?"),

@@ -79,11 +79,6 @@ pub(crate) fn template_problem(key: &str, template: &str, known: &[&str]) -> Opt
             ));
         }
     }
-    if template.starts_with('/') {
-        return Some(format!(
-            "`{key}` = \"{shown}\" begins with /, which makes an empty first level: remove the first /"
-        ));
-    }
     if template.starts_with('$') {
         return Some(format!(
             "`{key}` = \"{shown}\" begins with $, which brokers keep for themselves: remove it"

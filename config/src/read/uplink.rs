@@ -49,13 +49,14 @@ pub(crate) fn uplinks<'a, 't>(
     gateway: Option<&str>,
     store: Option<&Store>,
 ) -> Vec<Uplink> {
-    let tables = file.named("uplink");
+    let mut tables = file.named("uplink");
     if tables.len() > UPLINKS_MAX {
         cx.found.misfit(
             &file.key_at("uplink"),
             format!("{} uplinks, expected at most {UPLINKS_MAX}", tables.len()),
         );
     }
+    tables.truncate(UPLINKS_MAX);
     let several = tables.len() > 1;
     let mut sessions: BTreeMap<(String, u16, String), Range<usize>> = BTreeMap::new();
     let mut list = Vec::new();
@@ -247,6 +248,11 @@ fn address(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<(Transport, 
         Ok(address) => address,
         Err(text) => return refuse(text),
     };
+    if address.user.is_some() {
+        return refuse(
+            "`url` holds a user name, expected it in a key of its own: move it to `username`".to_owned(),
+        );
+    }
     let Some((transport, usual_port)) = url::transport(address.scheme) else {
         let what = if address.scheme.is_empty() {
             "does not begin with a scheme".to_owned()
@@ -264,11 +270,6 @@ fn address(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<(Transport, 
             "`url` {what}, expected mqtt://, mqtts://, ws:// or wss://: write url = \"{fix}\""
         ));
     };
-    if address.user.is_some() {
-        return refuse(
-            "`url` holds a user name, expected it in a key of its own: move it to `username`".to_owned(),
-        );
-    }
     let web = matches!(transport, Transport::WebSocket | Transport::WebSocketTls);
     if !web && !matches!(address.path, "" | "/") {
         return refuse(

@@ -66,7 +66,13 @@ pub(crate) fn split<'u>(key: &str, secret_key: &str, text: &'u str) -> Result<Ad
 /// Whether a text can be a host name or an address.
 pub(crate) fn host_is_good(host: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
-    !host.is_empty() && host.len() <= 253 && host.chars().all(good) && !host.starts_with(['.', '-'])
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let is_numbers = host.split('.').all(digits);
+    !host.is_empty()
+        && host.len() <= 253
+        && host.chars().all(good)
+        && !host.starts_with(['.', '-'])
+        && (!is_numbers || host.parse::<std::net::Ipv4Addr>().is_ok())
 }
 
 /// The transport of a scheme and its usual port.
