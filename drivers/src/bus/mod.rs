@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::poll::request::{Answer, LineFault, Request};
-use gateway_core::poll::schedule::{self, DeviceState, Step, Ticket};
+use gateway_core::poll::schedule::{self, DeviceState, Schedule, Step, Ticket};
 use gateway_core::poll::settings::{Medium, Settings};
 use gateway_core::tag::{BootNs, Cycle, Name, Reason};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -58,6 +58,40 @@ pub trait Orders: Send + 'static {
     /// Counters and health for reports.
     fn view(&self) -> View {
         View::default()
+    }
+}
+
+impl Orders for Schedule {
+    fn next(&mut self, now: BootNs) -> Step {
+        Self::next(self, now)
+    }
+
+    fn answered(&mut self, now: BootNs, ticket: Ticket, outcome: Result<Answer, LineFault>) {
+        Self::answered(self, now, ticket, outcome);
+    }
+
+    fn bus_down(&mut self, now: BootNs) {
+        Self::bus_down(self, now);
+    }
+
+    fn bus_up(&mut self, now: BootNs) {
+        Self::bus_up(self, now);
+    }
+
+    fn take_cycles(&mut self) -> Vec<Cycle> {
+        Self::take_cycles(self)
+    }
+
+    fn view(&self) -> View {
+        let device = |health: schedule::DeviceHealth<'_>| DeviceView {
+            device: health.device,
+            state: health.state,
+            since: health.since,
+            last_answer: health.last_answer,
+            last_failure: health.last_failure,
+            counters: health.counters.clone(),
+        };
+        View { counters: self.counters().clone(), devices: self.devices().map(device).collect() }
     }
 }
 

@@ -3,10 +3,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::poll::request::{Answer, LineFault, Query, Request, Table, UnitId};
-use gateway_core::poll::schedule::{Order, Step, Ticket};
+use gateway_core::poll::schedule::{Order, Schedule, Step, Ticket};
 use gateway_core::poll::settings::{Bus as BusSettings, Device, Group, Kind, Medium, Point, Settings, Tag};
 use gateway_core::process::settings::{Deadband, Filter};
-use gateway_core::tag::{BootNs, Cycle, GroupId, Name};
+use gateway_core::tag::{BootNs, Cycle, GroupId, Name, Reading, Sample, Value};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -151,6 +151,20 @@ async fn simulated_bus_is_polled_and_commands_go_between_the_polls() {
     let asker = bus.asker();
     bus.stop().await;
     assert_eq!(asker.ask(read(7), Times::default()).await, Err(CommandError::Stopped));
+}
+
+#[tokio::test]
+async fn schedule_of_the_settings_yields_good_readings_from_the_simulated_bus() {
+    let settings = settings(Medium::Sim);
+    let (cycles, mut taken) = mpsc::channel(10);
+    let schedule = Schedule::new(&settings, 0, crate::clock::now());
+    let bus = spawn(&settings, 0, schedule, cycles).unwrap();
+    let cycle = tokio::time::timeout(DEADLINE, taken.recv()).await.expect("in time").expect("bus runs");
+    assert!(
+        matches!(cycle.readings[..], [Reading { sample: Sample::Good(Value::UInt(200..=260)), .. }]),
+        "{cycle:?}"
+    );
+    bus.stop().await;
 }
 
 #[tokio::test]
