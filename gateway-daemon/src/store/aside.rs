@@ -22,7 +22,14 @@ const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// It is a `flock` on the file itself, which does not mix with SQLite's POSIX locks. Closing any descriptor of a file drops all POSIX locks
 /// of the process on it, so a lock must be dropped after the connection.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child that is being started holds copies of all descriptors until it runs its program; unlocking ends the lock for them, too.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl Lock {
     /// Locks the file, which is made if there is none; also says whether it is empty.

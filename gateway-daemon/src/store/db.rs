@@ -1,7 +1,7 @@
 //! An open, healthy database: its connection, words and queues.
 //!
-//! Opening writes nothing to an existing file. It reads every row once: the counts of a queue come from its rows, so they cannot disagree with
-//! them, and a row that does not decode is found before anyone counts on it.
+//! Opening writes nothing to an existing file. It checks every page and reads every row once: the counts of a queue come from its rows, so they
+//! cannot disagree with them, and damage is found before anyone counts on what it hides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -111,6 +111,7 @@ impl Db {
         }
         layout::log_on(&conn)?;
         layout::limit(&conn, budget)?;
+        check(&conn)?;
         let words = Words::load(&conn)?;
         let queues = BTreeMap::new();
         let mut db = Self { conn, lock, budget, words, queues, synced: true, rotten_rows: 0 };
@@ -349,6 +350,12 @@ fn identify(conn: &Connection, budget: Budget, path: &Path) -> Result<(), Unusab
         version if version >= 0 => Ok(layout::migrate(conn, version)?),
         version => Err(Unusable::Damaged(format!("user version {version}"))),
     }
+}
+
+/// Looks for damage that reading does not meet: a page that claims fewer rows than it holds, a free page in use. Reads every page in use once.
+fn check(conn: &Connection) -> Result<(), Unusable> {
+    let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(Unusable::Damaged(found)) }
 }
 
 /// Whether a file that SQLite does not understand was ours once: the application id stands in the header at byte 68, or

@@ -183,7 +183,10 @@ impl Engine {
         // Held until the fresh database is in place, so that no other process touches the file; another one holding it was told above.
         let _lock = aside::Lock::take(&path).map_err(|error| as_fault(error.into()))?;
         if ours {
-            self.salvage().map_err(as_fault)?;
+            self.salvage(why == "damaged").map_err(as_fault)?;
+        } else {
+            // It may have been ours before its first page went: nobody can say.
+            self.counters.losses_unknown = self.counters.losses_unknown.saturating_add(1);
         }
         let place = aside::move_aside(&path, why).map_err(|error| as_fault(error.into()))?;
         self.counters.moved_aside = self.counters.moved_aside.saturating_add(1);
@@ -197,7 +200,7 @@ impl Engine {
     }
 
     /// Copies what is whole of the database in place into a fresh one beside it.
-    fn salvage(&mut self) -> Result<(), Trouble> {
+    fn salvage(&mut self, damaged: bool) -> Result<(), Trouble> {
         let path = &self.settings.path.clone();
         let building = aside::beside(path, ".building");
         aside::remove(&building)?;
@@ -215,7 +218,7 @@ impl Engine {
                 return Err(trouble);
             }
         };
-        self.count_salvage(salvage, &fresh);
+        self.count_salvage(salvage, &fresh, damaged);
         fresh.end_bulk()?;
         fresh.close()?;
         // The log is empty; it must not be found beside a database it does not belong to.
@@ -224,11 +227,11 @@ impl Engine {
     }
 
     /// Losses are exact for queues that were counted before the damage.
-    fn count_salvage(&mut self, salvage: Salvage, fresh: &Db) {
+    fn count_salvage(&mut self, salvage: Salvage, fresh: &Db, damaged: bool) {
         let known: u64 = self.known.values().map(|(_, rows)| *rows).sum();
         let was_counted = !self.known.is_empty();
         let lost = if was_counted { known.saturating_sub(fresh.rows()) } else { salvage.lost };
-        let unknown = !was_counted && salvage.lost_unknown;
+        let unknown = !was_counted && damaged;
         self.counters.rows_salvaged = self.counters.rows_salvaged.saturating_add(salvage.rows);
         self.counters.rows_lost = self.counters.rows_lost.saturating_add(lost);
         self.counters.losses_unknown = self.counters.losses_unknown.saturating_add(u64::from(unknown));

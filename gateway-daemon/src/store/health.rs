@@ -35,10 +35,10 @@ pub struct Counters {
     pub moved_aside: u64,
     /// Rows copied out of a damaged database.
     pub rows_salvaged: u64,
-    /// Rows that were lost with a damaged database or did not decode: exact for a database that was counted before it was damaged, else as
-    /// many as fit into the holes between readable rows.
+    /// Rows that were lost with a damaged database or did not decode: exact for a database that was counted before it was damaged, else what did not decode
+    /// and as many as fit into holes between readable rows.
     pub rows_lost: u64,
-    /// Damaged databases of which it cannot be said how many rows were lost.
+    /// Damaged or foreign files met at start, whose rows nobody had counted: more may be lost than `rows_lost` says.
     pub losses_unknown: u64,
     /// Schemas, topics, runs and clock entries that did not decode.
     pub words_lost: u64,

@@ -31,10 +31,9 @@ const QUEUES_MAX: usize = 10_000;
 pub(super) struct Salvage {
     /// Rows copied.
     pub(super) rows: u64,
-    /// At most so many rows were lost between readable ones, or did not decode.
+    /// Rows that did not decode, and as many as fit into holes between readable ones. Rows that vanish with the end of a table, or with a page that claims to
+    /// hold fewer, are not seen.
     pub(super) lost: u64,
-    /// Whether more may be lost than could be counted.
-    pub(super) lost_unknown: bool,
 }
 
 /// Reads the database at `from` and stores what is whole in `into`, which is fresh. `names` are the queues by their number as far as they were
@@ -48,10 +47,7 @@ pub(super) fn salvage(
     names: &BTreeMap<i64, Arc<str>>,
 ) -> Result<Salvage, Trouble> {
     let mut salvage = Salvage::default();
-    let Ok(conn) = open_damaged(from) else {
-        salvage.lost_unknown = true;
-        return Ok(salvage);
-    };
+    let Ok(conn) = open_damaged(from) else { return Ok(salvage) };
     let mut words = Words::default();
     let mut schemas = Learned::default();
     let mut unread = Salvage::default();
@@ -63,7 +59,7 @@ pub(super) fn salvage(
         }
     });
     schemas.boots = words.clock().into_iter().collect();
-    for (key, (name, last)) in queues(&conn, names, &mut salvage) {
+    for (key, (name, last)) in queues(&conn, names) {
         let mut copy = Copy {
             into,
             name: &name,
@@ -100,11 +96,7 @@ fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Number, name and last seq of every queue that can be found.
-fn queues(
-    conn: &Connection,
-    names: &BTreeMap<i64, Arc<str>>,
-    salvage: &mut Salvage,
-) -> BTreeMap<i64, (Arc<str>, u64)> {
+fn queues(conn: &Connection, names: &BTreeMap<i64, Arc<str>>) -> BTreeMap<i64, (Arc<str>, u64)> {
     let mut found = BTreeMap::new();
     let mut unread = Salvage::default();
     scan(conn, "queues", "id, name, last_seq", &mut unread, &mut |row| {
@@ -118,7 +110,7 @@ fn queues(
         found.entry(*key).or_insert_with(|| (Arc::clone(name), 0));
     }
     // Tables whose queue has lost its name keep their rows under a name that says so.
-    let tables = conn
+    let _ = conn
         .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'q[0-9]*'")
         .and_then(|mut statement| {
             let mut rows = statement.query([])?;
@@ -134,7 +126,6 @@ fn queues(
             }
             Ok(())
         });
-    salvage.lost_unknown |= tables.is_err() || unread.lost > 0 || unread.lost_unknown;
     found
 }
 
@@ -197,7 +188,6 @@ fn scan(
         salvage.miss(hole, behind);
         from = behind;
     }
-    salvage.lost_unknown = true;
 }
 
 /// The first place at or behind `hole` from which reading works.
@@ -234,7 +224,7 @@ fn read(
     from: i64,
     visit: &mut dyn FnMut(&rusqlite::Row<'_>),
 ) -> (Option<i64>, bool) {
-    let mut last = None;
+    let mut last: Option<i64> = None;
     let done = conn.prepare(sql).and_then(|mut statement| {
         let mut rows = statement.query([from])?;
         while let Some(row) = rows.next()? {
@@ -256,13 +246,9 @@ fn blob<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> &'a [u8] {
 }
 
 impl Salvage {
-    /// Counts the keys of a hole as lost rows, or says that they cannot be counted.
+    /// Counts the keys of a hole as lost rows, unless it is so wide that it says nothing.
     fn miss(&mut self, from: i64, behind: i64) {
-        match behind.checked_sub(from) {
-            Some(width) if width <= HOLE_WIDTH_MAX => {
-                self.lost = self.lost.saturating_add(width.max(0).cast_unsigned())
-            }
-            _ => self.lost_unknown = true,
-        }
+        let width = behind.checked_sub(from).filter(|width| (0..=HOLE_WIDTH_MAX).contains(width));
+        self.lost = self.lost.saturating_add(width.unwrap_or(0).cast_unsigned());
     }
 }
