@@ -166,6 +166,21 @@ fn one_dead_device_never_slows_its_neighbours() {
 }
 
 #[test]
+fn a_probe_goes_where_it_disturbs_nobody_if_there_is_such_a_gap() {
+    let mut build = devices(1, 1000);
+    let dead = build.device(2);
+    build.group(dead, 700, vec![holding(0)]);
+    let mut sim = Simulation::new(build);
+    sim.fakes[1].manner = Manner::Silent;
+    sim.run_until(300_000);
+    sim.check_promises();
+    assert!(sim.schedule.counters().probes >= 5);
+    for (at, cycle) in sim.cycles_of(0).filter(|(at, _)| *at > Simulation::at(10_000)) {
+        assert!(at.since(cycle.due) <= Duration::from_millis(15), "{:?}", at.since(cycle.due));
+    }
+}
+
+#[test]
 fn a_probe_waits_for_a_gap_but_not_for_ever() {
     // A cycle of 10 ms every 300 ms leaves no gap as long as the timeout of 500 ms.
     let mut build = devices(1, 300);
