@@ -24,7 +24,7 @@ fn load_bytes(bytes: &[u8]) -> String {
 
 /// Cases per property: quick by default, many from xtask.
 fn cases() -> u32 {
-    std::env::var("TIDEGATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(128)
+    std::env::var("TIDEGATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64)
 }
 
 #[test]
