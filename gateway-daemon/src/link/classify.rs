@@ -85,14 +85,30 @@ fn of_websocket(error: async_tungstenite::tungstenite::Error, trace: &Trace) -> 
     use async_tungstenite::tungstenite::Error;
     match error {
         Error::Http(response) => Loss::WebSocketRefused { status: response.status().as_u16() },
-        Error::Io(e) => trace.with(|facts| of_io(&e, facts)),
-        Error::ConnectionClosed | Error::AlreadyClosed => Loss::Closed { stage: Some(Stage::WebSocket) },
+        other => trace.with(|facts| of_frames(&other, facts)),
+    }
+}
+
+/// An error of the WebSocket itself, during the upgrade or later.
+fn of_frames(error: &async_tungstenite::tungstenite::Error, facts: &Facts) -> Loss {
+    use async_tungstenite::tungstenite::{Error, error::ProtocolError};
+    match error {
+        Error::Io(e) => of_io(e, facts),
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::HandshakeIncomplete) => {
+            closed_at(facts)
+        }
         other => Loss::WebSocket { detail: other.to_string().into() },
     }
 }
 
 fn closed(up: bool) -> Loss {
     Loss::Closed { stage: if up { None } else { Some(Stage::Mqtt) } }
+}
+
+fn closed_at(facts: &Facts) -> Loss {
+    Loss::Closed { stage: if facts.up { None } else { Some(facts.stage) } }
 }
 
 /// What an error of the stream means.
@@ -104,9 +120,12 @@ pub(super) fn of_io(error: &IoError, facts: &Facts) -> Loss {
         if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
             return tls::loss_of(tls, facts.identity.as_deref());
         }
+        if let Some(frames) = inner.downcast_ref() {
+            return of_frames(frames, facts);
+        }
     }
     if error.kind() == ErrorKind::UnexpectedEof {
-        return if facts.up { closed(true) } else { Loss::Closed { stage: Some(facts.stage) } };
+        return closed_at(facts);
     }
     Loss::Tcp { fault: tcp_fault(error), peer: facts.peer, detail: error.to_string().into() }
 }

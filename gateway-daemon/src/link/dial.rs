@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
 use super::tls::Tls;
-use super::watched::{Impatient, Trace, Watched, Wire};
+use super::watched::{Socket, Trace, Watched, Wire};
 use super::{classify, proxy, write_stall};
 
 /// Addresses of one name that are tried in turn; more are ignored.
@@ -47,7 +47,7 @@ pub(super) async fn dial(
             tcp
         }
     };
-    let tcp = Impatient::new(tcp, write_stall(&settings));
+    let tcp = Socket::new(tcp, write_stall(&settings), trace.clone());
     let after = match settings.transport {
         Transport::Tcp | Transport::Tls => Stage::Mqtt,
         Transport::WebSocket | Transport::WebSocketTls => Stage::WebSocket,

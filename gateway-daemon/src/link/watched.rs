@@ -77,21 +77,6 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: Wire> Watched<S> {
-    /// A server that rejects our certificate in TLS 1.3 sends its alert after our handshake is done and closes, so that the first write
-    /// fails before the alert is read. Then the alert, if it is there, is the reason.
-    fn note_write(&mut self, cx: &mut Context<'_>, error: &io::Error) {
-        if self.trace.with(|facts| facts.identity.is_some() && !facts.up) {
-            let mut scratch = [0; 16];
-            let mut buf = ReadBuf::new(&mut scratch);
-            if let Poll::Ready(Err(alert)) = Pin::new(&mut self.inner).poll_read(cx, &mut buf) {
-                self.trace.note(&alert);
-            }
-        }
-        self.trace.note(error);
-    }
-}
-
 impl<S: Wire> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -110,7 +95,7 @@ impl<S: Wire> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes));
         if let Err(error) = &result {
-            self.note_write(cx, error);
+            self.trace.note(error);
         }
         Poll::Ready(result)
     }
@@ -118,7 +103,7 @@ impl<S: Wire> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = ready!(Pin::new(&mut self.inner).poll_flush(cx));
         if let Err(error) = &result {
-            self.note_write(cx, error);
+            self.trace.note(error);
         }
         Poll::Ready(result)
     }
@@ -128,16 +113,21 @@ impl<S: Wire> AsyncWrite for Watched<S> {
     }
 }
 
-/// Gives up when the socket takes no byte for `limit`. Sits directly on TCP, where every byte taken is progress.
-pub(super) struct Impatient<S> {
+/// Sits directly on TCP. Gives up when the socket takes no byte for `limit`: here every byte taken is progress.
+///
+/// Until the link is up, a failed write is left to the reader: a server that rejects us says why and closes, and its reason waits in our
+/// socket while our next write already fails. In TLS that is the alert about our certificate.
+pub(super) struct Socket<S> {
     inner: S,
     limit: Duration,
+    trace: Trace,
     waiting: Option<Pin<Box<Sleep>>>,
+    write_failed: bool,
 }
 
-impl<S> Impatient<S> {
-    pub(super) fn new(inner: S, limit: Duration) -> Self {
-        Self { inner, limit, waiting: None }
+impl<S> Socket<S> {
+    pub(super) fn new(inner: S, limit: Duration, trace: Trace) -> Self {
+        Self { inner, limit, trace, waiting: None, write_failed: false }
     }
 
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -147,19 +137,27 @@ impl<S> Impatient<S> {
     }
 }
 
-impl<S: Wire> AsyncRead for Impatient<S> {
+impl<S: Wire> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // After a failed write the end is on its way, even if the runtime has not seen it yet.
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
-impl<S: Wire> AsyncWrite for Impatient<S> {
+impl<S: Wire> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.write_failed {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         match Pin::new(&mut self.inner).poll_write(cx, bytes) {
+            Poll::Ready(Err(_)) if !self.trace.with(|facts| facts.up) => {
+                self.write_failed = true;
+                Poll::Ready(Ok(bytes.len()))
+            }
             Poll::Ready(result) => {
                 self.waiting = None;
                 Poll::Ready(result)
@@ -188,7 +186,9 @@ mod tests {
     async fn a_write_that_nobody_takes_is_given_up_after_the_limit_and_named() {
         let (ours, _theirs) = duplex(16);
         let trace = Trace::new();
-        let mut stream = Watched::new(Impatient::new(ours, Duration::from_secs(10)), trace.clone());
+        trace.with(|facts| facts.up = true);
+        let mut stream =
+            Watched::new(Socket::new(ours, Duration::from_secs(10), trace.clone()), trace.clone());
         let begin = Instant::now();
         assert!(stream.write_all(&[0; 100]).await.is_err());
         assert_eq!(begin.elapsed().as_secs(), 10);
@@ -198,7 +198,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_line_that_still_takes_bytes_is_not_given_up() {
         let (ours, mut theirs) = duplex(16);
-        let mut stream = Impatient::new(ours, Duration::from_secs(10));
+        let mut stream = Socket::new(ours, Duration::from_secs(10), Trace::new());
         let slow_peer = tokio::spawn(async move {
             let mut taken = Vec::new();
             while taken.len() < 160 {
@@ -210,6 +210,33 @@ mod tests {
         });
         stream.write_all(&[0; 160]).await.unwrap();
         slow_peer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_before_connack_leaves_the_word_to_the_reader() {
+        let (ours, mut theirs) = duplex(64);
+        theirs.write_all(b"why").await.unwrap();
+        drop(theirs);
+        let trace = Trace::new();
+        let mut stream =
+            Watched::new(Socket::new(ours, Duration::from_secs(10), trace.clone()), trace.clone());
+        stream.write_all(&[0; 10]).await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "why");
+        assert!(trace.with(|facts| facts.loss.is_none()));
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_of_a_link_that_is_up_fails() {
+        let (ours, theirs) = duplex(64);
+        drop(theirs);
+        let trace = Trace::new();
+        trace.with(|facts| facts.up = true);
+        let mut stream =
+            Watched::new(Socket::new(ours, Duration::from_secs(10), trace.clone()), trace.clone());
+        assert!(stream.write_all(&[0; 10]).await.is_err());
+        assert!(trace.with(|facts| facts.loss.is_some()));
     }
 
     #[tokio::test]
