@@ -402,6 +402,33 @@ async fn closed_by_the_server_before_and_after_connack() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_killed_server_is_noticed_at_once_on_every_transport() -> Result<()> {
+    let authority = Authority::new("plant ca")?;
+    for (websockets, secure) in [(false, false), (false, true), (true, false), (true, true)] {
+        let server = authority.server(&["localhost"], Validity::Good)?;
+        let tls =
+            TlsListener { ca: authority.ca().to_owned(), server, require_certificate: false, version: None };
+        let tls = secure.then_some(tls);
+        let mut broker = Mosquitto::start(&Options { tls, websockets, ..Options::default() }).await?;
+        let base = if secure { secured(broker.port(), authority.ca()) } else { plain(broker.port()) };
+        let transport = match (websockets, secure) {
+            (false, false) => Transport::Tcp,
+            (false, true) => Transport::Tls,
+            (true, false) => Transport::WebSocket,
+            (true, true) => Transport::WebSocketTls,
+        };
+        let mut link = opened(LinkSettings { transport, ..base }).await?;
+        broker.kill().await?;
+        let loss = loss(&mut link).await?;
+        ensure!(
+            matches!(loss, Loss::Closed { stage: None } | Loss::Tcp { fault: TcpFault::Reset, .. }),
+            "{transport:?}: {loss:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn taken_over_by_the_same_client_id_is_recognised_on_a_real_broker() -> Result<()> {
     let broker = Mosquitto::start(&Options::default()).await?;
     let mut watch = TakeOverWatch::default();
