@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::poll::request::Table;
-use crate::poll::settings::{Kind, Order4, Order8, Settings};
+use crate::poll::settings::{Kind, Medium, Order4, Order8, Settings};
 use crate::poll::testing::{Build, holding};
 
 fn span(table: Table, start: u32, length: u32) -> Span {
@@ -237,6 +237,45 @@ fn a_gap_limit_that_saves_time_is_advised() {
     build.settings.devices[device].gap_max = 1;
     let share_with = BusPlan::new(&build.settings, 0).share.unwrap();
     assert!((share - share_with).abs() < 1e-9 && share < 1.0);
+}
+
+proptest! {
+    #[test]
+    fn whoever_follows_an_advice_that_is_enough_alone_gets_a_plan_that_fits(
+        baud in prop::sample::select(vec![1200_u32, 9600, 19_200, 115_200]),
+        groups in prop::collection::vec((5_u64..500, 1_u16..60, 1_u16..5), 1..6),
+    ) {
+        let mut build = Build::serial(baud);
+        let device = build.device(1);
+        for (every, points, step) in groups {
+            build.group(device, every, (0..points).map(|n| holding(n * step)).collect());
+        }
+        let plan = BusPlan::new(&build.settings, 0);
+        prop_assert!(!BusPlan::render(std::slice::from_ref(&plan), &build.settings).is_empty());
+        let Some(Problem::TooMuch { advice, share, .. }) = plan.problems.first() else { return Ok(()) };
+        prop_assert!(*share > 1.0);
+        for advice in advice {
+            let mut followed = build.settings.clone();
+            match advice {
+                Advice::SlowerGroup { group, every } => followed.groups[group.0 as usize].every = *every,
+                Advice::SlowerAll { factor } => {
+                    followed.groups.iter_mut().for_each(|group| group.every = group.every.mul_f64(*factor));
+                }
+                Advice::Baud { baud } => {
+                    let Medium::Serial(serial) = &mut followed.buses[0].medium else { continue };
+                    serial.baud = *baud;
+                }
+                Advice::Gap { device, gap_max, share } => {
+                    followed.devices[*device].gap_max = *gap_max;
+                    let got = BusPlan::new(&followed, 0).share.unwrap();
+                    prop_assert!((got - share).abs() < 1e-9 && got < plan.share.unwrap());
+                    continue;
+                }
+            }
+            let after = BusPlan::new(&followed, 0);
+            prop_assert!(after.share.unwrap() <= 1.0 + 1e-9, "{:?}: {:?}", advice, after.share);
+        }
+    }
 }
 
 #[test]

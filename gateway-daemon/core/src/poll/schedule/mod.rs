@@ -35,6 +35,7 @@
 //! cycle per group.
 
 mod answers;
+mod ask;
 mod counters;
 mod device;
 mod group;
@@ -48,7 +49,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use crate::poll::request::Request;
 use crate::poll::settings::{Medium, Settings};
 use crate::tag::{BootNs, Cycle, GroupId, Reason};
 
@@ -359,86 +359,6 @@ impl Schedule {
             }
         }
         self.cycles.push(cycle);
-    }
-
-    fn poll(&mut self, now: BootNs) -> Option<Order> {
-        while let Some(Reverse((_, index, nap))) = self.ready.pop() {
-            let group = &mut self.groups[index];
-            let Some(run) = group.run.as_mut().filter(|_| group.nap == nap) else { continue };
-            run.queued = false;
-            let own = group.device;
-            let device = &mut self.devices[own];
-            if device.is_dead() {
-                self.give_up(index, Reason::DeviceDown, now);
-                continue;
-            }
-            if device.in_flight > 0 && !device.is_trusted() {
-                run.queued = true;
-                device.parked.push(index);
-                continue;
-            }
-            let skipped = group.begin(now);
-            let picked = group.pick(now);
-            self.count_overruns(own, skipped);
-            let unit = self.devices[own].unit;
-            let request = picked.and_then(|(block, _)| Some(self.groups[index].block(block)?.request(unit)));
-            self.enqueue(index, now);
-            if let (Some((block, attempt)), Some(request)) = (picked, request) {
-                return Some(self.order(own, request, Some((index, block, attempt)), now));
-            }
-        }
-        None
-    }
-
-    fn probe(&mut self, now: BootNs) -> Option<Order> {
-        let (own, at) = self.probes.due().filter(|(_, at)| *at <= now)?;
-        let device = self.devices.get(own)?;
-        let undisturbed = self.in_flight_max > 1
-            || (self.ready.is_empty() && self.next_waking() >= now.plus(device.timeout));
-        if !undisturbed && now < at.plus(PROBE_PATIENCE) {
-            return None;
-        }
-        let (_, request) = device.probe.clone()?;
-        self.probes.in_flight = true;
-        Some(self.order(own, request, None, now))
-    }
-
-    fn order(
-        &mut self,
-        own: usize,
-        request: Request,
-        poll: Option<(usize, usize, u8)>,
-        now: BootNs,
-    ) -> Order {
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        let attempt = poll.map_or(0, |(_, _, attempt)| attempt);
-        let device = &mut self.devices[own];
-        device.in_flight += 1;
-        for counters in [&mut self.counters, &mut device.counters] {
-            counters.requests += 1;
-            counters.retries += u64::from(attempt > 0);
-            counters.probes += u64::from(poll.is_none());
-        }
-        self.in_flight.push(Flight { ticket, device: own, asked_at: now, poll });
-        self.busy_since.get_or_insert(now);
-        Order {
-            ticket,
-            device: device.index,
-            request,
-            timeout: device.timeout,
-            delay_before: device.delay_before,
-            turnaround: device.turnaround,
-            attempt,
-            probe: poll.is_none(),
-        }
-    }
-
-    /// Whose turn it is to be probed: whoever has waited longest.
-    fn choose_probe(&mut self) {
-        let dead = self.devices.iter().enumerate();
-        self.probes.turn =
-            dead.filter_map(|(own, device)| Some((own, device.next_probe()?))).min_by_key(|(_, at)| *at);
     }
 
     fn count_overruns(&mut self, device: usize, skipped: u64) {
