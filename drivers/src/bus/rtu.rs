@@ -205,6 +205,10 @@ pub async fn exchange(
                 send(wire, master.frame()).await?;
                 master.sent(begun);
             }
+            Step::Wait(_) if wire.is_line() && master.whole_at().is_some_and(|whole| whole > now) => {
+                alarm.until(master.whole_at().unwrap_or(now)).await?;
+                drain(wire, master, &mut buffer).await?;
+            }
             Step::Wait(until) => {
                 let end = master
                     .sending_until()

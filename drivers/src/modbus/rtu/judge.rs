@@ -124,6 +124,13 @@ pub(super) fn complete(unit: u8, asked: Asked<'_>, burst: &[u8]) -> Option<Verdi
     })
 }
 
+/// How many bytes the answer lacks that has begun, if it is one and says its length.
+pub(super) fn missing(unit: u8, asked: Asked<'_>, burst: &[u8]) -> Option<usize> {
+    let [first, head @ ..] = burst else { return None };
+    let Expect::Exactly(len) = asked.expect(head) else { return None };
+    (*first == unit && !head.is_empty()).then(|| (len + 3).saturating_sub(burst.len()))
+}
+
 /// Judges a burst after which the line was silent.
 pub(super) fn ended(unit: u8, asked: Asked<'_>, burst: &[u8]) -> Verdict {
     if let Some(verdict) = complete(unit, asked, burst) {

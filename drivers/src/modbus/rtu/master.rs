@@ -151,12 +151,18 @@ impl Master {
         self.exchange.as_ref().map_or(&[], |exchange| &exchange.frame)
     }
 
-    /// How many further bytes make the answer whole, if that is known: a hint for the owner to read fewer times.
+    /// Before this moment the answer that has begun cannot be whole: its owner may sleep until then instead of waking for every
+    /// byte, and must read before it polls again. `None` while nothing or something else is coming in.
     #[must_use]
-    pub fn missing(&self) -> Option<usize> {
+    pub fn whole_at(&self) -> Option<BootNs> {
         let exchange = self.exchange.as_ref()?;
-        let whole = pdu::normal_len(&exchange.ask.request.query)? + 3;
-        whole.checked_sub(self.receiver.bytes().len()).filter(|bytes| *bytes > 0)
+        let Phase::OnLine { early_until, .. } = exchange.phase else { return None };
+        if self.receiver.first_arrived()? < early_until {
+            return None;
+        }
+        let missing = judge::missing(exchange.unit(), exchange.asked(), self.receiver.bytes())?;
+        let missing = u32::try_from(missing).ok()?;
+        Some(self.last_byte.plus(self.timing.character.saturating_mul(missing.saturating_sub(1))))
     }
 
     /// The frame was written, beginning at `begun`. The timeout runs from the computed end of its last bit.
