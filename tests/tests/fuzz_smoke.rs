@@ -10,8 +10,12 @@ use std::path::{Path, PathBuf};
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target by the name of its file in tests/fuzz/fuzz_targets.
-const TARGETS: [Target; 2] =
-    [("record", gateway_core::fuzzing::fuzz_record), ("toml", gateway_config::fuzzing::fuzz_toml)];
+const TARGETS: [Target; 4] = [
+    ("mbap", drivers::fuzzing::fuzz_mbap),
+    ("record", gateway_core::fuzzing::fuzz_record),
+    ("rtu", drivers::fuzzing::fuzz_rtu),
+    ("toml", gateway_config::fuzzing::fuzz_toml),
+];
 
 /// Mutations of each corpus file: a moment in debug. TIDEGATE_MUTATIONS sets another number.
 const MUTATIONS: u64 = 300;

@@ -50,11 +50,16 @@ pub(crate) fn soak(args: &Soak) -> Result<()> {
 /// A golden test fails even when it may write.
 pub(crate) fn golden() -> Result<()> {
     let mut steps = Steps::default();
-    steps.run("golden", || {
-        let mut test = cargo(&["test", "--quiet", "--workspace", "golden"]);
-        test.env("TIDEGATE_GOLDEN", "write");
-        run(test)
-    });
+    // Golden tests are named so, or live in a test file that is.
+    for (name, chosen) in
+        [("tests named golden_*", &["golden"][..]), ("files tests/golden*", &["--test", "golden*"])]
+    {
+        steps.run(name, || {
+            let mut test = cargo(&["test", "--quiet", "--workspace"]);
+            test.args(chosen).env("TIDEGATE_GOLDEN", "write");
+            run(test)
+        });
+    }
     println!("Look at `git diff` before you commit.");
     steps.finish()
 }

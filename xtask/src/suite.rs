@@ -83,11 +83,11 @@ fn deny(steps: &mut Steps, install: bool) {
         });
     }
     steps.run(STEP, || run(cargo(&DENY)));
-    // The fuzz targets are a workspace of their own: their list of crates is held to the same rules.
+    // The fuzz targets are a workspace of their own and never shipped: only where their crates come from matters.
     if root().join("tests/fuzz/Cargo.lock").exists() {
-        steps.run("deny of tests/fuzz", || {
+        steps.run("deny of tests/fuzz (sources)", || {
             let mut deny = command("cargo", &["deny", "--manifest-path", "tests/fuzz/Cargo.toml", "check"]);
-            deny.args(["licenses", "sources"]);
+            deny.arg("sources");
             run(deny)
         });
     }
