@@ -160,7 +160,7 @@ fn golden_status_with_colours() {
 }
 
 #[test]
-fn golden_tags() {
+fn golden_tags_in_good_and_in_bad_times() {
     check_golden("tags-healthy.txt", &tags(&healthy(), &[], Ink::Plain));
     check_golden("tags-troubled.txt", &tags(&troubled(), &[], Ink::Plain));
 }
@@ -193,6 +193,6 @@ fn an_empty_snapshot_can_be_drawn() {
 }
 
 #[test]
-fn golden_one_line() {
+fn golden_line_of_good_and_of_bad_times() {
     check_golden("one-line.txt", &format!("{}\n{}\n", one_line(&healthy()), one_line(&troubled())));
 }

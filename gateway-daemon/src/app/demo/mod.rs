@@ -1,0 +1,190 @@
+//! The whole product on one terminal: simulated devices, the real gateway, and a pretend cloud that counts what arrives.
+//!
+//! The gateway is the one that `run` starts; the demo gives it a configuration, looks at its snapshots, takes the
+//! cloud away and brings it back. In the end every reading is counted on both sides. Nothing is left behind: the database
+//! lives in a directory of its own that is removed.
+
+pub mod arrivals;
+pub mod cloud;
+pub mod picture;
+pub mod screen;
+pub mod script;
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use gateway_config::{Config, Environment, Problems};
+use gateway_core::settings::Transport;
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::cloud::Cloud;
+use self::picture::{DEPTHS_MAX, View};
+use self::screen::Screen;
+use self::script::{Facts, Order, Script};
+use super::snapshot::{Link, Snapshot};
+use crate::cli;
+
+/// The built-in configuration.
+const CONFIG: &str = include_str!("../../../../config/demo.toml");
+
+/// How often a picture is drawn on a terminal, and the script looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often a line is written elsewhere.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// What the demo needs of the gateway that it shows.
+pub trait Gateway {
+    /// How it is.
+    fn snapshot(&mut self) -> impl Future<Output = Snapshot>;
+
+    /// Stops the buses; what is queued goes on travelling.
+    fn stop_field(&mut self) -> impl Future<Output = ()>;
+
+    /// Stops everything.
+    fn stop(self) -> impl Future<Output = ()>;
+}
+
+/// Runs a demo around the gateway that `start` makes of a configuration. Gives the exit code.
+///
+/// # Errors
+/// The pretend cloud or the gateway cannot be started.
+pub async fn run<G, S, F>(args: &cli::Demo, start: S) -> anyhow::Result<u8>
+where
+    G: Gateway,
+    S: FnOnce(Config) -> F,
+    F: Future<Output = anyhow::Result<G>>,
+{
+    let folder = Folder::make()?;
+    let mut cloud = Cloud::start().await?;
+    let config = match configure(args.config.as_deref(), &folder.0, cloud.addr().port()) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(cli::exit::CONFIG);
+        }
+    };
+    if config.uplinks.is_empty() {
+        eprintln!(
+            "error: this configuration has no [uplink.NAME]: a demo without a link has nothing to show"
+        );
+        return Ok(cli::exit::CONFIG);
+    }
+    let mut gateway = start(config).await.context("the gateway cannot be started")?;
+    let good = show(args, &mut gateway, &mut cloud).await;
+    gateway.stop().await;
+    Ok(if good? { cli::exit::OK } else { cli::exit::NO })
+}
+
+async fn show(args: &cli::Demo, gateway: &mut impl Gateway, cloud: &mut Cloud) -> anyhow::Result<bool> {
+    let start = Instant::now();
+    let mut script = Script::new(args.outage, args.seconds.map(Duration::from_secs));
+    let mut screen = Screen::new();
+    let mut depths = Vec::new();
+    let mut stops = 0;
+    let mut said = None;
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            stop = tokio::signal::ctrl_c() => {
+                stop.context("cannot listen for Ctrl-C")?;
+                stops += 1;
+            }
+        }
+        let snapshot = gateway.snapshot().await;
+        let arrivals = cloud.arrivals();
+        let elapsed = start.elapsed();
+        let facts = facts(&snapshot, arrivals.messages, stops);
+        if depths.len() >= DEPTHS_MAX {
+            depths.remove(0);
+        }
+        depths.push(facts.queued);
+        let caption = script.caption(elapsed);
+        let view =
+            View { snapshot: &snapshot, arrivals: &arrivals, caption: &caption, elapsed, depths: &depths };
+        if screen.is_terminal() {
+            screen.draw(&picture::draw(&view, screen.ink()));
+        } else if said.is_none_or(|last| elapsed.saturating_sub(last) >= LINE_EVERY) {
+            said = Some(elapsed);
+            screen.say(&picture::line(&view));
+        }
+        match script.step(elapsed, facts) {
+            None => {}
+            Some(Order::CutLink) => cloud.cut().await,
+            Some(Order::RestoreLink) => cloud.restore().await?,
+            Some(Order::StopField) => gateway.stop_field().await,
+            Some(Order::Finish) => {
+                let ink = screen.ink();
+                let verdict = match snapshot.uplinks.first() {
+                    Some(uplink) => picture::verdict(&uplink.ledger, &arrivals),
+                    None => anyhow::bail!("the gateway has no uplink"),
+                };
+                if screen.is_terminal() {
+                    screen.say(&picture::draw(&view, ink));
+                }
+                screen.say(&picture::end(&verdict, elapsed, ink));
+                return Ok(verdict.good);
+            }
+        }
+    }
+}
+
+fn facts(snapshot: &Snapshot, arrived: u64, stops: u32) -> Facts {
+    let uplink = snapshot.uplinks.first();
+    Facts {
+        link_up: uplink.is_some_and(|uplink| uplink.link == Link::Up),
+        arrived,
+        queued: uplink.map_or(0, |uplink| uplink.ledger.queued().rows),
+        in_flight: uplink.map_or(0, |uplink| uplink.in_flight),
+        stops,
+    }
+}
+
+/// The configuration of the demo: its first uplink goes to the pretend cloud, its files into the demo's own directory.
+fn configure(path: Option<&Path>, folder: &Path, port: u16) -> Result<Config, Problems> {
+    let env = Environment::of_process();
+    let (mut config, _) = match path {
+        Some(path) => gateway_config::load(path, &env)?,
+        None => gateway_config::parse(CONFIG, "demo.toml", folder, &env)?,
+    };
+    config.gateway.socket = folder.join("control.sock");
+    config.store.path = folder.join("queue.db");
+    config.uplinks.truncate(1);
+    for (_, link) in &mut config.uplinks {
+        link.transport = Transport::Tcp;
+        link.host = "127.0.0.1".to_owned();
+        link.port = port;
+        (link.tls, link.proxy, link.login) = (None, None, None);
+    }
+    Ok(config)
+}
+
+/// A directory of the demo's own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id()));
+        // Not recursive: a directory that exists may be somebody else's.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            log::warn!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
