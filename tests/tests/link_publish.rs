@@ -303,6 +303,61 @@ async fn trap_a_half_open_link_is_noticed_by_ping_when_nothing_is_published() ->
 }
 
 #[tokio::test]
+async fn trap_a_half_open_link_with_steady_qos_0_traffic_is_noticed_as_well() -> Result<()> {
+    // The fake acknowledges TCP and says nothing: only a ping in the middle of the traffic can tell.
+    let fake = FakeBroker::start(|mut peer| async move {
+        peer.accept(false).await?;
+        peer.swallow().await
+    })
+    .await?;
+    let after = Duration::from_secs(1);
+    let mut link = opened(LinkSettings { keep_alive: after, ..plain(fake.port()) }).await?;
+    let commands = link.commands.clone();
+    let traffic = tokio::spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_millis(50));
+        while commands.send(qos0(1, b"x")).await.is_ok() {
+            every.tick().await;
+        }
+    });
+    assert_eq!(loss(&mut link).await?, Loss::KeepAlive { after });
+    Ok(within("the end of the traffic", traffic).await?)
+}
+
+#[tokio::test]
+async fn a_line_that_loses_only_acknowledgements_delivers_without_saying_so() -> Result<()> {
+    let broker = Mosquitto::start(&Options::default()).await?;
+    let mut watcher = Watcher::start(broker.port(), "watcher", true, "plant/#").await?;
+    let proxy = FaultProxy::to_port(broker.port()).await?;
+    let mut link = opened(plain(proxy.port())).await?;
+    proxy.set(Fault::HalfOpenDown);
+    order(&link, message(1, "plant/x", b"arrives"))?;
+    assert_eq!(watcher.next().await?.payload, b"arrives");
+    ensure!(link.events.try_recv().is_err());
+    // The other way round nothing arrives and the old acknowledgement is lost for good.
+    proxy.set(Fault::HalfOpenUp);
+    order(&link, message(2, "plant/x", b"vanishes"))?;
+    watcher.publish("plant/end", b"").await?;
+    assert_eq!(watcher.next().await?.topic, "plant/end");
+    ensure!(link.events.try_recv().is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_network_delays_acknowledgements_and_loses_none() -> Result<()> {
+    let broker = Mosquitto::start(&Options::default()).await?;
+    let proxy = FaultProxy::to_port(broker.port()).await?;
+    proxy.set(Fault::Delay(Duration::from_millis(100)));
+    let mut link = opened(plain(proxy.port())).await?;
+    for token in 0..500 {
+        order(&link, message(token, "t", b"x"))?;
+    }
+    for token in 0..500 {
+        acked(&mut link, token).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn dropping_a_link_cuts_at_once_even_in_a_black_hole_and_the_broker_publishes_the_will() -> Result<()> {
     let broker = Mosquitto::start(&Options::default()).await?;
     let mut watcher = Watcher::start(broker.port(), "watcher", true, "plant7/#").await?;

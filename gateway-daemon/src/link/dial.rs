@@ -12,6 +12,7 @@ use rustix::net::sockopt;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
+use super::pulse::Pulse;
 use super::tls::Tls;
 use super::watched::{Socket, Trace, Watched, Wire};
 use super::{classify, proxy, write_stall};
@@ -54,7 +55,7 @@ pub(super) async fn dial(
     };
     let Some(tls) = tls else {
         trace.with(|facts| facts.stage = after);
-        return Ok(Box::new(Watched::new(tcp, trace)));
+        return Ok(alive(tcp, after, &settings, trace));
     };
     trace.with(|facts| {
         facts.stage = Stage::Tls;
@@ -65,7 +66,15 @@ pub(super) async fn dial(
         Err(e) => return Err(io::Error::other(trace.with(|facts| classify::of_io(&e, facts)))),
     };
     trace.with(|facts| facts.stage = after);
-    Ok(Box::new(Watched::new(secured, trace)))
+    Ok(alive(secured, after, &settings, trace))
+}
+
+/// The top of the stream: errors are kept, and a plain stream gets a pulse.
+fn alive(stream: impl Wire + 'static, next: Stage, settings: &LinkSettings, trace: Trace) -> Box<dyn Wire> {
+    match next {
+        Stage::WebSocket => Box::new(Watched::new(stream, trace)),
+        _ => Box::new(Watched::new(Pulse::new(stream, settings.keep_alive), trace)),
+    }
 }
 
 /// A proxy that cannot be reached is the proxy's fault, not the broker's.

@@ -21,6 +21,7 @@ mod classify;
 mod dial;
 mod packet;
 mod proxy;
+mod pulse;
 mod run;
 mod tls;
 mod watched;
