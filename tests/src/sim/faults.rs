@@ -113,6 +113,7 @@ impl World {
                 let deadline = now.plus(Duration::from_secs(self.chance.of(1..=20)));
                 if let Some(uplink) = &mut self.uplink {
                     self.stopping = true;
+                    self.stop_at = self.now;
                     uplink.stop(now, deadline);
                 }
             }
@@ -168,8 +169,9 @@ impl World {
     /// Is all well?
     fn look_around(&mut self) {
         let disk = self.disk.fault.is_none() && self.disk.write_fault.is_none();
+        let disk = disk && self.disk_delay < 100 * MS;
+        self.disk_well_since = if disk { self.disk_well_since.or(Some(self.now)) } else { None };
         let well = disk && self.network == Network::Good && self.broker == Broker::Good;
-        let well = well && self.disk_delay < 100 * MS;
         self.calm_since = if well { self.calm_since.or(Some(self.now)) } else { None };
     }
 }

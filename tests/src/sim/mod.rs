@@ -10,6 +10,7 @@ pub mod chance;
 pub mod disk;
 pub mod facts;
 mod faults;
+mod line;
 pub mod net;
 pub mod oracle;
 pub mod pace;

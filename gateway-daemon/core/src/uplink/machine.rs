@@ -589,10 +589,27 @@ impl Uplink {
         if self.stop.is_some() {
             return None;
         }
+        // Each turn without a row has dropped an expired one, so this ends.
+        loop {
+            let lane = self.next_lane()?;
+            let Some(Taken { row, again }) = self.queue.take(self.now, lane) else { continue };
+            match lane {
+                Lane::Live => self.counters.live_rows_total += 1,
+                Lane::Backlog => self.counters.backlog_rows_total += 1,
+            }
+            let cargo = Cargo::Row(row.seq, lane);
+            let token = self.flights.depart(self.now, cargo, row.qos != Qos::AtMostOnce);
+            return Some(Action::Send { epoch: self.epoch, token, row, lane, again });
+        }
+    }
+
+    fn next_lane(&mut self) -> Option<Lane> {
         let flight = self.flights.lanes();
-        let lane = match self.settings.drain {
-            Drain::Fifo if flight.live + flight.backlog >= usize::from(self.settings.window.max(1)) => None,
-            Drain::Fifo => self.queue.next_in_order(),
+        match self.settings.drain {
+            Drain::Fifo => {
+                let room = flight.live + flight.backlog < usize::from(self.settings.window.max(1));
+                if room { self.queue.next_in_order() } else { None }
+            }
             Drain::LiveFirst => {
                 let waiting = Waiting {
                     live: self.queue.has_live(),
@@ -601,17 +618,7 @@ impl Uplink {
                 };
                 self.share.pick(flight, waiting, self.faults)
             }
-        }?;
-        let Some(Taken { row, again }) = self.queue.take(self.now, lane) else {
-            // Everything in that lane had expired; the other one has its turn with the next call.
-            return if self.queue.has_live() || self.queue.has_backlog() { self.next_row() } else { None };
-        };
-        match lane {
-            Lane::Live => self.counters.live_rows_total += 1,
-            Lane::Backlog => self.counters.backlog_rows_total += 1,
         }
-        let token = self.flights.depart(self.now, Cargo::Row(row.seq, lane), row.qos != Qos::AtMostOnce);
-        Some(Action::Send { epoch: self.epoch, token, row, lane, again })
     }
 
     /// Clouds that never acknowledge get everything with QoS 0.

@@ -2,7 +2,7 @@
 //!
 //! Rows go in this order: lower priority before higher, and within a priority by the policy. A row in flight or in a commit under way
 //! never goes. Rows on disk are freed by a trim, which takes time: until it is answered the limit may be exceeded by what is in
-//! memory, at most by a sixteenth of the limit (the slack).
+//! memory, at most by the slack.
 
 use super::lanes::Settled;
 use super::ledger::minus;
@@ -11,6 +11,13 @@ use crate::tag::BootNs;
 use crate::uplink::mutant::Mutant;
 use crate::uplink::row::{Priority, Row, Seq, StoreFault, Tally};
 use crate::uplink::settings::WhenFull;
+
+/// The slack is this part of the limit, so that a trim has time to be answered while rows arrive.
+const SLACK_PART: u64 = 16;
+/// The slack of a very small queue in rows: some poll groups that arrive together.
+const SLACK_ROWS_MIN: u64 = 16;
+/// The slack of a very small queue in bytes.
+const SLACK_BYTES_MIN: u64 = 4096;
 
 /// What a trim has to free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,17 +115,15 @@ impl Queue {
         self.stored_rows[priority as usize].saturating_sub(self.loaded_rows[priority as usize])
     }
 
+    /// Whether memory holds more than its bounds, or more beyond the limit than the slack while a trim is awaited.
     fn memory_full(&self) -> bool {
-        let (memory, limits) = (self.ledger.in_memory, &self.settings.limits);
-        let bounds = &self.settings.memory;
-        let slack = Tally {
-            rows: (limits.rows_max / 16).clamp(1, bounds.rows_max),
-            readings: 0,
-            bytes: (limits.bytes_max / 16).clamp(4096, bounds.bytes_max.max(4096)),
-        };
+        let (memory, bounds, limits) = (self.ledger.in_memory, &self.settings.memory, &self.settings.limits);
+        let over =
+            minus(self.ledger.kept(), Tally { rows: limits.rows_max, readings: 0, bytes: limits.bytes_max });
         memory.rows > bounds.rows_max
             || memory.bytes > bounds.bytes_max
-            || (self.over_limit() && (memory.rows > slack.rows || memory.bytes > slack.bytes))
+            || over.rows.min(memory.rows) > (limits.rows_max / SLACK_PART).max(SLACK_ROWS_MIN)
+            || over.bytes.min(memory.bytes) > (limits.bytes_max / SLACK_PART).max(SLACK_BYTES_MIN)
     }
 
     /// Whether a trim can make room for a row of this priority by the policy.

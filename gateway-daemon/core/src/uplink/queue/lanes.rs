@@ -91,34 +91,30 @@ impl Queue {
         }
     }
 
-    /// Takes the first waiting row of a lane and counts it as in flight. Expired rows are dropped on the way.
+    /// Takes the first waiting row of a lane and counts it as in flight. `None` if the lane is empty, or if its first row had expired and is
+    /// dropped: then another row, perhaps of the other lane, is next.
     pub fn take(&mut self, now: BootNs, lane: Lane) -> Option<Taken> {
-        loop {
-            let seq = self.first_of(lane)?;
-            let Some(entry) = self.entries.get_mut(&seq) else {
-                self.counters.odd_answers_total += 1;
-                self.waiting(lane).remove(&seq);
-                continue;
-            };
-            if self.settings.limits.age_max.is_some() || entry.row.expiry_s.is_some() {
-                let row = Arc::clone(&entry.row);
-                if self.is_expired(&row, now) {
-                    self.settle(now, seq, Settled::Dropped(DropReason::Expired));
-                    continue;
-                }
-            }
-            let entry = self.entries.get_mut(&seq)?;
-            entry.in_flight = true;
-            let again = std::mem::replace(&mut entry.sent, true);
-            let row = Arc::clone(&entry.row);
-            self.in_flight += 1;
-            self.counters.resent_rows_total += u64::from(again);
+        let seq = self.first_of(lane)?;
+        let Some(entry) = self.entries.get(&seq) else {
+            self.counters.odd_answers_total += 1;
             self.waiting(lane).remove(&seq);
-            if self.faults.has(Mutant::DeleteOnSend) && seq <= self.committed_to {
-                self.delete_later(now, seq);
-            }
-            return Some(Taken { row, again });
+            return None;
+        };
+        if self.is_expired(&entry.row, now) {
+            self.settle(now, seq, Settled::Dropped(DropReason::Expired));
+            return None;
         }
+        let entry = self.entries.get_mut(&seq)?;
+        entry.in_flight = true;
+        let again = std::mem::replace(&mut entry.sent, true);
+        let row = Arc::clone(&entry.row);
+        self.in_flight += 1;
+        self.counters.resent_rows_total += u64::from(again);
+        self.waiting(lane).remove(&seq);
+        if self.faults.has(Mutant::DeleteOnSend) && seq <= self.committed_to {
+            self.delete_later(now, seq);
+        }
+        Some(Taken { row, again })
     }
 
     /// The reader has acknowledged a row in flight. Returns false, and changes nothing, if it is not in flight.

@@ -46,6 +46,7 @@ use super::mutant::Mutant;
 use super::row::StoreEvent;
 use super::row::{Body, Priority, Qos, Row, Seq, StoreFault, StoreOp, Stored, Tally};
 use super::settings::{Drain, Limits, Settings};
+use crate::payload::Draft;
 use crate::settings::Durability;
 use crate::tag::{BootId, BootNs, RunId};
 
@@ -57,15 +58,15 @@ pub const COMMIT_ROWS_MAX: usize = 1000;
 /// Most bytes of one commit, beyond its first row.
 pub const COMMIT_BYTES_MAX: u64 = 1 << 20;
 /// Most rows of one fetch: enough for several round trips of a large window, little enough for memory.
-pub const FETCH_ROWS_MAX: u32 = 256;
+pub const FETCH_ROWS_MAX: u32 = 512;
 /// Most bytes of one fetch, beyond its first row.
 pub const FETCH_BYTES_MAX: u64 = 512 << 10;
 /// Most rows deleted to make room in one op, so that one op stays short.
 pub const TRIM_ROWS_MAX: u64 = 10_000;
 /// Most ranges of seqs that wait for their deletion before the backlog pauses.
 pub const DELETE_RANGES_MAX: usize = 4096;
-/// So many rows waiting for their deletion are deleted without waiting for the interval.
-pub const DELETE_ROWS_EARLY: u64 = 1000;
+/// So many rows waiting for their deletion are deleted without waiting for the interval: what a crash makes the cloud see twice.
+pub const DELETE_ROWS_EARLY: u64 = 10_000;
 /// Most former boots whose beginning is remembered for the age of restored rows.
 pub const BOOTS_MAX: usize = 64;
 /// Most rows only in memory by default: some seconds of a busy gateway while its store fails.
@@ -139,6 +140,15 @@ pub struct Message {
     pub expiry_s: Option<u32>,
     /// Whether somebody waits to hear that it is safe: see [`Receipt`].
     pub receipt: bool,
+}
+
+impl Message {
+    /// A message of readings of this gateway; nobody waits for its receipt.
+    #[must_use]
+    pub fn of(draft: Draft, qos: Qos) -> Self {
+        let Draft { topic, body, readings, priority, retain, at } = draft;
+        Self { topic, body, readings, priority, qos, retain, at, expiry_s: None, receipt: false }
+    }
 }
 
 /// Word about a message published with [`Message::receipt`]: exactly one per message and run of the daemon.
