@@ -82,6 +82,16 @@ fn a_bad_reading_stays_visible_between_good_ones() {
 }
 
 #[test]
+fn the_last_good_reading_stays_even_if_bad_ones_follow() {
+    let bad = Sample::Bad(Reason::Timeout);
+    let samples = [good(1.0), good(9.0), good(4.0), bad.clone(), bad.clone(), bad.clone()];
+    let rows: Vec<_> = (0..).zip(samples).map(|(n, sample)| row(1 + n, n, &[(0, sample)])).collect();
+    let history = history(&thin(&rows, MINUTE).rows);
+    let kept = [(0, good(1.0)), (1, good(9.0)), (2, good(4.0)), (3, bad.clone()), (5, bad)];
+    assert_eq!(history[&0], kept);
+}
+
+#[test]
 fn buckets_topics_priorities_and_raw_bytes_are_not_mixed() {
     let sample = [(0, good(1.0))];
     let other = |row: Arc<Row>, change: fn(&mut Row)| {
