@@ -5,6 +5,7 @@ pub mod app;
 pub mod cli;
 pub mod link;
 pub mod listen;
+pub mod status;
 pub mod store;
 
 /// Entry points of the fuzz targets; not part of the product.

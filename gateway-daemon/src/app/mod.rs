@@ -1,5 +1,58 @@
 //! The frame: wires the rooms together and carries out the commands.
 
+pub mod check;
+pub mod client;
+pub mod control;
 pub mod demo;
+mod errand;
+pub mod gateway;
+mod known;
 pub mod picture;
+mod rate;
+pub mod serve;
+mod showcase;
 pub mod snapshot;
+mod survey;
+mod upstream;
+mod walltime;
+pub mod watch;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::cli::{self, Command, exit};
+
+/// Parses the command line of the process, carries the command out, and ends with its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let said = match cli::parse(std::env::args_os()) {
+        Ok(command) => return ExitCode::from(execute(&command)),
+        Err(said) => said,
+    };
+    // A closed pipe (`| head`) is no reason to fail differently.
+    let _ = if said.code == exit::OK {
+        std::io::stdout().write_all(said.text.as_bytes())
+    } else {
+        std::io::stderr().write_all(said.text.as_bytes())
+    };
+    ExitCode::from(said.code)
+}
+
+/// Carries out a command; the exit code.
+#[must_use]
+pub fn execute(command: &Command) -> u8 {
+    match command {
+        Command::Run(args) => serve::run(args),
+        Command::Check(args) => check::check(args),
+        Command::Schema => check::schema(),
+        Command::Read(args) => client::read(args),
+        Command::Write(args) => client::write(args),
+        Command::Tags(args) => watch::tags(args),
+        Command::Status(args) => watch::status(args),
+        Command::Scan(_) => {
+            eprintln!("error: `scan` is missing from this build");
+            exit::NO
+        }
+        Command::Demo(args) => showcase::demo(args),
+    }
+}

@@ -1,0 +1,50 @@
+//! `check` and `schema`: what is wrong with a configuration, and what its polling costs on the wire.
+
+use gateway_config::{Config, Environment, Problem};
+use gateway_core::poll::plan::BusPlan;
+
+use crate::cli;
+
+/// Reads a configuration; problems go to standard error.
+///
+/// # Errors
+/// [`cli::exit::CONFIG`] after every problem has been printed.
+pub fn load(path: &std::path::Path) -> Result<Config, u8> {
+    match gateway_config::load(path, &Environment::of_process()) {
+        Ok((config, warnings)) => {
+            print_all(&warnings);
+            Ok(config)
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            Err(cli::exit::CONFIG)
+        }
+    }
+}
+
+fn print_all(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+}
+
+/// `check`: the exit code; prints the plan unless told to be quiet.
+#[must_use]
+pub fn check(args: &cli::Check) -> u8 {
+    let config = match load(&args.config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let plans = BusPlan::all(&config.field);
+    if !args.quiet {
+        println!("{}", BusPlan::render(&plans, &config.field));
+    }
+    if plans.iter().all(BusPlan::fits) { cli::exit::OK } else { cli::exit::CONFIG }
+}
+
+/// `schema`: prints the JSON Schema of the configuration file.
+#[must_use]
+pub fn schema() -> u8 {
+    println!("{:#}", gateway_config::schema());
+    cli::exit::OK
+}

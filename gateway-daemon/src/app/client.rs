@@ -1,0 +1,161 @@
+//! `read` and `write`: the gateway's control socket seen from a terminal.
+
+use std::path::PathBuf;
+
+use gateway_core::poll::request::Table;
+
+use super::check;
+use super::control::{Ask, Client, RawAt, Reply};
+use super::snapshot::Tag;
+use crate::cli::{self, RawPoint, WriteTarget, exit};
+
+/// `read`: the exit code.
+#[must_use]
+pub fn read(args: &cli::Read) -> u8 {
+    let asks = match &args.raw {
+        Some(point) => vec![Ask::ReadRaw { at: raw_at(point), count: point.count }],
+        None => {
+            let ask =
+                |tag: &cli::TagRef| Ask::Read { device: tag.device.to_string(), tag: tag.tag.to_string() };
+            args.tags.iter().map(ask).collect()
+        }
+    };
+    converse(&args.reach, &asks, args.json)
+}
+
+/// `write`: the exit code.
+#[must_use]
+pub fn write(args: &cli::Write) -> u8 {
+    let ask = match args.target() {
+        Ok(WriteTarget::Tag(tag, value)) => {
+            Ask::Write { device: tag.device.to_string(), tag: tag.tag.to_string(), value }
+        }
+        Ok(WriteTarget::Registers(point, values)) => Ask::WriteRaw { at: raw_at(&point), values },
+        Ok(WriteTarget::Coils(point, on)) => {
+            Ask::WriteRaw { at: raw_at(&point), values: on.into_iter().map(u16::from).collect() }
+        }
+        Err(sentence) => {
+            eprintln!("error: {sentence}");
+            return exit::USAGE;
+        }
+    };
+    converse(&args.reach, &[ask], false)
+}
+
+fn raw_at(point: &RawPoint) -> RawAt {
+    let (bus, unit) = (point.bus.to_string(), point.unit.get());
+    RawAt { bus, unit, table: cli::table_word(point.table).into(), address: point.address }
+}
+
+/// Asks one after the other and prints the answers.
+fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
+    let socket = match socket(reach) {
+        Ok(socket) => socket,
+        Err(code) => return code,
+    };
+    let replies = match exchange(&socket, asks) {
+        Ok(replies) => replies,
+        Err(code) => return code,
+    };
+    let mut code = exit::OK;
+    for (ask, reply) in asks.iter().zip(replies) {
+        match reply {
+            Reply::Tag(tag) if json => println!("{}", serde_json::json!(*tag)),
+            Reply::Tag(tag) => {
+                println!("{}", line(&tag));
+                if !tag.is_good() {
+                    code = exit::NO;
+                }
+            }
+            Reply::Values(values) if json => println!("{}", serde_json::json!(values)),
+            Reply::Values(values) => print_values(ask, &values),
+            Reply::Text(text) => print!("{text}"),
+            Reply::Status(_) => {}
+            Reply::Refused(why) => {
+                eprintln!("error: {why}");
+                code = exit::NO;
+            }
+        }
+    }
+    code
+}
+
+/// The control socket of the gateway that is meant.
+///
+/// # Errors
+/// The exit code, after the configuration's problems were printed.
+pub fn socket(reach: &cli::Reach) -> Result<PathBuf, u8> {
+    match &reach.config {
+        Some(file) => Ok(check::load(file)?.gateway.socket),
+        None => Ok(reach.socket.clone()),
+    }
+}
+
+/// One answer to each question.
+///
+/// # Errors
+/// The exit code, after the reason was printed.
+pub fn exchange(socket: &std::path::Path, asks: &[Ask]) -> Result<Vec<Reply>, u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|fault| {
+        eprintln!("error: {fault}");
+        exit::IO
+    })?;
+    runtime.block_on(async {
+        let mut client = Client::connect(socket).await.map_err(|fault| {
+            eprintln!("error: {}", unreachable_gateway(socket, &fault));
+            exit::UNAVAILABLE
+        })?;
+        let mut replies = Vec::new();
+        for ask in asks {
+            let answer = async {
+                client.ask(ask).await?;
+                client.reply().await
+            };
+            replies.push(answer.await.map_err(|fault| {
+                eprintln!("error: {fault}");
+                exit::IO
+            })?);
+        }
+        Ok(replies)
+    })
+}
+
+fn unreachable_gateway(socket: &std::path::Path, fault: &std::io::Error) -> String {
+    let socket = socket.display();
+    match fault.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            format!("no permission for {socket}; be root or a member of the gateway's group")
+        }
+        _ => format!(
+            "no gateway is running behind {socket} ({fault}); start it, or name its socket with --socket or --config"
+        ),
+    }
+}
+
+/// A tag on one line.
+fn line(tag: &Tag) -> String {
+    let name = format!("{}/{}", tag.device, tag.tag);
+    match &tag.value {
+        Some(value) => {
+            format!("{name} = {value} {}", tag.unit.as_deref().unwrap_or_default()).trim_end().to_owned()
+        }
+        None => format!("{name} is bad: {}", tag.quality),
+    }
+}
+
+/// Registers as `address: decimal hex`, bits as `address: 0`.
+fn print_values(ask: &Ask, values: &[u16]) {
+    let Ask::ReadRaw { at, .. } = ask else {
+        println!("written");
+        return;
+    };
+    let bits = at.table == cli::table_word(Table::Coil) || at.table == cli::table_word(Table::Discrete);
+    for (address, value) in (u32::from(at.address)..).zip(values) {
+        if bits {
+            println!("{address:>5}: {value}");
+        } else {
+            println!("{address:>5}: {value:>5}  0x{value:04x}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The control socket: how `status`, `tags`, `read` and `write` talk to the running gateway.
+//!
+//! A Unix stream socket, one JSON [`Ask`] per line in, one JSON [`Reply`] per line out.
+//! Access is decided by the file's mode (0660). Bounded: [`CLIENTS_MAX`] connections,
+//! [`LINE_BYTES_MAX`] per line, [`IDLE_MAX`] without a request; a client beyond the limits is told so and closed. Nothing that
+//! a client sends can stop the gateway.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::snapshot::{Snapshot, Tag};
+
+/// Most clients at once: a technician, a dashboard and a script, with room to spare.
+const CLIENTS_MAX: usize = 8;
+/// Longest request line; a write of a long text fits.
+const LINE_BYTES_MAX: u64 = 4096;
+/// A client that says nothing for this long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Requests waiting for the gateway's core loop.
+pub const REQUESTS_MAX: usize = 16;
+
+/// What a client asks.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// The whole picture.
+    Status,
+    /// Prometheus text.
+    Metrics,
+    /// One tag, asked from the device between two polls.
+    Read {
+        /// Name of the device.
+        device: String,
+        /// Name of the tag.
+        tag: String,
+    },
+    /// Sets a writable tag.
+    Write {
+        /// Name of the device.
+        device: String,
+        /// Name of the tag.
+        tag: String,
+        /// The engineering value as text.
+        value: String,
+    },
+    /// Registers or bits, known to the configuration or not.
+    ReadRaw {
+        /// Where.
+        at: RawAt,
+        /// How many.
+        count: u16,
+    },
+    /// Sets registers or coils.
+    WriteRaw {
+        /// Where the first one is; the table is `holding` or `coil`.
+        at: RawAt,
+        /// Register values, or 0 and 1 for coils.
+        values: Vec<u16>,
+    },
+}
+
+/// A place on a bus in the words of the wire.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct RawAt {
+    /// Name of the bus.
+    pub bus: String,
+    /// Unit on it.
+    pub unit: u8,
+    /// `coil`, `discrete`, `holding` or `input`.
+    pub table: String,
+    /// Zero-based address of the first.
+    pub address: u16,
+}
+
+/// What the gateway answers.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Ask::Status`].
+    Status(Box<Snapshot>),
+    /// To [`Ask::Metrics`].
+    Text(String),
+    /// To [`Ask::Read`] and [`Ask::Write`]: the tag as it is.
+    Tag(Box<Tag>),
+    /// To [`Ask::ReadRaw`] and [`Ask::WriteRaw`]: registers, or bits as 0 and 1.
+    Values(Vec<u16>),
+    /// It cannot be done, and why.
+    Refused(String),
+}
+
+/// One request on its way to the core loop; replies go back through `reply`.
+#[derive(Debug)]
+pub struct Request {
+    /// What is asked.
+    pub ask: Ask,
+    /// Where the answer goes. A client that left makes the send fail, which is not an error.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// Why the socket cannot be opened or used.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The socket cannot be created.
+    #[error("control socket {}: {source}; choose another `gateway.socket` or create its folder", path.display())]
+    Bind {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Another gateway answers on it.
+    #[error("another gateway is running on {}; stop it first", path.display())]
+    Taken {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// The listening socket; removes its file when dropped.
+#[derive(Debug)]
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Control {
+    /// Binds the socket, replacing one that a dead gateway left behind.
+    ///
+    /// # Errors
+    /// [`ControlError::Taken`] if a gateway answers on it, [`ControlError::Bind`] if it cannot be created.
+    pub async fn bind(path: &Path) -> Result<Self, ControlError> {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(ControlError::Taken { path: path.into() });
+        }
+        let fault = |source| ControlError::Bind { path: path.into(), source };
+        match std::fs::remove_file(path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(fault(source)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).map_err(fault)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(fault)?;
+        Ok(Self { listener, path: path.into() })
+    }
+
+    /// Serves clients until the receiver of `requests` is gone.
+    pub async fn serve(self, requests: mpsc::Sender<Request>) {
+        let mut clients = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = requests.closed() => return,
+                Some(_) = clients.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, _)) if clients.len() < CLIENTS_MAX => {
+                    let requests = requests.clone();
+                    clients.spawn(async move {
+                        if let Err(fault) = client(stream, requests).await {
+                            log::debug!("control client left: {fault}");
+                        }
+                    });
+                }
+                Ok(_) => log::warn!("control socket: more than {CLIENTS_MAX} clients at once, one refused"),
+                Err(fault) => {
+                    log::warn!("control socket: {fault}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // The file may be gone already; there is nobody left to tell.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn client(stream: UnixStream, requests: mpsc::Sender<Request>) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = String::new();
+        let got = tokio::time::timeout(IDLE_MAX, (&mut read).take(LINE_BYTES_MAX).read_line(&mut line)).await;
+        let Ok(count) = got else { return Ok(()) };
+        if count? == 0 {
+            return Ok(());
+        }
+        let ask = match serde_json::from_str::<Ask>(&line) {
+            Ok(ask) => ask,
+            Err(fault) => {
+                send(&mut write, &Reply::Refused(format!("not a request: {fault}"))).await?;
+                return Ok(());
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        if requests.send(Request { ask, reply }).await.is_err() {
+            return send(&mut write, &Reply::Refused("the gateway is stopping".into())).await;
+        }
+        let answer = answer.await.unwrap_or_else(|_| Reply::Refused("the gateway is stopping".into()));
+        send(&mut write, &answer).await?;
+    }
+}
+
+async fn send(write: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(reply).map_err(std::io::Error::other)?;
+    line.push(b'\n');
+    tokio::time::timeout(IDLE_MAX, write.write_all(&line)).await.map_err(std::io::Error::other)?
+}
+
+/// A client's end of the socket.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the gateway that listens on `path`.
+    ///
+    /// # Errors
+    /// The I/O error of the connect: nobody listens, or no permission.
+    pub async fn connect(path: &Path) -> std::io::Result<Self> {
+        Ok(Self { stream: BufReader::new(UnixStream::connect(path).await?) })
+    }
+
+    /// Sends one request.
+    ///
+    /// # Errors
+    /// The gateway hung up.
+    pub async fn ask(&mut self, ask: &Ask) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(ask).map_err(std::io::Error::other)?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line).await
+    }
+
+    /// Waits for the next reply.
+    ///
+    /// # Errors
+    /// The gateway hung up, or is of a version that answers differently.
+    pub async fn reply(&mut self) -> std::io::Result<Reply> {
+        /// A status of thousands of tags fits; a peer that is no gateway cannot fill the memory.
+        const REPLY_BYTES_MAX: u64 = 16 << 20;
+        let mut line = String::new();
+        let count = (&mut self.stream).take(REPLY_BYTES_MAX).read_line(&mut line).await?;
+        if count == 0 {
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the gateway hung up"));
+        }
+        serde_json::from_str(&line).map_err(std::io::Error::other)
+    }
+}

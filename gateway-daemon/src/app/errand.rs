@@ -1,0 +1,260 @@
+//! One-off requests of the control socket: what to ask a device for a `read` or `write`, and what its answer means.
+//!
+//! Pure: makes a [`Request`] and interprets the [`Answer`]; the core loop sends it through the bus task, between two polls.
+
+use drivers::bus::CommandError;
+use gateway_core::poll::request::{Answer, Query, Request, Table, UnitId};
+use gateway_core::poll::settings::{Kind, Medium, Settings, Tag};
+use gateway_core::poll::{decode, encode};
+use gateway_core::process::{self, Scaler};
+use gateway_core::tag::{Reason, Sample, TagId, Value};
+
+use super::control::{Ask, RawAt, Reply};
+use super::snapshot;
+
+/// A request on its way to a bus, and how to read its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Errand {
+    /// Index of the bus.
+    pub bus: usize,
+    /// Index of the device, when one is configured for the unit: its timeout is used.
+    pub device: Option<usize>,
+    /// What to send.
+    pub request: Request,
+    what: What,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum What {
+    Read(TagId),
+    Wrote(TagId, Value),
+    Raw,
+}
+
+impl Errand {
+    /// Plans the request for what a client asked.
+    ///
+    /// # Errors
+    /// The sentence for the client: no such tag, not writable, out of range...
+    pub(super) fn new(field: &Settings, ask: &Ask) -> Result<Self, String> {
+        match ask {
+            Ask::Read { device, tag } => {
+                let (id, tag) = find(field, device, tag)?;
+                Ok(Self::of_tag(field, tag, read_query(tag), What::Read(id)))
+            }
+            Ask::Write { device, tag: name, value } => {
+                let (id, tag) = find(field, device, name)?;
+                if !tag.writable {
+                    return Err(format!(
+                        "{device}/{name} is read-only; set `writable = true` at this tag to allow it"
+                    ));
+                }
+                let value = parse_value(tag.point.kind, value)?;
+                let raw =
+                    process::unscale(tag, &value).map_err(|fault| format!("{device}/{name}: {fault}"))?;
+                let query =
+                    encode::write(&tag.point, &raw).map_err(|fault| format!("{device}/{name}: {fault}"))?;
+                Ok(Self::of_tag(field, tag, query, What::Wrote(id, value)))
+            }
+            Ask::ReadRaw { at, count } => {
+                Self::raw(field, at, |table, address| Ok(Query::Read { table, address, count: *count }))
+            }
+            Ask::WriteRaw { at, values } => {
+                Self::raw(field, at, |table, address| raw_write(table, address, values))
+            }
+            Ask::Status | Ask::Metrics => Err("not a request to a device".into()),
+        }
+    }
+
+    fn of_tag(field: &Settings, tag: &Tag, query: Query, what: What) -> Self {
+        let device = field.groups[tag.group].device;
+        let Settings { devices, .. } = field;
+        let request = Request { unit: devices[device].unit, query };
+        Self { bus: devices[device].bus, device: Some(device), request, what }
+    }
+
+    fn raw(
+        field: &Settings,
+        at: &RawAt,
+        query: impl FnOnce(Table, u16) -> Result<Query, String>,
+    ) -> Result<Self, String> {
+        let bus = field.buses.iter().position(|bus| bus.name.as_str() == at.bus).ok_or_else(|| {
+            format!("no bus {:?}; there are: {}", at.bus, names(field.buses.iter().map(|bus| &bus.name)))
+        })?;
+        let unit = match field.buses[bus].medium {
+            Medium::Tcp { .. } => UnitId::tcp(at.unit),
+            _ => UnitId::serial(at.unit).ok_or_else(|| format!("unit {} is not 1 to 247", at.unit))?,
+        };
+        let table = match at.table.as_str() {
+            "coil" => Table::Coil,
+            "discrete" => Table::Discrete,
+            "holding" => Table::Holding,
+            "input" => Table::Input,
+            other => return Err(format!("no table {other:?}; there are coil, discrete, holding and input")),
+        };
+        let query = query(table, at.address)?;
+        let device = field.devices.iter().position(|device| device.bus == bus && device.unit == unit);
+        Ok(Self { bus, device, request: Request { unit, query }, what: What::Raw })
+    }
+
+    /// What to tell the client.
+    #[must_use]
+    pub(super) fn reply(&self, field: &Settings, answer: Result<Answer, CommandError>) -> Reply {
+        let answer = match answer {
+            Ok(Answer::Exception(code)) => return Reply::Refused(refusal(code)),
+            Ok(answer) => answer,
+            Err(fault) => return Reply::Refused(format!("unit {}: {fault}", self.request.unit)),
+        };
+        match (&self.what, answer) {
+            (What::Read(id), answer) => {
+                let sample = tag_sample(&field.tags[id.0 as usize], answer);
+                Reply::Tag(Box::new(tag_snapshot(field, *id, &sample, Some(0))))
+            }
+            (What::Wrote(id, value), Answer::Done) => {
+                Reply::Tag(Box::new(tag_snapshot(field, *id, &Sample::Good(value.clone()), Some(0))))
+            }
+            (What::Raw, Answer::Registers(values)) => Reply::Values(values),
+            (What::Raw, Answer::Bits(bits)) => Reply::Values(bits.into_iter().map(u16::from).collect()),
+            (What::Raw, Answer::Done) => Reply::Values(Vec::new()),
+            _ => Reply::Refused("the device gave an answer to another request".into()),
+        }
+    }
+}
+
+/// A tag as status and clients show it.
+#[must_use]
+pub(super) fn tag_snapshot(
+    field: &Settings,
+    id: TagId,
+    sample: &Sample,
+    age_ms: Option<u64>,
+) -> snapshot::Tag {
+    let tag = &field.tags[id.0 as usize];
+    let (value, quality) = match sample {
+        Sample::Good(value) => (Some(json(value)), "good".to_owned()),
+        Sample::Bad(reason) => (None, reason.to_string()),
+    };
+    snapshot::Tag {
+        device: field.devices[field.groups[tag.group].device].name.to_string(),
+        tag: tag.name.to_string(),
+        value,
+        unit: tag.unit.as_deref().map(str::to_owned),
+        quality,
+        age_ms: age_ms.filter(|_| *sample != Sample::Bad(Reason::NotPolled)),
+    }
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bool(on) => (*on).into(),
+        Value::Int(int) => (*int).into(),
+        Value::UInt(uint) => (*uint).into(),
+        Value::Float(float) => (*float).into(),
+        Value::Text(text) => (&**text).into(),
+    }
+}
+
+fn find<'a>(field: &'a Settings, device: &str, name: &str) -> Result<(TagId, &'a Tag), String> {
+    let Some(index) = field.devices.iter().position(|known| known.name.as_str() == device) else {
+        let known = names(field.devices.iter().map(|device| &device.name));
+        return Err(format!("no device {device:?}; there are: {known}"));
+    };
+    let own = || (0_u32..).zip(&field.tags).filter(|(_, tag)| field.groups[tag.group].device == index);
+    own().find(|(_, tag)| tag.name.as_str() == name).map(|(id, tag)| (TagId(id), tag)).ok_or_else(|| {
+        format!("{device} has no tag {name:?}; it has: {}", names(own().map(|(_, tag)| &tag.name)))
+    })
+}
+
+fn names<'a>(all: impl Iterator<Item = &'a gateway_core::tag::Name>) -> String {
+    /// A sentence with more names helps nobody.
+    const NAMES_MAX: usize = 12;
+    let mut list: Vec<&str> = all.map(gateway_core::tag::Name::as_str).collect();
+    let more = list.len().saturating_sub(NAMES_MAX);
+    list.truncate(NAMES_MAX);
+    let text = list.join(", ");
+    if more > 0 { format!("{text} and {more} more") } else { text }
+}
+
+fn read_query(tag: &Tag) -> Query {
+    let count = match tag.point.table {
+        Table::Coil | Table::Discrete => 1,
+        Table::Holding | Table::Input => tag.point.kind.registers(),
+    };
+    Query::Read { table: tag.point.table, address: tag.point.address, count }
+}
+
+fn raw_write(table: Table, address: u16, values: &[u16]) -> Result<Query, String> {
+    match (table, values) {
+        (Table::Holding, [value]) => Ok(Query::WriteRegister { address, value: *value }),
+        (Table::Holding, values) if (1..=123).contains(&values.len()) => {
+            Ok(Query::WriteRegisters { address, values: values.to_vec() })
+        }
+        (Table::Coil, [value]) => Ok(Query::WriteCoil { address, on: *value != 0 }),
+        (Table::Coil, values) if (1..=1968).contains(&values.len()) => {
+            Ok(Query::WriteCoils { address, on: values.iter().map(|value| *value != 0).collect() })
+        }
+        (Table::Holding | Table::Coil, values) => {
+            Err(format!("{} values in one request; at most 123 registers or 1968 coils", values.len()))
+        }
+        (Table::Discrete | Table::Input, _) => Err("this table can only be read".into()),
+    }
+}
+
+fn tag_sample(tag: &Tag, answer: Answer) -> Sample {
+    let raw = match answer {
+        Answer::Bits(bits) => match bits.first() {
+            Some(on) => decode::bit(*on),
+            None => Sample::Bad(Reason::BadAnswer),
+        },
+        Answer::Registers(registers) => decode::registers(tag.point.kind, &registers),
+        _ => Sample::Bad(Reason::BadAnswer),
+    };
+    match raw {
+        Sample::Good(value) => Scaler::new(tag).apply(value),
+        bad @ Sample::Bad(_) => bad,
+    }
+}
+
+fn parse_value(kind: Kind, text: &str) -> Result<Value, String> {
+    let word = text.trim();
+    match (kind, word.to_ascii_lowercase().as_str()) {
+        (Kind::Text { .. }, _) => Ok(Value::Text(text.into())),
+        (Kind::Bit | Kind::BitOf(_), "on" | "true" | "1") => Ok(Value::Bool(true)),
+        (Kind::Bit | Kind::BitOf(_), "off" | "false" | "0") => Ok(Value::Bool(false)),
+        (Kind::Bit | Kind::BitOf(_), _) => Err(format!("{word:?} is not on or off")),
+        _ => number(word).ok_or_else(|| {
+            if word.contains(',') {
+                format!("{word:?} is not a number; write the decimal point as '.', not ','")
+            } else {
+                format!("{word:?} is not a number")
+            }
+        }),
+    }
+}
+
+fn number(word: &str) -> Option<Value> {
+    if let Ok(int) = word.parse() {
+        return Some(Value::Int(int));
+    }
+    if let Ok(uint) = word.parse() {
+        return Some(Value::UInt(uint));
+    }
+    word.parse().ok().filter(|float: &f64| float.is_finite()).map(Value::Float)
+}
+
+/// What an exception means for the person who wrote ("MODBUS Application Protocol V1.1b3", 7).
+fn refusal(code: u8) -> String {
+    let why = match code {
+        1 => "it does not know this function",
+        2 => "it has no such address",
+        3 => "it does not accept this value or count",
+        4 => "it failed while doing it",
+        5 => "it needs more time; read again later",
+        6 => "it is busy; try again later",
+        8 => "its memory has a parity error",
+        10 => "the gateway in between has no path to it",
+        11 => "it does not answer the gateway in between",
+        _ => "the standard does not say what this code means; see the device's manual",
+    };
+    format!("the device refused (exception {code}): {why}")
+}

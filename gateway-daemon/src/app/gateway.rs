@@ -1,0 +1,426 @@
+//! The gateway at work: one core loop that owns every decision, and the tasks around it that own a line, a link or the store.
+//!
+//! ```text
+//! bus tasks --cycles--> +-----------+ --ops--> store task of each uplink
+//! link, store tasks --> | core loop | --commands--> link of each uplink
+//! control socket -----> +-----------+ --errands--> bus tasks
+//! ```
+//! The loop itself never waits for a device, a disk or a network: it only decides and hands on. In every round it serves, in
+//! this order: the stop, answers of store and links, cycles of the buses, requests of people, time. Each gets at most
+//! [`BATCH_MAX`] turns before the next, so that none starves.
+//!
+//! Bounds: [`CYCLES_MAX`] cycles, [`HAPPENINGS_MAX`] answers and [`control::REQUESTS_MAX`] requests wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::bus;
+use drivers::clock;
+use gateway_config::Config;
+use gateway_core::broker::{self, Broker, TopicFilter};
+use gateway_core::payload::Encoder;
+use gateway_core::poll::Settings as Field;
+use gateway_core::poll::schedule::Schedule;
+use gateway_core::process::{Processor, Report};
+use gateway_core::tag::{BootNs, Cycle, RunId};
+use gateway_core::uplink::row::{Qos, QueueId};
+use gateway_core::uplink::{Identity, Uplink};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::control::{self, Ask, Reply, Request};
+use super::errand::Errand;
+use super::known::Known;
+use super::survey;
+use super::survey::Rates;
+use super::upstream::{Happening, Rendering, Upstream};
+use super::walltime::WallTimes;
+use crate::status::notify::Notify;
+use crate::store::Store;
+
+/// Cycles that wait for the loop: some seconds of a busy gateway; a full channel is a counted drop in the bus task.
+pub const CYCLES_MAX: usize = 4096;
+/// Answers of stores and links that wait: the tasks behind them wait then, nothing is lost.
+pub const HAPPENINGS_MAX: usize = 4096;
+/// Turns of one kind before the others get theirs.
+const BATCH_MAX: usize = 256;
+/// How often rates, wall time and the watchdog are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Time for a clean stop: memory to disk and the goodbye. systemd's default limit is 90 s.
+const STOP_MAX: Duration = Duration::from_secs(15);
+
+/// What a running gateway is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Everything.
+    Work,
+    /// No polls any more; what is queued goes on travelling.
+    Drain,
+    /// End in order.
+    Stop,
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The identity of this boot cannot be read.
+    #[error("cannot tell this boot from others: {0}")]
+    Boot(std::io::Error),
+    /// The message settings do not fit the field settings.
+    #[error(transparent)]
+    Payload(#[from] gateway_core::payload::PayloadError),
+    /// A forward filter is refused.
+    #[error("uplink {uplink}: {fault}")]
+    Forward {
+        /// The uplink.
+        uplink: String,
+        /// What is wrong.
+        fault: String,
+    },
+    /// A bus task cannot be started.
+    #[error("bus {bus}: {source}")]
+    Bus {
+        /// The bus.
+        bus: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+/// A gateway that is wired up; [`Gateway::run`] makes it work.
+pub struct Gateway {
+    pub(super) config: Config,
+    pub(super) field: Arc<Field>,
+    pub(super) run: RunId,
+    pub(super) started: BootNs,
+    pub(super) processor: Processor,
+    pub(super) encoder: Encoder,
+    pub(super) broker: Broker,
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) known: Known,
+    pub(super) walls: WallTimes,
+    pub(super) store: Arc<Store>,
+    pub(super) reports: Vec<watch::Receiver<bus::Report>>,
+    pub(super) rates: Rates,
+    buses: Vec<bus::Bus>,
+    notify: Notify,
+    cycles: mpsc::Receiver<Cycle>,
+    happenings: mpsc::Receiver<Happening>,
+    requests: mpsc::Receiver<Request>,
+    requests_in: mpsc::Sender<Request>,
+}
+
+impl Gateway {
+    /// Opens the store and starts the tasks of every bus; connections begin with [`Gateway::run`].
+    ///
+    /// # Errors
+    /// What is wrong, for the person who starts it. A damaged store is not an error: it is moved aside and reported.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let run = clock::run_id().map_err(StartError::Boot)?;
+        let started = clock::now();
+        let field = Arc::new(config.field.clone());
+        let encoder = Encoder::new(&config.gateway.id, &config.message, &field)?;
+        let store = Arc::new(Store::open(&config.store).await);
+        let known = Known::new(&encoder, store.schemas().await);
+        for schema in encoder.schemas() {
+            store.learn_schema(schema.id().0, &schema.encode()).await;
+        }
+        let walls = WallTimes::new(store.clock_history().await);
+        let (happened, happenings) = mpsc::channel(HAPPENINGS_MAX);
+        let mut broker = Broker::new(broker::Limits::default());
+        let mut upstreams = Vec::with_capacity(config.uplinks.len());
+        let mut queues = Vec::with_capacity(config.uplinks.len());
+        for (index, (settings, link)) in config.uplinks.iter().enumerate() {
+            let refused = |fault: String| StartError::Forward { uplink: settings.name.to_string(), fault };
+            let filters: Result<Vec<(TopicFilter, Qos)>, _> = settings
+                .forward
+                .iter()
+                .map(|text| Ok((TopicFilter::new(Arc::clone(text))?, settings.qos)))
+                .collect();
+            let filters = filters.map_err(|fault: broker::TopicError| refused(fault.to_string()))?;
+            let session = broker.open_bridge(filters).map_err(|fault| refused(fault.to_string()))?;
+            let (queue, stored) = store.open_queue(settings.name.as_str()).await;
+            queues.push(queue);
+            let identity = Identity {
+                version: env!("CARGO_PKG_VERSION").into(),
+                run,
+                config: config.hash.as_str().into(),
+            };
+            let mut uplink = Uplink::new(settings.clone(), identity, stored, jitter_seed());
+            for boot in walls.boots() {
+                if let Some(before) = walls.began_before(boot, run.boot) {
+                    uplink.queue_mut().boot_began(boot, before);
+                }
+            }
+            let place = (Arc::clone(&store), queue);
+            upstreams.push(Upstream::new((index, uplink), link.clone(), session, place, happened.clone()));
+        }
+        tokio::spawn(forward_resets(Arc::clone(&store), queues, happened));
+        let (cycle_out, cycles) = mpsc::channel(CYCLES_MAX);
+        let buses = start_buses(&field, &cycle_out)?;
+        let reports = buses.iter().map(bus::Bus::reports).collect();
+        let (requests_in, requests) = mpsc::channel(control::REQUESTS_MAX);
+        Ok(Self {
+            processor: Processor::new(&field, started),
+            rates: Rates::new(&field),
+            config,
+            field,
+            run,
+            started,
+            encoder,
+            broker,
+            upstreams,
+            known,
+            walls,
+            store,
+            reports,
+            buses,
+            notify: Notify::from_env(),
+            cycles,
+            happenings,
+            requests,
+            requests_in,
+        })
+    }
+
+    /// A way to ask this gateway, for the control socket and the demo.
+    #[must_use]
+    pub fn requests(&self) -> mpsc::Sender<Request> {
+        self.requests_in.clone()
+    }
+
+    /// Works until the course says stop or its sender is gone, then ends in order. Returns how many messages were lost from memory, which is zero unless the
+    /// store failed.
+    pub async fn run(mut self, mut course: watch::Receiver<Course>) -> u64 {
+        let now = clock::now();
+        self.look_at_clock(now);
+        for upstream in &mut self.upstreams {
+            upstream.uplink.start(now);
+        }
+        self.notify.ready();
+        log::info!("running: {} buses, {} tags", self.field.buses.len(), self.field.tags.len());
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopping = false;
+        loop {
+            self.pump(clock::now());
+            if stopping && self.upstreams.iter().all(|upstream| upstream.left.is_some()) {
+                break;
+            }
+            let wake = self.wake_at();
+            tokio::select! {
+                biased;
+                changed = course.changed(), if !stopping => {
+                    stopping = changed.is_err() || *course.borrow_and_update() == Course::Stop;
+                    self.stop_field().await;
+                    if stopping {
+                        self.stop_uplinks();
+                    }
+                }
+                Some(happening) = self.happenings.recv() => self.happened(happening),
+                Some(cycle) = self.cycles.recv() => self.cycle(cycle),
+                Some(request) = self.requests.recv() => self.request(request),
+                _ = tick.tick() => self.tick(),
+                () = tokio::time::sleep_until(wake) => self.timeout(),
+            }
+            self.serve_waiting();
+        }
+        self.finish().await
+    }
+
+    /// What else is waiting, fairly: the select above serves one of a kind.
+    fn serve_waiting(&mut self) {
+        for _ in 0..BATCH_MAX {
+            let Ok(happening) = self.happenings.try_recv() else { break };
+            self.happened(happening);
+        }
+        for _ in 0..BATCH_MAX {
+            let Ok(cycle) = self.cycles.try_recv() else { break };
+            self.cycle(cycle);
+        }
+    }
+
+    fn happened(&mut self, happening: Happening) {
+        let now = clock::now();
+        match happening {
+            Happening::Store { uplink, event } => self.upstreams[uplink].uplink.store(now, event),
+            Happening::Link { uplink, epoch, event } => {
+                survey::log_link(self.config.uplinks[uplink].0.name.as_str(), &event);
+                self.upstreams[uplink].uplink.link(now, epoch, event);
+            }
+        }
+        // Between two events of one batch the window must move, or a burst of acknowledgements would leave the link idle.
+        self.pump(now);
+    }
+
+    fn cycle(&mut self, cycle: Cycle) {
+        let now = clock::now();
+        let report = self.processor.cycle(now, cycle);
+        self.publish(now, &report);
+    }
+
+    fn publish(&mut self, now: BootNs, report: &Report) {
+        for draft in self.encoder.encode(report.group, &report.readings) {
+            // Topics were checked with the configuration; bridges take the record as it is, so nothing is rendered here.
+            if let Err(fault) = self.broker.publish(now, &draft, Qos::AtLeastOnce, || None) {
+                log::error!("{}: {fault}", draft.topic);
+            }
+        }
+        while let Some(action) = self.broker.poll_action() {
+            let broker::Action::Enqueue { session, qos, draft } = action else { continue };
+            if let Some(upstream) = self.upstreams.iter_mut().find(|upstream| upstream.session == session) {
+                upstream.publish(now, qos, draft);
+            }
+        }
+    }
+
+    fn pump(&mut self, now: BootNs) {
+        let rendering =
+            Rendering { schemas: &self.known, clock: &self.walls, units: self.config.message.units };
+        for upstream in &mut self.upstreams {
+            upstream.pump(now, rendering);
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        let Request { ask, reply } = request;
+        let answer = match &ask {
+            Ask::Status => Reply::Status(Box::new(self.picture(clock::now()))),
+            Ask::Metrics => Reply::Refused("metrics are not part of this build".into()),
+            _ => match Errand::new(&self.field, &ask) {
+                Ok(errand) => return self.send(errand, reply),
+                Err(sentence) => Reply::Refused(sentence),
+            },
+        };
+        // A client that left does not wait for its answer.
+        let _ = reply.send(answer);
+    }
+
+    fn send(&self, errand: Errand, reply: tokio::sync::oneshot::Sender<Reply>) {
+        let Some(asker) = self.buses.get(errand.bus).map(bus::Bus::asker) else {
+            let _ = reply.send(Reply::Refused("the gateway is stopping".into()));
+            return;
+        };
+        let times = errand.device.map_or_else(bus::Times::default, |device| {
+            let device = &self.field.devices[device];
+            bus::Times {
+                timeout: device.timeout,
+                delay_before: device.delay_before,
+                turnaround: device.turnaround,
+            }
+        });
+        let field = Arc::clone(&self.field);
+        // Bounded by the clients of the control socket: each waits for its answer.
+        tokio::spawn(async move {
+            let answer = asker.ask(errand.request.clone(), times).await;
+            let _ = reply.send(errand.reply(&field, answer));
+        });
+    }
+
+    fn tick(&mut self) {
+        let now = clock::now();
+        self.look_at_clock(now);
+        self.observe_rates(now);
+        self.notify.progress();
+    }
+
+    fn look_at_clock(&mut self, now: BootNs) {
+        let Some(began) = clock::wall_trusted().and_then(|wall| self.walls.observe(self.run.boot, now, wall))
+        else {
+            return;
+        };
+        log::info!("wall time is known: this boot began {}", survey::iso(began));
+        let (store, boot) = (Arc::clone(&self.store), self.run.boot);
+        // The store may be busy, and this loop waits for no disk. One such task per change of the clock.
+        tokio::spawn(async move { store.note_boot(boot, began).await });
+        for upstream in &mut self.upstreams {
+            for boot in self.walls.boots() {
+                if let Some(before) = self.walls.began_before(boot, self.run.boot) {
+                    upstream.uplink.queue_mut().boot_began(boot, before);
+                }
+            }
+        }
+    }
+
+    fn timeout(&mut self) {
+        let now = clock::now();
+        for report in self.processor.timeout(now) {
+            self.publish(now, &report);
+        }
+        for upstream in &mut self.upstreams {
+            upstream.uplink.timeout(now);
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let uplinks = self.upstreams.iter().filter_map(|upstream| upstream.uplink.poll_timeout());
+        let earliest = uplinks.chain(self.processor.poll_timeout()).min();
+        let wait = earliest.map_or(TICK, |at| at.since(clock::now()).min(TICK));
+        Instant::now() + wait
+    }
+
+    /// Ends the polls; what they have read goes on its way.
+    async fn stop_field(&mut self) {
+        for bus in std::mem::take(&mut self.buses) {
+            bus.stop().await;
+        }
+        self.serve_waiting();
+    }
+
+    fn stop_uplinks(&mut self) {
+        log::info!("stopping");
+        self.notify.stopping();
+        let now = clock::now();
+        for upstream in &mut self.upstreams {
+            upstream.uplink.stop(now, now.plus(STOP_MAX));
+        }
+    }
+
+    async fn finish(mut self) -> u64 {
+        let mut lost = 0;
+        for upstream in &mut self.upstreams {
+            upstream.left_link().await;
+            lost += upstream.left.map_or(0, |left| left.rows);
+        }
+        self.upstreams.clear();
+        if let Err(fault) = self.store.close().await {
+            log::warn!("the store was not closed cleanly: {fault}; nothing stored is lost");
+        }
+        if lost > 0 {
+            log::error!("stopped; {lost} messages were only in memory and are lost");
+        } else {
+            log::info!("stopped; nothing is left in memory");
+        }
+        lost
+    }
+}
+
+/// Tells queues that their database was replaced. Ends with its receiver.
+async fn forward_resets(store: Arc<Store>, queues: Vec<QueueId>, happened: mpsc::Sender<Happening>) {
+    loop {
+        let (queue, event) = tokio::select! {
+            reset = store.next_reset() => reset,
+            () = happened.closed() => return,
+        };
+        let Some(uplink) = queues.iter().position(|known| *known == queue) else { continue };
+        log::error!("store: the database was replaced; what could not be saved is counted as store-lost");
+        if happened.send(Happening::Store { uplink, event }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn start_buses(field: &Arc<Field>, cycles: &mpsc::Sender<Cycle>) -> Result<Vec<bus::Bus>, StartError> {
+    (0..field.buses.len())
+        .map(|index| {
+            bus::spawn(field, index, Schedule::new(field, index, clock::now()), cycles.clone())
+                .map_err(|source| StartError::Bus { bus: field.buses[index].name.to_string(), source })
+        })
+        .collect()
+}
+
+/// Different on every run: the standard library's hasher keys are random.
+fn jitter_seed() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::hash::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,58 @@
+//! `demo`: the demo's script around the same gateway that `run` starts.
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::control::{Ask, Reply, Request};
+use super::demo;
+use super::gateway::{Course, Gateway};
+use super::snapshot::Snapshot;
+use crate::cli::{self, exit};
+
+/// `demo`: the exit code.
+#[must_use]
+pub(crate) fn demo(args: &cli::Demo) -> u8 {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(demo::run(args, |config| async {
+            let gateway = Gateway::start(config).await?;
+            let requests = gateway.requests();
+            let (course, told) = watch::channel(Course::Work);
+            Ok(Shown { requests, course, task: tokio::spawn(gateway.run(told)) })
+        }))
+    });
+    done.unwrap_or_else(|fault| {
+        eprintln!("error: {fault:#}");
+        exit::IO
+    })
+}
+
+/// The gateway that the demo shows.
+struct Shown {
+    requests: mpsc::Sender<Request>,
+    course: watch::Sender<Course>,
+    task: JoinHandle<u64>,
+}
+
+impl demo::Gateway for Shown {
+    async fn snapshot(&mut self) -> Snapshot {
+        let (reply, answer) = oneshot::channel();
+        // A gateway that has ended has nothing to show.
+        let _ = self.requests.send(Request { ask: Ask::Status, reply }).await;
+        match answer.await {
+            Ok(Reply::Status(snapshot)) => *snapshot,
+            _ => Snapshot::default(),
+        }
+    }
+
+    async fn stop_field(&mut self) {
+        self.course.send_replace(Course::Drain);
+    }
+
+    async fn stop(self) {
+        self.course.send_replace(Course::Stop);
+        if let Err(fault) = self.task.await {
+            eprintln!("error: the gateway ended badly: {fault}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The gateway as a [`Snapshot`]: gathers what the rooms tell of themselves. Changes nothing.
+
+use drivers::bus::{LineState, Report};
+use gateway_core::poll::Settings as Field;
+use gateway_core::poll::schedule::DeviceState;
+use gateway_core::poll::settings::{Medium, Parity};
+use gateway_core::settings::{LinkSettings, Transport};
+use gateway_core::tag::{BootNs, TagId, WallClock as _, WallMs};
+use gateway_core::uplink::link::LinkEvent;
+use gateway_core::uplink::machine::State;
+use gateway_core::uplink::queue::{self, DropReason};
+use gateway_core::uplink::row::Tally;
+
+use super::errand::tag_snapshot;
+use super::gateway::Gateway;
+use super::rate::Rate;
+use super::snapshot::{self, Count, Health, Ledger, Link, Snapshot};
+use super::upstream::Upstream;
+
+/// How fast the counters of buses and devices grow.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    bus_answers: Vec<Rate>,
+    /// ns of busy line per second.
+    bus_busy: Vec<Rate>,
+    device_answers: Vec<Rate>,
+}
+
+impl Rates {
+    /// One of each for every bus and device.
+    #[must_use]
+    pub(super) fn new(field: &Field) -> Self {
+        let (buses, devices) = (field.buses.len(), field.devices.len());
+        Self {
+            bus_answers: vec![Rate::default(); buses],
+            bus_busy: vec![Rate::default(); buses],
+            device_answers: vec![Rate::default(); devices],
+        }
+    }
+}
+
+impl Gateway {
+    /// Takes the present counters into the rates.
+    pub(super) fn observe_rates(&mut self, now: BootNs) {
+        for (index, report) in self.reports.iter().enumerate() {
+            let report = report.borrow();
+            self.rates.bus_answers[index].observe(now, report.schedule.counters.answers);
+            self.rates.bus_busy[index].observe(now, report.schedule.counters.busy_ns);
+            for device in &report.schedule.devices {
+                if let Some(rate) = self.rates.device_answers.get_mut(device.device) {
+                    rate.observe(now, device.counters.answers);
+                }
+            }
+        }
+        for upstream in &mut self.upstreams {
+            let acks = upstream.uplink.counters().acks_total;
+            upstream.acks.observe(now, acks);
+        }
+    }
+
+    /// Everything as it is at this moment.
+    #[must_use]
+    pub(super) fn picture(&self, now: BootNs) -> Snapshot {
+        Snapshot {
+            gateway: self.config.gateway.id.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            boot: self.run.to_string(),
+            uptime_ms: now.ms().saturating_sub(self.started.ms()),
+            clock_trusted: self.walls.boot_wall(self.run.boot).is_some(),
+            buses: self
+                .reports
+                .iter()
+                .enumerate()
+                .map(|(index, report)| self.bus(index, &report.borrow()))
+                .collect(),
+            devices: self.devices(),
+            tags: self.tags(now),
+            uplinks: self.upstreams.iter().map(|upstream| uplink(upstream, now, self)).collect(),
+            store: self.store_picture(),
+        }
+    }
+
+    fn bus(&self, index: usize, report: &Report) -> snapshot::Bus {
+        let counters = &report.schedule.counters;
+        let (up, why) = match &report.line {
+            LineState::Up { .. } => (true, None),
+            LineState::Down { why, .. } => (false, Some(why.clone())),
+        };
+        snapshot::Bus {
+            name: report.name.to_string(),
+            medium: medium(&self.field.buses[index].medium),
+            up,
+            why,
+            polls_per_s: self.rates.bus_answers[index].per_s(),
+            busy: (self.rates.bus_busy[index].per_s() / 1e9).clamp(0.0, 1.0),
+            requests: counters.requests,
+            errors: counters.faults.total().saturating_add(counters.exceptions.total()),
+            overruns: counters.overruns,
+        }
+    }
+
+    fn devices(&self) -> Vec<snapshot::Device> {
+        let mut devices: Vec<snapshot::Device> = (self.field.devices.iter())
+            .map(|device| snapshot::Device {
+                name: device.name.to_string(),
+                bus: self.field.buses[device.bus].name.to_string(),
+                unit: device.unit.get(),
+                ..snapshot::Device::default()
+            })
+            .collect();
+        for report in &self.reports {
+            for seen in &report.borrow().schedule.devices {
+                let Some(device) = devices.get_mut(seen.device) else { continue };
+                device.health = match seen.state {
+                    DeviceState::Unknown => Health::Unknown,
+                    DeviceState::Alive => Health::Good,
+                    DeviceState::Doubtful { .. } => Health::Failing,
+                    DeviceState::Dead { .. } => Health::Dead,
+                };
+                device.why = seen.last_failure.map(|reason| reason.to_string());
+                device.polls_per_s = self.rates.device_answers[seen.device].per_s();
+                device.requests = seen.counters.requests;
+                device.errors = seen.counters.faults.total().saturating_add(seen.counters.exceptions.total());
+            }
+        }
+        devices
+    }
+
+    fn tags(&self, now: BootNs) -> Vec<snapshot::Tag> {
+        (0..self.field.tags.len())
+            .filter_map(|index| {
+                let id = TagId(u32::try_from(index).ok()?);
+                let latest = self.processor.latest(id)?;
+                let age_ms = now.ms().saturating_sub(latest.at.ms());
+                Some(tag_snapshot(&self.field, id, &latest.sample, Some(age_ms)))
+            })
+            .collect()
+    }
+
+    fn store_picture(&self) -> snapshot::Store {
+        let health = self.store.health();
+        snapshot::Store {
+            path: health.path.display().to_string(),
+            fault: health.fault.map(|(fault, words)| format!("{fault}: {words}")),
+            file_bytes: health.file_bytes,
+            file_bytes_max: self.config.store.file_bytes_max,
+            written_bytes: health.counters.row_bytes,
+        }
+    }
+}
+
+fn uplink(upstream: &Upstream, now: BootNs, gateway: &Gateway) -> snapshot::Uplink {
+    let machine = &upstream.uplink;
+    let counters = machine.counters();
+    let (link, retry_in_ms) = match machine.state() {
+        State::Idle => (Link::Stopped, None),
+        State::BackingOff { until } => (Link::Waiting, Some(until.ms().saturating_sub(now.ms()))),
+        State::Connecting { .. } => (Link::Connecting, None),
+        State::Up { .. } => (Link::Up, None),
+    };
+    let settings = gateway.config.uplinks.iter().find(|(_, link)| *link == *upstream.link_settings);
+    let settings = settings.map(|(uplink, _)| uplink);
+    snapshot::Uplink {
+        name: settings.map(|settings| settings.name.to_string()).unwrap_or_default(),
+        url: url(&upstream.link_settings),
+        link,
+        since_ms: now.ms().saturating_sub(upstream.since.ms()),
+        retry_in_ms,
+        loss: machine.last_loss().map(ToString::to_string),
+        connects: counters.ups_total,
+        in_flight: machine.in_flight() as u64,
+        window: settings.map_or(0, |settings| u64::from(settings.window)),
+        acks_per_s: upstream.acks.per_s(),
+        rows_max: settings.map_or(0, |settings| settings.limits.rows_max),
+        ledger: ledger(machine.queue().ledger()),
+    }
+}
+
+fn ledger(from: &queue::Ledger) -> Ledger {
+    let dropped = DropReason::ALL
+        .into_iter()
+        .map(|reason| (reason.word().to_owned(), count(from.dropped(reason))))
+        .filter(|(_, count)| count.rows > 0)
+        .collect();
+    Ledger {
+        carried: count(from.restored),
+        produced: count(from.produced),
+        in_memory: count(from.in_memory),
+        stored: count(from.stored),
+        acknowledged: count(from.acknowledged),
+        dropped,
+    }
+}
+
+fn count(tally: Tally) -> Count {
+    Count { rows: tally.rows, readings: tally.readings, bytes: tally.bytes }
+}
+
+/// Where an uplink goes, without secrets.
+fn url(link: &LinkSettings) -> String {
+    let (scheme, path) = match link.transport {
+        Transport::Tcp => ("mqtt", ""),
+        Transport::Tls => ("mqtts", ""),
+        Transport::WebSocket => ("ws", link.path.as_str()),
+        Transport::WebSocketTls => ("wss", link.path.as_str()),
+    };
+    format!("{scheme}://{}:{}{path}", link.host, link.port)
+}
+
+fn medium(medium: &Medium) -> String {
+    match medium {
+        Medium::Serial(serial) => {
+            let parity = match serial.parity {
+                Parity::None => 'N',
+                Parity::Even => 'E',
+                Parity::Odd => 'O',
+            };
+            let (port, baud) = (serial.port.display(), serial.baud);
+            format!("modbus-rtu {port} {baud} {}{parity}{}", serial.data_bits, serial.stop_bits)
+        }
+        Medium::Tcp { host, port, .. } => format!("modbus-tcp {host}:{port}"),
+        Medium::RtuOverTcp { host, port, .. } => format!("modbus-rtu-over-tcp {host}:{port}"),
+        Medium::Sim => "simulated".into(),
+    }
+}
+
+/// A moment as text.
+pub(super) fn iso(wall: WallMs) -> String {
+    gateway_core::payload::iso8601(wall).unwrap_or_else(|| format!("{} ms after 1970", wall.0))
+}
+
+/// Puts the changes of a link into the log.
+pub(super) fn log_link(uplink: &str, event: &LinkEvent) {
+    match event {
+        LinkEvent::Up { session_present } => {
+            log::info!(uplink = uplink; "uplink {uplink}: connected, session {}", if *session_present { "resumed" } else { "fresh" });
+        }
+        LinkEvent::Down { loss, up_for: Some(up_for) } => {
+            log::warn!(uplink = uplink, reason = loss.word(); "uplink {uplink}: link lost after {} s: {loss}", up_for.as_secs());
+        }
+        LinkEvent::Down { loss, up_for: None } => {
+            log::warn!(uplink = uplink, reason = loss.word(); "uplink {uplink}: cannot connect: {loss}");
+        }
+        LinkEvent::Refused { why, .. } => {
+            log::error!(uplink = uplink; "uplink {uplink}: a message cannot be sent and is dropped: {why}");
+        }
+        LinkEvent::Acked { .. } | LinkEvent::Message { .. } => {}
+    }
+}

@@ -1,0 +1,4 @@
+//! What the gateway tells about itself to the system it runs on: journal and service notifications. Written to, never asked.
+
+pub mod journal;
+pub mod notify;
