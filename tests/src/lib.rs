@@ -4,9 +4,12 @@
 
 pub mod bench;
 pub mod certs;
+pub mod counter_device;
 pub mod fake_broker;
+pub mod gateway;
 pub mod links;
 pub mod mosquitto;
+pub mod office;
 pub mod proxy;
 pub mod sim;
 pub mod wait;

@@ -1,0 +1,174 @@
+//! The real `gateway-daemon` as a child process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use gateway_daemon::app::control::{Ask, Client, Reply};
+use gateway_daemon::app::snapshot::Snapshot;
+
+/// Every wait of an end-to-end test ends here; a loaded two-core machine needs seconds, not a minute.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The daemon as a program of this package (`src/bin/gateway.rs`), which cargo builds before the tests that start it, so it is never
+/// an older one.
+///
+/// # Errors
+/// It was not built: the test does not run under cargo.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let profile = exe.ancestors().find(|dir| dir.ends_with("debug") || dir.ends_with("release"));
+    let path = profile.context("the test does not run from a target folder")?.join("gateway");
+    if path.is_file() { Ok(path) } else { bail!("{} was not built", path.display()) }
+}
+
+/// A running gateway; killed when dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Gateway {
+    /// Writes `config` into `dir` and starts a gateway on it. The configuration must put its socket at `dir/control.sock`.
+    ///
+    /// # Errors
+    /// The binary does not build or does not start.
+    pub fn start(dir: &Path, config: &str) -> anyhow::Result<Self> {
+        let file = dir.join("gateway.toml");
+        std::fs::write(&file, config)?;
+        let log = dir.join("gateway.log");
+        let output = std::fs::File::options().create(true).append(true).open(&log)?;
+        let child = Command::new(binary()?)
+            .arg("run")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        Ok(Self { child, socket: dir.join("control.sock"), log })
+    }
+
+    /// What it has logged, of all runs in the same folder.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// One answer of the control socket.
+    ///
+    /// # Errors
+    /// The socket does not answer.
+    pub async fn ask(&self, ask: &Ask) -> std::io::Result<Reply> {
+        let mut client = Client::connect(&self.socket).await?;
+        client.ask(ask).await?;
+        client.reply().await
+    }
+
+    /// The picture at this moment.
+    ///
+    /// # Errors
+    /// The socket does not answer.
+    pub async fn snapshot(&self) -> anyhow::Result<Snapshot> {
+        match self.ask(&Ask::Status).await? {
+            Reply::Status(snapshot) => Ok(*snapshot),
+            other => bail!("not a status: {other:?}"),
+        }
+    }
+
+    /// Waits until the picture satisfies `want`.
+    ///
+    /// # Errors
+    /// Not within [`DEADLINE`]; the error holds the last picture and the log.
+    pub async fn wait_for(
+        &mut self,
+        what: &str,
+        want: impl Fn(&Snapshot) -> bool,
+    ) -> anyhow::Result<Snapshot> {
+        let end = Instant::now() + DEADLINE;
+        let mut last = None;
+        while Instant::now() < end {
+            if let Ok(snapshot) = self.snapshot().await {
+                if want(&snapshot) {
+                    return Ok(snapshot);
+                }
+                last = Some(snapshot);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the gateway ended with {status} while waiting for {what}; log:\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("no {what} within {DEADLINE:?}; last picture: {last:#?}\nlog:\n{}", self.log())
+    }
+
+    /// kill -9: what a power cut is to the process.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// It does not end within [`DEADLINE`], or not with success.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let end = Instant::now() + DEADLINE;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => bail!("ended with {status}; log:\n{}", self.log()),
+                None if Instant::now() > end => bail!("does not stop; log:\n{}", self.log()),
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// Resident memory, KiB.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn rss_kib(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+        Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
+    }
+
+    /// CPU time used so far, in clock ticks of 10 ms.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn cpu_ticks(&self) -> anyhow::Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let after = stat.rsplit_once(") ").context("no name")?.1;
+        let fields: Vec<&str> = after.split(' ').collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+        Ok(ticks(11).context("no utime")? + ticks(12).context("no stime")?)
+    }
+
+    /// Bytes the process caused to be written to storage so far.
+    ///
+    /// # Errors
+    /// The process is gone, or the kernel does not account I/O.
+    pub fn written_bytes(&self) -> anyhow::Result<u64> {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id()))?;
+        let line = io.lines().find(|line| line.starts_with("write_bytes:")).context("no write_bytes")?;
+        Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing more to stop then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

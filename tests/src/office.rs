@@ -1,0 +1,165 @@
+//! The office behind the cloud broker: a persistent subscriber that keeps every message, and the questions it asks of them.
+//!
+//! It is mosquitto_sub with a session of its own, so that what it sees was really delivered by a broker at QoS 1.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::gateway::DEADLINE;
+
+/// Messages that a test keeps; more is a test that got out of hand.
+const MESSAGES_MAX: usize = 2_000_000;
+
+/// One message as it arrived.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arrival {
+    /// Topic.
+    pub topic: String,
+    /// Payload as JSON.
+    pub json: serde_json::Value,
+}
+
+impl Arrival {
+    /// Which run and which number, if it is a message of readings.
+    #[must_use]
+    pub fn number(&self) -> Option<(String, u64)> {
+        self.json.get("values")?;
+        Some((self.json.get("boot")?.as_str()?.to_owned(), self.json.get("seq")?.as_u64()?))
+    }
+
+    /// A value in it.
+    #[must_use]
+    pub fn value(&self, tag: &str) -> Option<u64> {
+        self.json.get("values")?.get(tag)?.as_u64()
+    }
+}
+
+/// The subscriber.
+pub struct Office {
+    child: Child,
+    // The reading task appends and the test looks; both hold it for a moment only.
+    arrivals: Arc<Mutex<Vec<Arrival>>>,
+}
+
+impl Office {
+    /// Subscribes to `filter` on the broker at `port` of this machine, and waits until the broker has confirmed it.
+    ///
+    /// # Errors
+    /// mosquitto_sub is missing, or the broker refuses.
+    pub async fn open(port: u16, filter: &str) -> Result<Self> {
+        let port = port.to_string();
+        // stdbuf: into a pipe it would otherwise keep its lines to itself.
+        let mut child = Command::new("stdbuf")
+            .args(["-oL", "mosquitto_sub", "-d", "-h", "127.0.0.1", "-p", &port])
+            .args(["-q", "1", "-c", "-i", "office", "-F", "%t\t%p", "-t", filter])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("mosquitto_sub is missing; install it: apt-get install -y mosquitto-clients")?;
+        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        loop {
+            let line = tokio::time::timeout(DEADLINE, lines.next_line()).await??;
+            match line {
+                Some(line) if line.starts_with("Subscribed") => break,
+                Some(_) => {}
+                None => bail!("mosquitto_sub ended before it had subscribed"),
+            }
+        }
+        let arrivals = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&arrivals);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                // The others are its own words (-d).
+                let Some((topic, payload)) = line.split_once('\t') else { continue };
+                let json = serde_json::from_str(payload).unwrap_or(serde_json::Value::Null);
+                let mut kept = kept.lock().expect("no holder panics");
+                if kept.len() < MESSAGES_MAX {
+                    kept.push(Arrival { topic: topic.to_owned(), json });
+                }
+            }
+        });
+        Ok(Self { child, arrivals })
+    }
+
+    /// Everything so far.
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.arrivals.lock().expect("no holder panics").clone()
+    }
+
+    /// Waits until what arrived satisfies `want`.
+    ///
+    /// # Errors
+    /// Not within [`DEADLINE`].
+    pub async fn wait_for(&self, what: &str, want: impl Fn(&[Arrival]) -> bool) -> Result<Vec<Arrival>> {
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
+            let arrivals = self.arrivals();
+            if want(&arrivals) {
+                return Ok(arrivals);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let arrivals = self.arrivals();
+        bail!("no {what} within {DEADLINE:?}; {} messages, the last: {:?}", arrivals.len(), arrivals.last())
+    }
+
+    /// Ends the subscriber; its session stays on the broker.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub async fn close(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}
+
+/// The values of one counting tag, each once, ascending.
+#[must_use]
+pub fn counts(arrivals: &[Arrival], tag: &str) -> BTreeSet<u64> {
+    arrivals.iter().filter_map(|arrival| arrival.value(tag)).collect()
+}
+
+/// Numbers that are missing between the first and the last of each run.
+#[must_use]
+pub fn holes(arrivals: &[Arrival]) -> BTreeMap<String, Vec<u64>> {
+    let mut runs: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for (run, seq) in arrivals.iter().filter_map(Arrival::number) {
+        runs.entry(run).or_default().insert(seq);
+    }
+    let missing = |seqs: &BTreeSet<u64>| match (seqs.first(), seqs.last()) {
+        (Some(first), Some(last)) => (*first..=*last).filter(|seq| !seqs.contains(seq)).collect(),
+        _ => Vec::new(),
+    };
+    runs.iter().map(|(run, seqs)| (run.clone(), missing(seqs))).filter(|(_, seqs)| !seqs.is_empty()).collect()
+}
+
+/// First arrivals that came after one with a higher number of the same run, repetitions left out.
+#[must_use]
+pub fn out_of_order(arrivals: &[Arrival]) -> Vec<(String, u64)> {
+    let mut highest: BTreeMap<String, u64> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let mut late = Vec::new();
+    for (run, seq) in arrivals.iter().filter_map(Arrival::number) {
+        if !seen.insert((run.clone(), seq)) {
+            continue;
+        }
+        let top = highest.entry(run.clone()).or_default();
+        if seq < *top {
+            late.push((run, seq));
+        } else {
+            *top = seq;
+        }
+    }
+    late
+}
