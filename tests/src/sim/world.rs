@@ -29,6 +29,10 @@ pub const STEPS_PER_MOMENT_MAX: u32 = 100_000;
 /// Longest time in which a healed world must become quiet.
 pub const QUIET_MAX: u64 = 48 * HOUR;
 
+/// All is well so long after everything has healed: acknowledgements that were forgotten before block their slots of the window until they have
+/// been overtaken for three timeouts.
+const CALM_AFTER: u64 = 45 * S;
+
 /// What happens at a moment.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -374,7 +378,7 @@ impl World {
         fast && settings.drain == Drain::LiveFirst
             && settings.durability == gateway_core::settings::Durability::Interval
             && settings.commit_interval >= Duration::from_secs(1)
-            && self.calm_since.is_some_and(|since| self.now > since + 10 * S)
+            && self.calm_since.is_some_and(|since| self.now > since + CALM_AFTER)
     }
 
     fn body(&mut self, now: BootNs, oversize: bool) -> (Body, u32) {

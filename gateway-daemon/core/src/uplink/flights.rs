@@ -37,6 +37,9 @@ pub(super) struct Flights {
     newest_acked: u64,
     progress: BootNs,
     lanes: Lanes,
+    /// Tokens of the last ledger and stop message.
+    ledger: Option<u64>,
+    stopped: Option<u64>,
 }
 
 impl Flights {
@@ -47,8 +50,11 @@ impl Flights {
     pub(super) fn depart(&mut self, now: BootNs, cargo: Cargo, acked_by_cloud: bool) -> Token {
         self.last_token += 1;
         self.by_token.insert(self.last_token, Flight { cargo, sent: now, acked_by_cloud });
-        if let Cargo::Row(_, lane) = cargo {
-            *self.lanes.of(lane) += 1;
+        match cargo {
+            Cargo::Row(_, lane) => *self.lanes.of(lane) += 1,
+            Cargo::Birth => {}
+            Cargo::Ledger => self.ledger = Some(self.last_token),
+            Cargo::Stopped => self.stopped = Some(self.last_token),
         }
         Token(self.last_token)
     }
@@ -70,9 +76,12 @@ impl Flights {
         Some(flight)
     }
 
-    pub(super) fn holds(&self, cargo: Cargo) -> bool {
-        // Announcements are rare and the map is bounded by the window.
-        self.by_token.values().any(|flight| flight.cargo == cargo)
+    pub(super) fn holds_ledger(&self) -> bool {
+        self.ledger.is_some_and(|token| self.by_token.contains_key(&token))
+    }
+
+    pub(super) fn holds_stopped(&self) -> bool {
+        self.stopped.is_some_and(|token| self.by_token.contains_key(&token))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -23,162 +23,54 @@
 //! Bounds: rows in flight by the window, everything else by [`super::queue`]. It never renders a record, opens a connection, reads a clock or draws
 //! a random number of its own.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::{Backoff, Jitter};
 use super::flights::{Cargo, Flight, Flights};
-use super::link::{Epoch, LinkEvent, PublishFault, Token, Will};
+use super::link::{Epoch, LinkEvent, PublishFault, Token};
 use super::loss::{Loss, TakeOverWatch};
 use super::mutant::{Faults, Mutant};
-use super::queue::{DropReason, Lane, Message, Queue, QueueSettings, Receipt, Taken};
-use super::row::{Qos, Row, Seq, StoreEvent, StoreOp, Stored, Tally};
-use super::settings::{Drain, Settings};
-use super::share::{Share, Waiting};
-use super::status::{self, Identity};
+use super::queue::{DropReason, Message, Queue, QueueSettings};
+use super::row::{Seq, StoreEvent, Stored};
+use super::settings::Settings;
+use super::share::Share;
+use super::status::Identity;
 use crate::tag::BootNs;
+
+pub use super::action::{Action, Counters, State};
 
 /// A link that has said neither `Up` nor `Down` for this long is given up: its own timeouts are far shorter, so it must be broken.
 pub const CONNECT_SILENCE_MAX: Duration = Duration::from_secs(600);
 
-/// What the hands do next.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Give the op to the store and its answer to [`Uplink::store`].
-    Store(StoreOp),
-    /// Make a connection with a fresh client and report to [`Uplink::link`] under this epoch.
-    Connect {
-        /// Number of the attempt.
-        epoch: Epoch,
-        /// Last will for CONNECT.
-        will: Will,
-    },
-    /// Render and publish a row.
-    Send {
-        /// The connection.
-        epoch: Epoch,
-        /// Comes back with the acknowledgement.
-        token: Token,
-        /// The row.
-        row: Arc<Row>,
-        /// Which way it took.
-        lane: Lane,
-        /// Whether it was sent before in this run, so that the cloud may have it already.
-        again: bool,
-    },
-    /// Publish a message of the uplink itself.
-    Announce {
-        /// The connection.
-        epoch: Epoch,
-        /// Comes back with the acknowledgement.
-        token: Token,
-        /// Topic.
-        topic: Arc<str>,
-        /// JSON.
-        payload: Vec<u8>,
-        /// QoS: 1, or 0 for clouds that never acknowledge.
-        qos: Qos,
-        /// Whether the broker keeps it.
-        retain: bool,
-    },
-    /// End the connection; nothing of this epoch is heard from here on.
-    Disconnect {
-        /// The connection.
-        epoch: Epoch,
-        /// Say DISCONNECT, so that the broker drops the will; otherwise cut it.
-        clean: bool,
-    },
-    /// Word for a publisher that waits.
-    Receipt(Receipt),
-    /// The stop is complete, or its deadline has passed.
-    Stopped {
-        /// What was still only in memory and is lost: zero unless the store failed or the deadline was too short.
-        left: Tally,
-    },
-}
-
-/// Where the connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Not started, or stopping without a link.
-    Idle,
-    /// Waiting until the next attempt.
-    BackingOff {
-        /// When it is made.
-        until: BootNs,
-    },
-    /// An attempt is under way.
-    Connecting {
-        /// Since when.
-        since: BootNs,
-    },
-    /// Connected.
-    Up {
-        /// Since when.
-        since: BootNs,
-    },
-}
-
-/// What happened to an uplink, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Connection attempts.
-    pub connects_total: u64,
-    /// Attempts that came up.
-    pub ups_total: u64,
-    /// Connections that came up and whose session the broker had forgotten.
-    pub sessions_lost_total: u64,
-    /// Failed attempts and lost connections.
-    pub losses_total: u64,
-    /// Links given up because no acknowledgement came.
-    pub ack_timeouts_total: u64,
-    /// Rows sent as live.
-    pub live_rows_total: u64,
-    /// Rows sent from the backlog.
-    pub backlog_rows_total: u64,
-    /// Messages of the uplink itself.
-    pub announcements_total: u64,
-    /// Acknowledgements of the current connection.
-    pub acks_total: u64,
-    /// Acknowledgements of an older connection, ignored.
-    pub stale_acks_total: u64,
-    /// Other events of an older connection, ignored.
-    pub stale_events_total: u64,
-    /// Acknowledgements of the current connection for nothing in flight, ignored.
-    pub unknown_acks_total: u64,
-    /// Messages that the link could not send.
-    pub refused_total: u64,
-}
-
 #[derive(Debug)]
-struct Stop {
-    deadline: BootNs,
-    said: bool,
-    done: bool,
+pub(super) struct Stop {
+    pub(super) deadline: BootNs,
+    pub(super) said: bool,
+    pub(super) done: bool,
 }
 
 /// One cloud connection with its queue. See the module.
 #[derive(Debug)]
 pub struct Uplink {
-    settings: Settings,
-    identity: Identity,
-    queue: Queue,
-    state: State,
-    epoch: Epoch,
-    flights: Flights,
-    share: Share,
-    backoff: Backoff,
-    jitter: Jitter,
-    watch: TakeOverWatch,
-    last_loss: Option<Loss>,
-    connect_due: bool,
-    birth_due: bool,
-    ledger_at: BootNs,
-    ending: Option<(Epoch, bool)>,
-    stop: Option<Stop>,
-    counters: Counters,
-    faults: Faults,
-    now: BootNs,
+    pub(super) settings: Settings,
+    pub(super) identity: Identity,
+    pub(super) queue: Queue,
+    pub(super) state: State,
+    pub(super) epoch: Epoch,
+    pub(super) flights: Flights,
+    pub(super) share: Share,
+    pub(super) backoff: Backoff,
+    pub(super) jitter: Jitter,
+    pub(super) watch: TakeOverWatch,
+    pub(super) last_loss: Option<Loss>,
+    pub(super) connect_due: bool,
+    pub(super) birth_due: bool,
+    pub(super) ledger_at: BootNs,
+    pub(super) ending: Option<(Epoch, bool)>,
+    pub(super) stop: Option<Stop>,
+    pub(super) counters: Counters,
+    pub(super) faults: Faults,
+    pub(super) now: BootNs,
 }
 
 impl Uplink {
@@ -333,7 +225,7 @@ impl Uplink {
             State::Connecting { since } => Some(since.plus(CONNECT_SILENCE_MAX)),
             State::Up { .. } => {
                 let ledger = self.stop.is_none().then_some(self.ledger_at);
-                let ledger = ledger.filter(|_| !self.flights.holds(Cargo::Ledger));
+                let ledger = ledger.filter(|_| !self.flights.holds_ledger());
                 [ledger, self.ack_deadline()].into_iter().flatten().min()
             }
         };
@@ -391,27 +283,6 @@ impl Uplink {
     #[must_use]
     pub fn backlog_share(&self) -> usize {
         self.share.backlog()
-    }
-
-    fn next_action(&mut self) -> Option<Action> {
-        if let Some((epoch, clean)) = self.ending.take() {
-            return Some(Action::Disconnect { epoch, clean });
-        }
-        if let Some(receipt) = self.queue.poll_receipt() {
-            return Some(Action::Receipt(receipt));
-        }
-        if let Some(op) = self.queue.poll_op(self.now) {
-            return Some(Action::Store(op));
-        }
-        if std::mem::take(&mut self.connect_due) {
-            self.counters.connects_total += 1;
-            return Some(Action::Connect { epoch: self.epoch, will: self.will() });
-        }
-        if let Some(stopped) = self.finish_stop() {
-            return Some(stopped);
-        }
-        let State::Up { .. } = self.state else { return None };
-        self.next_announcement().or_else(|| self.next_row())
     }
 
     /// Time never runs backwards here, whatever the caller says.
@@ -531,107 +402,5 @@ impl Uplink {
         } else {
             State::BackingOff { until: self.now.plus(self.backoff.pause(&mut self.jitter, self.faults)) }
         };
-    }
-
-    /// The stop is complete when nothing is left to write and the status has arrived (or there is no link), or at its deadline.
-    fn finish_stop(&mut self) -> Option<Action> {
-        let stop = self.stop.as_mut().filter(|stop| !stop.done)?;
-        let up = matches!(self.state, State::Up { .. });
-        let complete = self.queue.is_flushed() && (stop.said || !up);
-        if !complete && self.now < stop.deadline {
-            return None;
-        }
-        if up {
-            self.state = State::Idle;
-            self.queue.detach(self.now);
-            self.flights = Flights::default();
-            return Some(Action::Disconnect { epoch: self.epoch, clean: true });
-        }
-        stop.done = true;
-        Some(Action::Stopped { left: self.queue.ledger().in_memory })
-    }
-
-    fn next_announcement(&mut self) -> Option<Action> {
-        if self.birth_due {
-            self.birth_due = false;
-            let next = self.queue.next_seq();
-            let payload =
-                status::birth(&self.identity, self.counters.connects_total, next, self.last_loss.as_ref());
-            let topic = Arc::clone(&self.settings.status_topic);
-            return Some(self.announce(Cargo::Birth, topic, payload, true));
-        }
-        if let Some(stop) = &self.stop {
-            if stop.said || self.flights.holds(Cargo::Stopped) {
-                return None;
-            }
-            let payload = status::stopped(&self.identity, self.queue.next_seq());
-            let topic = Arc::clone(&self.settings.status_topic);
-            return Some(self.announce(Cargo::Stopped, topic, payload, true));
-        }
-        if self.now >= self.ledger_at && !self.flights.holds(Cargo::Ledger) {
-            self.ledger_at = self.now.plus(self.settings.ledger_every.max(Duration::from_secs(1)));
-            let next = self.queue.next_seq();
-            let payload = status::ledger(&self.identity, self.now, next, self.queue.ledger());
-            let topic = Arc::clone(&self.settings.ledger_topic);
-            return Some(self.announce(Cargo::Ledger, topic, payload, false));
-        }
-        None
-    }
-
-    fn announce(&mut self, cargo: Cargo, topic: Arc<str>, payload: Vec<u8>, retain: bool) -> Action {
-        let qos = self.status_qos();
-        self.counters.announcements_total += 1;
-        let token = self.flights.depart(self.now, cargo, qos != Qos::AtMostOnce);
-        Action::Announce { epoch: self.epoch, token, topic, payload, qos, retain }
-    }
-
-    fn next_row(&mut self) -> Option<Action> {
-        if self.stop.is_some() {
-            return None;
-        }
-        // Each turn without a row has dropped an expired one, so this ends.
-        loop {
-            let lane = self.next_lane()?;
-            let Some(Taken { row, again }) = self.queue.take(self.now, lane) else { continue };
-            match lane {
-                Lane::Live => self.counters.live_rows_total += 1,
-                Lane::Backlog => self.counters.backlog_rows_total += 1,
-            }
-            let cargo = Cargo::Row(row.seq, lane);
-            let token = self.flights.depart(self.now, cargo, row.qos != Qos::AtMostOnce);
-            return Some(Action::Send { epoch: self.epoch, token, row, lane, again });
-        }
-    }
-
-    fn next_lane(&mut self) -> Option<Lane> {
-        let flight = self.flights.lanes();
-        match self.settings.drain {
-            Drain::Fifo => {
-                let room = flight.live + flight.backlog < usize::from(self.settings.window.max(1));
-                if room { self.queue.next_in_order() } else { None }
-            }
-            Drain::LiveFirst => {
-                let waiting = Waiting {
-                    live: self.queue.has_live(),
-                    backlog: self.queue.has_backlog(),
-                    backlog_exists: self.queue.backlog_exists(),
-                };
-                self.share.pick(flight, waiting, self.faults)
-            }
-        }
-    }
-
-    /// Clouds that never acknowledge get everything with QoS 0.
-    fn status_qos(&self) -> Qos {
-        self.settings.qos.min(Qos::AtLeastOnce)
-    }
-
-    fn will(&self) -> Will {
-        Will {
-            topic: Arc::clone(&self.settings.status_topic),
-            payload: status::will(&self.identity),
-            qos: self.status_qos(),
-            retain: true,
-        }
     }
 }

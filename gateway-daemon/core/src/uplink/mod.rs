@@ -3,6 +3,7 @@
 //! [`queue`] keeps messages until they are acknowledged, [`machine`] drives one connection and takes rows from the queue. The contract
 //! with the store is in [`row`], with the connection in [`link`] and [`loss`], the settings in [`settings`].
 
+mod action;
 mod backoff;
 mod flights;
 pub mod link;
@@ -11,6 +12,7 @@ pub mod machine;
 mod mutant;
 pub mod queue;
 pub mod row;
+mod sending;
 pub mod settings;
 mod share;
 mod status;

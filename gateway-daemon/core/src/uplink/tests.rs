@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::action::{Action, State};
 use super::link::{LinkEvent, PublishFault, Token};
 use super::loss::{ConnectRefusal, Loss};
-use super::machine::{Action, State, Uplink};
+use super::machine::Uplink;
 use super::queue::{DropReason, Lane, Message};
 use super::row::{Body, Priority, Qos, Seq, StoreEvent, StoreOp, Stored, Tally};
 use super::settings::{Drain, Limits, Settings, WhenFull};

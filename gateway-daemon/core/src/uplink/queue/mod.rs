@@ -26,6 +26,7 @@ mod admission;
 mod answers;
 mod lanes;
 mod ledger;
+mod message;
 mod ops;
 mod ranges;
 mod upkeep;
@@ -44,14 +45,14 @@ use super::mutant::Faults;
 use super::mutant::Mutant;
 #[cfg(doc)]
 use super::row::StoreEvent;
-use super::row::{Body, Priority, Qos, Row, Seq, StoreFault, StoreOp, Stored, Tally};
+use super::row::{Row, Seq, StoreFault, StoreOp, Stored, Tally};
 use super::settings::{Drain, Limits, Settings};
-use crate::payload::Draft;
 use crate::settings::Durability;
 use crate::tag::{BootId, BootNs, RunId};
 
 pub use self::lanes::Taken;
 pub use self::ledger::{DropReason, Imbalance, Ledger};
+pub use self::message::{Fate, Lane, Message, Receipt};
 
 /// Most rows of one commit: a transaction of some ten milliseconds on an SD card, so that a fetch never waits long behind it.
 pub const COMMIT_ROWS_MAX: usize = 1000;
@@ -117,65 +118,6 @@ impl From<&Settings> for QueueSettings {
             memory: Memory::default(),
         }
     }
-}
-
-/// A message on its way into a queue, which gives it its number.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// MQTT topic, valid for publishing.
-    pub topic: Arc<str>,
-    /// What is sent.
-    pub body: Body,
-    /// How many readings it carries.
-    pub readings: u32,
-    /// What goes last when full.
-    pub priority: Priority,
-    /// QoS towards the reader.
-    pub qos: Qos,
-    /// Retain flag towards the reader.
-    pub retain: bool,
-    /// When it was produced, in this boot.
-    pub at: BootNs,
-    /// Seconds after `at` at which nobody wants it any more.
-    pub expiry_s: Option<u32>,
-    /// Whether somebody waits to hear that it is safe: see [`Receipt`].
-    pub receipt: bool,
-}
-
-impl Message {
-    /// A message of readings of this gateway; nobody waits for its receipt.
-    #[must_use]
-    pub fn of(draft: Draft, qos: Qos) -> Self {
-        let Draft { topic, body, readings, priority, retain, at } = draft;
-        Self { topic, body, readings, priority, qos, retain, at, expiry_s: None, receipt: false }
-    }
-}
-
-/// Word about a message published with [`Message::receipt`]: exactly one per message and run of the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// The message.
-    pub seq: Seq,
-    /// What became of it.
-    pub fate: Fate,
-}
-
-/// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is on disk or the cloud has acknowledged it: its publisher may be acknowledged.
-    Safe,
-    /// A stated policy dropped it, and it is counted.
-    Dropped(DropReason),
-}
-
-/// Which of the two ways to the link a row takes. Each keeps the order of its rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lane {
-    /// Fresh rows, straight from memory.
-    Live,
-    /// Rows that have been on disk.
-    Backlog,
 }
 
 /// What happened to a queue, for metrics.

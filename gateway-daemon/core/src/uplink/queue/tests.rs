@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_oneof, proptest};
 
 use super::*;
-use crate::uplink::row::StoreEvent;
+use crate::uplink::row::{Body, Priority, Qos, StoreEvent};
 use crate::uplink::settings::WhenFull;
 
 const RUN: RunId = RunId { boot: BootId(9), start_ms: 1 };
