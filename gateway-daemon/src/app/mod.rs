@@ -9,6 +9,7 @@ pub mod gateway;
 mod known;
 pub mod picture;
 mod rate;
+pub mod scan;
 pub mod serve;
 mod showcase;
 pub mod snapshot;
@@ -49,10 +50,7 @@ pub fn execute(command: &Command) -> u8 {
         Command::Write(args) => client::write(args),
         Command::Tags(args) => watch::tags(args),
         Command::Status(args) => watch::status(args),
-        Command::Scan(_) => {
-            eprintln!("error: `scan` is missing from this build");
-            exit::NO
-        }
+        Command::Scan(args) => scan::run(args),
         Command::Demo(args) => showcase::demo(args),
     }
 }

@@ -1,0 +1,64 @@
+//! Which settings of a line are tried, in which order.
+
+use std::time::Duration;
+
+use gateway_core::poll::settings::{Bus, Medium, Parity, Serial};
+use gateway_core::tag::Name;
+
+use super::ScanError;
+use crate::cli;
+
+/// One setting of a line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// How it is called: `19200 8E1` or the address.
+    pub label: String,
+    /// The line.
+    pub bus: Bus,
+}
+
+impl Attempt {
+    pub(super) fn error(&self, why: String) -> ScanError {
+        ScanError::Line { label: self.label.clone(), why }
+    }
+}
+
+/// Every setting that the command line asks for, baud rates first.
+#[must_use]
+pub fn attempts(args: &cli::Scan) -> Vec<Attempt> {
+    let connect_timeout = Duration::from_secs(5);
+    let mut attempts = Vec::new();
+    if let Some(endpoint) = &args.tcp {
+        let (host, port) = (endpoint.host.clone(), endpoint.port.unwrap_or(502));
+        let label = format!("{host}:{port}");
+        attempts.extend(attempt(label, Medium::Tcp { host, port, pipeline: 1, connect_timeout }));
+    }
+    if let Some(endpoint) = &args.rtu_over_tcp {
+        let (host, port) = (endpoint.host.clone(), endpoint.port.unwrap_or(502));
+        let label = format!("{host}:{port}");
+        let frame_silence = Duration::from_millis(50);
+        attempts.extend(attempt(label, Medium::RtuOverTcp { host, port, connect_timeout, frame_silence }));
+    }
+    if let Some(path) = &args.port {
+        for parity in &args.parity {
+            for baud in &args.baud {
+                // Two stop bits without parity, "MODBUS over Serial Line V1.02", 2.5.1; devices set to one understand it.
+                let (letter, parity, stop_bits) = match parity {
+                    cli::Parity::Even => ('E', Parity::Even, 1),
+                    cli::Parity::Odd => ('O', Parity::Odd, 1),
+                    cli::Parity::None => ('N', Parity::None, 2),
+                };
+                let label = format!("{} 8{letter}{stop_bits}", baud.0);
+                let serial =
+                    Serial { port: path.clone(), baud: baud.0, parity, data_bits: 8, stop_bits, rs485: None };
+                attempts.extend(attempt(label, Medium::Serial(serial)));
+            }
+        }
+    }
+    attempts
+}
+
+fn attempt(label: String, medium: Medium) -> Option<Attempt> {
+    let name = Name::new("scan").ok()?;
+    Some(Attempt { label, bus: Bus { name, medium, probe_share: 0.0, pause: Duration::ZERO } })
+}

@@ -1,0 +1,91 @@
+use drivers::sim::model::Model;
+use drivers::sim::serve::{Units, tcp};
+use tokio::net::TcpListener;
+
+use super::*;
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    progress: Vec<String>,
+}
+
+impl Show for Lines {
+    fn line(&mut self, text: &str) {
+        self.lines.push(text.to_owned());
+    }
+
+    fn progress(&mut self, text: &str) {
+        self.progress.push(text.to_owned());
+    }
+}
+
+fn args(line: &str) -> cli::Scan {
+    match cli::parse(line.split(' ')) {
+        Ok(cli::Command::Scan(scan)) => scan,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn units_behind_tcp_are_found_and_the_others_are_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut units = Units::new();
+    units.insert(2, Box::new(Model::power_meter()));
+    units.insert(5, Box::new(Model::temperature_controller()));
+    tokio::spawn(tcp(listener, units));
+    let mut lines = Lines::default();
+    let args = args(&format!("gateway-daemon scan --tcp {addr} --units 1-6 --timeout 50ms"));
+    assert_eq!(scan(&args, &mut lines).await.unwrap(), 2);
+    assert!(lines.lines[0].starts_with("unit   2"), "{:?}", lines.lines);
+    assert!(lines.lines[1].starts_with("unit   5"), "{:?}", lines.lines);
+    assert!(lines.lines[2].starts_with("2 devices found"), "{:?}", lines.lines);
+    assert_eq!((lines.lines.len(), lines.progress.len()), (3, 6));
+}
+
+#[tokio::test]
+async fn a_line_that_cannot_be_opened_ends_the_scan_with_its_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    drop(listener);
+    let mut lines = Lines::default();
+    let error =
+        scan(&args(&format!("gateway-daemon scan --tcp {addr} --units 1")), &mut lines).await.unwrap_err();
+    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+    let error = scan(&args("gateway-daemon scan --port /dev/tidegate-nothing --units 1"), &mut lines)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("/dev/tidegate-nothing"), "{error}");
+    assert_eq!(lines.lines, [""; 0]);
+}
+
+#[test]
+fn every_baud_rate_is_tried_with_every_parity() {
+    let attempts = attempts(&args("gateway-daemon scan --port p --baud 9600,19200 --parity even,none"));
+    let labels: Vec<&str> = attempts.iter().map(|attempt| attempt.label.as_str()).collect();
+    assert_eq!(labels, ["9600 8E1", "19200 8E1", "9600 8N2", "19200 8N2"]);
+}
+
+#[test]
+fn progress_tells_how_long_it_will_take() {
+    let attempt = &attempts(&args("gateway-daemon scan --tcp h"))[0];
+    let first = words::progress(attempt, 1, (0, 247), Duration::ZERO, 0);
+    assert_eq!(first, "h:502  asking unit 1  0 %, 0 found");
+    let later = words::progress(attempt, 101, (100, 247), Duration::from_secs(60), 3);
+    assert_eq!(later, "h:502  asking unit 101  40 %, 1 min 28 s left, 3 found");
+}
+
+#[test]
+fn a_unit_is_found_by_any_word_and_not_by_noise() {
+    let unit = |holding: Said, input: Said, identity: &[&str]| {
+        let identity = identity.iter().map(ToString::to_string).collect();
+        Found { unit: 1, holding, input, identity }
+    };
+    assert!(unit(Said::Refused(2), Said::Nothing, &[]).is_device());
+    assert!(unit(Said::Nothing, Said::Value(0), &[]).is_device());
+    assert!(unit(Said::Nothing, Said::Nothing, &["ACME"]).is_device());
+    let noise = unit(Said::Garbled(LineFault::Checksum), Said::Nothing, &[]);
+    assert!(!noise.is_device() && noise.is_garbled());
+    assert_eq!(words::printable(b" ACME\x1b[2J\0 "), "ACME[2J");
+}

@@ -1,0 +1,94 @@
+//! What a scan says.
+
+use std::time::Duration;
+
+use super::{Attempt, Found, Said};
+use crate::app::picture::words::duration;
+
+/// Longest piece of a device's own text that is printed.
+const TEXT_CHARS_MAX: usize = 60;
+
+/// Where the scan is, and how long it will take if it goes on as it went.
+pub(super) fn progress(
+    attempt: &Attempt,
+    unit: u8,
+    (done, total): (usize, usize),
+    elapsed: Duration,
+    found: usize,
+) -> String {
+    let left = match u32::try_from(done) {
+        Ok(done @ 1..) => {
+            let rest = u32::try_from(total).unwrap_or(u32::MAX).saturating_sub(done);
+            let ms = elapsed.checked_div(done).unwrap_or_default().saturating_mul(rest).as_millis();
+            format!(", {} left", duration(u64::try_from(ms).unwrap_or(u64::MAX)))
+        }
+        _ => String::new(),
+    };
+    let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0);
+    format!("{}  asking unit {unit}  {percent} %{left}, {found} found", attempt.label)
+}
+
+pub(super) fn found(attempt: &Attempt, found: &Found) -> String {
+    let mut text = format!(
+        "unit {:>3}  {}  holding 0: {}, input 0: {}",
+        found.unit,
+        attempt.label,
+        said(&found.holding),
+        said(&found.input)
+    );
+    if !found.identity.is_empty() {
+        text.push_str(&format!("  \"{}\"", found.identity.join(", ")));
+    }
+    text
+}
+
+pub(super) fn garbled(attempt: &Attempt, found: &Found) -> String {
+    format!(
+        "unit {:>3}  {}  something answers, but not in Modbus: two devices with this unit, another baud rate or parity, \
+         or a disturbed line",
+        found.unit, attempt.label
+    )
+}
+
+pub(super) fn all_answer(attempt: &Attempt) -> String {
+    format!(
+        "{}: every unit answers. This device does not look at the unit: use any, usually 1",
+        attempt.label
+    )
+}
+
+pub(super) fn summary(found: usize, attempts: usize, units: usize) -> String {
+    match found {
+        0 => format!(
+            "no answer from {units} units with {attempts} setting{}: check A and B, the ground wire and the power, try \
+             --baud 9600,19200,38400,57600,115200 and --parity even,none,odd, or a longer --timeout",
+            if attempts == 1 { "" } else { "s" }
+        ),
+        1 => "1 device found; put it into the configuration as [device.NAME] with this unit".to_owned(),
+        found => {
+            format!("{found} devices found; put each into the configuration as [device.NAME] with its unit")
+        }
+    }
+}
+
+fn said(said: &Said) -> String {
+    match said {
+        Said::Value(value) => format!("{value}"),
+        Said::Refused(1) => "refused (1, unknown function)".to_owned(),
+        Said::Refused(2) => "refused (2, no such address)".to_owned(),
+        Said::Refused(code) => format!("refused ({code})"),
+        Said::Nothing => "no answer".to_owned(),
+        Said::Garbled(fault) => fault.to_string(),
+    }
+}
+
+/// A device's own text, without what could move the cursor.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(TEXT_CHARS_MAX)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
