@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod links;
 pub mod mosquitto;
 pub mod office;
+pub mod peers;
 pub mod proxy;
 pub mod sim;
 pub mod wait;
