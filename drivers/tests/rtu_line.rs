@@ -15,6 +15,7 @@ use drivers::serial::{self, Port};
 use drivers::sim::line::{FarEnd, Line, Settings, Slave};
 use drivers::sim::mix;
 use drivers::sim::slave::{Tables, answer};
+use drivers::sim::soak;
 use gateway_core::poll::request::{Answer, LineFault, Query, Request, Table, UnitId};
 use gateway_core::poll::settings::{Parity, Serial};
 
@@ -197,5 +198,16 @@ async fn soak_of_a_hostile_line_gives_no_wrong_value() {
         println!("echo {echo}: {right} right, {wrong} wrong, {faults} faults; {:?}", rig.counters());
         assert_eq!(wrong, 0, "seed {seed}");
         assert!(right > 0 && rig.line.seen().faults > 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn soak_in_virtual_time_gives_no_wrong_value_and_no_early_request() {
+    let polls = if std::env::var_os("TIDEGATE_SOAK_S").is_some() { 1_000_000 } else { 10_000 };
+    let lines = 20;
+    for seed in (seed()..).take(lines) {
+        let report = soak::run(&soak::Settings::hostile(polls / lines as u64, seed));
+        assert_eq!((report.wrong, report.early_requests), (0, 0), "seed {seed}: {report:?}");
+        assert!(report.late > 0 && report.right > report.faults, "seed {seed}: {report:?}");
     }
 }
