@@ -200,7 +200,7 @@ pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
 
 /// The promise in numbers of readings, with what breaks it.
 fn ledger(ledger: &Ledger, ink: Ink) -> String {
-    let carried = match ledger.carried.readings {
+    let restored = match ledger.restored.readings {
         0 => String::new(),
         readings => format!(" + {} from before", count(readings)),
     };
@@ -218,7 +218,7 @@ fn ledger(ledger: &Ledger, ink: Ink) -> String {
         ink.paint(Mood::Bad, "DOES NOT BALANCE: readings are lost or counted twice")
     };
     format!(
-        "{} readings produced{carried} = {} in memory + {} on disk + {} acknowledged + {} dropped{reasons}: {verdict}",
+        "{} readings produced{restored} = {} in memory + {} on disk + {} acknowledged + {} dropped{reasons}: {verdict}",
         count(ledger.produced.readings),
         count(ledger.in_memory.readings),
         count(ledger.stored.readings),

@@ -214,12 +214,12 @@ impl Count {
     }
 }
 
-/// The promise "kept or counted" in numbers: `carried + produced = in memory + stored + acknowledged + dropped`.
+/// The promise "kept or counted" in numbers: `restored + produced = in memory + stored + acknowledged + dropped`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ledger {
     /// Found in the store when the daemon started.
-    pub carried: Count,
+    pub restored: Count,
     /// Put into the queue by this run.
     pub produced: Count,
     /// Only in memory.
@@ -248,7 +248,7 @@ impl Ledger {
     /// Whether the equation holds, in messages and in readings.
     #[must_use]
     pub fn balanced(&self) -> bool {
-        let had = self.carried.plus(self.produced);
+        let had = self.restored.plus(self.produced);
         let has = self.queued().plus(self.acknowledged).plus(self.dropped_total());
         had.rows == has.rows && had.readings == has.readings
     }
@@ -280,7 +280,7 @@ mod tests {
 
     fn ledger() -> Ledger {
         Ledger {
-            carried: rows(5),
+            restored: rows(5),
             produced: rows(10),
             in_memory: rows(1),
             stored: rows(2),

@@ -183,7 +183,7 @@ fn ledger(from: &queue::Ledger) -> Ledger {
         .filter(|(_, count)| count.rows > 0)
         .collect();
     Ledger {
-        carried: count(from.restored),
+        restored: count(from.restored),
         produced: count(from.produced),
         in_memory: count(from.in_memory),
         stored: count(from.stored),

@@ -97,7 +97,7 @@ pub struct Verdict {
 /// Compares what the gateway says it produced with what the cloud counted.
 #[must_use]
 pub fn verdict(ledger: &Ledger, arrivals: &Arrivals) -> Verdict {
-    let had = ledger.produced.readings.saturating_add(ledger.carried.readings);
+    let had = ledger.produced.readings.saturating_add(ledger.restored.readings);
     let missing = had.saturating_sub(arrivals.readings);
     let surplus = arrivals.readings.saturating_sub(had);
     let mut text = format!(

@@ -128,7 +128,7 @@ pub(crate) fn troubled() -> Snapshot {
     uplink.loss = Some("tcp: connection refused".into());
     (uplink.in_flight, uplink.acks_per_s, uplink.rows_max) = (0, 0.0, 1000);
     uplink.ledger = Ledger {
-        carried: rows(10),
+        restored: rows(10),
         produced: rows(2000),
         in_memory: rows(12),
         stored: rows(950),
