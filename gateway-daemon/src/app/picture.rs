@@ -128,7 +128,9 @@ pub fn one_line(snapshot: &Snapshot) -> String {
             && queued.rows > 0
             && let Some(loss) = &uplink.loss
         {
-            let _ = write!(line, " ({loss})");
+            // What to do about it is in `status` and in the log.
+            let fact = loss.split_once(", ").map_or(loss.as_str(), |(fact, _)| fact);
+            let _ = write!(line, " ({fact})");
         }
     }
     line

@@ -32,9 +32,6 @@ const CONFIG: &str = include_str!("../../../../config/demo.toml");
 /// How often a picture is drawn on a terminal, and the script looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How often a line is written elsewhere.
-const LINE_EVERY: Duration = Duration::from_secs(1);
-
 /// What the demo needs of the gateway that it shows.
 pub trait Gateway {
     /// How it is.
@@ -84,7 +81,7 @@ async fn show(args: &cli::Demo, gateway: &mut impl Gateway, cloud: &mut Cloud) -
     let mut screen = Screen::new();
     let mut depths = Vec::new();
     let mut stops = 0;
-    let mut said = None;
+    let (mut phase, mut said) = (None, None);
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -108,9 +105,13 @@ async fn show(args: &cli::Demo, gateway: &mut impl Gateway, cloud: &mut Cloud) -
             View { snapshot: &snapshot, arrivals: &arrivals, caption: &caption, elapsed, depths: &depths };
         if screen.is_terminal() {
             screen.draw(&picture::draw(&view, screen.ink()));
-        } else if said.is_none_or(|last| elapsed.saturating_sub(last) >= LINE_EVERY) {
-            said = Some(elapsed);
-            screen.say(&picture::line(&view));
+        } else {
+            if phase.replace(script.phase()) != Some(script.phase()) {
+                screen.say(&format!("{caption}\n"));
+            }
+            if said.replace(elapsed.as_secs()) != Some(elapsed.as_secs()) {
+                screen.say(&picture::line(&view));
+            }
         }
         match script.step(elapsed, facts) {
             None => {}
@@ -124,7 +125,8 @@ async fn show(args: &cli::Demo, gateway: &mut impl Gateway, cloud: &mut Cloud) -
                     None => anyhow::bail!("the gateway has no uplink"),
                 };
                 if screen.is_terminal() {
-                    screen.say(&picture::draw(&view, ink));
+                    let caption = script.caption(elapsed);
+                    screen.say(&picture::draw(&View { caption: &caption, ..view }, ink));
                 }
                 screen.say(&picture::end(&verdict, elapsed, ink));
                 return Ok(verdict.good);
