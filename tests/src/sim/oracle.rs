@@ -14,7 +14,10 @@ use gateway_core::uplink::{Action, Uplink};
 use super::disk::{Disk, Effect};
 use super::facts::{ACKED, DROPPED, Facts, LOST, RECEIVED, REFUSED, STORE_LOST, TOLD};
 use super::pace::{BackoffModel, LiveWatch, ns};
-use super::plan::{MS, Plan};
+use super::plan::{MS, Plan, S};
+
+/// On a healthy and fast line every acknowledgement is back by then.
+const FORGOTTEN_AFTER: u64 = S;
 
 /// A broken promise, in words.
 pub type Verdict = Result<(), String>;
@@ -325,6 +328,10 @@ impl Oracle {
         if let Some((_, oldest)) = self.out.first_key_value() {
             let due = oldest.sent.max(self.progress) + ns(plan.settings.ack_timeout);
             promise!(now <= due + MS, "a link without acknowledgements is kept");
+            // An acknowledgement forgotten before everything healed blocks its slot of the window until the timeout.
+            if now > oldest.sent + FORGOTTEN_AFTER {
+                self.live.forget();
+            }
         }
         if !self.replaced && queue.is_idle() {
             let kept = ledger.stored.rows + queue.deletes_waiting();

@@ -118,7 +118,8 @@ impl Plan {
                 plan.be_healthy();
                 plan.settings.drain = Drain::LiveFirst;
                 plan.fault_every = HOUR;
-                plan.delay = 20 * MS;
+                plan.settings.window = 5;
+                plan.delay = 100 * MS;
                 plan.service = MS;
             }
             Variant::Fifo => plan.settings.drain = Drain::Fifo,

@@ -29,9 +29,8 @@ pub const STEPS_PER_MOMENT_MAX: u32 = 100_000;
 /// Longest time in which a healed world must become quiet.
 pub const QUIET_MAX: u64 = 48 * HOUR;
 
-/// All is well so long after everything has healed: acknowledgements that were forgotten before block their slots of the window until they have
-/// been overtaken for three timeouts.
-const CALM_AFTER: u64 = 45 * S;
+/// All is well so long after everything has healed.
+const CALM_AFTER: u64 = 10 * S;
 
 /// What happens at a moment.
 #[derive(Debug)]

@@ -67,8 +67,8 @@ impl Share {
         let kept_free = if waiting.backlog_exists { self.floor() } else { 0 };
         let mut live = waiting.live && flight.live < (self.window - kept_free).max(1);
         let backlog = waiting.backlog && flight.backlog < self.backlog;
-        if self.window == 1 && live && waiting.backlog_exists {
-            // One slot for both: they take turns.
+        if self.window == 1 && live && waiting.backlog {
+            // One slot for both: they take turns. A backlog that is still on disk misses its turn, because that disk may be broken.
             live = self.last == Lane::Backlog;
         }
         let lane = if live { Some(Lane::Live) } else { backlog.then_some(Lane::Backlog) };
@@ -153,8 +153,10 @@ mod tests {
         let mut share = Share::new(1);
         let turns: Vec<_> = (0..4).map(|_| share.pick(Lanes::default(), ALL, Faults::default())).collect();
         assert_eq!(turns, [Lane::Live, Lane::Backlog, Lane::Live, Lane::Backlog].map(Some));
-        let alone = Waiting { live: true, backlog: false, backlog_exists: false };
-        assert_eq!(share.pick(Lanes::default(), alone, Faults::default()), Some(Lane::Live));
+        let unreadable = Waiting { live: true, backlog: false, backlog_exists: true };
+        for _ in 0..3 {
+            assert_eq!(share.pick(Lanes::default(), unreadable, Faults::default()), Some(Lane::Live));
+        }
     }
 
     #[test]

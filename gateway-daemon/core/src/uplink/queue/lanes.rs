@@ -72,10 +72,10 @@ impl Queue {
         !self.backlog.is_empty()
     }
 
-    /// Whether there is a backlog at all, in memory or on disk.
+    /// Whether there is a backlog, in memory or on a disk that can be read.
     #[must_use]
     pub fn backlog_exists(&self) -> bool {
-        !self.backlog.is_empty() || self.unloaded() > 0
+        !self.backlog.is_empty() || (self.unloaded() > 0 && !self.read_retry.is_failing())
     }
 
     /// The lane of the row that is next by its number, if no row before it is still on disk only.

@@ -98,6 +98,10 @@ impl Retry {
         self.until.is_none_or(|until| now >= until)
     }
 
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     fn not_before(&self, at: BootNs) -> BootNs {
         self.until.map_or(at, |until| until.max(at))
     }
