@@ -231,7 +231,8 @@ pub enum WriteTarget {
 Examples:
   gateway-daemon status
   gateway-daemon status --watch             again every second, until Ctrl-C
-  gateway-daemon status --json | jq .uplinks")]
+  gateway-daemon status --json | jq .uplinks
+  gateway-daemon status --metrics           Prometheus text, for a collector's exec input")]
 pub struct Status {
     /// Repeat every second
     #[arg(long, short, conflicts_with = "json")]
@@ -239,6 +240,9 @@ pub struct Status {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+    /// Print every metric as Prometheus text
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    pub metrics: bool,
     /// How to reach the gateway.
     #[command(flatten)]
     pub reach: Reach,

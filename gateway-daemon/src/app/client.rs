@@ -48,7 +48,7 @@ fn raw_at(point: &RawPoint) -> RawAt {
 }
 
 /// Asks one after the other and prints the answers.
-fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
+pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
     let socket = match socket(reach) {
         Ok(socket) => socket,
         Err(code) => return code,

@@ -31,10 +31,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::control::{self, Ask, Reply, Request};
 use super::errand::Errand;
 use super::known::Known;
-use super::survey;
 use super::survey::Rates;
 use super::upstream::{Happening, Rendering, Upstream};
 use super::walltime::WallTimes;
+use super::{measure, survey};
 use crate::status::notify::Notify;
 use crate::store::Store;
 
@@ -286,7 +286,7 @@ impl Gateway {
         let Request { ask, reply } = request;
         let answer = match &ask {
             Ask::Status => Reply::Status(Box::new(self.picture(clock::now()))),
-            Ask::Metrics => Reply::Refused("metrics are not part of this build".into()),
+            Ask::Metrics => Reply::Text(measure::text(self)),
             _ => match Errand::new(&self.field, &ask) {
                 Ok(errand) => return self.send(errand, reply),
                 Err(sentence) => Reply::Refused(sentence),

@@ -7,6 +7,7 @@ pub mod demo;
 mod errand;
 pub mod gateway;
 mod known;
+mod measure;
 pub mod picture;
 mod rate;
 pub mod scan;

@@ -16,6 +16,9 @@ const REDRAW_EVERY: Duration = Duration::from_secs(1);
 /// `status`: the exit code.
 #[must_use]
 pub fn status(args: &cli::Status) -> u8 {
+    if args.metrics {
+        return super::client::converse(&args.reach, &[Ask::Metrics], false);
+    }
     let json = |snapshot: &Snapshot| serde_json::json!(snapshot);
     let draw = |snapshot: &Snapshot, ink: Ink| picture::status(snapshot, ink);
     show(&args.reach, args.watch, if args.json { Some(&json) } else { None }, &draw)

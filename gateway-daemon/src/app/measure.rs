@@ -1,0 +1,169 @@
+//! The gateway's counters as metrics: every room's counters into one page. Changes nothing.
+
+use drivers::bus::{LineState, Report, WireCounters};
+use drivers::clock;
+use gateway_core::tag::WallClock as _;
+use gateway_core::uplink::machine::State;
+use gateway_core::uplink::queue::DropReason;
+
+use super::gateway::Gateway;
+use super::upstream::Upstream;
+use crate::status::metrics::{self as m, Page};
+
+/// Everything as Prometheus text.
+pub(super) fn text(gateway: &Gateway) -> String {
+    let mut page = Page::default();
+    about(&mut page, gateway);
+    for report in &gateway.reports {
+        let report = report.borrow();
+        bus(&mut page, &report);
+        poll(&mut page, gateway, &report);
+    }
+    readings(&mut page, gateway);
+    for (upstream, (settings, _)) in gateway.upstreams.iter().zip(&gateway.config.uplinks) {
+        uplink(&mut page, settings.name.as_str(), upstream);
+        ledger(&mut page, settings.name.as_str(), upstream);
+    }
+    store(&mut page, gateway);
+    page.text()
+}
+
+fn about(page: &mut Page, gateway: &Gateway) {
+    let (id, run) = (gateway.config.gateway.id.as_str(), gateway.run.to_string());
+    page.count(&m::INFO, &[id, env!("CARGO_PKG_VERSION"), &run], 1);
+    page.put(&m::UPTIME, &[], clock::now().since(gateway.started).as_secs_f64());
+    let trusted = gateway.walls.boot_wall(gateway.run.boot).is_some();
+    page.count(&m::CLOCK_TRUSTED, &[], u64::from(trusted));
+}
+
+fn bus(page: &mut Page, report: &Report) {
+    let labels = &[report.name.as_str()];
+    page.count(&m::BUS_UP, labels, u64::from(matches!(report.line, LineState::Up { .. })));
+    page.count(&m::BUS_CYCLES, labels, report.task.cycles);
+    page.count(&m::BUS_CYCLES_DROPPED, labels, report.task.cycles_dropped);
+    page.count(&m::BUS_OPENS, labels, report.task.opens);
+    page.count(&m::BUS_OPEN_FAILURES, labels, report.task.open_failures);
+    page.count(&m::BUS_LOSSES, labels, report.task.losses);
+    page.count(&m::BUS_COMMANDS, labels, report.task.commands);
+    let (sent, received, late) = match &report.wire {
+        WireCounters::Rtu(wire) => (wire.sent_bytes, wire.received_bytes, wire.late_answers),
+        WireCounters::Tcp(wire) => (wire.sent_bytes, wire.received_bytes, wire.late_answers),
+    };
+    page.count(&m::BUS_SENT, labels, sent);
+    page.count(&m::BUS_RECEIVED, labels, received);
+    page.count(&m::BUS_LATE, labels, late);
+    if let WireCounters::Rtu(wire) = &report.wire {
+        page.count(&m::BUS_ECHOES, labels, wire.echoes);
+    }
+    let busy = std::time::Duration::from_nanos(report.schedule.counters.busy_ns);
+    page.put(&m::POLL_BUSY, labels, busy.as_secs_f64());
+}
+
+fn poll(page: &mut Page, gateway: &Gateway, report: &Report) {
+    let bus = report.name.as_str();
+    for seen in &report.schedule.devices {
+        let Some(device) = gateway.field.devices.get(seen.device) else { continue };
+        let labels = &[bus, device.name.as_str()];
+        let counters = &seen.counters;
+        page.count(&m::POLL_REQUESTS, labels, counters.requests);
+        page.count(&m::POLL_ANSWERS, labels, counters.answers);
+        page.count(&m::POLL_RETRIES, labels, counters.retries);
+        page.count(&m::POLL_CYCLES, labels, counters.cycles);
+        page.count(&m::POLL_OVERRUNS, labels, counters.overruns);
+        page.count(&m::POLL_SPLITS, labels, counters.splits);
+        page.count(&m::POLL_PROBES, labels, counters.probes);
+        page.count(&m::POLL_DEATHS, labels, counters.deaths);
+        page.count(&m::POLL_RECOVERIES, labels, counters.recoveries);
+        let faults = counters.faults;
+        for (word, count) in [
+            ("timeout", faults.silence),
+            ("short", faults.short),
+            ("long", faults.long),
+            ("checksum", faults.checksum),
+            ("foreign-unit", faults.foreign_unit),
+            ("mismatch", faults.mismatch),
+            ("bus-down", faults.down),
+        ] {
+            page.count(&m::POLL_FAULTS, &[labels[0], labels[1], word], count);
+        }
+        for (code, count) in counters.exceptions.by_code.iter().enumerate().filter(|(_, count)| **count > 0) {
+            page.count(&m::POLL_EXCEPTIONS, &[labels[0], labels[1], &code.to_string()], *count);
+        }
+    }
+}
+
+fn readings(page: &mut Page, gateway: &Gateway) {
+    let process = gateway.processor.counters();
+    page.count(&m::PROCESS_IN, &[], process.in_total);
+    page.count(&m::PROCESS_REPORTED, &[], process.reported_total);
+    page.count(&m::PROCESS_SUPPRESSED, &[], process.suppressed_total);
+    page.count(&m::PROCESS_CLAMPED, &[], process.clamped_total);
+    page.count(&m::PROCESS_OUT_OF_RANGE, &[], process.out_of_range_total);
+    page.count(&m::PROCESS_STALE, &[], process.stale_total);
+    let payload = gateway.encoder.counters();
+    page.count(&m::PAYLOAD_MESSAGES, &[], payload.messages_total);
+    page.count(&m::PAYLOAD_RECORD_BYTES, &[], payload.record_bytes_total);
+}
+
+fn uplink(page: &mut Page, name: &str, upstream: &Upstream) {
+    let (labels, machine) = (&[name], &upstream.uplink);
+    let counters = machine.counters();
+    page.count(&m::UPLINK_UP, labels, u64::from(matches!(machine.state(), State::Up { .. })));
+    page.count(&m::UPLINK_IN_FLIGHT, labels, machine.in_flight() as u64);
+    page.count(&m::UPLINK_CONNECTS, labels, counters.connects_total);
+    page.count(&m::UPLINK_UPS, labels, counters.ups_total);
+    page.count(&m::UPLINK_LOSSES, labels, counters.losses_total);
+    page.count(&m::UPLINK_SESSIONS_LOST, labels, counters.sessions_lost_total);
+    page.count(&m::UPLINK_ACK_TIMEOUTS, labels, counters.ack_timeouts_total);
+    page.count(&m::UPLINK_LIVE, labels, counters.live_rows_total);
+    page.count(&m::UPLINK_BACKLOG, labels, counters.backlog_rows_total);
+    page.count(&m::UPLINK_RESENT, labels, machine.queue().counters().resent_rows_total);
+    page.count(&m::UPLINK_ACKS, labels, counters.acks_total);
+    page.count(&m::UPLINK_STALE_ACKS, labels, counters.stale_acks_total);
+    page.count(&m::UPLINK_REFUSED, labels, counters.refused_total);
+}
+
+fn ledger(page: &mut Page, name: &str, upstream: &Upstream) {
+    let labels = &[name];
+    let ledger = upstream.uplink.queue().ledger();
+    for (rows, readings, tally) in [
+        (&m::QUEUE_RESTORED, &m::QUEUE_RESTORED_READINGS, ledger.restored),
+        (&m::QUEUE_PRODUCED, &m::QUEUE_PRODUCED_READINGS, ledger.produced),
+        (&m::QUEUE_IN_MEMORY, &m::QUEUE_IN_MEMORY_READINGS, ledger.in_memory),
+        (&m::QUEUE_STORED, &m::QUEUE_STORED_READINGS, ledger.stored),
+        (&m::QUEUE_ACKNOWLEDGED, &m::QUEUE_ACKNOWLEDGED_READINGS, ledger.acknowledged),
+    ] {
+        page.count(rows, labels, tally.rows);
+        page.count(readings, labels, tally.readings);
+    }
+    for reason in DropReason::ALL {
+        let (labels, tally) = (&[name, reason.word()], ledger.dropped(reason));
+        page.count(&m::QUEUE_DROPPED, labels, tally.rows);
+        page.count(&m::QUEUE_DROPPED_READINGS, labels, tally.readings);
+    }
+    page.count(&m::QUEUE_STORED_BYTES, labels, ledger.stored.bytes);
+    page.count(&m::QUEUE_STORE_FAILURES, labels, upstream.uplink.queue().counters().store_failures_total);
+}
+
+fn store(page: &mut Page, gateway: &Gateway) {
+    let health = gateway.store.health();
+    let counters = health.counters;
+    page.count(&m::STORE_FAULT, &[], u64::from(health.fault.is_some()));
+    page.count(&m::STORE_FILE, &[], health.file_bytes);
+    page.count(&m::STORE_COMMITS, &[], counters.commits);
+    page.count(&m::STORE_ROWS_WRITTEN, &[], counters.rows_written);
+    page.count(&m::STORE_ROWS_REMOVED, &[], counters.rows_removed);
+    page.count(&m::STORE_ROW_BYTES, &[], counters.row_bytes);
+    page.count(&m::STORE_ASIDE, &[], counters.moved_aside);
+    page.count(&m::STORE_SALVAGED, &[], counters.rows_salvaged);
+    page.count(&m::STORE_LOST, &[], counters.rows_lost);
+    for (word, count) in [
+        ("full", counters.faults_full),
+        ("read-only", counters.faults_read_only),
+        ("io", counters.faults_io),
+        ("corrupt", counters.faults_corrupt),
+        ("locked", counters.faults_locked),
+    ] {
+        page.count(&m::STORE_FAULTS, &[word], count);
+    }
+}
