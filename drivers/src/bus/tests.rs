@@ -11,8 +11,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::{Bus, CommandError, LineState, Orders, Times, spawn};
+use crate::sim::line::{FarEnd, Line, Settings as LineSettings};
 use crate::sim::model::Model;
-use crate::sim::serve::{Units, tcp};
+use crate::sim::serve::{Units, rtu, tcp};
+use crate::sim::slave::answer;
 
 /// The real time a test may take at most; nothing here waits that long unless it is broken.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -222,4 +224,54 @@ async fn stop_is_obeyed_in_the_middle_of_a_request() {
     let _silent = listener.accept().await.unwrap();
     up(&bus).await;
     tokio::time::timeout(DEADLINE, bus.stop()).await.expect("in time");
+}
+
+#[tokio::test]
+async fn rtu_through_tcp_is_polled() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let units: Units = [(1, Box::new(Model::power_meter()) as _)].into();
+        rtu(stream, units, Duration::from_micros(500)).await.unwrap();
+    });
+    let medium = Medium::RtuOverTcp {
+        host: "127.0.0.1".to_owned(),
+        port,
+        connect_timeout: Duration::from_secs(5),
+        frame_silence: Duration::from_millis(20),
+    };
+    let (cycles, mut taken) = mpsc::channel(10);
+    let bus = spawn(&settings(medium), 0, Again::new(read(0), 1), cycles).unwrap();
+    good_cycles(&mut taken, 5).await;
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn unplugged_port_is_opened_again_by_its_stable_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut meter = Model::power_meter();
+    let slave = move |_: u8, pdu: &[u8]| Some(answer(&mut meter, pdu));
+    let line = LineSettings::clean(115_200);
+    let line = Line::open(folder.path(), line, FarEnd::Slave(Box::new(slave))).unwrap();
+    let serial = gateway_core::poll::settings::Serial {
+        port: line.port().to_owned(),
+        baud: 115_200,
+        parity: gateway_core::poll::settings::Parity::Even,
+        data_bits: 8,
+        stop_bits: 1,
+        rs485: None,
+    };
+    let (cycles, mut taken) = mpsc::channel(10);
+    let bus = spawn(&settings(Medium::Serial(serial)), 0, Again::new(read(0), 1), cycles).unwrap();
+    good_cycles(&mut taken, 3).await;
+    line.hang_up();
+    let mut reports = bus.reports();
+    let lost =
+        reports.wait_for(|report| matches!(report.line, LineState::Down { .. }) && report.task.losses == 1);
+    tokio::time::timeout(DEADLINE, lost).await.expect("in time").unwrap();
+    while taken.try_recv().is_ok() {}
+    line.plug_in();
+    good_cycles(&mut taken, 3).await;
+    bus.stop().await;
 }

@@ -91,7 +91,7 @@ pub struct Report {
 }
 
 const UNITS: u8 = 4;
-/// After so many answers to fences, damaged ones included, the master knows that a unit hears them.
+/// After so many whole answers to fences the master knows that a unit hears them, even if noise hid some.
 const FENCES_KNOWN: u32 = 4;
 const TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -285,7 +285,6 @@ impl World {
         if unit > usize::from(UNITS) || (fence && deaf) || self.dice.once_in(self.settings.lost) {
             return;
         }
-        self.fences_answered[unit] += u32::from(fence);
         let latency = self.latency(self.settings.fences && self.fences_answered[unit] < FENCES_KNOWN);
         let at = end.max(self.unit_free_at[unit]) + latency;
         let pdu = if fence && unit == 2 {
@@ -300,13 +299,16 @@ impl World {
             return;
         }
         self.late += u64::from(at > end + u64::try_from(TIMEOUT.as_nanos()).unwrap_or(0));
-        if self.dice.once_in(self.settings.damaged) {
+        let damaged = self.dice.once_in(self.settings.damaged);
+        if damaged {
             let place = usize::try_from(self.dice.below(answer.len() as u64)).unwrap_or(0);
             answer[place] ^= 1 << self.dice.below(8);
         }
-        if self.dice.once_in(self.settings.cut) {
+        let cut = self.dice.once_in(self.settings.cut);
+        if cut {
             answer.truncate(usize::try_from(self.dice.below(answer.len() as u64)).unwrap_or(0));
         }
+        self.fences_answered[unit] += u32::from(fence && !damaged && !cut);
         self.send_to_master(at, &answer);
     }
 

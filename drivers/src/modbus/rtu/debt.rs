@@ -9,6 +9,9 @@ use super::LATE_GUARD;
 /// After so many requests that were answered right after an unanswered fence, a unit counts as ignoring fences.
 const FENCE_MISSES_MAX: u8 = 2;
 
+/// A unit that seems to ignore fences gets one again after so many debts: bad luck may have hidden its answers.
+const DEAF_RETRY_DEBTS: u32 = 16;
+
 /// What a late answer would look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -51,6 +54,8 @@ pub(super) struct Unit {
     hears_fences: bool,
     /// The last fence was not answered.
     fence_missed: bool,
+    /// Requests without an answer so far.
+    debts: u32,
     /// Requests answered right after an unanswered fence.
     misses: u8,
     /// Fences sent before the last request without an answer: a refusal may still come and proves nothing about that request.
@@ -65,7 +70,8 @@ impl Unit {
         if self.debt == Debt::None {
             return Way::Ask;
         }
-        let ignores = self.misses >= FENCE_MISSES_MAX || self.fence_missed;
+        let tried_lately = self.fence_missed || self.debts % DEAF_RETRY_DEBTS != 0;
+        let ignores = if self.misses >= FENCE_MISSES_MAX { tried_lately } else { self.fence_missed };
         if fences && (self.hears_fences || !ignores) {
             return Way::Fence;
         }
@@ -89,6 +95,12 @@ impl Unit {
     pub(super) fn owes(&mut self, shape: Shape) {
         self.debt = if self.debt == Debt::None { Debt::One(shape) } else { Debt::Many };
         self.fence_missed = false;
+        self.debts = self.debts.wrapping_add(1);
+    }
+
+    /// A frame of the fence's function came from it, whatever it answers: it knows fences.
+    pub(super) fn hears(&mut self) {
+        self.hears_fences = true;
     }
 
     /// Its request was answered.

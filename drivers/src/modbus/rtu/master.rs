@@ -2,70 +2,18 @@
 
 use std::time::Duration;
 
-use gateway_core::poll::request::{Answer, LineFault, Query, UnitId};
+use gateway_core::poll::request::{Answer, LineFault, UnitId};
 use gateway_core::tag::BootNs;
 
-use super::debt::{Shape, Unit, Way};
-use super::judge::{self, Asked, FENCE_FUNCTION, Good, Verdict};
+use super::debt::{Unit, Way};
+use super::exchange::{Echo, Exchange, Phase, Step, shape};
+use super::judge::{self, FENCE_FUNCTION, Good, Verdict};
 use super::receiver::Receiver;
-use super::{Ask, Counters, FRAME_BYTES_MIN, JUNK_BYTES_MAX, QUARANTINE_MAX, Timing, append_crc};
+use super::{Ask, Counters, JUNK_BYTES_MAX, QUARANTINE_MAX, Timing, append_crc};
 use crate::modbus::pdu::{self, QueryError};
-
-/// What the owner of the line does next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// No exchange is under way: [`Master::start`] one.
-    Idle,
-    /// Hand over what can be read, or nothing if nothing comes until this moment; then ask again.
-    Wait(BootNs),
-    /// Flush the input, write [`Master::frame`] at once, call [`Master::sent`] with the moment before the write.
-    Send,
-    /// The exchange has ended.
-    Done(Result<Answer, LineFault>),
-}
 
 /// Characters of the longest frame and its echo: what may still be coming in at the end of a timeout.
 const BURST_CHARACTERS_MAX: u32 = 512;
-
-/// How the line treats what is sent on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Echo {
-    Unknown,
-    Present,
-    Absent,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// Waiting for the moment to send.
-    Before,
-    /// Sent; waiting for the answer.
-    OnLine { early_until: BootNs, end: BootNs, deadline: BootNs, echo_seen: bool },
-    /// Broadcast sent; waiting for the units to act.
-    Turnaround { until: BootNs },
-}
-
-#[derive(Debug)]
-struct Exchange {
-    ask: Ask,
-    started: BootNs,
-    /// What is on the line or goes out next: the request, or a fence before it.
-    fence: Option<u16>,
-    frame: Vec<u8>,
-    phase: Phase,
-    /// The last thing seen that was not the answer.
-    seen: Option<LineFault>,
-}
-
-impl Exchange {
-    fn asked(&self) -> Asked<'_> {
-        self.fence.map_or(Asked::Query(&self.ask.request.query), Asked::Fence)
-    }
-
-    fn unit(&self) -> u8 {
-        self.ask.request.unit.get()
-    }
-}
 
 /// A Modbus RTU master without I/O; see the module for its rules and [`Step`] for how it is driven.
 #[derive(Debug)]
@@ -76,6 +24,8 @@ pub struct Master {
     /// End of the last byte of either direction.
     quiet_since: BootNs,
     echo: Echo,
+    /// Bytes travel faster than the baud rate says: pseudo terminals and native USB ports have none.
+    no_rate: bool,
     units: Vec<Unit>,
     fence_number: u16,
     exchange: Option<Exchange>,
@@ -91,7 +41,8 @@ impl Master {
             receiver: Receiver::default(),
             last_byte: now,
             quiet_since: now,
-            echo: Echo::Unknown,
+            echo: Echo::UNKNOWN,
+            no_rate: false,
             units: vec![Unit::default(); 256],
             fence_number: 0,
             exchange: None,
@@ -121,6 +72,7 @@ impl Master {
             fence: None,
             frame: Vec::new(),
             phase: Phase::Before,
+            forgiven: false,
             seen: None,
         });
         Ok(())
@@ -142,7 +94,8 @@ impl Master {
         self.receiver.clear();
         self.last_byte = now;
         self.quiet_since = now;
-        self.echo = Echo::Unknown;
+        self.echo = Echo::UNKNOWN;
+        self.no_rate = false;
     }
 
     /// The frame to write after [`Step::Send`].
@@ -156,10 +109,7 @@ impl Master {
     #[must_use]
     pub fn whole_at(&self) -> Option<BootNs> {
         let exchange = self.exchange.as_ref()?;
-        let Phase::OnLine { early_until, .. } = exchange.phase else { return None };
-        if self.receiver.first_arrived()? < early_until {
-            return None;
-        }
+        matches!(exchange.phase, Phase::OnLine { .. }).then_some(())?;
         let missing = judge::missing(exchange.unit(), exchange.asked(), self.receiver.bytes())?;
         let missing = u32::try_from(missing).ok()?;
         Some(self.last_byte.plus(self.timing.character.saturating_mul(missing.saturating_sub(1))))
@@ -278,6 +228,7 @@ impl Master {
             if matches!(way, Way::NotBefore(_)) {
                 self.counters.debts_forgiven += 1;
                 unit.forgive();
+                exchange.forgiven = true;
             }
             if pdu::encode(&exchange.ask.request.query, &mut exchange.frame).is_err() {
                 return self.finish(Err(LineFault::Mismatch), true);
@@ -288,7 +239,7 @@ impl Master {
     }
 
     fn on_line(&mut self, now: BootNs, early_until: BootNs, deadline: BootNs) -> Step {
-        let maybe_echo = self.strip_echo(early_until);
+        let maybe_echo = self.strip_echo();
         if let Some(step) = self.look(early_until, maybe_echo) {
             return step;
         }
@@ -301,7 +252,7 @@ impl Master {
             return self.finish(Err(fault), false);
         }
         let mut frame_ends = self.last_byte.plus(self.timing.gap);
-        if self.echo == Echo::Unknown && !self.receiver.is_discarding() && !self.is_second_copy() {
+        if self.echo.is_unknown() && !self.receiver.is_discarding() && !self.is_second_copy() {
             frame_ends = frame_ends.max(deadline);
         }
         if now < frame_ends {
@@ -321,18 +272,22 @@ impl Master {
         if self.receiver.is_discarding() || maybe_echo {
             return None;
         }
-        if self.receiver.first_arrived().is_some_and(|first| first < early_until) {
+        let exchange = self.exchange.as_ref()?;
+        let early = self.receiver.first_arrived().is_some_and(|first| first < early_until);
+        if early && exchange.forgiven && !self.no_rate {
             self.counters.early_frames += 1;
             self.receiver.discard();
             return None;
         }
-        let exchange = self.exchange.as_ref()?;
         let asked = exchange.asked();
         let verdict = judge::complete(exchange.unit(), asked, self.receiver.bytes())?;
-        let unproven = self.echo == Echo::Unknown && asked.answer_is_echo();
+        let unproven = self.echo.is_unknown() && asked.answer_is_echo();
         if unproven && matches!(verdict, Verdict::Good { .. }) && !self.is_second_copy() {
             return None;
         }
+        // Nothing else can have been under way (but the refusal of an older fence): this port does not take the time of its rate.
+        let proof = matches!(verdict, Verdict::Good { good: Good::Answer(_) | Good::FenceReturned, .. });
+        self.no_rate |= early && proof;
         self.act_on(verdict)
     }
 
@@ -352,7 +307,7 @@ impl Master {
             Verdict::Noise
         } else {
             let verdict = judge::ended(exchange.unit(), exchange.asked(), self.receiver.bytes());
-            let lone_copy = self.echo == Echo::Unknown && !self.is_second_copy();
+            let lone_copy = self.echo.is_unknown() && !self.is_second_copy();
             // A fence is a proof, and what may be its own echo proves nothing.
             if lone_copy && exchange.fence.is_some() { Verdict::Noise } else { verdict }
         };
@@ -399,9 +354,10 @@ impl Master {
         let exchange = self.exchange.as_mut()?;
         let unit = &mut self.units[usize::from(exchange.unit())];
         if let Phase::OnLine { echo_seen, .. } = exchange.phase
+            && !echo_seen
             && !exchange.asked().answer_is_echo()
         {
-            self.echo = if echo_seen { Echo::Present } else { Echo::Absent };
+            self.echo.missed();
         }
         let clear = match good {
             Good::Answer(answer) => return Some(self.finish(Ok(answer), true)),
@@ -423,7 +379,7 @@ impl Master {
     }
 
     /// Takes the echo of the request off. Returns whether what is there may still become the echo.
-    fn strip_echo(&mut self, early_until: BootNs) -> bool {
+    fn strip_echo(&mut self) -> bool {
         let Some(exchange) = &mut self.exchange else { return false };
         let ambiguous = exchange.asked().answer_is_echo();
         let Phase::OnLine { echo_seen, .. } = &mut exchange.phase else { return false };
@@ -432,15 +388,16 @@ impl Master {
         if *echo_seen || same == 0 || burst[..same] != frame[..same] {
             return false;
         }
-        let early = self.receiver.first_arrived().is_some_and(|first| first < early_until);
         // Behind an echo comes the answer, which has at least 5 bytes; behind an answer comes a little noise at most.
         let followed = burst.len() > same + JUNK_BYTES_MAX;
-        let is_echo =
-            early || self.echo == Echo::Present || (self.echo == Echo::Unknown && (!ambiguous || followed));
+        let is_echo = !ambiguous || self.echo == Echo::Present || (self.echo.is_unknown() && followed);
         if same < frame.len() || !is_echo {
             return is_echo;
         }
         *echo_seen = true;
+        if !ambiguous {
+            self.echo.seen();
+        }
         self.counters.echoes += 1;
         self.receiver.strip(same);
         false
@@ -464,6 +421,9 @@ impl Master {
     }
 
     fn other_frame(&mut self, unit: u8, function: u8, bytes: usize) {
+        if function & 0x7F == FENCE_FUNCTION {
+            self.units[usize::from(unit)].hears();
+        }
         if self.units[usize::from(unit)].pay(function, bytes) {
             self.counters.late_answers += 1;
         } else {
@@ -506,10 +466,4 @@ impl Master {
         } += 1;
         Step::Done(outcome)
     }
-}
-
-/// What a late answer to `query` would look like.
-fn shape(query: &Query) -> Shape {
-    let bytes = pdu::normal_len(query).map(|len| len + FRAME_BYTES_MIN - 1);
-    Shape { function: pdu::function(query), bytes }
 }

@@ -4,7 +4,8 @@
 //! 1. An answer must have the unit, function, byte count, echoed fields, length and checksum that its request asks for.
 //! 2. Input is flushed before each request, and each request is preceded by the silence of 3.5 characters after the last
 //!    byte on the line (more after a fault: [`Timing::gap`]).
-//! 3. An answer whose first byte was there before the request can have been sent completely is not its answer.
+//! 3. After a debt was forgiven by time alone, an answer whose first byte was there before the request can have been sent
+//!    completely is not its answer. (Not on ports without a true baud rate: pseudo terminals, native USB.)
 //! 4. A unit that owes an answer (its request timed out, or something unreadable came) gets no further request until its
 //!    debt is cleared: its late answer was seen; or it answered a **fence**, function 8/0 "return query data" with a number of ours;
 //!    or, for units that ignore unknown functions, nothing was sent to it for [`LATE_GUARD`] or twice its timeout.
@@ -20,6 +21,7 @@
 
 mod crc;
 mod debt;
+mod exchange;
 mod judge;
 mod master;
 mod receiver;
@@ -32,7 +34,8 @@ use gateway_core::poll::request::Request;
 use gateway_core::poll::settings::Serial;
 
 pub use crc::{append_crc, crc16};
-pub use master::{Master, Step};
+pub use exchange::Step;
+pub use master::Master;
 
 /// Largest RTU frame: unit, 253 bytes of PDU, CRC (V1.02, 2.5.1).
 pub const FRAME_BYTES_MAX: usize = 256;
@@ -114,7 +117,7 @@ pub struct Counters {
     pub mismatch: u64,
     /// Late answers seen and thrown away.
     pub late_answers: u64,
-    /// Frames thrown away because they began before their request can have ended.
+    /// Frames thrown away because they began before their request can have ended, while an old answer was possible.
     pub early_frames: u64,
     /// Other frames and noise thrown away: outside an exchange, or inside one before the answer.
     pub strays: u64,
