@@ -37,7 +37,7 @@ struct Rig {
 impl Rig {
     fn new(medium: Medium, server: Server, line: Option<(Line, TempDir)>) -> Result<Self> {
         let name = Name::new("peer")?;
-        let bus = BusSettings { name, medium, probe_share: 0.05, pause: Duration::ZERO };
+        let bus = BusSettings { name, medium, probe_share: 0.05, fences: true, pause: Duration::ZERO };
         let settings = Arc::new(Settings { buses: vec![bus], ..Settings::default() });
         let (cycles, _) = mpsc::channel(1);
         let schedule = Schedule::new(&settings, 0, clock::now());

@@ -43,6 +43,14 @@ pub(crate) static BUS: Section = Section {
             "Share of bus time that may be spent on asking devices that do not answer.",
         )
         .or("0.05"),
+        key(
+            "fences",
+            Kind::Bool,
+            "After a request without an answer the device is asked to send a number back (function 8), so that its late answer is never taken for \
+             the next one. false only for devices that function 8 harms; late answers are then kept apart by time alone.",
+        )
+        .or("true")
+        .only(&[RTU, RTU_OVER_TCP]),
     ],
     aliases: &[
         ("type", "driver"),

@@ -54,6 +54,10 @@ pub(crate) fn buses<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Vec<
         };
         let pause = reader.duration("pause");
         let probe_share = reader.float("probe_share");
+        let fences = match driver {
+            Some(RTU | RTU_OVER_TCP) => reader.bool("fences"),
+            _ => Some(true),
+        };
         if let Some(line) = medium.as_ref().and_then(line_of) {
             if let Some((first, other)) = lines.get(&line) {
                 let text = format!(
@@ -67,9 +71,9 @@ pub(crate) fn buses<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Vec<
                 lines.insert(line, (reader.here(), name.clone()));
             }
         }
-        let bus = match (medium, pause, probe_share) {
-            (Some(medium), Some(pause), Some(probe_share)) => {
-                Some(Bus { name: name.clone(), medium, probe_share, pause })
+        let bus = match (medium, pause, probe_share, fences) {
+            (Some(medium), Some(pause), Some(probe_share), Some(fences)) => {
+                Some(Bus { name: name.clone(), medium, probe_share, fences, pause })
             }
             _ => None,
         };

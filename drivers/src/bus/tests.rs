@@ -76,7 +76,8 @@ impl Orders for Again {
 
 fn settings(medium: Medium) -> Arc<Settings> {
     let name = |text: &str| Name::new(text).unwrap();
-    let bus = BusSettings { name: name("line"), medium, probe_share: 0.05, pause: Duration::ZERO };
+    let bus =
+        BusSettings { name: name("line"), medium, probe_share: 0.05, fences: true, pause: Duration::ZERO };
     let device = Device {
         name: name("meter"),
         bus: 0,

@@ -47,20 +47,22 @@ pub(super) struct Opener {
     settings: Arc<Settings>,
     bus: usize,
     medium: Medium,
+    fences: bool,
 }
 
 impl Opener {
     pub(super) fn new(settings: &Arc<Settings>, bus: usize, line: &Bus) -> Self {
-        Self { settings: Arc::clone(settings), bus, medium: line.medium.clone() }
+        Self { settings: Arc::clone(settings), bus, medium: line.medium.clone(), fences: line.fences }
     }
 
     /// Times of the line.
     pub(super) fn timing(&self) -> Timing {
-        match &self.medium {
+        let timing = match &self.medium {
             Medium::Serial(serial) => Timing::serial(serial),
             Medium::RtuOverTcp { frame_silence, .. } => Timing::stream(*frame_silence),
             Medium::Tcp { .. } | Medium::Sim => Timing::stream(Duration::from_millis(20)),
-        }
+        };
+        Timing { fences: self.fences, ..timing }
     }
 
     /// Opens it; the error is for a person.

@@ -139,6 +139,7 @@ fn field() -> Result<poll::Settings> {
             name: name("line")?,
             medium: poll::Medium::Sim,
             probe_share: 0.05,
+            fences: true,
             pause: Duration::ZERO,
         }],
         devices: vec![poll::Device {

@@ -29,6 +29,9 @@ pub struct Bus {
     pub medium: Medium,
     /// Share of bus time that may go to probing dead devices, 0.0 to 0.5.
     pub probe_share: f64,
+    /// RTU: whether a unit that owes a late answer is asked for a number of ours (function 8/0) before its next request, so that the late
+    /// answer can be told from the next one. Off only for devices that function 8 harms; then time alone must do.
+    pub fences: bool,
     /// Least silence between the end of one answer and the next request, on top of the 3.5 characters of a serial line.
     pub pause: Duration,
 }

@@ -33,7 +33,8 @@ impl Build {
     }
 
     pub(crate) fn on(medium: Medium) -> Self {
-        let bus = Bus { name: name("line-0"), medium, probe_share: 0.05, pause: Duration::ZERO };
+        let bus =
+            Bus { name: name("line-0"), medium, probe_share: 0.05, fences: true, pause: Duration::ZERO };
         Self { settings: Settings { buses: vec![bus], ..Settings::default() } }
     }
 

@@ -60,5 +60,5 @@ pub fn attempts(args: &cli::Scan) -> Vec<Attempt> {
 
 fn attempt(label: String, medium: Medium) -> Option<Attempt> {
     let name = Name::new("scan").ok()?;
-    Some(Attempt { label, bus: Bus { name, medium, probe_share: 0.0, pause: Duration::ZERO } })
+    Some(Attempt { label, bus: Bus { name, medium, probe_share: 0.0, fences: true, pause: Duration::ZERO } })
 }

@@ -50,6 +50,7 @@ fn field(groups: &[usize]) -> poll::Settings {
             name: name("line"),
             medium: poll::Medium::Sim,
             probe_share: 0.05,
+            fences: true,
             pause: Duration::ZERO,
         }],
         devices: vec![device()],
