@@ -321,6 +321,8 @@ impl Gateway {
         let now = clock::now();
         self.look_at_clock(now);
         self.observe_rates(now);
+        let sentence = measure::sentence(self);
+        self.notify.status(sentence);
         self.notify.progress();
     }
 

@@ -8,6 +8,7 @@ use gateway_core::uplink::queue::DropReason;
 
 use super::gateway::Gateway;
 use super::upstream::Upstream;
+use crate::status::journal;
 use crate::status::metrics::{self as m, Page};
 
 /// Everything as Prometheus text.
@@ -25,6 +26,7 @@ pub(super) fn text(gateway: &Gateway) -> String {
         ledger(&mut page, settings.name.as_str(), upstream);
     }
     store(&mut page, gateway);
+    page.count(&m::LOG_SUPPRESSED, &[], journal::suppressed_total());
     page.text()
 }
 
@@ -142,7 +144,11 @@ fn ledger(page: &mut Page, name: &str, upstream: &Upstream) {
         page.count(&m::QUEUE_DROPPED_READINGS, labels, tally.readings);
     }
     page.count(&m::QUEUE_STORED_BYTES, labels, ledger.stored.bytes);
-    page.count(&m::QUEUE_STORE_FAILURES, labels, upstream.uplink.queue().counters().store_failures_total);
+    let counters = upstream.uplink.queue().counters();
+    page.count(&m::QUEUE_RESETS, labels, counters.resets_total);
+    page.count(&m::QUEUE_ODD_ANSWERS, labels, counters.odd_answers_total);
+    page.count(&m::QUEUE_IN_VAIN, labels, counters.fetched_in_vain_rows_total);
+    page.count(&m::QUEUE_STORE_FAILURES, labels, counters.store_failures_total);
 }
 
 fn store(page: &mut Page, gateway: &Gateway) {
@@ -157,6 +163,13 @@ fn store(page: &mut Page, gateway: &Gateway) {
     page.count(&m::STORE_ASIDE, &[], counters.moved_aside);
     page.count(&m::STORE_SALVAGED, &[], counters.rows_salvaged);
     page.count(&m::STORE_LOST, &[], counters.rows_lost);
+    page.count(&m::STORE_LOST_UNKNOWN, &[], counters.losses_unknown);
+    page.count(&m::STORE_LOST_WORDS, &[], counters.words_lost);
+    page.count(&m::STORE_SCHEMAS_REFUSED, &[], counters.schemas_refused);
+    page.count(&m::STORE_OPENS_FAILED, &[], counters.opens_failed);
+    page.count(&m::STORE_ROWS, &[], health.rows);
+    page.count(&m::STORE_ROWS_FETCHED, &[], counters.rows_fetched);
+    page.count(&m::STORE_CHECKPOINTS, &[], counters.checkpoints);
     for (word, count) in [
         ("full", counters.faults_full),
         ("read-only", counters.faults_read_only),
@@ -165,5 +178,39 @@ fn store(page: &mut Page, gateway: &Gateway) {
         ("locked", counters.faults_locked),
     ] {
         page.count(&m::STORE_FAULTS, &[word], count);
+    }
+}
+
+/// How the gateway is, in one line for `systemctl status`.
+pub(super) fn sentence(gateway: &Gateway) -> String {
+    let open =
+        gateway.reports.iter().filter(|report| matches!(report.borrow().line, LineState::Up { .. })).count();
+    let up = gateway
+        .upstreams
+        .iter()
+        .filter(|upstream| matches!(upstream.uplink.state(), State::Up { .. }))
+        .count();
+    let waits = gateway.upstreams.iter().any(|upstream| upstream.uplink.queue().ledger().stored.rows > 0);
+    let waits = if waits { ", messages wait on disk" } else { "" };
+    let fault =
+        gateway.store.health().fault.map(|(fault, _)| format!(", store: {fault}")).unwrap_or_default();
+    let (buses, uplinks) = (gateway.reports.len(), gateway.upstreams.len());
+    format!("{open} of {buses} buses open, {up} of {uplinks} uplinks up{waits}{fault}")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_metric_of_the_table_is_written() {
+        let (table, here) = (include_str!("../status/metrics.rs"), include_str!("measure.rs"));
+        let ids: Vec<&str> = table
+            .lines()
+            .filter(|line| line.contains(" Counter \"") || line.contains(" Gauge \""))
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        assert_eq!(ids.len(), crate::status::metrics::ALL.len());
+        for id in ids {
+            assert!(here.contains(&format!("&m::{id},")), "nobody writes {id}");
+        }
     }
 }

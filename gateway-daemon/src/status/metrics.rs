@@ -112,6 +112,9 @@ table! {
     QUEUE_ACKNOWLEDGED_READINGS Counter "queue_acknowledged_readings_total" ["uplink"] "Ledger in readings: acknowledged.";
     QUEUE_DROPPED_READINGS Counter "queue_dropped_readings_total" ["uplink", "reason"] "Ledger in readings: dropped, by reason.";
     QUEUE_STORED_BYTES Gauge "queue_stored_bytes" ["uplink"] "Bytes on disk, as limits count them.";
+    QUEUE_RESETS Counter "queue_resets_total" ["uplink"] "Times the database was replaced under the queue.";
+    QUEUE_ODD_ANSWERS Counter "queue_odd_answers_total" ["uplink"] "Answers of the store that fit nothing asked; a fault of the gateway.";
+    QUEUE_IN_VAIN Counter "queue_fetched_in_vain_messages_total" ["uplink"] "Messages read from disk and thrown away because the link was lost.";
     QUEUE_STORE_FAILURES Counter "queue_store_failures_total" ["uplink"] "Requests that the store could not carry out; tried again.";
 
     STORE_FAULT Gauge "store_fault" [] "1 while the store cannot write.";
@@ -124,6 +127,15 @@ table! {
     STORE_ASIDE Counter "store_moved_aside_total" [] "Database files moved aside because they could not be used.";
     STORE_SALVAGED Counter "store_salvaged_rows_total" [] "Rows copied out of damaged databases.";
     STORE_LOST Counter "store_lost_rows_total" [] "Rows lost with damaged databases, or that did not decode.";
+    STORE_LOST_UNKNOWN Counter "store_losses_unknown_total" [] "Damaged or foreign files met at start: more may be lost than was counted.";
+    STORE_LOST_WORDS Counter "store_lost_words_total" [] "Topics, schemas, runs and clock entries that did not decode.";
+    STORE_SCHEMAS_REFUSED Counter "store_refused_schemas_total" [] "Schemas that were not stored because there were too many.";
+    STORE_OPENS_FAILED Counter "store_opens_failed_total" [] "Tries to open the database that failed.";
+    STORE_ROWS Gauge "store_rows" [] "Rows stored in all queues.";
+    STORE_ROWS_FETCHED Counter "store_fetched_rows_total" [] "Rows read for sending.";
+    STORE_CHECKPOINTS Counter "store_checkpoints_total" [] "Times the log was copied into the database.";
+
+    LOG_SUPPRESSED Counter "status_suppressed_log_lines_total" [] "Log lines left out because they repeated; each run of them has one line that says how many.";
 }
 
 /// A page of values under construction.

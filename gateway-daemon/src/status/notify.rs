@@ -6,6 +6,7 @@ use sd_notify::NotifyState;
 #[derive(Debug)]
 pub struct Notify {
     watchdog: bool,
+    said: String,
 }
 
 impl Notify {
@@ -13,7 +14,7 @@ impl Notify {
     #[must_use]
     pub fn from_env() -> Self {
         let mut watchdog_us = 0;
-        Self { watchdog: sd_notify::watchdog_enabled(false, &mut watchdog_us) }
+        Self { watchdog: sd_notify::watchdog_enabled(false, &mut watchdog_us), said: String::new() }
     }
 
     /// The gateway works.
@@ -28,6 +29,14 @@ impl Notify {
         }
     }
 
+    /// One line about how the gateway is, for `systemctl status`; said when it changed.
+    pub fn status(&mut self, sentence: String) {
+        if sentence != self.said {
+            say(&NotifyState::Status(&sentence));
+            self.said = sentence;
+        }
+    }
+
     /// The gateway begins to stop.
     pub fn stopping(&self) {
         say(&NotifyState::Stopping);
@@ -38,5 +47,59 @@ fn say(state: &NotifyState<'_>) {
     // A service manager that does not listen is no reason to stop collecting.
     if let Err(fault) = sd_notify::notify(false, std::slice::from_ref(state)) {
         log::debug!("service manager: {fault}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Speaks to whatever `NOTIFY_SOCKET` names, as the child of the test below; does nothing without it.
+    #[test]
+    fn child_speaks() {
+        if std::env::var_os("TIDEGATE_NOTIFY_CHILD").is_none() {
+            return;
+        }
+        let mut notify = Notify::from_env();
+        notify.ready();
+        notify.status("all well".into());
+        notify.status("all well".into());
+        notify.progress();
+        notify.stopping();
+    }
+
+    fn heard(watchdog: bool) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        // systemd names the process whose watchdog it keeps; the shell becomes that process.
+        let mut child = Command::new("sh");
+        child.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" --exact status::notify::tests::child_speaks"]);
+        child.arg(std::env::current_exe().unwrap()).env("NOTIFY_SOCKET", &path);
+        child.env("TIDEGATE_NOTIFY_CHILD", "1").env_remove("WATCHDOG_USEC");
+        if watchdog {
+            child.env("WATCHDOG_USEC", "10000000");
+        }
+        assert!(child.output().unwrap().status.success());
+        let mut buffer = [0; 256];
+        std::iter::from_fn(|| {
+            socket.recv(&mut buffer).ok().map(|length| String::from_utf8(buffer[..length].to_vec()).unwrap())
+        })
+        .map(|text| text.trim().to_owned())
+        .collect()
+    }
+
+    #[test]
+    fn the_service_manager_hears_each_word_once() {
+        assert_eq!(heard(true), ["READY=1", "STATUS=all well", "WATCHDOG=1", "STOPPING=1"]);
+        assert_eq!(
+            heard(false),
+            ["READY=1", "STATUS=all well", "STOPPING=1"],
+            "no watchdog is fed that nobody keeps"
+        );
     }
 }
