@@ -70,7 +70,7 @@ impl Unit {
         if self.debt == Debt::None {
             return Way::Ask;
         }
-        let tried_lately = self.fence_missed || self.debts % DEAF_RETRY_DEBTS != 0;
+        let tried_lately = self.fence_missed || !self.debts.is_multiple_of(DEAF_RETRY_DEBTS);
         let ignores = if self.misses >= FENCE_MISSES_MAX { tried_lately } else { self.fence_missed };
         if fences && (self.hears_fences || !ignores) {
             return Way::Fence;

@@ -12,13 +12,16 @@ pub(super) enum Far {
     Slave(Slave),
 }
 
-/// Takes a whole request off what a slave has heard and answers it: how many bytes the request took, and the answer.
-pub(super) fn answer(slave: &mut Slave, heard: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let frame = take_frame(heard)?;
-    let (&unit, pdu) = frame.split_first()?;
-    let pdu = slave(unit, pdu)?;
-    let mut answer = vec![unit];
-    answer.extend(pdu);
-    append_crc(&mut answer);
-    Some(answer)
+/// Takes whole requests off what a slave has heard, and answers them in order. A busy machine may hand over several at once.
+pub(super) fn answers(slave: &mut Slave, heard: &mut Vec<u8>) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
+    while let Some(frame) = take_frame(heard) {
+        let Some((&unit, pdu)) = frame.split_first() else { continue };
+        let Some(pdu) = slave(unit, pdu) else { continue };
+        let mut answer = vec![unit];
+        answer.extend(pdu);
+        append_crc(&mut answer);
+        answers.push(answer);
+    }
+    answers
 }

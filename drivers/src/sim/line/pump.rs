@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::far::{Far, answer};
+use super::far::{Far, answers};
 use super::pty::Pty;
 use super::{Order, QUEUE_BYTES_MAX, Seen, Settings};
 use crate::clock;
@@ -156,7 +156,7 @@ impl Pump {
             if self.heard.len() > QUEUE_BYTES_MAX {
                 self.heard.clear();
             }
-            if let Some(answer) = answer(slave, &mut self.heard) {
+            for answer in answers(slave, &mut self.heard) {
                 self.send_from_far(self.heard_at + self.silence_ns, &answer);
             }
         }
