@@ -178,6 +178,8 @@ pub struct Uplink {
     pub retry_in_ms: Option<u64>,
     /// Why the last connection ended or failed.
     pub loss: Option<String>,
+    /// The same in one word, as in the birth message.
+    pub reason: Option<String>,
     /// Times the link came up since the start.
     pub connects: u64,
     /// Messages sent and not yet acknowledged.

@@ -167,6 +167,7 @@ fn uplink(upstream: &Upstream, now: BootNs, gateway: &Gateway) -> snapshot::Upli
         since_ms: now.ms().saturating_sub(upstream.since.ms()),
         retry_in_ms,
         loss: machine.last_loss().map(ToString::to_string),
+        reason: machine.last_loss().map(|loss| loss.word().to_owned()),
         connects: counters.ups_total,
         in_flight: machine.in_flight() as u64,
         window: settings.map_or(0, |settings| u64::from(settings.window)),

@@ -11,6 +11,7 @@ use gateway_core::payload::{self, Draft};
 use gateway_core::settings::LinkSettings;
 use gateway_core::tag::BootNs;
 use gateway_core::uplink::link::{Epoch, LinkCommand, LinkEvent, Will};
+use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::Message;
 use gateway_core::uplink::row::{Qos, QueueId, StoreEvent, StoreOp, Tally};
 use gateway_core::uplink::{Action, Uplink};
@@ -206,6 +207,11 @@ impl Upstream {
                 self.leaving = Some(port.forward);
             }
         } else {
+            // The link itself does not report what the machine has decided.
+            let given_up = self.port.is_some() && matches!(self.uplink.state(), State::BackingOff { .. });
+            if let Some(loss) = self.uplink.last_loss().filter(|_| given_up) {
+                log::warn!(reason = loss.word(); "uplink {}: link given up: {loss}", self.index);
+            }
             self.cut();
         }
     }

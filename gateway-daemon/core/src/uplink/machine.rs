@@ -63,6 +63,8 @@ pub struct Uplink {
     pub(super) jitter: Jitter,
     pub(super) watch: TakeOverWatch,
     pub(super) last_loss: Option<Loss>,
+    /// Why the last connection that was up ended.
+    pub(super) last_down: Option<Loss>,
     pub(super) connect_due: bool,
     pub(super) birth_due: bool,
     pub(super) ledger_at: BootNs,
@@ -96,6 +98,7 @@ impl Uplink {
             flights: Flights::default(),
             watch: TakeOverWatch::default(),
             last_loss: None,
+            last_down: None,
             connect_due: false,
             birth_due: false,
             ledger_at: BootNs(0),
@@ -393,6 +396,9 @@ impl Uplink {
             self.backoff.undo_reset();
         }
         self.counters.losses_total += 1;
+        if up_for.is_some() {
+            self.last_down = Some(loss.clone());
+        }
         self.last_loss = Some(loss);
         self.queue.detach(self.now);
         self.flights = Flights::default();

@@ -57,8 +57,8 @@ impl Uplink {
         if self.birth_due {
             self.birth_due = false;
             let next = self.queue.next_seq();
-            let payload =
-                status::birth(&self.identity, self.counters.connects_total, next, self.last_loss.as_ref());
+            let losses = status::Losses { down: self.last_down.as_ref(), last: self.last_loss.as_ref() };
+            let payload = status::birth(&self.identity, self.counters.connects_total, next, losses);
             let topic = Arc::clone(&self.settings.status_topic);
             return Some(self.announce(Cargo::Birth, topic, payload, true));
         }

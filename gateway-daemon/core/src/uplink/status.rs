@@ -2,13 +2,15 @@
 //!
 //! ```json
 //! {"state":"online","version":"0.1.0","boot":"00000000deadbeef-1500","config":"9f2c","connects":2,"next_seq":17,
-//!  "last_loss":{"reason":"ack-timeout","text":"..."}}
+//!  "last_loss":{"reason":"ack-timeout","text":"..."},"last_failure":{"reason":"tcp-refused","text":"..."}}
 //! {"state":"offline","boot":"00000000deadbeef-1500"}
 //! {"state":"stopped","boot":"00000000deadbeef-1500","next_seq":17}
 //! {"boot":"00000000deadbeef-1500","at_ms":61500,"next_seq":17,"restored":{"rows":0,"readings":0,"bytes":0},"produced":{..},
 //!  "in_memory":{..},"stored":{..},"acknowledged":{..},"dropped":{"drop-oldest":{..}}}
 //! ```
 //! `boot` is the run of the daemon, the same text as in messages of readings. `dropped` lists only reasons that have occurred.
+//! `last_loss` is why the last connection that was up ended, and `last_failure` why the last attempt since then failed, if one did; both
+//! of this run only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +47,17 @@ struct Status<'a> {
     next_seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_loss: Option<LastLoss>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<LastLoss>,
+}
+
+/// What went wrong before a birth.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Losses<'a> {
+    /// Why the last connection that was up ended.
+    pub(super) down: Option<&'a Loss>,
+    /// The last loss of all, failed attempts included.
+    pub(super) last: Option<&'a Loss>,
 }
 
 #[derive(Serialize)]
@@ -79,7 +92,13 @@ struct LedgerMessage {
     dropped: BTreeMap<&'static str, Count>,
 }
 
-pub(super) fn birth(identity: &Identity, connects: u64, next: Seq, last: Option<&Loss>) -> Vec<u8> {
+impl From<&Loss> for LastLoss {
+    fn from(loss: &Loss) -> Self {
+        Self { reason: loss.word(), text: loss.to_string() }
+    }
+}
+
+pub(super) fn birth(identity: &Identity, connects: u64, next: Seq, losses: Losses<'_>) -> Vec<u8> {
     json(&Status {
         state: "online",
         version: Some(&identity.version),
@@ -87,7 +106,8 @@ pub(super) fn birth(identity: &Identity, connects: u64, next: Seq, last: Option<
         config: Some(&identity.config),
         connects: Some(connects),
         next_seq: Some(next.0),
-        last_loss: last.map(|loss| LastLoss { reason: loss.word(), text: loss.to_string() }),
+        last_loss: losses.down.map(LastLoss::from),
+        last_failure: losses.last.filter(|last| losses.down != Some(last)).map(LastLoss::from),
     })
 }
 
@@ -126,6 +146,7 @@ fn short<'a>(state: &'a str, identity: &Identity, next_seq: Option<u64>) -> Stat
         connects: None,
         next_seq,
         last_loss: None,
+        last_failure: None,
     }
 }
 

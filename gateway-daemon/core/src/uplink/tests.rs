@@ -209,6 +209,26 @@ fn a_link_without_acknowledgements_is_cut_after_the_timeout_and_the_birth_says_w
 }
 
 #[test]
+fn failed_attempts_do_not_hide_why_the_connection_was_lost() {
+    let mut bench = Bench::new(settings(), Stored::default());
+    bench.connect();
+    bench.publish();
+    bench.actions();
+    bench.pass(10_000);
+    bench.actions();
+    // Back-off over, and the attempt fails.
+    bench.pass(120_000);
+    bench.actions();
+    bench.link(LinkEvent::Down { loss: Loss::WriteTimeout, up_for: None });
+    bench.actions();
+    let birth = bench.connect();
+    let Action::Announce { payload, .. } = &birth[0] else { panic!("{birth:?}") };
+    let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
+    assert_eq!(json["last_loss"]["reason"], "ack-timeout");
+    assert_eq!(json["last_failure"]["reason"], "write-timeout");
+}
+
+#[test]
 fn a_message_that_others_have_overtaken_is_not_waited_for_for_ever() {
     let mut bench = Bench::new(settings(), Stored::default());
     bench.connect();
