@@ -6,8 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use std::time::{Duration, Instant};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::gateway::DEADLINE;
 
 /// A running device; it stops answering when dropped.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub struct CounterDevice {
     pub port: u16,
     count: Arc<AtomicU32>,
     mute: Arc<AtomicBool>,
+    accepted: Arc<AtomicU32>,
+    connected: Arc<AtomicU32>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -28,19 +34,62 @@ impl CounterDevice {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let (count, mute) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+        let (accepted, connected) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let (seen, open) = (Arc::clone(&accepted), Arc::clone(&connected));
         let shared = (Arc::clone(&count), Arc::clone(&mute));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, shared.clone()));
+                open.fetch_add(1, Ordering::SeqCst);
+                seen.fetch_add(1, Ordering::SeqCst);
+                let (shared, open) = (shared.clone(), Arc::clone(&open));
+                tokio::spawn(async move {
+                    serve(stream, shared).await;
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Ok(Self { port, count, mute, task })
+        Ok(Self { port, count, mute, accepted, connected, task })
     }
 
     /// How many requests were answered.
     #[must_use]
     pub fn answered(&self) -> u32 {
         self.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits until `goal` requests were answered.
+    ///
+    /// # Errors
+    /// Not within [`DEADLINE`].
+    pub async fn wait_for(&self, goal: u32) -> anyhow::Result<()> {
+        let end = Instant::now() + DEADLINE;
+        while self.answered() < goal {
+            let seen = self.answered();
+            anyhow::ensure!(Instant::now() < end, "{seen} requests were answered, not {goal}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody is connected, so that the count stands; gives it.
+    ///
+    /// # Errors
+    /// Not within [`DEADLINE`].
+    pub async fn quiet(&self) -> anyhow::Result<u32> {
+        let end = Instant::now() + DEADLINE;
+        // Connections are accepted in their order: after this one, no earlier one is still waiting.
+        let before = self.accepted.load(Ordering::SeqCst);
+        let own = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        while self.accepted.load(Ordering::SeqCst) == before {
+            anyhow::ensure!(Instant::now() < end, "connections are not accepted");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        drop(own);
+        while self.connected.load(Ordering::SeqCst) > 0 {
+            anyhow::ensure!(Instant::now() < end, "somebody is still connected");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(self.answered())
     }
 
     /// Whether it stays silent from here on.

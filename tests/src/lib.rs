@@ -2,6 +2,7 @@
 //!
 //! Peers are real programs where that is possible. A missing peer fails the test with the one line that installs it.
 
+pub mod account;
 pub mod bench;
 pub mod certs;
 pub mod counter_device;
@@ -13,5 +14,6 @@ pub mod office;
 pub mod peers;
 pub mod proxy;
 pub mod sim;
+pub mod site;
 pub mod wait;
 pub mod watcher;

@@ -137,6 +137,16 @@ impl Mosquitto {
         Ok(self.child.kill().await?)
     }
 
+    /// Stops it in order: it says goodbye to nobody, and writes down what it keeps.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        within("mosquitto to stop", self.child.wait()).await?;
+        Ok(())
+    }
+
     /// Starts it again on the same port with the same configuration.
     ///
     /// # Errors

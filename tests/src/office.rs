@@ -3,6 +3,8 @@
 //! It is mosquitto_sub with a session of its own, so that what it sees was really delivered by a broker at QoS 1.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -11,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::certs::Leaf;
 use crate::gateway::DEADLINE;
 
 /// Messages that a test keeps; more is a test that got out of hand.
@@ -53,11 +56,24 @@ impl Office {
     /// # Errors
     /// mosquitto_sub is missing, or the broker refuses.
     pub async fn open(port: u16, filter: &str) -> Result<Self> {
+        Self::subscribe(port, filter, &[]).await
+    }
+
+    /// The same over TLS with a certificate of its own.
+    ///
+    /// # Errors
+    /// mosquitto_sub is missing, or the broker refuses.
+    pub async fn open_tls(port: u16, filter: &str, ca: &Path, own: &Leaf) -> Result<Self> {
+        Self::subscribe(port, filter, &tls_words(ca, own)).await
+    }
+
+    async fn subscribe(port: u16, filter: &str, tls: &[OsString]) -> Result<Self> {
         let port = port.to_string();
         // stdbuf: into a pipe it would otherwise keep its lines to itself.
         let mut child = Command::new("stdbuf")
             .args(["-oL", "mosquitto_sub", "-d", "-h", "127.0.0.1", "-p", &port])
             .args(["-q", "1", "-c", "-i", "office", "-F", "%t\t%p", "-t", filter])
+            .args(tls)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -105,14 +121,18 @@ impl Office {
     pub async fn wait_for(&self, what: &str, want: impl Fn(&[Arrival]) -> bool) -> Result<Vec<Arrival>> {
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {
-            let arrivals = self.arrivals();
-            if want(&arrivals) {
+            if let Some(arrivals) = self.look(&want) {
                 return Ok(arrivals);
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         let arrivals = self.arrivals();
         bail!("no {what} within {DEADLINE:?}; {} messages, the last: {:?}", arrivals.len(), arrivals.last())
+    }
+
+    fn look(&self, want: impl Fn(&[Arrival]) -> bool) -> Option<Vec<Arrival>> {
+        let arrivals = self.arrivals.lock().expect("no holder panics");
+        want(&arrivals).then(|| arrivals.clone())
     }
 
     /// Ends the subscriber; its session stays on the broker.
@@ -122,6 +142,13 @@ impl Office {
     pub async fn close(mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
+}
+
+/// Words of mosquitto_sub and mosquitto_pub that choose TLS.
+#[must_use]
+pub fn tls_words(ca: &Path, own: &Leaf) -> Vec<OsString> {
+    let words: [(&str, &Path); 3] = [("--cafile", ca), ("--cert", &own.cert), ("--key", &own.key)];
+    words.into_iter().flat_map(|(word, file)| [word.into(), file.as_os_str().to_owned()]).collect()
 }
 
 /// The values of one counting tag, each once, ascending.
