@@ -3,7 +3,8 @@
 //! Invariant: wall time is given only when the kernel or systemd says that the clock was set from outside in this boot.
 //! A date that looks right is no proof and is never used.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway_core::tag::{BootId, BootNs, RunId, WallMs};
@@ -12,6 +13,9 @@ use crate::sys;
 
 /// Touched by systemd-timesyncd when it has set the clock in this boot (systemd-timesyncd.service(8)).
 const TIMESYNC_FILE: &str = "/run/systemd/timesync/synchronized";
+/// Names another file that appears when the clock has been set. Then that file alone decides: for a clock that is set by something of which
+/// kernel and systemd know nothing (GPS, a script, the host of a container).
+pub const TIMESYNC_FILE_VARIABLE: &str = "TIDEGATE_TIMESYNC_FILE";
 /// A random number of this boot (random(4)).
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -44,11 +48,20 @@ pub fn run_id() -> std::io::Result<RunId> {
 }
 
 /// Wall time, if it is known to be right: the kernel says the clock is synchronised (`adjtimex`: neither `TIME_ERROR` nor
-/// `STA_UNSYNC`), or systemd-timesyncd says that it has set it in this boot.
+/// `STA_UNSYNC`), or systemd-timesyncd says that it has set it in this boot; or what [`TIMESYNC_FILE_VARIABLE`] names is there.
 #[must_use]
 pub fn wall_trusted() -> Option<WallMs> {
-    let trusted = sys::kernel_clock_synchronised() || Path::new(TIMESYNC_FILE).exists();
-    trusted.then(wall).flatten()
+    static NAMED: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        std::env::var_os(TIMESYNC_FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
+    });
+    is_trusted(NAMED.as_deref(), sys::kernel_clock_synchronised).then(wall).flatten()
+}
+
+fn is_trusted(named: Option<&Path>, kernel: impl FnOnce() -> bool) -> bool {
+    match named {
+        Some(file) => file.exists(),
+        None => kernel() || Path::new(TIMESYNC_FILE).exists(),
+    }
 }
 
 fn wall() -> Option<WallMs> {
@@ -73,6 +86,14 @@ mod tests {
         for wrong in ["", "0123", "zz23abcd-4567-89ab-cdef-0123456789ab"] {
             assert_eq!(parse_boot_id(wrong), None);
         }
+    }
+
+    #[test]
+    fn a_named_file_alone_decides_whether_the_clock_is_trusted() {
+        let (there, missing) = (Path::new("/proc/self/stat"), Path::new("/proc/self/no-such-file"));
+        assert!(is_trusted(Some(there), || false));
+        assert!(!is_trusted(Some(missing), || true));
+        assert!(is_trusted(None, || true));
     }
 
     #[test]
