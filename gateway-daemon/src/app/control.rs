@@ -5,7 +5,7 @@
 //! [`LINE_BYTES_MAX`] per line, [`IDLE_MAX`] without a request; a client beyond the limits is told so and closed. Nothing that
 //! a client sends can stop the gateway.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,6 +115,12 @@ pub enum ControlError {
         /// The cause.
         source: std::io::Error,
     },
+    /// Something else is there, which is not removed.
+    #[error("control socket {}: there is something else of this name, which is left alone; choose another `gateway.socket`", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
     /// Another gateway answers on it.
     #[error("another gateway is running on {}; stop it first", path.display())]
     Taken {
@@ -134,15 +140,18 @@ impl Control {
     /// Binds the socket, replacing one that a dead gateway left behind.
     ///
     /// # Errors
-    /// [`ControlError::Taken`] if a gateway answers on it, [`ControlError::Bind`] if it cannot be created.
+    /// [`ControlError::Taken`] if a gateway answers on it, [`ControlError::NotASocket`] if the path is a folder or a file with somebody's
+    /// content, [`ControlError::Bind`] if the socket cannot be created.
     pub async fn bind(path: &Path) -> Result<Self, ControlError> {
         if UnixStream::connect(path).await.is_ok() {
             return Err(ControlError::Taken { path: path.into() });
         }
         let fault = |source| ControlError::Bind { path: path.into(), source };
-        match std::fs::remove_file(path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(fault(source)),
-            _ => {}
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(fault)?,
+            Ok(_) => return Err(ControlError::NotASocket { path: path.into() }),
+            // Whatever else keeps it from being looked at keeps it from being bound, which says why.
+            Err(_) => {}
         }
         let listener = UnixListener::bind(path).map_err(fault)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(fault)?;
@@ -154,9 +163,11 @@ impl Control {
         let mut clients = JoinSet::new();
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                biased;
                 () = requests.closed() => return,
+                // Before the next one is let in, so that those who left do not count.
                 Some(_) = clients.join_next() => continue,
+                accepted = self.listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, _)) if clients.len() < CLIENTS_MAX => {
@@ -167,7 +178,7 @@ impl Control {
                         }
                     });
                 }
-                Ok(_) => log::warn!("control socket: more than {CLIENTS_MAX} clients at once, one refused"),
+                Ok((stream, _)) => turn_away(&stream),
                 Err(fault) => {
                     log::warn!("control socket: {fault}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -184,22 +195,31 @@ impl Drop for Control {
     }
 }
 
+/// One too many: told so without waiting for it.
+fn turn_away(stream: &UnixStream) {
+    log::warn!("control socket: more than {CLIENTS_MAX} clients at once, one refused");
+    let reply =
+        Reply::Refused(format!("{CLIENTS_MAX} clients are connected already; close one and try again"));
+    if let Ok(line) = line(&reply) {
+        // The buffer of a fresh socket has room; a client that is gone needs no answer.
+        let _ = stream.try_write(&line);
+    }
+}
+
 async fn client(stream: UnixStream, requests: mpsc::Sender<Request>) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
-        let mut line = String::new();
-        let got = tokio::time::timeout(IDLE_MAX, (&mut read).take(LINE_BYTES_MAX).read_line(&mut line)).await;
-        let Ok(count) = got else { return Ok(()) };
+        let mut line = Vec::new();
+        let mut limited = (&mut read).take(LINE_BYTES_MAX);
+        let whole = limited.read_until(b'\n', &mut line);
+        let Ok(count) = tokio::time::timeout(IDLE_MAX, whole).await else { return Ok(()) };
         if count? == 0 {
             return Ok(());
         }
-        let ask = match serde_json::from_str::<Ask>(&line) {
+        let ask = match parse(&line) {
             Ok(ask) => ask,
-            Err(fault) => {
-                send(&mut write, &Reply::Refused(format!("not a request: {fault}"))).await?;
-                return Ok(());
-            }
+            Err(sentence) => return send(&mut write, &Reply::Refused(sentence)).await,
         };
         let (reply, answer) = oneshot::channel();
         if requests.send(Request { ask, reply }).await.is_err() {
@@ -210,9 +230,21 @@ async fn client(stream: UnixStream, requests: mpsc::Sender<Request>) -> std::io:
     }
 }
 
-async fn send(write: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> std::io::Result<()> {
+fn parse(line: &[u8]) -> Result<Ask, String> {
+    if line.len() as u64 >= LINE_BYTES_MAX && !line.ends_with(b"\n") {
+        return Err(format!("not a request: longer than {LINE_BYTES_MAX} bytes"));
+    }
+    serde_json::from_slice(line).map_err(|fault| format!("not a request: {fault}"))
+}
+
+fn line(reply: &Reply) -> std::io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(reply).map_err(std::io::Error::other)?;
     line.push(b'\n');
+    Ok(line)
+}
+
+async fn send(write: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> std::io::Result<()> {
+    let line = line(reply)?;
     tokio::time::timeout(IDLE_MAX, write.write_all(&line)).await.map_err(std::io::Error::other)?
 }
 
@@ -256,3 +288,6 @@ impl Client {
         serde_json::from_str(&line).map_err(std::io::Error::other)
     }
 }
+
+#[cfg(test)]
+mod tests;

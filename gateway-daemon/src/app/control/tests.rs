@@ -1,0 +1,231 @@
+use std::sync::Arc;
+
+use super::*;
+
+/// Long enough for a loaded machine; a green test never waits for it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A control socket in front of a gateway that answers everything with the same text.
+struct Bench {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    _serving: tokio::task::JoinHandle<()>,
+}
+
+async fn bench_with(text: &'static str) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let control = Control::bind(&path).await.unwrap();
+    let (requests, mut asked) = mpsc::channel::<Request>(REQUESTS_MAX);
+    tokio::spawn(async move {
+        while let Some(request) = asked.recv().await {
+            let _ = request.reply.send(Reply::Text(text.into()));
+        }
+    });
+    Bench { _dir: dir, path, _serving: tokio::spawn(control.serve(requests)) }
+}
+
+async fn bench() -> Bench {
+    bench_with("well").await
+}
+
+/// What the socket says to these bytes until it closes, or until the first line if it stays open.
+async fn say(path: &Path, bytes: &[u8], end: bool) -> String {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    // The other side may close before it has read all of it.
+    let _ = stream.write_all(bytes).await;
+    if end {
+        let _ = stream.shutdown().await;
+    }
+    let mut line = String::new();
+    let mut stream = BufReader::new(stream);
+    let read = stream.read_line(&mut line);
+    // A reset is what a peer sees that has more to say than it may.
+    let _ = tokio::time::timeout(DEADLINE, read).await.unwrap();
+    line
+}
+
+async fn is_well(path: &Path) -> bool {
+    let mut client = Client::connect(path).await.unwrap();
+    client.ask(&Ask::Metrics).await.unwrap();
+    tokio::time::timeout(DEADLINE, client.reply()).await.unwrap().unwrap() == Reply::Text("well".into())
+}
+
+#[tokio::test]
+async fn garbage_is_answered_with_what_is_wrong_and_hurts_nobody_else() {
+    let bench = bench().await;
+    for (bytes, words) in [
+        (&b"hello\n"[..], "not a request"),
+        (b"\n", "not a request"),
+        (b"{\"do\":\"dance\"}\n", "dance"),
+        (b"{\"do\":\"read\",\"device\":\"a\"}\n", "tag"),
+        (b"{\"do\":\"read\",\"device\":\"a\",\"tag\":\"b\",\"more\":1}\n", "more"),
+        (b"\xff\xfe\x00\n", "not a request"),
+        (b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n", "not a request"),
+        (b"{\"do\":\"read-raw\",\"at\":{\"bus\":\"a\",\"unit\":300,\"table\":\"coil\",\"address\":0},\"count\":1}\n", "300"),
+    ] {
+        let answer = say(&bench.path, bytes, false).await;
+        assert!(answer.starts_with("{\"refused\":") && answer.contains(words), "{bytes:?}: {answer}");
+    }
+    assert!(is_well(&bench.path).await);
+}
+
+#[tokio::test]
+async fn an_endless_line_ends_at_its_limit() {
+    let bench = bench().await;
+    let exactly = vec![b'x'; usize::try_from(LINE_BYTES_MAX).unwrap()];
+    let answer = say(&bench.path, &exactly, false).await;
+    assert!(answer.contains("longer than 4096 bytes"), "{answer}");
+    say(&bench.path, &vec![b'x'; 1 << 20], false).await;
+    assert!(is_well(&bench.path).await);
+}
+
+#[tokio::test]
+async fn half_a_line_and_a_client_that_leaves_at_once_are_no_fault() {
+    let bench = bench().await;
+    let answer = say(&bench.path, b"{\"do\":\"sta", true).await;
+    assert!(answer.contains("not a request"), "{answer}");
+    assert_eq!(say(&bench.path, b"", true).await, "");
+    drop(UnixStream::connect(&bench.path).await.unwrap());
+    let mut asker = UnixStream::connect(&bench.path).await.unwrap();
+    asker.write_all(b"{\"do\":\"metrics\"}\n").await.unwrap();
+    drop(asker);
+    assert!(is_well(&bench.path).await);
+}
+
+#[tokio::test]
+async fn one_client_too_many_is_told_so_and_the_place_of_one_who_leaves_is_free() {
+    let bench = bench().await;
+    let mut guests = Vec::new();
+    for _ in 0..CLIENTS_MAX {
+        let mut client = Client::connect(&bench.path).await.unwrap();
+        client.ask(&Ask::Metrics).await.unwrap();
+        client.reply().await.unwrap();
+        guests.push(client);
+    }
+    let mut late = Client::connect(&bench.path).await.unwrap();
+    let answer = tokio::time::timeout(DEADLINE, late.reply()).await.unwrap().unwrap();
+    assert_eq!(answer, Reply::Refused("8 clients are connected already; close one and try again".into()));
+    guests.pop();
+    let free = async {
+        // The gateway learns of the goodbye when it looks at the socket; until then it is still full.
+        loop {
+            let mut client = Client::connect(&bench.path).await.unwrap();
+            if client.ask(&Ask::Metrics).await.is_ok() && matches!(client.reply().await, Ok(Reply::Text(_))) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, free).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_holds_up_only_itself() {
+    let long: &'static str = Box::leak("well ".repeat(100_000).into_boxed_str());
+    let bench = bench_with(long).await;
+    let mut deaf = UnixStream::connect(&bench.path).await.unwrap();
+    for _ in 0..100 {
+        deaf.write_all(b"{\"do\":\"metrics\"}\n").await.unwrap();
+    }
+    let mut client = Client::connect(&bench.path).await.unwrap();
+    client.ask(&Ask::Metrics).await.unwrap();
+    let answer = tokio::time::timeout(DEADLINE, client.reply()).await.unwrap().unwrap();
+    assert_eq!(answer, Reply::Text(long.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_is_closed_after_its_time() {
+    let bench = bench().await;
+    let mut silent = UnixStream::connect(&bench.path).await.unwrap();
+    silent.write_all(b"{\"do\":").await.unwrap();
+    let mut rest = Vec::new();
+    silent.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"");
+}
+
+#[tokio::test]
+async fn requests_in_one_write_are_answered_in_their_order() {
+    let bench = bench().await;
+    let mut client = UnixStream::connect(&bench.path).await.unwrap();
+    client.write_all(b"{\"do\":\"metrics\"}\n{\"do\":\"metrics\"}\nno\n").await.unwrap();
+    let mut all = String::new();
+    client.read_to_string(&mut all).await.unwrap();
+    let lines: Vec<&str> = all.lines().collect();
+    assert_eq!(lines[..2], ["{\"text\":\"well\"}"; 2]);
+    assert!(lines[2].starts_with("{\"refused\""), "{all}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let (requests, asked) = mpsc::channel(REQUESTS_MAX);
+    let control = Control::bind(&path).await.unwrap();
+    let serving = tokio::spawn(control.serve(requests));
+    let mut client = Client::connect(&path).await.unwrap();
+    drop(asked);
+    // Either the client is let in and told, or nobody is let in any more.
+    if client.ask(&Ask::Status).await.is_ok() {
+        match client.reply().await {
+            Ok(reply) => assert_eq!(reply, Reply::Refused("the gateway is stopping".into())),
+            Err(fault) => assert_ne!(fault.kind(), std::io::ErrorKind::InvalidData),
+        }
+    }
+    serving.await.unwrap();
+    assert!(!path.exists(), "the socket is removed at the end");
+}
+
+#[tokio::test]
+async fn a_socket_left_behind_by_a_dead_gateway_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let control = Control::bind(&path).await.unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    drop(control);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn the_socket_of_a_running_gateway_is_left_alone() {
+    let bench = bench().await;
+    let fault = Control::bind(&bench.path).await.unwrap_err();
+    assert!(matches!(fault, ControlError::Taken { .. }), "{fault}");
+    assert!(fault.to_string().ends_with("stop it first"), "{fault}");
+    assert!(is_well(&bench.path).await);
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_never_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.toml");
+    std::fs::write(&file, "precious").unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for path in [dir.path(), &file, &link] {
+        let fault = Control::bind(path).await.unwrap_err();
+        assert!(matches!(fault, ControlError::NotASocket { .. }), "{fault}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    let nowhere = Control::bind(&dir.path().join("no/such/folder/control.sock")).await.unwrap_err();
+    assert!(matches!(nowhere, ControlError::Bind { .. }), "{nowhere}");
+}
+
+#[tokio::test]
+async fn a_peer_that_is_no_gateway_does_not_fill_the_memory_of_a_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let chunk: Arc<[u8]> = vec![b'x'; 1 << 20].into();
+    let flood = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        while stream.write_all(&chunk).await.is_ok() {}
+    });
+    let mut client = Client::connect(&path).await.unwrap();
+    let fault = tokio::time::timeout(DEADLINE, client.reply()).await.unwrap().unwrap_err();
+    assert!(fault.to_string().contains("expected value"), "{fault}");
+    drop(client);
+    flood.await.unwrap();
+}
