@@ -1,6 +1,9 @@
 //! The hands and the frame of Tidegate: everything that touches a socket, a file or a clock, and the wiring between the
 //! pure rooms of `gateway-core`.
 
+// println! and eprintln! panic when the reader has gone (`| head`): commands print through `app::say`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod app;
 pub mod cli;
 pub mod link;

@@ -3,6 +3,7 @@
 use gateway_config::{Config, Environment, Problem};
 use gateway_core::poll::plan::BusPlan;
 
+use super::say;
 use crate::cli;
 
 /// Reads a configuration; problems go to standard error.
@@ -16,7 +17,7 @@ pub fn load(path: &std::path::Path) -> Result<Config, u8> {
             Ok(config)
         }
         Err(problems) => {
-            eprintln!("{problems}");
+            say::complaint(problems);
             Err(cli::exit::CONFIG)
         }
     }
@@ -24,7 +25,7 @@ pub fn load(path: &std::path::Path) -> Result<Config, u8> {
 
 fn print_all(problems: &[Problem]) {
     for problem in problems {
-        eprintln!("{problem}");
+        say::complaint(problem);
     }
 }
 
@@ -37,7 +38,7 @@ pub fn check(args: &cli::Check) -> u8 {
     };
     let plans = BusPlan::all(&config.field);
     if !args.quiet {
-        println!("{}", BusPlan::render(&plans, &config.field));
+        say::line(BusPlan::render(&plans, &config.field));
     }
     if plans.iter().all(BusPlan::fits) { cli::exit::OK } else { cli::exit::CONFIG }
 }
@@ -45,6 +46,6 @@ pub fn check(args: &cli::Check) -> u8 {
 /// `schema`: prints the JSON Schema of the configuration file.
 #[must_use]
 pub fn schema() -> u8 {
-    println!("{:#}", gateway_config::schema());
+    say::line(format_args!("{:#}", gateway_config::schema()));
     cli::exit::OK
 }

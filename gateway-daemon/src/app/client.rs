@@ -6,6 +6,7 @@ use gateway_core::poll::request::Table;
 
 use super::check;
 use super::control::{Ask, Client, RawAt, Reply};
+use super::say;
 use super::snapshot::Tag;
 use crate::cli::{self, RawPoint, WriteTarget, exit};
 
@@ -35,7 +36,7 @@ pub fn write(args: &cli::Write) -> u8 {
             Ask::WriteRaw { at: raw_at(&point), values: on.into_iter().map(u16::from).collect() }
         }
         Err(sentence) => {
-            eprintln!("error: {sentence}");
+            say::error(sentence);
             return exit::USAGE;
         }
     };
@@ -60,19 +61,22 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
     let mut code = exit::OK;
     for (ask, reply) in asks.iter().zip(replies) {
         match reply {
-            Reply::Tag(tag) if json => println!("{}", serde_json::json!(*tag)),
             Reply::Tag(tag) => {
-                println!("{}", line(&tag));
+                if json {
+                    say::line(serde_json::json!(*tag));
+                } else {
+                    say::line(line(&tag));
+                }
                 if !tag.is_good() {
                     code = exit::NO;
                 }
             }
-            Reply::Values(values) if json => println!("{}", serde_json::json!(values)),
+            Reply::Values(values) if json => say::line(serde_json::json!(values)),
             Reply::Values(values) => print_values(ask, &values),
-            Reply::Text(text) => print!("{text}"),
+            Reply::Text(text) => say::line(text.trim_end()),
             Reply::Status(_) => {}
             Reply::Refused(why) => {
-                eprintln!("error: {why}");
+                say::error(why);
                 code = exit::NO;
             }
         }
@@ -98,12 +102,12 @@ pub fn socket(reach: &cli::Reach) -> Result<PathBuf, u8> {
 pub fn exchange(socket: &std::path::Path, asks: &[Ask]) -> Result<Vec<Reply>, u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|fault| {
-        eprintln!("error: {fault}");
+        say::error(fault);
         exit::IO
     })?;
     runtime.block_on(async {
         let mut client = Client::connect(socket).await.map_err(|fault| {
-            eprintln!("error: {}", unreachable_gateway(socket, &fault));
+            say::error(unreachable_gateway(socket, &fault));
             exit::UNAVAILABLE
         })?;
         let mut replies = Vec::new();
@@ -113,7 +117,7 @@ pub fn exchange(socket: &std::path::Path, asks: &[Ask]) -> Result<Vec<Reply>, u8
                 client.reply().await
             };
             replies.push(answer.await.map_err(|fault| {
-                eprintln!("error: {fault}");
+                say::error(fault);
                 exit::IO
             })?);
         }
@@ -147,15 +151,15 @@ fn line(tag: &Tag) -> String {
 /// Registers as `address: decimal hex`, bits as `address: 0`.
 fn print_values(ask: &Ask, values: &[u16]) {
     let Ask::ReadRaw { at, .. } = ask else {
-        println!("written");
+        say::line("written");
         return;
     };
     let bits = at.table == cli::table_word(Table::Coil) || at.table == cli::table_word(Table::Discrete);
     for (address, value) in (u32::from(at.address)..).zip(values) {
         if bits {
-            println!("{address:>5}: {value}");
+            say::line(format_args!("{address:>5}: {value}"));
         } else {
-            println!("{address:>5}: {value:>5}  0x{value:04x}");
+            say::line(format_args!("{address:>5}: {value:>5}  0x{value:04x}"));
         }
     }
 }

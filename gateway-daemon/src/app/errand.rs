@@ -1,6 +1,10 @@
 //! One-off requests of the control socket: what to ask a device for a `read` or `write`, and what its answer means.
 //!
 //! Pure: makes a [`Request`] and interprets the [`Answer`]; the core loop sends it through the bus task, between two polls.
+//!
+//! A part of a register (one bit, one byte) is written with function 22. A device that does not know it answers with exception 1; then the
+//! register is read and written back whole ([`Errand::read_whole`], [`Errand::write_whole`]). That is two requests: what the
+//! device or another master changes in the same register between them is overwritten. Never sends a request beyond the limits of the standard.
 
 use drivers::bus::CommandError;
 use gateway_core::poll::request::{Answer, Query, Request, Table, UnitId};
@@ -11,6 +15,15 @@ use gateway_core::tag::{Reason, Sample, TagId, Value};
 
 use super::control::{Ask, RawAt, Reply};
 use super::snapshot;
+
+/// "Illegal function" ("MODBUS Application Protocol V1.1b3", 7).
+const ILLEGAL_FUNCTION: u8 = 1;
+/// Most registers and bits of one read (ibid., 6.1 and 6.3).
+const READ_REGISTERS_MAX: u16 = 125;
+const READ_BITS_MAX: u16 = 2000;
+/// Most registers and coils of one write (ibid., 6.11 and 6.12).
+const WRITE_REGISTERS_MAX: usize = 123;
+const WRITE_COILS_MAX: usize = 1968;
 
 /// A request on its way to a bus, and how to read its answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +62,8 @@ impl Errand {
                         "{device}/{name} is read-only; set `writable = true` at this tag to allow it"
                     ));
                 }
-                let value = parse_value(tag.point.kind, value)?;
+                let value = parse_value(tag.point.kind, value)
+                    .map_err(|sentence| format!("{device}/{name}: {sentence}"))?;
                 let raw =
                     process::unscale(tag, &value).map_err(|fault| format!("{device}/{name}: {fault}"))?;
                 let query =
@@ -57,7 +71,7 @@ impl Errand {
                 Ok(Self::of_tag(field, tag, query, What::Wrote(id, value)))
             }
             Ask::ReadRaw { at, count } => {
-                Self::raw(field, at, |table, address| Ok(Query::Read { table, address, count: *count }))
+                Self::raw(field, at, |table, address| raw_read(table, address, *count))
             }
             Ask::WriteRaw { at, values } => {
                 Self::raw(field, at, |table, address| raw_write(table, address, values))
@@ -83,7 +97,10 @@ impl Errand {
         })?;
         let unit = match field.buses[bus].medium {
             Medium::Tcp { .. } => UnitId::tcp(at.unit),
-            _ => UnitId::serial(at.unit).ok_or_else(|| format!("unit {} is not 1 to 247", at.unit))?,
+            _ => UnitId::serial(at.unit).ok_or_else(|| match at.unit {
+                0 => "unit 0 is a broadcast, which no unit answers; name one of 1 to 247".to_owned(),
+                unit => format!("unit {unit} is not 1 to 247"),
+            })?,
         };
         let table = match at.table.as_str() {
             "coil" => Table::Coil,
@@ -95,6 +112,33 @@ impl Errand {
         let query = query(table, at.address)?;
         let device = field.devices.iter().position(|device| device.bus == bus && device.unit == unit);
         Ok(Self { bus, device, request: Request { unit, query }, what: What::Raw })
+    }
+
+    /// After the answer to the first request: the whole register, if the device cannot write a part of one.
+    #[must_use]
+    pub(super) fn read_whole(&self, answer: &Answer) -> Option<Request> {
+        match (&self.request.query, answer) {
+            (Query::MaskWrite { address, .. }, Answer::Exception(ILLEGAL_FUNCTION)) => {
+                Some(self.again(Query::Read { table: Table::Holding, address: *address, count: 1 }))
+            }
+            _ => None,
+        }
+    }
+
+    /// After the answer to [`Errand::read_whole`]: the register with the part changed.
+    #[must_use]
+    pub(super) fn write_whole(&self, answer: &Answer) -> Option<Request> {
+        match (&self.request.query, answer) {
+            (Query::MaskWrite { address, and, or }, Answer::Registers(registers)) => {
+                let value = registers.first().map(|register| (register & and) | (or & !and))?;
+                Some(self.again(Query::WriteRegister { address: *address, value }))
+            }
+            _ => None,
+        }
+    }
+
+    fn again(&self, query: Query) -> Request {
+        Request { unit: self.request.unit, query }
     }
 
     /// What to tell the client.
@@ -183,21 +227,47 @@ fn read_query(tag: &Tag) -> Query {
     Query::Read { table: tag.point.table, address: tag.point.address, count }
 }
 
-fn raw_write(table: Table, address: u16, values: &[u16]) -> Result<Query, String> {
-    match (table, values) {
-        (Table::Holding, [value]) => Ok(Query::WriteRegister { address, value: *value }),
-        (Table::Holding, values) if (1..=123).contains(&values.len()) => {
-            Ok(Query::WriteRegisters { address, values: values.to_vec() })
-        }
-        (Table::Coil, [value]) => Ok(Query::WriteCoil { address, on: *value != 0 }),
-        (Table::Coil, values) if (1..=1968).contains(&values.len()) => {
-            Ok(Query::WriteCoils { address, on: values.iter().map(|value| *value != 0).collect() })
-        }
-        (Table::Holding | Table::Coil, values) => {
-            Err(format!("{} values in one request; at most 123 registers or 1968 coils", values.len()))
-        }
-        (Table::Discrete | Table::Input, _) => Err("this table can only be read".into()),
+fn raw_read(table: Table, address: u16, count: u16) -> Result<Query, String> {
+    let (most, what) = match table {
+        Table::Coil | Table::Discrete => (READ_BITS_MAX, "bits"),
+        Table::Holding | Table::Input => (READ_REGISTERS_MAX, "registers"),
+    };
+    if !(1..=most).contains(&count) {
+        return Err(format!("{count} {what} in one request; 1 to {most} can be read"));
     }
+    within(address, usize::from(count))?;
+    Ok(Query::Read { table, address, count })
+}
+
+fn raw_write(table: Table, address: u16, values: &[u16]) -> Result<Query, String> {
+    let (most, what) = match table {
+        Table::Holding => (WRITE_REGISTERS_MAX, "registers"),
+        Table::Coil => (WRITE_COILS_MAX, "coils"),
+        Table::Discrete | Table::Input => return Err("this table can only be read".into()),
+    };
+    if !(1..=most).contains(&values.len()) {
+        return Err(format!("{} {what} in one request; 1 to {most} can be written", values.len()));
+    }
+    within(address, values.len())?;
+    if table == Table::Coil && values.iter().any(|value| *value > 1) {
+        return Err("a coil is 0 or 1".into());
+    }
+    Ok(match (table, values) {
+        (Table::Coil, [value]) => Query::WriteCoil { address, on: *value != 0 },
+        (Table::Coil, values) => {
+            Query::WriteCoils { address, on: values.iter().map(|value| *value != 0).collect() }
+        }
+        (_, [value]) => Query::WriteRegister { address, value: *value },
+        (_, values) => Query::WriteRegisters { address, values: values.to_vec() },
+    })
+}
+
+/// No request may reach beyond the last address.
+fn within(address: u16, count: usize) -> Result<(), String> {
+    if usize::from(address) + count > usize::from(u16::MAX) + 1 {
+        return Err(format!("{count} from address {address} on go beyond address 65535"));
+    }
+    Ok(())
 }
 
 fn tag_sample(tag: &Tag, answer: Answer) -> Sample {
@@ -258,3 +328,6 @@ fn refusal(code: u8) -> String {
     };
     format!("the device refused (exception {code}): {why}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use gateway_config::Config;
 use gateway_core::broker::{self, Broker, TopicFilter};
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
+use gateway_core::poll::request::Answer;
 use gateway_core::poll::schedule::Schedule;
 use gateway_core::process::{Processor, Report};
 use gateway_core::tag::{BootNs, Cycle, RunId};
@@ -28,6 +29,7 @@ use gateway_core::uplink::{Identity, Uplink};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::changes::{self, Changes};
 use super::control::{self, Ask, Reply, Request};
 use super::errand::Errand;
 use super::known::Known;
@@ -102,6 +104,7 @@ pub struct Gateway {
     pub(super) store: Arc<Store>,
     pub(super) reports: Vec<watch::Receiver<bus::Report>>,
     pub(super) rates: Rates,
+    changes: Changes,
     buses: Vec<bus::Bus>,
     notify: Notify,
     cycles: mpsc::Receiver<Cycle>,
@@ -163,6 +166,7 @@ impl Gateway {
         Ok(Self {
             processor: Processor::new(&field, started),
             rates: Rates::new(&field),
+            changes: Changes::new(&field),
             config,
             field,
             run,
@@ -312,7 +316,7 @@ impl Gateway {
         let field = Arc::clone(&self.field);
         // Bounded by the clients of the control socket: each waits for its answer.
         tokio::spawn(async move {
-            let answer = asker.ask(errand.request.clone(), times).await;
+            let answer = carry_out(&asker, &errand, times).await;
             let _ = reply.send(errand.reply(&field, answer));
         });
     }
@@ -323,7 +327,20 @@ impl Gateway {
         self.observe_rates(now);
         let sentence = measure::sentence(self);
         self.notify.status(sentence);
+        self.log_changes();
+        // Counts of repeated records that are due.
+        log::logger().flush();
         self.notify.progress();
+    }
+
+    fn log_changes(&mut self) {
+        for report in &self.reports {
+            for device in &report.borrow().schedule.devices {
+                if let Some(change) = self.changes.observe(device) {
+                    changes::log(&self.field, device.device, change);
+                }
+            }
+        }
     }
 
     fn look_at_clock(&mut self, now: BootNs) {
@@ -394,6 +411,21 @@ impl Gateway {
             log::info!("stopped; nothing is left in memory");
         }
         lost
+    }
+}
+
+/// Asks the device, in the two steps of a whole register if it cannot write a part of one.
+async fn carry_out(
+    asker: &bus::Asker,
+    errand: &Errand,
+    times: bus::Times,
+) -> Result<Answer, bus::CommandError> {
+    let first = asker.ask(errand.request.clone(), times).await?;
+    let Some(read) = errand.read_whole(&first) else { return Ok(first) };
+    let second = asker.ask(read, times).await?;
+    match errand.write_whole(&second) {
+        Some(write) => asker.ask(write, times).await,
+        None => Ok(second),
     }
 }
 

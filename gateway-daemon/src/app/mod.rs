@@ -1,5 +1,6 @@
 //! The frame: wires the rooms together and carries out the commands.
 
+mod changes;
 pub mod check;
 pub mod client;
 pub mod control;
@@ -10,6 +11,7 @@ mod known;
 mod measure;
 pub mod picture;
 mod rate;
+mod say;
 pub mod scan;
 pub mod serve;
 mod showcase;

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 pub use plan::{Attempt, attempts};
 
+use super::say;
 use crate::cli;
 
 /// Longest wait for a line to open, DNS and connection included.
@@ -100,7 +101,7 @@ pub fn run(args: &cli::Scan) -> u8 {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(watched(args)),
         Err(error) => {
-            eprintln!("error: {error}");
+            say::error(error);
             cli::exit::IO
         }
     }
@@ -119,11 +120,11 @@ async fn watched(args: &cli::Scan) -> u8 {
         Some(Ok(0)) => cli::exit::NO,
         Some(Ok(_)) => cli::exit::OK,
         Some(Err(error)) => {
-            eprintln!("error: {error}");
+            say::error(error);
             cli::exit::IO
         }
         None => {
-            eprintln!("stopped; what is printed above was found");
+            say::complaint("stopped; what is printed above was found");
             cli::exit::NO
         }
     }

@@ -27,7 +27,7 @@ pub fn run(args: &cli::Run) -> u8 {
         let socket = config.gateway.socket.clone();
         let control = match open_control(&socket).await {
             Ok(control) => control,
-            Err(fault) => return failed("control socket", &fault),
+            Err(fault) => return failed("cannot start", &fault),
         };
         let gateway = match Gateway::start(config).await {
             Ok(gateway) => gateway,

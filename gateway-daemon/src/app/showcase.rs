@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use super::control::{Ask, Reply, Request};
 use super::demo;
 use super::gateway::{Course, Gateway};
+use super::say;
 use super::snapshot::Snapshot;
 use crate::cli::{self, exit};
 
@@ -22,7 +23,7 @@ pub(crate) fn demo(args: &cli::Demo) -> u8 {
         }))
     });
     done.unwrap_or_else(|fault| {
-        eprintln!("error: {fault:#}");
+        say::error(format_args!("{fault:#}"));
         exit::IO
     })
 }
@@ -52,7 +53,7 @@ impl demo::Gateway for Shown {
     async fn stop(self) {
         self.course.send_replace(Course::Stop);
         if let Err(fault) = self.task.await {
-            eprintln!("error: the gateway ended badly: {fault}");
+            say::error(format_args!("the gateway ended badly: {fault}"));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::client::{exchange, socket};
 use super::control::{Ask, Reply};
 use super::picture::{self, Ink};
+use super::say;
 use super::snapshot::Snapshot;
 use crate::cli::{self, exit};
 
@@ -62,11 +63,11 @@ fn snapshot(socket: &Path) -> Result<Snapshot, u8> {
     match exchange(socket, &[Ask::Status])?.pop() {
         Some(Reply::Status(snapshot)) => Ok(*snapshot),
         Some(Reply::Refused(why)) => {
-            eprintln!("error: {why}");
+            say::error(why);
             Err(exit::NO)
         }
         _ => {
-            eprintln!("error: the gateway is of another version than this command");
+            say::error("the gateway is of another version than this command");
             Err(exit::IO)
         }
     }

@@ -1,16 +1,23 @@
 //! Where log records go: the systemd journal with structured fields when standard error is the journal, else plain lines on
-//! standard error, `LEVEL text (field=value ...)`. Repeats are limited (`repeats`): a trouble that lasts must not fill the journal, and with it
-//! the card. DEBUG and TRACE are for a person who looks on, and are not limited.
+//! standard error, `LEVEL text (field=value ...)`.
+//!
+//! Repeats are limited and counted (`limiter`); whoever asks for DEBUG by `TIDEGATE_LOG` gets those of DEBUG and below all.
+//! Libraries below [`QUIET_LIBRARIES`] are heard only then: what they meet arrives as a structured loss of the link. A record that nobody
+//! takes (standard error closed) is lost: logging never stops the gateway.
 
 use std::io::Write as _;
 use std::os::linux::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::repeats::{INTERVAL, Kind, Repeats, Verdict};
+use super::limiter::{INTERVAL, Kind, Limiter, Summary};
+
+/// Libraries of the link, whose every situation is a loss with a reason, logged once by the gateway itself.
+pub const QUIET_LIBRARIES: [&str; 2] = ["rumqttc", "rustls"];
+/// Fields that say whom a record is about.
+const ABOUT: [&str; 5] = ["device", "bus", "uplink", "queue", "path"];
 
 /// Lines left out since the start.
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
@@ -18,15 +25,11 @@ static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 /// Starts logging at INFO, or at the level named by `TIDEGATE_LOG` (error, warn, info, debug, trace). Later calls change nothing.
 pub fn init() {
     let level = std::env::var("TIDEGATE_LOG").ok().and_then(|word| word.parse().ok());
-    let done = if stderr_is_journal() {
-        match systemd_journal_logger::JournalLog::new() {
-            Ok(journal) => log::set_boxed_logger(Box::new(Limited::new(journal))),
-            Err(_) => log::set_boxed_logger(Box::new(Limited::new(Lines))),
-        }
-    } else {
-        log::set_boxed_logger(Box::new(Limited::new(Lines)))
+    let out: Box<dyn Log> = match systemd_journal_logger::JournalLog::new() {
+        Ok(journal) if stderr_is_journal() => Box::new(journal),
+        _ => Box::new(Lines),
     };
-    if done.is_ok() {
+    if log::set_boxed_logger(Box::new(Journal { out, limiter: Mutex::new(Limiter::new()) })).is_ok() {
         log::set_max_level(level.unwrap_or(LevelFilter::Info));
     }
 }
@@ -37,77 +40,6 @@ pub fn suppressed_total() -> u64 {
     SUPPRESSED.load(Ordering::Relaxed)
 }
 
-/// Whether a record is for this log at all. Libraries speak only when something is wrong: their everyday words are not ours.
-fn concerns_us(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with("gateway")
-        || metadata.target().starts_with("drivers")
-        || metadata.level() <= Level::Warn
-}
-
-/// A log that leaves out repeats.
-struct Limited<L> {
-    inner: L,
-    started: Instant,
-    /// Held for one look-up by whichever task logs.
-    repeats: Mutex<Repeats>,
-}
-
-impl<L: Log> Limited<L> {
-    fn new(inner: L) -> Self {
-        Self { inner, started: Instant::now(), repeats: Mutex::default() }
-    }
-
-    fn tell(&self, told: Vec<(Kind, u64)>) {
-        for ((file, line), count) in told {
-            let seconds = INTERVAL.as_secs();
-            self.inner.log(
-                &Record::builder()
-                    .level(Level::Warn)
-                    .target(module_path!())
-                    .file(Some(&file))
-                    .line(Some(line))
-                    .args(format_args!("{count} more lines like one above, from {file}:{line}, were left out within {seconds} s"))
-                    .build(),
-            );
-        }
-    }
-}
-
-impl<L: Log> Log for Limited<L> {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        concerns_us(metadata)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        if record.level() <= Level::Info {
-            let place = (record.file().unwrap_or(record.target()).to_owned(), record.line().unwrap_or(0));
-            let verdict = self
-                .repeats
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .judge(self.started.elapsed(), place);
-            match verdict {
-                Verdict::Pass(told) => self.tell(told),
-                Verdict::Suppress => {
-                    SUPPRESSED.fetch_add(1, Ordering::Relaxed);
-                    return;
-                }
-            }
-        }
-        self.inner.log(record);
-    }
-
-    fn flush(&self) {
-        let told =
-            self.repeats.lock().unwrap_or_else(PoisonError::into_inner).ended(std::time::Duration::MAX);
-        self.tell(told);
-        self.inner.flush();
-    }
-}
-
 /// systemd says in `JOURNAL_STREAM` which device and inode its journal socket has ("systemd.exec(5)").
 fn stderr_is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
@@ -115,11 +47,87 @@ fn stderr_is_journal() -> bool {
     stream == format!("{}:{}", stderr.st_dev(), stderr.st_ino())
 }
 
+/// Limits, then hands on. [`Log::flush`] tells the counts that are due; call it from time to time.
+struct Journal {
+    out: Box<dyn Log>,
+    // Every thread that logs, for the time of a comparison; never held while a record is written.
+    limiter: Mutex<Limiter>,
+}
+
+impl Journal {
+    fn limiter<T>(&self, ask: impl FnOnce(&mut Limiter) -> T) -> T {
+        ask(&mut self.limiter.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn tell(&self, summaries: Vec<Summary>) {
+        for Summary { kind, left_out } in summaries {
+            let (target, words) = kind.parts();
+            let minutes = INTERVAL.as_secs() / 60;
+            self.out.log(
+                &Record::builder()
+                    .level(kind.level())
+                    .target(target)
+                    .args(format_args!("{left_out} more within {minutes} minutes like \"{words}\""))
+                    .build(),
+            );
+        }
+    }
+}
+
+impl Log for Journal {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        is_heard(metadata.target(), metadata.level(), log::max_level())
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        if record.level() <= Level::Info {
+            let now = drivers::clock::now();
+            let kind = Kind::new(record.level(), record.target(), &about(record), &record.args().to_string());
+            let (passes, summaries) =
+                self.limiter(|limiter| (limiter.passes(now, kind), limiter.summaries(now)));
+            self.tell(summaries);
+            if !passes {
+                SUPPRESSED.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        self.out.log(record);
+    }
+
+    fn flush(&self) {
+        self.tell(self.limiter(|limiter| limiter.summaries(drivers::clock::now())));
+        self.out.flush();
+    }
+}
+
+/// Our own crates at every level, others only when something is wrong: their everyday words are not ours.
+fn is_heard(target: &str, level: Level, max: LevelFilter) -> bool {
+    let of =
+        |name: &str| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    if QUIET_LIBRARIES.into_iter().any(of) {
+        return max >= LevelFilter::Debug;
+    }
+    target.starts_with("gateway") || target.starts_with("drivers") || level <= Level::Warn
+}
+
+fn about(record: &Record<'_>) -> String {
+    let mut text = String::new();
+    for name in ABOUT {
+        if let Some(value) = record.key_values().get(name.into()) {
+            text.push_str(&format!("{name}={value} "));
+        }
+    }
+    text
+}
+
 struct Lines;
 
 impl Log for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        concerns_us(metadata)
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -157,45 +165,31 @@ mod tests {
 
     use super::*;
 
-    #[derive(Default, Clone)]
-    struct Heard(Arc<Mutex<Vec<String>>>);
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<String>>>);
 
-    impl Log for Heard {
+    impl Log for Kept {
         fn enabled(&self, _: &Metadata<'_>) -> bool {
             true
         }
+
         fn log(&self, record: &Record<'_>) {
             self.0.lock().unwrap().push(format!("{} {}", record.level(), record.args()));
         }
+
         fn flush(&self) {}
     }
 
-    fn say(log: &dyn Log, level: Level, target: &str, text: &str) {
-        let mut record = Record::builder();
-        record.level(level).target(target).file(Some("a.rs")).line(Some(7));
-        log.log(&record.args(format_args!("{text}")).build());
-    }
-
-    #[test]
-    fn repeats_are_left_out_counted_and_told_at_the_end() {
-        let heard = Heard::default();
-        let log = Limited::new(heard.clone());
-        let before = suppressed_total();
-        for index in 0..25 {
-            say(&log, Level::Error, "gateway_daemon", &format!("{index}"));
-            say(&log, Level::Debug, "gateway_daemon", "looked at");
-            say(&log, Level::Info, "rustls", "chatter");
-        }
-        log.flush();
-        let heard = heard.0.lock().unwrap();
-        assert_eq!(heard.iter().filter(|line| line.starts_with("ERROR")).count(), 10);
-        assert_eq!(heard.iter().filter(|line| line.starts_with("DEBUG")).count(), 25);
-        assert!(!heard.iter().any(|line| line.contains("chatter")));
-        assert_eq!(
-            heard.last().unwrap(),
-            "WARN 15 more lines like one above, from a.rs:7, were left out within 60 s"
+    fn say(journal: &Journal, level: Level, uplink: &str, number: u32) {
+        let fields = [("uplink", uplink)];
+        journal.log(
+            &Record::builder()
+                .level(level)
+                .target("gateway_daemon::app")
+                .key_values(&fields)
+                .args(format_args!("cannot connect to it: number {number}"))
+                .build(),
         );
-        assert_eq!(suppressed_total() - before, 15);
     }
 
     #[test]
@@ -204,5 +198,38 @@ mod tests {
         let pairs = [("path", "/a b"), ("rows", "3")];
         log::kv::Source::visit(&pairs[..], &mut fields).unwrap();
         assert_eq!(fields.0, " path=/a b rows=3");
+    }
+
+    #[test]
+    fn repeats_are_left_out_for_each_uplink_by_itself_and_debug_is_not_limited() {
+        let kept = Kept::default();
+        let journal = Journal { out: Box::new(kept.clone()), limiter: Mutex::new(Limiter::new()) };
+        let before = suppressed_total();
+        for number in 0..20 {
+            say(&journal, Level::Warn, "cloud", number);
+            say(&journal, Level::Warn, "office", number);
+            say(&journal, Level::Debug, "cloud", number);
+        }
+        assert_eq!(suppressed_total() - before, 30);
+        let lines = kept.0.lock().unwrap();
+        let count = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+        assert_eq!((count("WARN"), count("DEBUG")), (10, 20), "{lines:?}");
+    }
+
+    #[test]
+    fn libraries_of_the_link_are_heard_only_by_who_looks_for_faults() {
+        for (target, level, max, heard) in [
+            ("rumqttc::eventloop", Level::Error, LevelFilter::Info, false),
+            ("rumqttc", Level::Error, LevelFilter::Info, false),
+            ("rumqttc::eventloop", Level::Info, LevelFilter::Debug, true),
+            ("rustls::conn", Level::Warn, LevelFilter::Info, false),
+            ("rustls_native_certs", Level::Warn, LevelFilter::Info, true),
+            ("gateway_daemon::app", Level::Debug, LevelFilter::Debug, true),
+            ("drivers::bus", Level::Info, LevelFilter::Info, true),
+            ("mio", Level::Info, LevelFilter::Info, false),
+            ("mio", Level::Warn, LevelFilter::Info, true),
+        ] {
+            assert_eq!(is_heard(target, level, max), heard, "{target} {level} {max}");
+        }
     }
 }

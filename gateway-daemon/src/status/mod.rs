@@ -1,6 +1,6 @@
 //! What the gateway tells about itself to the system it runs on: journal, metrics and service notifications. Written to, never asked.
 
 pub mod journal;
+mod limiter;
 pub mod metrics;
 pub mod notify;
-mod repeats;

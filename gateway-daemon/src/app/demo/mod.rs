@@ -23,6 +23,7 @@ use self::cloud::Cloud;
 use self::picture::{DEPTHS_MAX, View};
 use self::screen::Screen;
 use self::script::{Facts, Order, Script};
+use super::say;
 use super::snapshot::{Link, Snapshot};
 use crate::cli;
 
@@ -59,14 +60,12 @@ where
     let config = match configure(args.config.as_deref(), &folder.0, cloud.addr().port()) {
         Ok(config) => config,
         Err(problems) => {
-            eprintln!("{problems}");
+            say::complaint(problems);
             return Ok(cli::exit::CONFIG);
         }
     };
     if config.uplinks.is_empty() {
-        eprintln!(
-            "error: this configuration has no [uplink.NAME]: a demo without a link has nothing to show"
-        );
+        say::error("this configuration has no [uplink.NAME]: a demo without a link has nothing to show");
         return Ok(cli::exit::CONFIG);
     }
     let mut gateway = start(config).await.context("the gateway cannot be started")?;

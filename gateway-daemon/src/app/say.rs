@@ -1,0 +1,21 @@
+//! What commands print. A reader that has gone (`| head`) or a closed terminal is no fault of the command: what cannot be printed is
+//! left out, and the exit code says the same as it would have.
+
+use std::fmt::Display;
+use std::io::Write as _;
+
+/// A line on standard output.
+pub(crate) fn line(text: impl Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// A line on standard error.
+pub(crate) fn complaint(text: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// What went wrong, as a line on standard error.
+pub(crate) fn error(text: impl Display) {
+    complaint(format_args!("error: {text}"));
+}

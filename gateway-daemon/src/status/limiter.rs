@@ -1,0 +1,209 @@
+//! Repeated log records: the first [`BURST_MAX`] of a kind within [`INTERVAL`] pass, the rest is counted, and the count is told at the
+//! end of the interval.
+//!
+//! Pure: the time is an argument. Bounded: [`KINDS_MAX`] kinds are watched; beyond, the one whose interval ends first is
+//! forgotten after its count was told.
+
+use std::time::Duration;
+
+use gateway_core::tag::BootNs;
+
+/// Records of one kind that pass within [`INTERVAL`]: enough to see a pattern.
+pub(super) const BURST_MAX: u32 = 5;
+/// How long records of a kind are counted together. With [`BURST_MAX`] a kind makes at most some 860 lines a day.
+pub(super) const INTERVAL: Duration = Duration::from_secs(600);
+/// Kinds watched at once: some situations for each of some dozens of devices, buses and uplinks.
+pub(super) const KINDS_MAX: usize = 256;
+/// Longest part of a kind that is compared and told, bytes.
+const KIND_BYTES_MAX: usize = 120;
+/// Words that make a kind: numbers and reasons that vary come later in a sentence.
+const WORDS: usize = 4;
+
+/// What is the same in records that repeat each other: where they come from, whom they are about, their first words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kind {
+    level: log::Level,
+    text: String,
+}
+
+impl Kind {
+    /// `about` names device, bus or uplink.
+    #[must_use]
+    pub(super) fn new(level: log::Level, target: &str, about: &str, message: &str) -> Self {
+        let words: Vec<&str> = message.split_whitespace().take(WORDS).collect();
+        let mut text = format!("{} {}", words.join(" "), about);
+        text.truncate(text.floor_char_boundary(KIND_BYTES_MAX));
+        let text = format!("{target}\n{}", text.trim_end());
+        Self { level, text }
+    }
+
+    /// Of which level.
+    #[must_use]
+    pub(super) fn level(&self) -> log::Level {
+        self.level
+    }
+
+    /// Target and first words.
+    #[must_use]
+    pub(super) fn parts(&self) -> (&str, &str) {
+        self.text.split_once('\n').unwrap_or(("", &self.text))
+    }
+}
+
+/// A kind whose interval is over, and how many of it were left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Summary {
+    /// The kind.
+    pub(super) kind: Kind,
+    /// Records left out, at least 1.
+    pub(super) left_out: u64,
+}
+
+#[derive(Debug)]
+struct Watched {
+    kind: Kind,
+    ends: BootNs,
+    passed: u32,
+    left_out: u64,
+}
+
+/// Counts of the kinds.
+#[derive(Debug, Default)]
+pub(super) struct Limiter {
+    watched: Vec<Watched>,
+    summaries: Vec<Summary>,
+}
+
+impl Limiter {
+    /// An empty one.
+    #[must_use]
+    pub(super) const fn new() -> Self {
+        Self { watched: Vec::new(), summaries: Vec::new() }
+    }
+
+    /// Whether a record of this kind may pass at this moment.
+    pub(super) fn passes(&mut self, now: BootNs, kind: Kind) -> bool {
+        self.expire(now);
+        if let Some(known) = self.watched.iter_mut().find(|known| known.kind == kind) {
+            if known.passed >= BURST_MAX {
+                known.left_out = known.left_out.saturating_add(1);
+                return false;
+            }
+            known.passed += 1;
+            return true;
+        }
+        if self.watched.len() >= KINDS_MAX {
+            let first = self.watched.iter().enumerate().min_by_key(|(_, known)| known.ends);
+            if let Some((index, _)) = first {
+                let gone = self.watched.swap_remove(index);
+                self.tell(gone);
+            }
+        }
+        self.watched.push(Watched { kind, ends: now.plus(INTERVAL), passed: 1, left_out: 0 });
+        true
+    }
+
+    /// What is to be told: kinds whose interval is over and of which something was left out.
+    pub(super) fn summaries(&mut self, now: BootNs) -> Vec<Summary> {
+        self.expire(now);
+        std::mem::take(&mut self.summaries)
+    }
+
+    fn expire(&mut self, now: BootNs) {
+        let mut index = 0;
+        while let Some(known) = self.watched.get(index) {
+            if known.ends <= now {
+                let gone = self.watched.swap_remove(index);
+                self.tell(gone);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Bounded by the kinds: summaries are taken with every record.
+    fn tell(&mut self, gone: Watched) {
+        if gone.left_out > 0 && self.summaries.len() < KINDS_MAX {
+            self.summaries.push(Summary { kind: gone.kind, left_out: gone.left_out });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(about: &str) -> Kind {
+        Kind::new(log::Level::Warn, "gateway_daemon::app", about, "uplink cloud: cannot connect: name 17")
+    }
+
+    fn at(seconds: u64) -> BootNs {
+        BootNs(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_situation_that_repeats_for_a_day_fills_no_journal() {
+        let mut limiter = Limiter::new();
+        let (mut passed, mut told) = (0_u64, 0_u64);
+        for second in 0..86_400 {
+            passed += u64::from(limiter.passes(at(second), kind("cloud")));
+            told += limiter.summaries(at(second)).iter().map(|summary| summary.left_out).sum::<u64>();
+        }
+        assert_eq!(passed, 86_400 / 600 * u64::from(BURST_MAX));
+        told += limiter.summaries(at(90_000)).iter().map(|summary| summary.left_out).sum::<u64>();
+        assert_eq!(passed + told, 86_400, "every record passed or was counted");
+    }
+
+    #[test]
+    fn the_count_is_told_even_if_the_situation_does_not_come_back() {
+        let mut limiter = Limiter::new();
+        for _ in 0..BURST_MAX + 3 {
+            limiter.passes(at(1), kind("cloud"));
+        }
+        assert_eq!(limiter.summaries(at(2)), []);
+        assert_eq!(limiter.summaries(at(601)), [Summary { kind: kind("cloud"), left_out: 3 }]);
+        assert_eq!(limiter.summaries(at(602)), []);
+    }
+
+    #[test]
+    fn situations_of_others_and_other_situations_pass() {
+        let mut limiter = Limiter::new();
+        for _ in 0..100 {
+            limiter.passes(at(1), kind("cloud"));
+        }
+        assert!(limiter.passes(at(1), kind("office")));
+        assert!(
+            limiter.passes(at(1), Kind::new(log::Level::Warn, "gateway_daemon::app", "cloud", "bus down: x"))
+        );
+        assert!(limiter.passes(
+            at(1),
+            Kind::new(log::Level::Error, "gateway_daemon::app", "cloud", "uplink cloud: cannot connect")
+        ));
+    }
+
+    #[test]
+    fn numbers_behind_the_first_words_do_not_make_another_kind() {
+        let of = |message| Kind::new(log::Level::Warn, "t", "", message);
+        assert_eq!(of("link lost after a 7 s"), of("link lost after a 9 s"));
+        assert_eq!(of("a b c d e").parts(), ("t", "a b c d"));
+    }
+
+    #[test]
+    fn a_flood_of_kinds_stays_bounded_and_is_counted() {
+        let mut limiter = Limiter::new();
+        for _ in 0..BURST_MAX + 1 {
+            limiter.passes(at(0), kind("first"));
+        }
+        for number in 0..10_000 {
+            assert!(limiter.passes(at(1), kind(&number.to_string())));
+        }
+        assert_eq!(limiter.watched.len(), KINDS_MAX);
+        assert_eq!(limiter.summaries(at(1)), [Summary { kind: kind("first"), left_out: 1 }]);
+    }
+
+    #[test]
+    fn a_long_kind_is_cut_between_characters() {
+        let kind = Kind::new(log::Level::Info, "t", "", &"ä".repeat(200));
+        assert_eq!(kind.parts().1.len(), KIND_BYTES_MAX);
+    }
+}
