@@ -268,7 +268,7 @@ async fn a_trim_takes_the_oldest_of_the_lowest_priority_and_spares_what_is_in_fl
 }
 
 #[tokio::test]
-async fn an_older_format_is_migrated_and_a_newer_one_is_kept_aside_with_its_rows_copied() {
+async fn a_newer_format_is_kept_aside_with_its_rows_copied() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");
     filled(&path, 20).await;
@@ -278,4 +278,21 @@ async fn an_older_format_is_migrated_and_a_newer_one_is_kept_aside_with_its_rows
     assert_eq!((health.counters.moved_aside, health.counters.rows_salvaged, health.fault), (1, 20, None));
     assert!(health.aside.unwrap().to_str().unwrap().ends_with("queue.db.newer-1"));
     assert_eq!(store.open_queue("cloud").await.1.normal, tally(&rows(1..=20)));
+}
+
+#[tokio::test]
+async fn an_older_format_is_migrated_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let old = Connection::open(&path).unwrap();
+    old.pragma_update(None, "application_id", layout::APPLICATION_ID).unwrap();
+    drop(old);
+    let store = Store::open(&settings(&path)).await;
+    assert_eq!((store.health().fault, store.health().counters.moved_aside), (None, 0));
+    let (queue, _) = store.open_queue("cloud").await;
+    committed(&store, queue, commit(rows(1..=3))).await;
+    store.close().await.unwrap();
+    let version: i32 =
+        Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, layout::USER_VERSION);
 }
