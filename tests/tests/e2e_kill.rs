@@ -127,7 +127,7 @@ async fn kill_again_and_again(plan: Plan, test: &str) -> Result<()> {
         let doing = doing.with_context(|| format!("seed {seed}, round {turn} of {rounds}"))?;
         let settled = round.settle().await;
         costs = settled.with_context(|| format!("seed {seed}, round {turn} of {rounds}, {doing}"))?;
-        println!("round {turn}: {doing}: {costs:?}");
+        println!("round {turn}: {doing}: lost {:?}", costs.last());
     }
     costs.sort_unstable();
     let polls = round.site.device.answered();
