@@ -273,6 +273,12 @@ impl Bus {
         self.reports.clone()
     }
 
+    /// Whether the task has ended without being told to: a fault of this program. The bus is not polled any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Stops the task, in the middle of a request too, and waits until the line is closed.
     pub async fn stop(self) {
         self.stop.send_replace(true);

@@ -74,6 +74,43 @@ impl Orders for Again {
     }
 }
 
+/// Orders with a fault in the program.
+struct Broken;
+
+impl Orders for Broken {
+    fn next(&mut self, _: BootNs) -> Step {
+        panic!("a fault on purpose")
+    }
+
+    fn answered(&mut self, _: BootNs, _: Ticket, _: Result<Answer, LineFault>) {}
+
+    fn bus_down(&mut self, _: BootNs) {}
+
+    fn bus_up(&mut self, _: BootNs) {}
+
+    fn take_cycles(&mut self) -> Vec<Cycle> {
+        Vec::new()
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_ends_by_a_fault_is_seen() {
+    let (cycles, _kept) = mpsc::channel(1);
+    let bus = spawn(&settings(Medium::Sim), 0, Broken, cycles).unwrap();
+    let mut reports = bus.reports();
+    // The sender of the reports is gone with the task.
+    while reports.changed().await.is_ok() {}
+    while !bus.has_ended() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bus.asker().ask(read_one(), Times::default()).await, Err(CommandError::Stopped));
+}
+
+fn read_one() -> Request {
+    let query = Query::Read { table: Table::Holding, address: 7, count: 1 };
+    Request { unit: UnitId::serial(1).unwrap(), query }
+}
+
 fn settings(medium: Medium) -> Arc<Settings> {
     let name = |text: &str| Name::new(text).unwrap();
     let bus =

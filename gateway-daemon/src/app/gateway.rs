@@ -105,7 +105,10 @@ pub struct Gateway {
     pub(super) reports: Vec<watch::Receiver<bus::Report>>,
     pub(super) rates: Rates,
     changes: Changes,
+    /// Times each bus task was started again after a fault of this program.
+    pub(super) restarts: Vec<u64>,
     buses: Vec<bus::Bus>,
+    cycles_in: mpsc::Sender<Cycle>,
     notify: Notify,
     cycles: mpsc::Receiver<Cycle>,
     happenings: mpsc::Receiver<Happening>,
@@ -159,9 +162,9 @@ impl Gateway {
             upstreams.push(Upstream::new((index, uplink), link.clone(), session, place, happened.clone()));
         }
         tokio::spawn(forward_resets(Arc::clone(&store), queues, happened));
-        let (cycle_out, cycles) = mpsc::channel(CYCLES_MAX);
-        let buses = start_buses(&field, &cycle_out)?;
-        let reports = buses.iter().map(bus::Bus::reports).collect();
+        let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
+        let buses = start_buses(&field, &cycles_in)?;
+        let reports: Vec<_> = buses.iter().map(bus::Bus::reports).collect();
         let (requests_in, requests) = mpsc::channel(control::REQUESTS_MAX);
         Ok(Self {
             processor: Processor::new(&field, started),
@@ -177,8 +180,10 @@ impl Gateway {
             known,
             walls,
             store,
+            restarts: vec![0; reports.len()],
             reports,
             buses,
+            cycles_in,
             notify: Notify::from_env(),
             cycles,
             happenings,
@@ -325,6 +330,7 @@ impl Gateway {
         let now = clock::now();
         self.look_at_clock(now);
         self.observe_rates(now);
+        self.revive_buses(now);
         let sentence = measure::sentence(self);
         self.notify.status(sentence);
         self.log_changes();
@@ -338,6 +344,25 @@ impl Gateway {
             for device in &report.borrow().schedule.devices {
                 if let Some(change) = self.changes.observe(device) {
                     changes::log(&self.field, device.device, change);
+                }
+            }
+        }
+    }
+
+    /// A bus task that ended by itself has met a fault of this program: its line is polled again, and the fault stays visible.
+    fn revive_buses(&mut self, now: BootNs) {
+        for (index, bus) in self.buses.iter_mut().enumerate().filter(|(_, bus)| bus.has_ended()) {
+            let name = &self.field.buses[index].name;
+            let schedule = Schedule::new(&self.field, index, now);
+            match bus::spawn(&self.field, index, schedule, self.cycles_in.clone()) {
+                Ok(fresh) => {
+                    log::error!(bus = name.as_str(); "bus {name}: its task ended by a fault of the program and was started again");
+                    self.restarts[index] += 1;
+                    self.reports[index] = fresh.reports();
+                    *bus = fresh;
+                }
+                Err(fault) => {
+                    log::error!(bus = name.as_str(); "bus {name}: cannot be started again: {fault}")
                 }
             }
         }

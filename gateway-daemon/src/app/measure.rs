@@ -15,8 +15,9 @@ use crate::status::metrics::{self as m, Page};
 pub(super) fn text(gateway: &Gateway) -> String {
     let mut page = Page::default();
     about(&mut page, gateway);
-    for report in &gateway.reports {
+    for (report, restarts) in gateway.reports.iter().zip(&gateway.restarts) {
         let report = report.borrow();
+        page.count(&m::BUS_RESTARTS, &[report.name.as_str()], *restarts);
         bus(&mut page, &report);
         poll(&mut page, gateway, &report);
     }

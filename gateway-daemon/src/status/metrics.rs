@@ -56,6 +56,7 @@ table! {
     BUS_OPENS Counter "bus_opens_total" ["bus"] "Times the port or connection was opened.";
     BUS_OPEN_FAILURES Counter "bus_open_failures_total" ["bus"] "Tries to open it that failed.";
     BUS_LOSSES Counter "bus_losses_total" ["bus"] "Times it was lost while open.";
+    BUS_RESTARTS Counter "bus_restarts_total" ["bus"] "Times the task of the bus was started again after a fault of the program.";
     BUS_COMMANDS Counter "bus_commands_total" ["bus"] "One-off requests between polls: read, write.";
     BUS_SENT Counter "bus_sent_bytes_total" ["bus"] "Bytes sent on the line.";
     BUS_RECEIVED Counter "bus_received_bytes_total" ["bus"] "Bytes received from the line, noise included.";
