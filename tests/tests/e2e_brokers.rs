@@ -201,6 +201,35 @@ async fn an_acknowledgement_for_what_was_not_sent_ends_the_connection_and_loses_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strict_durability_has_everything_on_disk_before_it_is_sent() -> Result<()> {
+    let script = |mut peer: Peer| async move {
+        peer.accept(true).await?;
+        if peer.number == 1 { peer.swallow().await } else { peer.behave().await }
+    };
+    let mut scripted = Scripted::new(script).await?;
+    scripted.plan = Plan { ack_timeout: "30s", strict: true, ..scripted.plan };
+    let gateway = scripted.gateway()?;
+    scripted.wait_for("messages under way", |all| account::numbers(all).len() >= 10).await?;
+    gateway.kill()?;
+    scripted.device.quiet().await?;
+    let mut gateway = scripted.gateway()?;
+    let after = gateway.wait_for("an answer", |_| true).await?;
+    // Read after the kill: what was sent before it and is seen only by now counts as well, what comes again is no new number.
+    scripted.receive();
+    let run = scripted.arrivals.iter().find_map(|arrival| Some(arrival.number()?.0));
+    let sent: std::collections::BTreeSet<u64> = scripted
+        .arrivals
+        .iter()
+        .filter_map(Arrival::number)
+        .filter(|id| Some(&id.0) == run.as_ref())
+        .map(|id| id.1)
+        .collect();
+    let restored = uplink(&after).ledger.restored.rows;
+    ensure!(restored >= sent.len() as u64, "{} were sent, {restored} were on disk", sent.len());
+    gateway.kill()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledgement_is_no_loss_when_the_gateway_is_killed_before_it_came() -> Result<()> {
     // The broker has read everything and acknowledged nothing: after the kill it gets everything once more that was on disk.
     let script = |mut peer: Peer| async move {
