@@ -137,8 +137,20 @@ impl Gateway {
     /// # Errors
     /// The process is gone.
     pub fn rss_kib(&self) -> anyhow::Result<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The part of the resident memory that no file stands behind, KiB.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn rss_anon_kib(&self) -> anyhow::Result<u64> {
+        self.status_kib("RssAnon:")
+    }
+
+    fn status_kib(&self, field: &str) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+        let line = status.lines().find(|line| line.starts_with(field)).context("no such field")?;
         Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
     }
 

@@ -3,10 +3,12 @@
 //! Peers are real programs where that is possible. A missing peer fails the test with the one line that installs it.
 
 pub mod account;
+pub mod bare;
 pub mod bench;
 pub mod certs;
 pub mod counter_device;
 pub mod fake_broker;
+pub mod fast_device;
 pub mod gateway;
 pub mod links;
 pub mod mosquitto;
@@ -15,5 +17,6 @@ pub mod peers;
 pub mod proxy;
 pub mod sim;
 pub mod site;
+pub mod sink;
 pub mod wait;
 pub mod watcher;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use gateway_core::uplink::link::{Epoch, LinkCommand, LinkEvent, Token};
 use gateway_core::uplink::row::Qos;
 use gateway_daemon::link;
-use rumqttc::{AsyncClient, Broker, Event, Incoming, MqttOptions, PublishOptions};
+use tidegate_tests::bare::{self, Load};
 use tidegate_tests::bench::{Goal, Measured};
 use tidegate_tests::links::plain;
 use tidegate_tests::mosquitto::{Mosquitto, Options};
@@ -25,13 +25,6 @@ const TURNS: usize = 5;
 const GOAL: f64 = 0.8;
 
 const TOPIC: &str = "plant7-line2/meter1/fast";
-
-#[derive(Clone, Copy)]
-struct Load {
-    messages: u64,
-    payload: usize,
-    window: u16,
-}
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -60,8 +53,8 @@ async fn run(load: Load, peer: &str) -> Result<()> {
     println!("{} messages of {} bytes, window {}, against {peer}", load.messages, load.payload, load.window);
     let (mut bare, mut batched, mut ours) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        bare.push(bare_rumqttc(port, load, 0).await?);
-        batched.push(bare_rumqttc(port, load, 64).await?);
+        bare.push(bare::rumqttc(port, TOPIC, load, 0).await?);
+        batched.push(bare::rumqttc(port, TOPIC, load, 64).await?);
         ours.push(through_link(port, load).await?);
     }
     let rate = |times: &mut Vec<Duration>| {
@@ -78,36 +71,6 @@ async fn run(load: Load, peer: &str) -> Result<()> {
     let goal = Goal::AtLeast(GOAL);
     Measured { what: &what, value: ours, reference: bare.max(batched), unit: "messages/s", goal }.print();
     Ok(())
-}
-
-/// rumqttc with its own window: fill the request channel, count acknowledgements.
-async fn bare_rumqttc(port: u16, load: Load, batch: usize) -> Result<Duration> {
-    let mut options = MqttOptions::new("bench", Broker::tcp("127.0.0.1", port));
-    options
-        .set_clean_session(true)
-        .set_inflight(load.window)
-        .set_max_packet_size(1 << 20, 1 << 20)
-        .set_max_request_batch(batch);
-    let (client, mut event_loop) = AsyncClient::builder(options).capacity(usize::from(load.window)).build();
-    event_loop.network_options.set_tcp_nodelay(true);
-    while !matches!(event_loop.poll().await?, Event::Incoming(Incoming::ConnAck(_))) {}
-    let begin = Instant::now();
-    let sender = client.clone();
-    let feeding = tokio::spawn(async move {
-        for _ in 0..load.messages {
-            sender.publish(TOPIC, vec![b'x'; load.payload], PublishOptions::at_least_once()).await?;
-        }
-        anyhow::Ok(())
-    });
-    let mut acknowledged = 0;
-    while acknowledged < load.messages {
-        if let Event::Incoming(Incoming::PubAck(_)) = event_loop.poll().await? {
-            acknowledged += 1;
-        }
-    }
-    let time = begin.elapsed();
-    feeding.await??;
-    Ok(time)
 }
 
 /// The link with a window kept as the uplink machine keeps it: the next message when an acknowledgement comes.
