@@ -30,7 +30,9 @@ pub struct Counted {
     pub payload_bytes: u64,
     /// Messages that are not of readings: birth, ledger.
     pub others: u64,
-    /// Value of the tag `count` and its arrival, for each message of the live topic.
+    /// Messages of the live topic among `messages`.
+    pub live_messages: u64,
+    /// Value of the tag `count` and its arrival, for each of them that has a good one.
     pub live: Vec<(u64, Instant)>,
     seen: Vec<u64>,
 }
@@ -55,7 +57,9 @@ impl Counted {
         self.messages += 1;
         self.good += members(payload, b"\"values\":{") + u64::from(find(payload, b"\"value\":").is_some());
         self.bad += members(payload, b"\"bad\":{") + u64::from(find(payload, b"\"bad\":\"").is_some());
-        if topic.ends_with(b"/live")
+        let live = topic.ends_with(b"/live");
+        self.live_messages += u64::from(live);
+        if live
             && self.live.len() < ARRIVALS_MAX
             && let Some(count) = number(payload, b"\"count\":")
         {
@@ -114,7 +118,7 @@ impl Sink {
     #[must_use]
     pub fn backlog(&self) -> u64 {
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        counted.messages.saturating_sub(counted.live.len() as u64)
+        counted.messages - counted.live_messages
     }
 }
 
