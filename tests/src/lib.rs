@@ -16,7 +16,7 @@ pub mod office;
 pub mod peers;
 pub mod proxy;
 pub mod sim;
-pub mod site;
 pub mod sink;
+pub mod site;
 pub mod wait;
 pub mod watcher;

@@ -82,8 +82,8 @@ async fn drain(dir: &Path, sink: &Sink) -> Result<(u64, f64, Duration)> {
     writeln!(config, "[device.meter]\nbus = \"plc\"\nunit = 1\n[[device.meter.poll]]\nname = \"live\"")?;
     writeln!(config, "every = \"10ms\"\ntags.count = {{ holding = 0, type = \"u32\" }}")?;
     let mut gateway = Gateway::start(dir, &config)?;
-    let carried = gateway.wait_for("the queue", |now| now.uplinks[0].ledger.carried.rows > 0).await?;
-    let backlog = carried.uplinks[0].ledger.carried.rows;
+    let restored = gateway.wait_for("the queue", |now| now.uplinks[0].ledger.restored.rows > 0).await?;
+    let backlog = restored.uplinks[0].ledger.restored.rows;
     let end = Instant::now() + DEADLINE;
     while sink.backlog() == 0 && Instant::now() < end {
         sleep(LOOK).await;
