@@ -19,7 +19,7 @@ const WORKERS: usize = 1;
 /// `run`: the exit code.
 #[must_use]
 pub fn run(args: &cli::Run) -> u8 {
-    journal::init();
+    journal::init(drivers::clock::now);
     let config = match check::load(&args.config) {
         Ok(config) => config,
         Err(code) => return code,

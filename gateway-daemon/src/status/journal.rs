@@ -10,6 +10,7 @@ use std::os::linux::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use gateway_core::tag::BootNs;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::limiter::{INTERVAL, Kind, Limiter, Summary};
@@ -23,13 +24,14 @@ const ABOUT: [&str; 5] = ["device", "bus", "uplink", "queue", "path"];
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
 /// Starts logging at INFO, or at the level named by `TIDEGATE_LOG` (error, warn, info, debug, trace). Later calls change nothing.
-pub fn init() {
+/// `clock` is the time since boot, for counting repeats.
+pub fn init(clock: fn() -> BootNs) {
     let level = std::env::var("TIDEGATE_LOG").ok().and_then(|word| word.parse().ok());
     let out: Box<dyn Log> = match systemd_journal_logger::JournalLog::new() {
         Ok(journal) if stderr_is_journal() => Box::new(journal),
         _ => Box::new(Lines),
     };
-    if log::set_boxed_logger(Box::new(Journal { out, limiter: Mutex::new(Limiter::new()) })).is_ok() {
+    if log::set_boxed_logger(Box::new(Journal { out, clock, limiter: Mutex::new(Limiter::new()) })).is_ok() {
         log::set_max_level(level.unwrap_or(LevelFilter::Info));
     }
 }
@@ -50,6 +52,7 @@ fn stderr_is_journal() -> bool {
 /// Limits, then hands on. [`Log::flush`] tells the counts that are due; call it from time to time.
 struct Journal {
     out: Box<dyn Log>,
+    clock: fn() -> BootNs,
     // Every thread that logs, for the time of a comparison; never held while a record is written.
     limiter: Mutex<Limiter>,
 }
@@ -84,7 +87,7 @@ impl Log for Journal {
             return;
         }
         if record.level() <= Level::Info {
-            let now = drivers::clock::now();
+            let now = (self.clock)();
             let kind = Kind::new(record.level(), record.target(), &about(record), &record.args().to_string());
             let (passes, summaries) =
                 self.limiter(|limiter| (limiter.passes(now, kind), limiter.summaries(now)));
@@ -98,7 +101,7 @@ impl Log for Journal {
     }
 
     fn flush(&self) {
-        self.tell(self.limiter(|limiter| limiter.summaries(drivers::clock::now())));
+        self.tell(self.limiter(|limiter| limiter.summaries((self.clock)())));
         self.out.flush();
     }
 }
@@ -203,7 +206,8 @@ mod tests {
     #[test]
     fn repeats_are_left_out_for_each_uplink_by_itself_and_debug_is_not_limited() {
         let kept = Kept::default();
-        let journal = Journal { out: Box::new(kept.clone()), limiter: Mutex::new(Limiter::new()) };
+        let journal =
+            Journal { out: Box::new(kept.clone()), clock: || BootNs(1), limiter: Mutex::new(Limiter::new()) };
         let before = suppressed_total();
         for number in 0..20 {
             say(&journal, Level::Warn, "cloud", number);

@@ -59,7 +59,7 @@ mod tests {
 
     /// Speaks to whatever `NOTIFY_SOCKET` names, as the child of the test below; does nothing without it.
     #[test]
-    fn child_speaks() {
+    fn a_child_says_every_word_when_asked() {
         if std::env::var_os("TIDEGATE_NOTIFY_CHILD").is_none() {
             return;
         }
@@ -78,7 +78,10 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         // systemd names the process whose watchdog it keeps; the shell becomes that process.
         let mut child = Command::new("sh");
-        child.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" --exact status::notify::tests::child_speaks"]);
+        child.args([
+            "-c",
+            "WATCHDOG_PID=$$ exec \"$0\" --exact status::notify::tests::a_child_says_every_word_when_asked",
+        ]);
         child.arg(std::env::current_exe().unwrap()).env("NOTIFY_SOCKET", &path);
         child.env("TIDEGATE_NOTIFY_CHILD", "1").env_remove("WATCHDOG_USEC");
         if watchdog {
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_manager_hears_each_word_once() {
+    fn systemd_hears_each_word_once() {
         assert_eq!(heard(true), ["READY=1", "STATUS=all well", "WATCHDOG=1", "STOPPING=1"]);
         assert_eq!(
             heard(false),
