@@ -30,6 +30,8 @@ pub struct Effect {
     pub trimmed: Vec<Arc<Row>>,
     /// Rows deleted by a replacement.
     pub removed: Vec<Arc<Row>>,
+    /// Rows that were there already under the seq of a written one; they count as deleted.
+    pub overwritten: Vec<Arc<Row>>,
     /// Rows written.
     pub written: Vec<Arc<Row>>,
 }
@@ -97,7 +99,9 @@ impl Disk {
                     let seqs: Vec<Seq> = self.rows.range(*first..=*last).map(|(seq, _)| *seq).collect();
                     effect.settled.extend(seqs.iter().filter_map(|seq| self.remove(*seq)));
                 }
-                StoreEvent::Committed { op: *op, deleted: sum(&effect.settled) }
+                let mut deleted = sum(&effect.settled);
+                deleted.add(sum(&effect.overwritten));
+                StoreEvent::Committed { op: *op, deleted }
             }
             StoreOp::Fetch { op, after, until, rows_max, bytes_max } => {
                 self.fetch(*op, *after..=*until, *rows_max, *bytes_max)
@@ -177,6 +181,7 @@ impl Disk {
         self.bytes += row.size();
         if let Some(old) = self.rows.insert(row.seq, Arc::clone(row)) {
             self.bytes = self.bytes.saturating_sub(old.size());
+            effect.overwritten.push(old);
         }
         effect.written.push(Arc::clone(row));
     }
@@ -189,7 +194,7 @@ impl Disk {
 }
 
 /// The number of an op.
-fn number(op: &StoreOp) -> u64 {
+pub(super) fn number(op: &StoreOp) -> u64 {
     match op {
         StoreOp::Commit { op, .. }
         | StoreOp::Fetch { op, .. }

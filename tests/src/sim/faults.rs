@@ -57,6 +57,9 @@ impl Fault {
 impl World {
     pub(super) fn strike(&mut self, fault: Fault) -> Verdict {
         self.version += 1;
+        if self.trace {
+            eprintln!("{} ms: {fault:?}", self.now / MS);
+        }
         let lasts = self.chance.pick(&[10 * S, MIN, 10 * MIN, 60 * MIN]);
         let lasts = self.chance.around(lasts);
         match fault {
@@ -88,7 +91,7 @@ impl World {
                 self.disk_delay = delay;
                 self.after(lasts, Event::Heal(Healing::Disk(self.version)));
             }
-            Fault::StoreReplaced => self.replace_store(),
+            Fault::StoreReplaced => self.replace_store()?,
             Fault::Kill => {
                 // A machine without power cannot be killed.
                 let off = self.uplink.is_none();

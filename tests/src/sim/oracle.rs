@@ -51,6 +51,8 @@ pub struct Oracle {
     publishes: u64,
     /// The store was replaced in this run: how many rows it holds is known only once all are loaded.
     pub replaced: bool,
+    /// Rows lost with it in this run.
+    store_lost: u64,
     /// Store ops asked for, ever.
     pub ops: u64,
     /// Rows received by the cloud for the first time.
@@ -83,6 +85,7 @@ impl Oracle {
             progress: 0,
             publishes: 0,
             replaced: false,
+            store_lost: 0,
             ops: 0,
             received: 0,
             repeated: 0,
@@ -95,6 +98,7 @@ impl Oracle {
         self.backoff.restart();
         self.dropped = 0;
         self.replaced = false;
+        self.store_lost = 0;
         self.refused.clear();
         self.link_gone();
     }
@@ -197,6 +201,11 @@ impl Oracle {
             }
             let flying = self.in_flight.contains_key(&(row.run, row.seq));
             promise!(!flying, "row {} was replaced while in flight", row.seq.0);
+            // A replaced store may have brought back rows that are settled.
+            let settled = self.facts.of(row).is_some_and(|fact| fact.bits & (ACKED | REFUSED | DROPPED) != 0);
+            if self.replaced && settled {
+                continue;
+            }
             let thins = matches!(plan.settings.limits.when_full, WhenFull::ThinOut { .. });
             let other_boot = self.facts.current().is_none_or(|run| run.id().boot != row.run.boot);
             let old = boot_now >= row.at.0.saturating_add(expiry(row, plan));
@@ -301,6 +310,7 @@ impl Oracle {
     /// Rows were lost with the store's file.
     pub fn store_lost(&mut self, rows: &[Arc<Row>]) {
         self.replaced = true;
+        self.store_lost += rows.len() as u64;
         for row in rows {
             if let Some(fact) = self.facts.of(row) {
                 fact.bits |= STORE_LOST;
@@ -356,6 +366,17 @@ impl Oracle {
         );
         let lost = ledger.dropped(DropReason::StoreLost).rows;
         promise!(lost == 0, "{lost} rows count as lost by a store that lost nothing");
+        Ok(())
+    }
+
+    /// Everything is quiet: no more rows count as lost by the store than it has really lost in this run.
+    pub fn count_store_losses(&self, uplink: &Uplink) -> Verdict {
+        let counted = uplink.queue().ledger().dropped(DropReason::StoreLost).rows;
+        promise!(
+            counted <= self.store_lost,
+            "{counted} rows count as lost by the store, it lost {}",
+            self.store_lost
+        );
         Ok(())
     }
 

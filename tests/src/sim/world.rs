@@ -10,7 +10,7 @@ use gateway_core::tag::{BootId, BootNs, RunId, Sample, Value};
 use gateway_core::uplink::link::{Epoch, LinkEvent, Token};
 use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::{DropReason, Message, Queue, QueueSettings};
-use gateway_core::uplink::row::{Body, Priority, Qos, Row, StoreEvent, StoreOp};
+use gateway_core::uplink::row::{Body, Priority, Qos, Row, StoreEvent, StoreFault, StoreOp};
 use gateway_core::uplink::settings::Drain;
 use gateway_core::uplink::{Action, Identity, Mutant, Uplink};
 
@@ -118,6 +118,8 @@ pub struct World {
     pub(super) connection: Option<Connection>,
     pub(super) connections: u64,
     op_asked: Option<StoreOp>,
+    /// An op that the old file of the store has taken before it was replaced.
+    failed_op: Option<StoreOp>,
     pub(super) stopping: bool,
     pub(super) stop_at: u64,
     pub(super) disk_well_since: Option<u64>,
@@ -157,6 +159,7 @@ impl World {
             connection: None,
             connections: 0,
             op_asked: None,
+            failed_op: None,
             stopping: false,
             stop_at: 0,
             disk_well_since: Some(0),
@@ -193,6 +196,9 @@ impl World {
             self.step(last)?;
         }
         self.note_drops();
+        if let Some(uplink) = &self.uplink {
+            self.oracle.count_store_losses(uplink)?;
+        }
         self.oracle.finish(&self.plan, &self.disk)
     }
 
@@ -271,7 +277,15 @@ impl World {
             Event::Produce => self.produce()?,
             Event::Stored { gateway, op } if gateway == self.gateway && self.uplink.is_some() => {
                 self.op_asked = None;
-                self.carry_out(&op, true)?;
+                if self.failed_op.take().is_some() {
+                    let fault = StoreFault::Corrupt;
+                    let now = self.boot_now();
+                    if let Some(uplink) = &mut self.uplink {
+                        uplink.store(now, StoreEvent::Failed { op: super::disk::number(&op), fault });
+                    }
+                } else {
+                    self.carry_out(&op, true)?;
+                }
             }
             Event::Stored { .. } => {}
             Event::Connected { connection } => self.connected(connection),
@@ -305,6 +319,7 @@ impl World {
         self.gateway += 1;
         self.connection = None;
         self.op_asked = None;
+        self.failed_op = None;
         self.stopping = false;
         let now = self.boot_now();
         let run = RunId { boot: BootId(self.boot), start_ms: now.ms() };
@@ -433,14 +448,20 @@ impl World {
         Ok(())
     }
 
-    /// The store's file turns out to be damaged and is replaced.
-    pub(super) fn replace_store(&mut self) {
+    /// The store's file turns out to be damaged and is replaced. A commit under way may have reached the old file, and is said to have failed.
+    pub(super) fn replace_store(&mut self) -> Verdict {
+        let reached = self.chance.one_in(2);
+        if let Some(op) = self.op_asked.take_if(|op| reached && matches!(op, StoreOp::Commit { .. })) {
+            self.carry_out(&op, false)?;
+            self.failed_op = Some(op);
+        }
         let (salvaged, lost) = self.disk.reset(&mut self.chance);
         self.oracle.store_lost(&lost);
         let now = self.boot_now();
         if let Some(uplink) = &mut self.uplink {
             uplink.store(now, StoreEvent::Reset { salvaged });
         }
+        Ok(())
     }
 
     /// The process is killed; an op under way may still have reached the disk.

@@ -35,10 +35,16 @@ impl Queue {
             (Pending::Commit { rows, .. }, StoreEvent::Committed { .. }) => {
                 self.wrote();
                 self.committed(now, &rows);
+                self.spare_rescue(&rows);
             }
             (Pending::Replace { planned, .. }, StoreEvent::Committed { deleted, .. }) => {
                 self.wrote();
                 self.replaced(&planned, deleted);
+                if let Why::Rescue { .. } = planned.why {
+                    let fresh = planned.rows.iter().map(|row| row.seq).filter(|seq| *seq > self.committed_to);
+                    let fresh: Vec<Seq> = fresh.collect();
+                    self.committed(now, &fresh);
+                }
             }
             (Pending::Trim { excess, .. }, StoreEvent::Trimmed { dropped, .. }) => {
                 self.wrote();
@@ -214,32 +220,33 @@ impl Queue {
         }
     }
 
-    /// The database was replaced. What is loaded is written again; how much of it was salvaged as well shows when the replacement
-    /// says how many rows it has deleted.
+    /// The database was replaced. Every row whose body is in memory is written (again), in one replacement; how much of that was salvaged
+    /// as well shows when the answer says how many rows it has deleted. A commit that failed may have reached the old file, so rows that
+    /// count as being only in memory take part.
     fn reset(&mut self, now: BootNs, salvaged: Stored) {
         self.counters.resets_total += 1;
         self.generation += 1;
         let mut rescue: BTreeMap<Seq, Arc<Row>> = BTreeMap::new();
         if let Some(Planned { why: Why::Rescue { .. }, rows, .. }) = self.planned.take() {
             rescue.extend(rows.into_iter().map(|row| (row.seq, row)));
-            rescue.retain(|seq, _| !self.deletes.contains(*seq));
+            rescue.retain(|seq, _| *seq <= self.committed_to && !self.deletes.contains(*seq));
         }
-        let on_disk = self.entries.range(..=self.committed_to);
-        rescue.extend(on_disk.map(|(seq, entry)| (*seq, Arc::clone(&entry.row))));
+        rescue.extend(self.entries.iter().map(|(seq, entry)| (*seq, Arc::clone(&entry.row))));
         let rows: Vec<Arc<Row>> = rescue.into_values().collect();
-        let loaded = rows.iter().fold(Tally::default(), |sum, row| plus(sum, tally(row)));
+        let on_disk = |row: &&Arc<Row>| row.seq <= self.committed_to;
+        let loaded = rows.iter().filter(on_disk).fold(Tally::default(), |sum, row| plus(sum, tally(row)));
+        let high = rows.iter().filter(on_disk).filter(|row| row.priority == Priority::High).count() as u64;
         let seen = plus(plus(salvaged.normal, salvaged.high), loaded);
         self.ledger.lose(minus(self.ledger.stored, seen), true, DropReason::StoreLost);
         let surplus = minus(seen, self.ledger.stored);
-        let high = high_rows(&rows);
         self.stored_rows = [
             salvaged.normal.rows.saturating_add(loaded.rows.saturating_sub(high)),
             salvaged.high.rows.saturating_add(high),
         ];
-        if rows.is_empty() {
+        let remove = self.rescue_removes(&rows);
+        if remove.is_empty() {
             self.ledger.restore(surplus);
         } else {
-            let remove = rows.iter().map(|row| row.seq).collect();
             let why = Why::Rescue { surplus };
             self.planned = Some(Planned { why, remove, rows, high, generation: 0 });
         }
@@ -249,6 +256,27 @@ impl Queue {
         self.thinned_to = Seq(0);
         if self.settings.limits.age_max.is_some() {
             self.age_at = Some(now);
+        }
+    }
+
+    /// What a rescue deletes: the rows it writes, and settled rows that may have been salvaged although they were waiting for their deletion.
+    fn rescue_removes(&self, rows: &[Arc<Row>]) -> Vec<Seq> {
+        let mut settled = self.deletes.to_vec();
+        if let Some(Pending::Commit { deletes, .. }) = &self.pending {
+            settled.extend(deletes.to_vec());
+        }
+        let mut remove: Vec<Seq> = rows.iter().map(|row| row.seq).collect();
+        remove.extend(settled.iter().flat_map(|(first, last)| (first.0..=last.0).map(Seq)));
+        remove.sort_unstable();
+        remove.dedup();
+        remove
+    }
+
+    /// Rows that the new database has taken after its reset need no rescue.
+    fn spare_rescue(&mut self, committed: &[Seq]) {
+        if let Some(Planned { why: Why::Rescue { .. }, remove, rows, .. }) = &mut self.planned {
+            remove.retain(|seq| committed.binary_search(seq).is_err());
+            rows.retain(|row| committed.binary_search(&row.seq).is_err());
         }
     }
 }

@@ -69,8 +69,8 @@ pub(super) struct Planned {
 pub(super) enum Why {
     Thinned,
     Expired,
-    /// After a reset of the store: what is loaded is written again. `surplus` is what the store and memory seem to hold beyond what
-    /// was stored before.
+    /// After a reset of the store: all rows whose bodies are in memory are written, those that were on disk again. `surplus` is what the
+    /// store and the loaded rows seem to hold beyond what was stored before.
     Rescue {
         surplus: Tally,
     },
@@ -226,6 +226,9 @@ impl Queue {
     pub(super) fn committing_to(&self) -> Seq {
         match &self.pending {
             Some(Pending::Commit { rows, .. }) => rows.last().copied().unwrap_or(self.committed_to),
+            Some(Pending::Replace { planned, .. }) => {
+                planned.rows.last().map_or(self.committed_to, |row| row.seq.max(self.committed_to))
+            }
             _ => self.committed_to,
         }
     }

@@ -429,6 +429,30 @@ fn fifo_sends_nothing_of_memory_before_the_disk_is_empty() {
     assert_eq!(order, [(1, Lane::Backlog), (2, Lane::Backlog), (3, Lane::Backlog), (4, Lane::Live)]);
 }
 
+#[test]
+fn a_commit_that_failed_and_reached_the_replaced_store_all_the_same_is_counted_once() {
+    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    bench.queue.attach();
+    bench.publish(Priority::Normal);
+    bench.publish(Priority::High);
+    assert_eq!(bench.take(Lane::Live), Some(Seq(1)));
+    bench.pass(1000);
+    let commit = bench.queue.poll_op(bench.now).unwrap();
+    let StoreEvent::Committed { op, .. } = bench.answer(&commit) else { panic!() };
+    bench.queue.store(bench.now, StoreEvent::Failed { op, fault: StoreFault::Corrupt });
+    let mut salvaged = Stored { first: Seq(1), last: Seq(2), ..Stored::default() };
+    bench.disk.values().for_each(|row| salvaged.normal.add_row(row));
+    bench.queue.store(bench.now, StoreEvent::Reset { salvaged });
+    assert!(bench.queue.acknowledged(bench.now, Seq(1)));
+    bench.pass(60_000);
+    bench.work();
+    bench.pass(60_000);
+    bench.work();
+    assert_eq!(bench.on_disk(), [2]);
+    let ledger = bench.queue.ledger();
+    assert_eq!((ledger.stored.rows, ledger.restored.rows, ledger.dropped_total().rows), (1, 0, 0));
+}
+
 /// Anything that can be said to a queue, sense or nonsense.
 #[derive(Debug, Clone)]
 enum Input {
