@@ -52,11 +52,13 @@ pub struct Problems {
     pub list: Vec<Problem>,
     /// How many more there are.
     pub more: usize,
+    /// What the polling costs on the wire, as a table, if that is what was refused.
+    pub plan: Option<String>,
 }
 
 impl Problems {
     pub(crate) fn one(problem: Problem) -> Self {
-        Self { list: vec![problem], more: 0 }
+        Self { list: vec![problem], more: 0, plan: None }
     }
 }
 
@@ -108,6 +110,7 @@ pub(crate) struct Findings<'a> {
     more: RefCell<usize>,
     broken: RefCell<Vec<u32>>,
     ignored: RefCell<Vec<Range<usize>>>,
+    plan: RefCell<Option<String>>,
 }
 
 impl<'a> Findings<'a> {
@@ -118,6 +121,7 @@ impl<'a> Findings<'a> {
             more: RefCell::default(),
             broken: RefCell::default(),
             ignored: RefCell::default(),
+            plan: RefCell::default(),
         }
     }
 
@@ -170,6 +174,11 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// The plan of the buses, of which some cannot be polled in time.
+    pub(crate) fn explain(&self, plan: String) {
+        *self.plan.borrow_mut() = Some(plan);
+    }
+
     /// Works, and a person should look at it.
     pub(crate) fn warn(&self, span: &Range<usize>, text: impl Into<String>) {
         self.push(Severity::Warning, Reach::File, span.start, text.into());
@@ -192,6 +201,7 @@ impl<'a> Findings<'a> {
 
     /// All problems by position. With a syntax error in the file, only what it cannot have caused.
     pub(crate) fn into_problems(self) -> Problems {
+        let plan = self.plan.into_inner();
         let (broken, ignored) = (self.broken.into_inner(), self.ignored.into_inner());
         let mut list = self.list.into_inner();
         let mut more = self.more.into_inner();
@@ -211,6 +221,6 @@ impl<'a> Findings<'a> {
         list.truncate(PROBLEMS_MAX);
         list.sort_by_key(|f| f.at);
         let list = list.into_iter().map(|f| self.source.problem(f.severity, f.at, f.text)).collect();
-        Problems { list, more }
+        Problems { list, more, plan }
     }
 }

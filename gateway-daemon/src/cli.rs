@@ -101,6 +101,11 @@ pub enum Command {
 #[command(after_help = "\
 The gateway stops cleanly on SIGTERM and Ctrl-C: what is in memory goes to disk and the cloud is told.
 
+Environment:
+  TIDEGATE_LOG=debug             error, warn, info (default), debug or trace
+  TIDEGATE_TIMESYNC_FILE=PATH    a file that appears when something else than NTP has set the clock, such as a GPS receiver;
+                                 without the variable the kernel and systemd-timesyncd say whether the clock can be trusted
+
 Examples:
   gateway-daemon run
   gateway-daemon run ./gateway.toml")]

@@ -10,7 +10,11 @@ use super::topic::FieldPlaces;
 /// Reports buses that are asked for more than fits, and those that are close to it.
 pub(crate) fn report(cx: &Context<'_, '_>, settings: &Settings, places: &FieldPlaces) {
     let every = |group: &GroupId| places.every.get(usize::try_from(group.0).unwrap_or(usize::MAX));
-    for plan in BusPlan::all(settings) {
+    let plans = BusPlan::all(settings);
+    if plans.iter().any(|plan| !plan.problems.is_empty()) {
+        cx.found.explain(BusPlan::render(&plans, settings));
+    }
+    for plan in plans {
         let name = settings.buses.get(plan.bus).map_or("?", |bus| bus.name.as_str());
         let bus = places.buses.get(plan.bus);
         for problem in &plan.problems {

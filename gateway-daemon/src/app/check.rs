@@ -32,9 +32,18 @@ fn print_all(problems: &[Problem]) {
 /// `check`: the exit code; prints the plan unless told to be quiet.
 #[must_use]
 pub fn check(args: &cli::Check) -> u8 {
-    let config = match load(&args.config) {
-        Ok(config) => config,
-        Err(code) => return code,
+    let config = match gateway_config::load(&args.config, &Environment::of_process()) {
+        Ok((config, warnings)) => {
+            print_all(&warnings);
+            config
+        }
+        Err(problems) => {
+            say::complaint(&problems);
+            if let (Some(plan), false) = (&problems.plan, args.quiet) {
+                say::line(plan);
+            }
+            return cli::exit::CONFIG;
+        }
     };
     let plans = BusPlan::all(&config.field);
     if !args.quiet {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use gateway_config::Environment;
 use gateway_core::poll::request::Table;
 
-use super::check;
 use super::control::{Ask, Client, RawAt, Reply};
 use super::say;
 use super::snapshot::Tag;
@@ -90,7 +90,14 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
 /// The exit code, after the configuration's problems were printed.
 pub fn socket(reach: &cli::Reach) -> Result<PathBuf, u8> {
     match &reach.config {
-        Some(file) => Ok(check::load(file)?.gateway.socket),
+        // Warnings are for `check` and `run`; here only the socket is looked up.
+        Some(file) => match gateway_config::load(file, &Environment::of_process()) {
+            Ok((config, _)) => Ok(config.gateway.socket),
+            Err(problems) => {
+                say::complaint(problems);
+                Err(exit::CONFIG)
+            }
+        },
         None => Ok(reach.socket.clone()),
     }
 }
