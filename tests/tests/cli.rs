@@ -1,0 +1,313 @@
+//! The commands as an electrician meets them: rightly and wrongly, with the exit code and the first line of each.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tidegate_tests::gateway::{Gateway, binary};
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    // The name under which the program is installed is part of what it says.
+    let mut command = Command::new(binary().unwrap());
+    command.arg0("gateway-daemon").args(args).current_dir(dir).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The exit code, and the first line of what was said: on standard output when it went well, else on standard error.
+fn said(dir: &Path, args: &[&str]) -> (i32, String) {
+    let output = run(dir, args);
+    let all = if output.stderr.is_empty() { text(&output.stdout) } else { text(&output.stderr) };
+    (output.status.code().unwrap(), all.lines().next().unwrap_or_default().to_owned())
+}
+
+/// A gateway with a simulated bus; the field alone, so that nothing but the socket is needed.
+const SIMULATED: &str = r#"
+[gateway]
+id = "gw"
+socket = "control.sock"
+[store]
+path = "queue.db"
+[bus.line]
+driver = "sim"
+[device.boiler]
+bus = "line"
+unit = 17
+[[device.boiler.poll]]
+every = "1s"
+tags.setpoint = { holding = 0, type = "i16", scale = 0.1, unit = "°C", min = 5, max = 90, writable = true }
+tags.actual = { input = 0, type = "i16", scale = 0.1, unit = "°C" }
+tags.pump = { coil = 3, writable = true }
+tags.mode = { holding = 5, type = "bit", bit = 2, writable = true }
+"#;
+
+const OVERLOADED: &str = r#"
+[gateway]
+id = "gw"
+[store]
+path = "queue.db"
+[bus.line]
+driver = "modbus-rtu"
+port = "/dev/ttyUSB0"
+baud = 9600
+[device.meter]
+bus = "line"
+unit = 1
+[[device.meter.poll]]
+every = "100ms"
+tags.a = { holding = 0, type = "u16" }
+tags.b = { holding = 100, type = "text", registers = 100 }
+"#;
+
+#[test]
+fn a_wrong_command_line_ends_with_64_and_says_what_is_right() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, line) in [
+        (&["chek"][..], "error: unrecognized subcommand 'chek'"),
+        (&["read"], "error: the following required arguments were not provided:"),
+        (
+            &["read", "voltage"],
+            "error: invalid value 'voltage' for '[DEVICE/TAG]...': \"voltage\" is not DEVICE/TAG, such as meter1/voltage",
+        ),
+        (
+            &["write", "boiler/setpoint"],
+            "error: \"boiler/setpoint\" has no value: write DEVICE/TAG VALUE, such as meter1/relay on",
+        ),
+        (&["status", "--watch", "--json"], "error: the argument '--watch' cannot be used with '--json'"),
+        (
+            &["demo", "--outage", "20"],
+            "error: invalid value '20' for '--outage <TIME>': a time with its unit is expected, such as 500ms, 20s, 5m or 1h (at most 24h)",
+        ),
+    ] {
+        assert_eq!(said(dir.path(), args), (64, line.to_owned()), "{args:?}");
+    }
+    let nothing = run(dir.path(), &[]);
+    assert_eq!(nothing.status.code(), Some(64));
+    assert!(text(&nothing.stderr).contains("gateway-daemon demo"));
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_and_every_problem_has_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("a.toml"),
+        "[gateway]\nid = \"gw\"\n[bus.line]\ndriver = \"sim\"\nbaud = 9600\n",
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("photo.toml"), [0xFF, 0xD8, 0xFF, 0xE0]).unwrap();
+    for command in ["check", "run"] {
+        let missing = (78, "gatway.toml:1:1: there is no such file: check the path".to_owned());
+        assert_eq!(said(dir.path(), &[command, "gatway.toml"]), missing);
+        let folder = (78, ".:1:1: this is a folder, expected a configuration file".to_owned());
+        assert_eq!(said(dir.path(), &[command, "."]), folder);
+        let (code, line) = said(dir.path(), &[command, "photo.toml"]);
+        assert_eq!(code, 78);
+        assert!(line.starts_with("photo.toml:1:1: "), "{line}");
+        let output = run(dir.path(), &[command, "a.toml"]);
+        assert_eq!(output.status.code(), Some(78));
+        let line =
+            "a.toml:5:1: `baud` means nothing with driver = \"sim\", only with \"modbus-rtu\": remove it";
+        assert!(text(&output.stderr).lines().any(|found| found == line), "{}", text(&output.stderr));
+    }
+    // Commands that only look up the socket meet the same problems.
+    assert_eq!(said(dir.path(), &["status", "--config", "a.toml"]).0, 78);
+}
+
+#[test]
+fn an_impossible_schedule_is_refused_with_the_plan_that_shows_why() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("gateway.toml"), OVERLOADED).unwrap();
+    let output = run(dir.path(), &["check", "gateway.toml"]);
+    assert_eq!(output.status.code(), Some(78));
+    let (plan, problems) = (text(&output.stdout), text(&output.stderr));
+    assert!(problems.contains("bus `line` cannot be polled in time"), "{problems}");
+    assert!(plan.starts_with("bus ") && plan.contains("ms per cycle") && plan.contains("meter"), "{plan}");
+    let quiet = run(dir.path(), &["check", "--quiet", "gateway.toml"]);
+    assert_eq!((quiet.status.code(), text(&quiet.stdout)), (Some(78), String::new()));
+
+    std::fs::write(dir.path().join("slow.toml"), OVERLOADED.replace("100ms", "10s")).unwrap();
+    let output = run(dir.path(), &["check", "slow.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("modbus-rtu") || text(&output.stdout).contains("9600"),
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn without_a_gateway_commands_end_with_69_and_say_where_they_looked() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("gateway.toml"), SIMULATED).unwrap();
+    for args in [&["status"][..], &["tags"], &["read", "boiler/actual"], &["write", "boiler/pump", "on"]] {
+        let (code, line) = said(dir.path(), &[args, &["--socket", "none.sock"]].concat());
+        assert_eq!(code, 69, "{args:?}");
+        assert!(line.starts_with("error: no gateway is running behind none.sock ("), "{line}");
+        let (code, line) = said(dir.path(), &[args, &["--config", "gateway.toml"]].concat());
+        assert_eq!(code, 69, "{args:?}");
+        assert!(line.contains("control.sock"), "{line}");
+    }
+}
+
+#[test]
+fn a_place_where_no_gateway_can_listen_ends_with_74_and_nothing_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("precious.txt"), "precious").unwrap();
+    let config = SIMULATED.replace("control.sock", "precious.txt");
+    std::fs::write(dir.path().join("gateway.toml"), config).unwrap();
+    let output = run(dir.path(), &["run", "gateway.toml"]);
+    assert_eq!(output.status.code(), Some(74));
+    let log = text(&output.stderr);
+    assert!(
+        log.contains("ERROR cannot start: control socket ") && log.contains("which is left alone"),
+        "{log}"
+    );
+    assert_eq!(std::fs::read_to_string(dir.path().join("precious.txt")).unwrap(), "precious");
+}
+
+#[test]
+fn the_schema_is_json_and_knows_the_keys_of_the_example() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(dir.path(), &["schema"]);
+    assert_eq!(output.status.code(), Some(0));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/gateway.example.toml");
+    for line in std::fs::read_to_string(example).unwrap().lines().filter(|line| line.starts_with('[')) {
+        let section = line.trim_start_matches('[').split(['.', ']']).next().unwrap();
+        assert!(schema["properties"].get(section).is_some(), "{section} is not in the schema");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_reason_to_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("gateway.toml"), SIMULATED).unwrap();
+    for args in
+        [&["schema"][..], &["check", "gateway.toml"], &["--help"], &["chek"], &["status", "--socket", "none"]]
+    {
+        let mut child = Command::new(binary().unwrap())
+            .args(args)
+            .current_dir(dir.path())
+            .stdout(closed_pipe())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut errors = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        let code = child.wait().unwrap().code();
+        assert!(!errors.contains("panicked") && code != Some(101) && code.is_some(), "{args:?}: {errors}");
+        let mut child = Command::new(binary().unwrap())
+            .args(args)
+            .current_dir(dir.path())
+            .stdout(Stdio::null())
+            .stderr(closed_pipe())
+            .spawn()
+            .unwrap();
+        assert_eq!(child.wait().unwrap().code(), code, "{args:?} with standard error closed");
+    }
+}
+
+/// The writing end of a pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_gateway_is_read_written_and_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = SIMULATED.replace("\"control.sock\"", &format!("\"{}/control.sock\"", dir.path().display()));
+    let mut gateway = Gateway::start(dir.path(), &config).unwrap();
+    gateway
+        .wait_for("good tags", |now| now.tags.len() == 4 && now.tags.iter().all(|tag| tag.is_good()))
+        .await
+        .unwrap();
+    let ask = |args: &[&str]| said(dir.path(), &[args, &["--socket", "control.sock"]].concat());
+
+    assert_eq!(ask(&["write", "boiler/setpoint", "21.5"]), (0, "boiler/setpoint = 21.5 °C".into()));
+    assert_eq!(ask(&["read", "boiler/setpoint"]), (0, "boiler/setpoint = 21.5 °C".into()));
+    assert_eq!(ask(&["read", "--raw", "line:17:holding:0"]), (0, "    0:   215  0x00d7".into()));
+    assert_eq!(ask(&["write", "boiler/pump", "on"]), (0, "boiler/pump = true".into()));
+    assert_eq!(ask(&["read", "--raw", "line:17:coil:3"]), (0, "    3: 1".into()));
+    assert_eq!(ask(&["write", "boiler/mode", "on"]), (0, "boiler/mode = true".into()));
+    assert_eq!(ask(&["read", "boiler/mode"]), (0, "boiler/mode = true".into()));
+    assert_eq!(ask(&["write", "--raw", "line:17:holding:0", "300"]), (0, "written".into()));
+    assert_eq!(ask(&["read", "boiler/setpoint", "--json"]).0, 0);
+
+    for (args, line) in [
+        (
+            &["write", "boiler/setpoint", "21,5"][..],
+            "error: boiler/setpoint: \"21,5\" is not a number; write the decimal point as '.', not ','",
+        ),
+        (&["write", "boiler/setpoint", "95"], "error: boiler/setpoint: outside the configured range 5 to 90"),
+        (
+            &["write", "boiler/actual", "1"],
+            "error: boiler/actual is read-only; set `writable = true` at this tag to allow it",
+        ),
+        (
+            &["read", "boiler/pressure"],
+            "error: boiler has no tag \"pressure\"; it has: setpoint, actual, pump, mode",
+        ),
+        (&["read", "kettle/actual"], "error: no device \"kettle\"; there are: boiler"),
+        (&["read", "--raw", "plc:1:holding:0"], "error: no bus \"plc\"; there are: line"),
+        (
+            &["read", "--raw", "line:0:holding:0"],
+            "error: unit 0 is a broadcast, which no unit answers; name one of 1 to 247",
+        ),
+        (
+            &["read", "--raw", "line:17:holding:999"],
+            "error: the device refused (exception 2): it has no such address",
+        ),
+        (&["read", "--raw", "line:99:holding:0"], "error: unit 99: no answer"),
+    ] {
+        assert_eq!(ask(args), (1, line.to_owned()), "{args:?}");
+    }
+
+    let (code, _) = ask(&["status"]);
+    assert_eq!(code, 0);
+    let status = run(dir.path(), &["status", "--json", "--socket", "control.sock"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(
+        (status["gateway"].as_str(), status["devices"][0]["health"].as_str()),
+        (Some("gw"), Some("good"))
+    );
+    let tags = text(&run(dir.path(), &["tags", "--socket", "control.sock"]).stdout);
+    assert!(["setpoint", "actual", "pump", "mode"].iter().all(|tag| tags.contains(tag)), "{tags}");
+    let one = text(&run(dir.path(), &["tags", "boiler/pump", "--socket", "control.sock"]).stdout);
+    assert!(one.contains("pump") && !one.contains("setpoint"), "{one}");
+
+    std::fs::write(dir.path().join("again.toml"), &config).unwrap();
+    let again = run(dir.path(), &["run", "again.toml"]);
+    assert_eq!(again.status.code(), Some(74));
+    assert!(text(&again.stderr).contains("another gateway is running on "), "{}", text(&again.stderr));
+    gateway.stop().await.unwrap();
+}
+
+/// `cargo xtask golden` rewrites the page.
+#[test]
+fn golden_help_of_all_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut page = "# Commands\n\nGenerated from the program by `cargo xtask golden`.\n".to_owned();
+    for command in ["", "run", "check", "schema", "tags", "read", "write", "status", "scan", "demo"] {
+        let args: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        let output = run(dir.path(), &args);
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let title = format!("gateway-daemon {command}");
+        let help: String =
+            text(&output.stdout).lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let _ = write!(page, "\n## {}\n\n```text\n{help}```\n", title.trim_end());
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/commands.md");
+    if std::env::var("TIDEGATE_GOLDEN").is_ok_and(|word| word == "write") {
+        std::fs::write(&file, &page).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(kept == page, "docs/commands.md is stale: run `cargo xtask golden` and look at the difference");
+}
