@@ -1,5 +1,5 @@
 //! A Modbus TCP device whose every answer is different: holding registers 0 and 1 are a u32 (big endian) that counts the
-//! requests answered so far, so that one value is one poll and a test can say which poll is missing.
+//! requests answered so far (all others are 0x4141), so that one value is one poll and a test can say which poll is missing.
 //!
 //! Written by hand and not with `drivers`, so that the two can disagree.
 
@@ -113,7 +113,7 @@ async fn serve(mut stream: TcpStream, (count, mute): (Arc<AtomicU32>, Arc<Atomic
         let registers = u16::from_be_bytes([frame[10], frame[11]]);
         let answer = if frame[7] == 3 && (1..=125).contains(&registers) {
             let n = count.fetch_add(1, Ordering::SeqCst) + 1;
-            let mut values = vec![0_u8; usize::from(registers) * 2];
+            let mut values = vec![0x41_u8; usize::from(registers) * 2];
             for (slot, byte) in values.iter_mut().zip(n.to_be_bytes()) {
                 *slot = byte;
             }

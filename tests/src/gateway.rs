@@ -37,6 +37,18 @@ impl Gateway {
     /// # Errors
     /// The binary does not build or does not start.
     pub fn start(dir: &Path, config: &str) -> anyhow::Result<Self> {
+        Self::start_with(dir, config, &[])
+    }
+
+    /// As [`Gateway::start`], with more variables in its environment.
+    ///
+    /// # Errors
+    /// The binary does not build or does not start.
+    pub fn start_with(
+        dir: &Path,
+        config: &str,
+        variables: &[(&str, &std::ffi::OsStr)],
+    ) -> anyhow::Result<Self> {
         let file = dir.join("gateway.toml");
         std::fs::write(&file, config)?;
         let log = dir.join("gateway.log");
@@ -44,6 +56,7 @@ impl Gateway {
         let child = Command::new(binary()?)
             .arg("run")
             .arg(&file)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -130,6 +143,12 @@ impl Gateway {
                 None => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Resident memory, KiB.

@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod links;
 pub mod mosquitto;
 pub mod office;
+pub mod panel;
 pub mod peers;
 pub mod proxy;
 pub mod sim;

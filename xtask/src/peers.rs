@@ -17,7 +17,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need { package: "mosquitto", present: mosquitto },
     Need { package: "mosquitto-clients", present: || on_path("mosquitto_pub") && on_path("mosquitto_sub") },
     Need { package: "pkg-config", present: || on_path("pkg-config") },
@@ -25,6 +25,7 @@ const NEEDS: [Need; 7] = [
         package: "libmodbus-dev",
         present: || succeeds(command("pkg-config", &["--exists", "libmodbus"])),
     },
+    Need { package: "strace", present: || on_path("strace") },
     Need { package: "gcc", present: || on_path("cc") },
     Need { package: "shellcheck", present: || on_path("shellcheck") },
     Need {
