@@ -159,6 +159,7 @@ async fn a_rival_with_the_same_client_id_is_named_and_nothing_is_lost() -> Resul
             .args(["-i", "gw", "-t", "rival", "-m", "mine"])
             .args(office::tls_words(site.papers.authority.ca(), &rival))
             .stdin(Stdio::null())
+            .stderr(Stdio::null())
             .status()
             .await?;
         gateway.wait_for("the link again", |now| uplink(now).connects > connects).await?;
