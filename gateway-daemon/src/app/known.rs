@@ -34,3 +34,46 @@ impl Schemas for Known {
         self.0.get(&id).map(Arc::clone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use gateway_config::{Environment, parse};
+
+    use super::*;
+
+    fn encoder(tag: &str) -> Encoder {
+        let text = format!(
+            "[gateway]\nid = \"gw\"\n[store]\n[bus.line]\ndriver = \"sim\"\n[device.meter]\nbus = \"line\"\nunit = 1\n\
+             [[device.meter.poll]]\nevery = \"1s\"\ntags.{tag} = {{ holding = 0, type = \"u16\" }}\n"
+        );
+        let (config, _) = parse(&text, "a.toml", Path::new("/"), &Environment::default()).unwrap();
+        Encoder::new(&config.gateway.id, &config.message, &config.field).unwrap()
+    }
+
+    fn of(encoder: &Encoder) -> Vec<(u64, Vec<u8>)> {
+        encoder.schemas().map(|schema| (schema.id().0, schema.encode().to_vec())).collect()
+    }
+
+    #[test]
+    fn rows_of_a_former_configuration_keep_their_schema() {
+        let (former, present) = (encoder("voltage"), encoder("current"));
+        let known = Known::new(&present, of(&former));
+        for (id, _) in of(&former).into_iter().chain(of(&present)) {
+            assert_eq!(known.schema(SchemaId(id)).map(|schema| schema.id()), Some(SchemaId(id)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_schema_or_another_one_than_it_says_is_left_out() {
+        let (former, present) = (encoder("voltage"), encoder("current"));
+        let (id, bytes) = of(&former).remove(0);
+        let torn = bytes[..bytes.len() / 2].to_vec();
+        for stored in [(id, torn), (id, Vec::new()), (id, vec![0xFF; 40]), (id ^ 1, bytes)] {
+            let known = Known::new(&present, vec![stored.clone()]);
+            assert!(known.schema(SchemaId(stored.0)).is_none(), "{stored:?}");
+            assert_eq!(known.0.len(), of(&present).len());
+        }
+    }
+}
