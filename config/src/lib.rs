@@ -7,7 +7,7 @@
 //!
 //! Invariants: a [`Config`] is only made of a file without a single error; problems are sorted by position; no message, no
 //! `Debug` output and no hash holds a secret. Bounds: [`FILE_BYTES_MAX`], [`PROBLEMS_MAX`], and the `*_MAX` of each section.
-//! The keys stand once, in `keys`: reader, [`schema`] and [`reference`] are made of it.
+//! The keys stand once, in `keys`: reader, [`schema`] and [`reference()`] are made of it.
 //!
 //! Never: opens a port or a connection, writes a file, or guesses a value that the file does not say.
 

@@ -33,7 +33,7 @@ pub(crate) enum Task {
     /// Feeds hostile bytes to the decoders
     ///
     /// Uses cargo-fuzz and a nightly toolchain; the committed corpora in tests/fuzz/corpus are replayed, with mutations, by every
-    /// `cargo xtask test` on stable. A crash is kept in tests/fuzz/artifacts/<target>: add it to the corpus with the fix.
+    /// `cargo xtask test` on stable. A crash is kept in tests/fuzz/artifacts/TARGET: add it to the corpus with the fix.
     Fuzz(Fuzz),
     /// Measures, and prints every number beside its limit or peer and its goal
     ///

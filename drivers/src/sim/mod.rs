@@ -4,7 +4,7 @@
 //! - [`slave`]: a Modbus server over any [`slave::Tables`], PDU in, PDU out (pure).
 //! - [`model`]: tables of believable devices: a power meter, a temperature controller, an IO module (pure).
 //! - [`soak`]: the RTU master against late, noisy, echoing lines in virtual time (pure).
-//! - [`line`]: an emulated serial line: a pseudo terminal joined to another, or to slaves, at its true baud rate.
+//! - [`mod@line`]: an emulated serial line: a pseudo terminal joined to another, or to slaves, at its true baud rate.
 //! - [`serve`]: slaves behind a byte stream (RTU) or a TCP listener.
 //!
 //! Randomness is always drawn from a seed, so that every run can be repeated.

@@ -43,7 +43,7 @@ pub struct Settings {
     /// guard, the soak must find wrong values, or it would prove nothing.
     pub fences: bool,
     /// So many of the units ignore fences; their answers are never later than the guard of the master, and neither are those of
-    /// a unit that has not answered [`FENCES_KNOWN`] fences yet.
+    /// a unit that has not answered `FENCES_KNOWN` fences yet.
     pub deaf_units: u8,
 }
 

@@ -1,8 +1,8 @@
 //! The control socket: how `status`, `tags`, `read` and `write` talk to the running gateway.
 //!
 //! A Unix stream socket, one JSON [`Ask`] per line in, one JSON [`Reply`] per line out.
-//! Access is decided by the file's mode (0660). Bounded: [`CLIENTS_MAX`] connections,
-//! [`LINE_BYTES_MAX`] per line, [`IDLE_MAX`] without a request; a client beyond the limits is told so and closed. Nothing that
+//! Access is decided by the file's mode (0660). Bounded: `CLIENTS_MAX` connections,
+//! `LINE_BYTES_MAX` per line, `IDLE_MAX` without a request; a client beyond the limits is told so and closed. Nothing that
 //! a client sends can stop the gateway.
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};

@@ -7,7 +7,7 @@
 //! ```
 //! The loop itself never waits for a device, a disk or a network: it only decides and hands on. In every round it serves, in
 //! this order: the stop, answers of store and links, cycles of the buses, requests of people, time. Each gets at most
-//! [`BATCH_MAX`] turns before the next, so that none starves.
+//! `BATCH_MAX` turns before the next, so that none starves.
 //!
 //! Bounds: [`CYCLES_MAX`] cycles, [`HAPPENINGS_MAX`] answers and [`control::REQUESTS_MAX`] requests wait.
 

@@ -4,8 +4,8 @@
 //! outbox whose size the broker bounds ([`gateway_core::broker::Limits::outbox_bytes_max`] and its neighbours). Connections wait for
 //! the broker, which never waits: a slow or silent client holds up nobody.
 //!
-//! Bounds: [`INPUTS_MAX`] inputs of at most [`READ_BYTES_MAX`] bytes; connections, sessions, queues and handshake time by the
-//! broker; the last words of a closed connection by [`FLUSH_MAX`].
+//! Bounds: `INPUTS_MAX` inputs of at most `READ_BYTES_MAX` bytes; connections, sessions, queues and handshake time by the
+//! broker; the last words of a closed connection by `FLUSH_MAX`.
 //!
 //! It never interprets a byte, and it decides nothing about messages.
 

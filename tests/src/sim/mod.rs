@@ -1,6 +1,6 @@
 //! The uplink with a fake store, network and cloud in virtual time: days of outages in a second, repeatable by a seed.
 //!
-//! [`plan`] draws settings and a world from the seed, [`world`] runs it, [`faults`] break it, and [`oracle`] checks the promises of the design
+//! [`plan`] draws settings and a world from the seed, [`world`] runs it, `faults` break it, and [`oracle`] checks the promises of the design
 //! after every step. On a failure the report names the seed and the command that replays it. Named mutants of the machine
 //! ([`Mutant`]) prove that the oracle would notice.
 //!

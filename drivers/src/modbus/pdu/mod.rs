@@ -1,4 +1,4 @@
-//! Protocol data units: a [`Query`] to bytes, bytes to an [`Answer`] or the fault that they are.
+//! Protocol data units: a [`Query`] to bytes, bytes to an [`Answer`](gateway_core::poll::request::Answer) or the fault that they are.
 //!
 //! Source: "MODBUS Application Protocol Specification V1.1b3", chapter 6 for each function and 7 for exceptions.
 //!
