@@ -7,14 +7,18 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use crate::certs::Leaf;
 use crate::gateway::DEADLINE;
+
+/// Pause before a subscriber that gave up is started again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Messages that a test keeps; more is a test that got out of hand.
 const MESSAGES_MAX: usize = 2_000_000;
@@ -45,7 +49,8 @@ impl Arrival {
 
 /// The subscriber.
 pub struct Office {
-    child: Child,
+    /// Owns the program: it is killed with the task.
+    task: JoinHandle<()>,
     // The reading task appends and the test looks; both hold it for a moment only.
     arrivals: Arc<Mutex<Vec<Arrival>>>,
 }
@@ -68,19 +73,13 @@ impl Office {
     }
 
     async fn subscribe(port: u16, filter: &str, tls: &[OsString]) -> Result<Self> {
-        let port = port.to_string();
         // stdbuf: into a pipe it would otherwise keep its lines to itself.
-        let mut child = Command::new("stdbuf")
-            .args(["-oL", "mosquitto_sub", "-d", "-h", "127.0.0.1", "-p", &port])
-            .args(["-q", "1", "-c", "-i", "office", "-F", "%t\t%p", "-t", filter])
-            .args(tls)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("mosquitto_sub is missing; install it: apt-get install -y mosquitto-clients")?;
-        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut words: Vec<OsString> =
+            ["-oL", "mosquitto_sub", "-d", "-h", "127.0.0.1", "-p"].map(OsString::from).into();
+        words.push(port.to_string().into());
+        words.extend(["-q", "1", "-c", "-i", "office", "-F", "%t\t%p", "-t", filter].map(OsString::from));
+        words.extend_from_slice(tls);
+        let (mut child, mut lines) = launch(&words)?;
         loop {
             let line = tokio::time::timeout(DEADLINE, lines.next_line()).await??;
             match line {
@@ -91,18 +90,18 @@ impl Office {
         }
         let arrivals = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&arrivals);
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                // The others are its own words (-d).
-                let Some((topic, payload)) = line.split_once('\t') else { continue };
-                let json = serde_json::from_str(payload).unwrap_or(serde_json::Value::Null);
-                let mut kept = kept.lock().expect("no holder panics");
-                if kept.len() < MESSAGES_MAX {
-                    kept.push(Arrival { topic: topic.to_owned(), json });
-                }
+        let task = tokio::spawn(async move {
+            loop {
+                keep(&kept, &mut lines).await;
+                // How it ended does not matter.
+                let _ = child.wait().await;
+                // It gives up when a server that stops cuts its TLS handshake; its session waits for it on the broker.
+                tokio::time::sleep(RETRY_PAUSE).await;
+                let Ok(again) = launch(&words) else { return };
+                (child, lines) = again;
             }
         });
-        Ok(Self { child, arrivals })
+        Ok(Self { task, arrivals })
     }
 
     /// Everything so far.
@@ -124,7 +123,7 @@ impl Office {
             if let Some(arrivals) = self.look(&want) {
                 return Ok(arrivals);
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let arrivals = self.arrivals();
         bail!("no {what} within {DEADLINE:?}; {} messages, the last: {:?}", arrivals.len(), arrivals.last())
@@ -134,13 +133,39 @@ impl Office {
         let arrivals = self.arrivals.lock().expect("no holder panics");
         want(&arrivals).then(|| arrivals.clone())
     }
+}
 
-    /// Ends the subscriber; its session stays on the broker.
-    ///
-    /// # Errors
-    /// It cannot be killed.
-    pub async fn close(mut self) -> Result<()> {
-        Ok(self.child.kill().await?)
+impl Drop for Office {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Output = Lines<BufReader<ChildStdout>>;
+
+fn launch(words: &[OsString]) -> Result<(Child, Output)> {
+    let mut child = Command::new("stdbuf")
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("mosquitto_sub is missing; install it: apt-get install -y mosquitto-clients")?;
+    let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    Ok((child, lines))
+}
+
+/// Keeps messages until the program ends.
+async fn keep(kept: &Mutex<Vec<Arrival>>, lines: &mut Output) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        // The others are its own words (-d).
+        let Some((topic, payload)) = line.split_once('\t') else { continue };
+        let json = serde_json::from_str(payload).unwrap_or(serde_json::Value::Null);
+        let mut kept = kept.lock().expect("no holder panics");
+        if kept.len() < MESSAGES_MAX {
+            kept.push(Arrival { topic: topic.to_owned(), json });
+        }
     }
 }
 
