@@ -10,9 +10,9 @@ use anyhow::{Result, ensure};
 use tidegate_tests::bare::{self, Load};
 use tidegate_tests::bench::{Goal, Measured};
 use tidegate_tests::fast_device::FastDevice;
-use tidegate_tests::gateway::{DEADLINE, Gateway};
+use tidegate_tests::gateway::Gateway;
+use tidegate_tests::mosquitto::{Mosquitto, Options};
 use tidegate_tests::sink::Sink;
-use tokio::time::sleep;
 
 use super::plant::{Plant, bus_lines, frame, plain, real};
 
@@ -21,47 +21,56 @@ const BACKLOG: u64 = 250_000;
 /// The default of the configuration.
 const WINDOW: u16 = 100;
 const LATENCY_GOAL_S: f64 = 1.0;
-/// How often the sink is looked at.
-const LOOK: Duration = Duration::from_millis(2);
+/// Live values that a percentile needs at least.
+const SAMPLES_MIN: usize = 50;
+/// What the messages of [`BEFORE`] have as JSON.
+const PAYLOAD_BYTES: usize = 97;
 const TOPIC: &str = "gw/device0-1/1/r7";
 
 /// One message per tag, 16,000 per second, so that the outage is over soon.
 const BEFORE: Plant = Plant { buses: 2, devices: 8, registers: 10, every: "10ms", pipeline: 8, shape: "tag" };
 
 pub(crate) async fn run() -> Result<()> {
+    let broker = Mosquitto::start(&Options { quiet: true, ..Options::default() }).await?;
     let dir = tempfile::tempdir()?;
     outage(dir.path()).await?;
+    let drained = drain(dir.path(), broker.port(), None).await?;
+    let (plain, batches) = beside(broker.port(), drained.messages).await?;
+    compare("mosquitto", drained.per_s, plain.max(batches), Goal::AtLeast(0.8));
+    drop(broker);
+
     let sink = Sink::start(0).await?;
-    let (backlog, rate, latency) = drain(dir.path(), &sink).await?;
-    let counted = sink.counted();
-    let payload = usize::try_from(counted.payload_bytes / counted.messages.max(1))?;
-    let load = Load { messages: backlog, payload, window: WINDOW };
-    let mut alone = Vec::new();
-    for batch in [0, 64] {
-        let took = bare::rumqttc(sink.port, TOPIC, load, batch).await?;
-        alone.push(real(backlog) / took.as_secs_f64());
-    }
-    println!(
-        "{backlog} messages of {payload} bytes; rumqttc alone {:.0}/s, in batches {:.0}/s",
-        alone[0], alone[1]
-    );
+    let dir = tempfile::tempdir()?;
+    outage(dir.path()).await?;
+    let drained = drain(dir.path(), sink.port, Some(&sink)).await?;
+    let (plain, batches) = beside(sink.port, drained.messages).await?;
+    compare("sink", drained.per_s, plain, Goal::Shown);
+    compare("sink, it in batches", drained.per_s, batches, Goal::Shown);
     Measured {
-        what: "drain after an outage beside rumqttc alone, window 100, sink",
-        value: rate,
-        reference: alone[0].max(alone[1]),
-        unit: "messages/s",
-        goal: Goal::AtLeast(0.8),
-    }
-    .print();
-    Measured {
-        what: "p99 of live latency meanwhile, device to cloud",
-        value: latency.as_secs_f64(),
+        what: "p99 of live latency during the drain, device to sink",
+        value: drained.latency.map_or(f64::NAN, |latency| latency.as_secs_f64()),
         reference: LATENCY_GOAL_S,
         unit: "s",
         goal: Goal::AtMost(1.0),
     }
     .print();
     Ok(())
+}
+
+fn compare(peer: &str, value: f64, reference: f64, goal: Goal) {
+    let what = format!("drain after an outage beside rumqttc alone, window {WINDOW}, {peer}");
+    Measured { what: &what, value, reference, unit: "messages/s", goal }.print();
+}
+
+/// Messages per second of rumqttc alone, as it comes and in batches.
+async fn beside(port: u16, messages: u64) -> Result<(f64, f64)> {
+    let load = Load { messages, payload: PAYLOAD_BYTES, window: WINDOW };
+    let plain = real(messages) / bare::rumqttc(port, TOPIC, load, 0).await?.as_secs_f64();
+    let batches = real(messages) / bare::rumqttc(port, TOPIC, load, 64).await?.as_secs_f64();
+    println!(
+        "{messages} messages of {PAYLOAD_BYTES} bytes; rumqttc alone {plain:.0}/s, in batches {batches:.0}/s"
+    );
+    Ok((plain, batches))
 }
 
 /// Fills the queue, and ends in order so that all of it is on disk.
@@ -74,44 +83,53 @@ async fn outage(dir: &Path) -> Result<()> {
     gateway.stop().await
 }
 
-/// Messages of the backlog, their rate, and the 99th percentile of live latency.
-async fn drain(dir: &Path, sink: &Sink) -> Result<(u64, f64, Duration)> {
+struct Drained {
+    messages: u64,
+    per_s: f64,
+    /// 99th percentile, if a sink looked.
+    latency: Option<Duration>,
+}
+
+async fn drain(dir: &Path, port: u16, sink: Option<&Sink>) -> Result<Drained> {
     let device = FastDevice::start().await?;
-    let mut config = frame(dir, &plain(sink.port), "group");
+    let mut config = frame(dir, &plain(port), "group");
     bus_lines(&mut config, "plc", device.port, 1)?;
     writeln!(config, "[device.meter]\nbus = \"plc\"\nunit = 1\n[[device.meter.poll]]\nname = \"live\"")?;
     writeln!(config, "every = \"10ms\"\ntags.count = {{ holding = 0, type = \"u32\" }}")?;
     let mut gateway = Gateway::start(dir, &config)?;
-    let restored = gateway.wait_for("the queue", |now| now.uplinks[0].ledger.restored.rows > 0).await?;
-    let backlog = restored.uplinks[0].ledger.restored.rows;
-    let end = Instant::now() + DEADLINE;
-    while sink.backlog() == 0 && Instant::now() < end {
-        sleep(LOOK).await;
-    }
-    let (already, began) = (sink.backlog(), Instant::now());
-    while sink.backlog() < backlog && Instant::now() < end {
-        sleep(LOOK).await;
-    }
+    let first = gateway
+        .wait_for("the first acknowledgements", |now| now.uplinks[0].ledger.acknowledged.rows > 0)
+        .await?;
+    let began = Instant::now();
+    let last = gateway.wait_for("an empty queue", |now| now.uplinks[0].ledger.stored.rows == 0).await?;
     let took = began.elapsed();
-    ensure!(sink.backlog() == backlog, "{} of {backlog} messages drained", sink.backlog());
+    let ledger = &last.uplinks[0].ledger;
+    ensure!(ledger.balanced() && ledger.dropped_total().rows == 0, "messages were dropped: {ledger:?}");
+    let messages = ledger.restored.rows;
+    ensure!(messages >= BACKLOG, "{messages} messages were left by the outage");
+    let acknowledged = ledger.acknowledged.rows - first.uplinks[0].ledger.acknowledged.rows;
+    println!("{acknowledged} messages drained in {:.2} s", took.as_secs_f64());
+    let latency = match sink {
+        Some(sink) => {
+            ensure!(sink.backlog() == messages, "{} of {messages} at the sink", sink.backlog());
+            Some(latency(&device, sink, (began, began + took))?)
+        }
+        None => None,
+    };
+    gateway.stop().await?;
+    Ok(Drained { messages, per_s: real(acknowledged) / took.as_secs_f64(), latency })
+}
+
+/// The 99th percentile of the values that were sampled in between.
+fn latency(device: &FastDevice, sink: &Sink, (from, to): (Instant, Instant)) -> Result<Duration> {
     let mut latencies: Vec<Duration> = (sink.counted().live.iter())
         .filter_map(|(count, arrived)| Some((device.moment(*count)?, *arrived)))
-        .filter(|(sampled, _)| *sampled >= began && *sampled <= began + took)
+        .filter(|(sampled, _)| (from..=to).contains(sampled))
         .map(|(sampled, arrived)| arrived.saturating_duration_since(sampled))
         .collect();
     latencies.sort_unstable();
-    ensure!(latencies.len() >= 100, "only {} live values during the drain", latencies.len());
-    let p99 = latencies[latencies.len() * 99 / 100];
-    println!(
-        "drained in {:.2} s; {} live values meanwhile, median {:.1} ms, slowest {:.1} ms",
-        took.as_secs_f64(),
-        latencies.len(),
-        latencies[latencies.len() / 2].as_secs_f64() * 1e3,
-        latencies[latencies.len() - 1].as_secs_f64() * 1e3
-    );
-    let last = gateway.wait_for("an empty queue", |now| now.uplinks[0].ledger.stored.rows == 0).await?;
-    let ledger = &last.uplinks[0].ledger;
-    ensure!(ledger.balanced() && ledger.dropped_total().rows == 0, "messages were dropped: {ledger:?}");
-    gateway.stop().await?;
-    Ok((backlog, real(backlog - already) / took.as_secs_f64(), p99))
+    ensure!(latencies.len() >= SAMPLES_MIN, "only {} live values during the drain", latencies.len());
+    let at = |share: usize| latencies[(latencies.len() - 1) * share / 100];
+    println!("{} live values meanwhile, median {:?}, slowest {:?}", latencies.len(), at(50), at(100));
+    Ok(at(99))
 }
