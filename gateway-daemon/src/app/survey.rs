@@ -10,6 +10,7 @@ use gateway_core::uplink::link::LinkEvent;
 use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::{self, DropReason};
 use gateway_core::uplink::row::Tally;
+use gateway_core::uplink::settings::Settings;
 
 use super::errand::tag_snapshot;
 use super::gateway::Gateway;
@@ -75,7 +76,7 @@ impl Gateway {
                 .collect(),
             devices: self.devices(),
             tags: self.tags(now),
-            uplinks: self.upstreams.iter().map(|upstream| uplink(upstream, now, self)).collect(),
+            uplinks: self.uplinks(now),
             store: self.store_picture(),
         }
     }
@@ -97,6 +98,11 @@ impl Gateway {
             errors: counters.faults.total().saturating_add(counters.exceptions.total()),
             overruns: counters.overruns,
         }
+    }
+
+    fn uplinks(&self, now: BootNs) -> Vec<snapshot::Uplink> {
+        let pairs = self.upstreams.iter().zip(&self.config.uplinks);
+        pairs.map(|(upstream, (settings, _))| uplink(upstream, settings, now)).collect()
     }
 
     fn devices(&self) -> Vec<snapshot::Device> {
@@ -149,7 +155,7 @@ impl Gateway {
     }
 }
 
-fn uplink(upstream: &Upstream, now: BootNs, gateway: &Gateway) -> snapshot::Uplink {
+fn uplink(upstream: &Upstream, settings: &Settings, now: BootNs) -> snapshot::Uplink {
     let machine = &upstream.uplink;
     let counters = machine.counters();
     let (link, retry_in_ms) = match machine.state() {
@@ -158,10 +164,8 @@ fn uplink(upstream: &Upstream, now: BootNs, gateway: &Gateway) -> snapshot::Upli
         State::Connecting { .. } => (Link::Connecting, None),
         State::Up { .. } => (Link::Up, None),
     };
-    let settings = gateway.config.uplinks.iter().find(|(_, link)| *link == *upstream.link_settings);
-    let settings = settings.map(|(uplink, _)| uplink);
     snapshot::Uplink {
-        name: settings.map(|settings| settings.name.to_string()).unwrap_or_default(),
+        name: settings.name.to_string(),
         url: url(&upstream.link_settings),
         link,
         since_ms: now.ms().saturating_sub(upstream.since.ms()),
@@ -170,9 +174,9 @@ fn uplink(upstream: &Upstream, now: BootNs, gateway: &Gateway) -> snapshot::Upli
         reason: machine.last_loss().map(|loss| loss.word().to_owned()),
         connects: counters.ups_total,
         in_flight: machine.in_flight() as u64,
-        window: settings.map_or(0, |settings| u64::from(settings.window)),
+        window: u64::from(settings.window),
         acks_per_s: upstream.acks.per_s(),
-        rows_max: settings.map_or(0, |settings| settings.limits.rows_max),
+        rows_max: settings.limits.rows_max,
         ledger: ledger(machine.queue().ledger()),
     }
 }
