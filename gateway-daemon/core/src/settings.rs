@@ -1,6 +1,7 @@
 //! Plain settings of the hands (`link`, `store`, `status`, `app`): no TOML, no defaults, every value checked.
 //! They live here and not beside their rooms because `gateway-config` fills them and the daemon depends on it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,4 +123,45 @@ pub struct GatewaySettings {
     pub id: Name,
     /// Path of the local control socket.
     pub socket: PathBuf,
+}
+
+/// One door for MQTT clients (`listen`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Its name in TOML, logs and metrics.
+    pub name: Name,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Path of the WebSocket, beginning with '/'; `None` is plain MQTT.
+    pub websocket: Option<String>,
+    /// TLS; `None` is plain text.
+    pub tls: Option<ListenerTls>,
+    /// Whether clients without a user name come in. Only by this word; a certificate's name is a user.
+    pub anonymous: bool,
+}
+
+/// TLS of a listener. Files hold PEM and are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Certificate of this gateway, and the chain up to the authority.
+    pub cert: PathBuf,
+    /// Its private key: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+    /// Authorities of client certificates; `None` asks for none.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client without a certificate is turned away.
+    pub client_required: bool,
+    /// Which name of a client's certificate is its user.
+    pub identity: CertificateIdentity,
+}
+
+/// Which name of a client's certificate is its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateIdentity {
+    /// None: a user name and password are needed as well.
+    None,
+    /// The common name of its subject.
+    CommonName,
+    /// The first DNS name, address or mail address among its alternative names.
+    AlternativeName,
 }

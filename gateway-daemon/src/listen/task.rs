@@ -145,7 +145,8 @@ impl Task {
                         let _ = peer.orders.try_send(Order::Close(peer.outbox));
                     }
                 }
-                Action::Enqueue { session, qos, draft } => (self.enqueue)(session, qos, draft),
+                Action::Enqueue { session, qos, draft, .. } => (self.enqueue)(session, qos, draft),
+                _ => {}
             }
         }
     }

@@ -17,19 +17,25 @@
 //!
 //! It never reads a clock, opens a socket or blocks.
 
+pub mod access;
+pub mod change;
 mod counters;
 mod front;
 mod machine;
+pub mod packet;
 mod retained;
 mod session;
 pub mod settings;
 pub mod topic;
 pub mod tree;
 
+pub use change::{Answer, Change, FactKey, FactKind, Found, Read, Turn};
 pub use counters::Counters;
 pub use machine::{Broker, Gauges};
 pub use settings::Limits;
 pub use topic::{TopicError, TopicFilter, TopicName};
+
+use std::sync::Arc;
 
 use crate::payload::Draft;
 use crate::uplink::row::Qos;
@@ -67,7 +73,49 @@ pub enum Action {
         qos: Qos,
         /// The message; its body is shared with the publisher.
         draft: Draft,
+        /// Somebody waits until the queue has it on disk or its reader has it.
+        ticket: Option<Ticket>,
     },
+    /// Read nothing more from a connection, or read again: its publishes wait for the disk.
+    Hold {
+        /// Which connection.
+        conn: ConnId,
+        /// `false` lets it go on.
+        held: bool,
+    },
+    /// Make changes durable.
+    Turn(Turn),
+    /// Read rows of a session's queue.
+    Read(Read),
+    /// Compare a password with its hash. Takes tens of milliseconds and memory by design: never in this task, one at a time.
+    Verify {
+        /// Which connection waits.
+        conn: ConnId,
+        /// What the client sent.
+        password: Vec<u8>,
+        /// The PHC text of the user, or of nobody: then the answer is no in any case, after the same time.
+        hash: Arc<str>,
+    },
+    /// What was published with this ticket is on disk wherever it is wanted, or was dropped by a policy.
+    Safe {
+        /// The ticket of [`Broker::publish`].
+        ticket: Ticket,
+    },
+}
+
+/// Somebody waits for a message to be safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Where a connection comes from, as its listener knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// Index of the listener in its settings.
+    pub listener: usize,
+    /// Address of the client, for the log and for slowing down guesses.
+    pub peer: String,
+    /// The name in the client's verified certificate, if the listener takes it as the user.
+    pub certificate: Option<String>,
 }
 
 /// Why the broker ends a connection.

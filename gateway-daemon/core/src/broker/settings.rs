@@ -87,3 +87,14 @@ impl Default for Limits {
         }
     }
 }
+
+/// The local broker, as `[broker]` says it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Its doors; the index is [`super::Origin::listener`].
+    pub listeners: Vec<crate::settings::ListenerSettings>,
+    /// Users and rules.
+    pub access: super::access::Access,
+    /// Bounds.
+    pub limits: Limits,
+}

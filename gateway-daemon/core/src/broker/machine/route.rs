@@ -138,7 +138,12 @@ impl Broker {
             let qos = qos.min(wanted);
             if matches!(self.sessions.get(&id), Some(session) if matches!(session.owner, Owner::Bridge)) {
                 self.counters.enqueued_messages_total += 1;
-                self.actions.push_back(Action::Enqueue { session: id, qos, draft: draft.clone() });
+                self.actions.push_back(Action::Enqueue {
+                    session: id,
+                    qos,
+                    draft: draft.clone(),
+                    ticket: None,
+                });
             } else if let Some(body) = bytes() {
                 self.deliver(id, Delivery { topic: Arc::clone(topic.shared()), body, qos, retain: false });
             } else {

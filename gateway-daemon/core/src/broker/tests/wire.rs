@@ -131,7 +131,7 @@ impl Bench {
                     self.told.entry(conn).or_default().extend(bytes);
                 }
                 Action::Close { conn, reason } => self.closed.push((conn, reason)),
-                Action::Enqueue { session, qos, draft } => self.enqueued.push((session, qos, draft)),
+                Action::Enqueue { session, qos, draft, .. } => self.enqueued.push((session, qos, draft)),
             }
         }
     }
