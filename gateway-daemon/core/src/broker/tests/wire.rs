@@ -16,6 +16,7 @@ pub(super) struct Bench {
     last: u64,
     told: BTreeMap<ConnId, Vec<u8>>,
     pub(super) closed: Vec<(ConnId, CloseReason)>,
+    pub(super) others: Vec<Action>,
     pub(super) enqueued: Vec<(SessionId, Qos, Draft)>,
     /// Whether bytes count as written at once.
     pub(super) writes: bool,
@@ -33,6 +34,7 @@ impl Bench {
             last: 0,
             told: BTreeMap::new(),
             closed: Vec::new(),
+            others: Vec::new(),
             enqueued: Vec::new(),
             writes: true,
         }
@@ -132,6 +134,7 @@ impl Bench {
                 }
                 Action::Close { conn, reason } => self.closed.push((conn, reason)),
                 Action::Enqueue { session, qos, draft, .. } => self.enqueued.push((session, qos, draft)),
+                other => self.others.push(other),
             }
         }
     }
