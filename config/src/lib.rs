@@ -27,6 +27,7 @@ mod words;
 
 use std::path::{Path, PathBuf};
 
+use gateway_core::broker::settings::Settings as BrokerSettings;
 use gateway_core::payload::settings::Settings as MessageSettings;
 use gateway_core::poll::settings::Settings as FieldSettings;
 use gateway_core::settings::{GatewaySettings, LinkSettings, StoreSettings};
@@ -57,6 +58,8 @@ pub struct Config {
     pub field: FieldSettings,
     /// Each uplink's machine and connection, in the order of the file.
     pub uplinks: Vec<(UplinkSettings, LinkSettings)>,
+    /// The broker for local clients; `None` when the file has no `[broker]`: no client can connect.
+    pub broker: Option<BrokerSettings>,
     /// The first 16 hex digits of the SHA-256 of the file's text, to tell one configuration from another.
     pub hash: String,
 }
@@ -174,6 +177,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         message: message?,
         field: field.settings,
         uplinks: uplinks.into_iter().map(|u| (u.settings, u.link)).collect(),
+        broker: None,
         hash: hash(text),
     })
 }
