@@ -21,9 +21,9 @@ pub(crate) enum Task {
     /// Format and clippy of the whole workspace with warnings as errors, and the tidy tests that know the rules of the house
     /// (who may import whom, file lengths, forbidden words). About a minute.
     Check,
-    /// Sets up the real peers of the tests: mosquitto, libmodbus, pymodbus
+    /// Sets up the real peers of the tests: mosquitto, libmodbus, pymodbus, Paho, and an npm client
     ///
-    /// System packages come by apt-get (only as root), pymodbus goes into its own virtual environment under target/peers.
+    /// System packages come by apt-get (only as root), those of PyPI and npm go into folders of their own under target/peers.
     /// Where that is not possible, prints the one line that installs what is missing, and fails. `test` does this first.
     Peers,
     /// The simulation of uplink, store and network in virtual time

@@ -10,6 +10,10 @@ use crate::steps::{command, root, run, succeeds};
 const PYMODBUS: &str = "pymodbus==3.16.1";
 /// Serial lines of pymodbus.
 const PYSERIAL: &str = "pyserial==3.5";
+/// The Paho client of the broker's tests: MQTT 3.1, 3.1.1 and 5.0.
+const PAHO: &str = "paho-mqtt==2.1.0";
+/// Where the npm client of the broker's tests is named, with everything that it needs, by version and checksum.
+const MQTT_JS: &str = "tests/peers/mqtt-js";
 
 /// What the tests need from the system: how it is recognised, and its Debian package.
 struct Need {
@@ -17,7 +21,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 10] = [
     Need { package: "mosquitto", present: mosquitto },
     Need { package: "mosquitto-clients", present: || on_path("mosquitto_pub") && on_path("mosquitto_sub") },
     Need { package: "pkg-config", present: || on_path("pkg-config") },
@@ -32,6 +36,8 @@ const NEEDS: [Need; 8] = [
         package: "python3-venv",
         present: || succeeds(command("python3", &["-c", "import venv, ensurepip"])),
     },
+    Need { package: "nodejs", present: || on_path("node") },
+    Need { package: "npm", present: || on_path("npm") },
 ];
 
 /// Sets up all peers.
@@ -49,7 +55,13 @@ pub(crate) fn set_up() -> Result<()> {
             bail!("apt-get installed {}, but it is still not found", need.package);
         }
     }
-    pymodbus()
+    python("pymodbus", &[PYMODBUS, PYSERIAL], "import pymodbus, serial; version = pymodbus.__version__")?;
+    python(
+        "paho",
+        &[PAHO],
+        "import paho.mqtt.client, importlib.metadata; version = importlib.metadata.version('paho-mqtt')",
+    )?;
+    mqtt_js()
 }
 
 fn install(missing: &[&str]) -> Result<()> {
@@ -70,25 +82,51 @@ fn install(missing: &[&str]) -> Result<()> {
     apt(&args)
 }
 
-/// Where tests find pymodbus: `target/peers/pymodbus/bin/python`.
-fn pymodbus_dir() -> PathBuf {
-    root().join("target/peers/pymodbus")
-}
-
-fn pymodbus() -> Result<()> {
-    let dir = pymodbus_dir();
+/// Packages of PyPI in an environment of their own, where tests find them: `target/peers/NAME/bin/python`. `check` sets `version` to that of the
+/// first one.
+fn python(name: &str, packages: &[&str], check: &str) -> Result<()> {
+    let dir = root().join("target/peers").join(name);
     let python = dir.join("bin/python");
     let python = python.to_str().context("the path of the workspace is not UTF-8")?;
-    let version = PYMODBUS.split("==").nth(1).unwrap_or_default();
-    let check = format!("import pymodbus, serial; assert pymodbus.__version__ == {version:?}");
+    let first = packages.first().context("nothing to install")?;
+    let version = first.split("==").nth(1).unwrap_or_default();
+    let check = format!("{check}; assert version == {version:?}");
     if succeeds(command(python, &["-c", &check])) {
-        println!("    {PYMODBUS} is there");
+        println!("    {first} is there");
         return Ok(());
     }
     let target = dir.to_str().context("the path of the workspace is not UTF-8")?;
     run(command("python3", &["-m", "venv", "--clear", target]))?;
-    run(command(python, &["-m", "pip", "install", "--quiet", PYMODBUS, PYSERIAL]))?;
-    run(command(python, &["-c", &check])).context("pymodbus is installed and cannot be imported")
+    let mut args = vec!["-m", "pip", "install", "--quiet"];
+    args.extend(packages);
+    run(command(python, &args))?;
+    run(command(python, &["-c", &check]))
+        .with_context(|| format!("{first} is installed and cannot be imported"))
+}
+
+/// The npm client, where tests find it: `target/peers/mqtt-js/node_modules/mqtt`.
+fn mqtt_js() -> Result<()> {
+    let dir = root().join("target/peers/mqtt-js");
+    let here = dir.to_str().context("the path of the workspace is not UTF-8")?;
+    let same = |file: &str| {
+        let read = |path: PathBuf| std::fs::read(path).ok();
+        read(root().join(MQTT_JS).join(file)).is_some_and(|wanted| read(dir.join(file)) == Some(wanted))
+    };
+    let check = || {
+        let mut node = command("node", &["-e", "require('mqtt')"]);
+        node.current_dir(&dir);
+        dir.is_dir() && succeeds(node)
+    };
+    if ["package.json", "package-lock.json"].into_iter().all(same) && check() {
+        println!("    mqtt of npm is there");
+        return Ok(());
+    }
+    std::fs::create_dir_all(&dir)?;
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(root().join(MQTT_JS).join(file), dir.join(file))?;
+    }
+    run(command("npm", &["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", here]))?;
+    if check() { Ok(()) } else { bail!("mqtt of npm is installed and cannot be loaded") }
 }
 
 fn mosquitto() -> bool {
