@@ -9,7 +9,7 @@
 //! this order: the stop, answers of store and links, cycles of the buses, requests of people, time. Each gets at most
 //! `BATCH_MAX` turns before the next, so that none starves.
 //!
-//! Bounds: [`CYCLES_MAX`] cycles, [`HAPPENINGS_MAX`] answers and [`control::REQUESTS_MAX`] requests wait.
+//! Bounds: [`CYCLES_MAX`] cycles, [`HAPPENINGS_MAX`] answers and [`super::control::REQUESTS_MAX`] requests wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,20 +17,19 @@ use std::time::Duration;
 use drivers::bus;
 use drivers::clock;
 use gateway_config::Config;
-use gateway_core::broker::{self, Broker, TopicFilter};
+use gateway_core::broker::{self, Broker};
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
 use gateway_core::poll::request::Answer;
 use gateway_core::poll::schedule::Schedule;
 use gateway_core::process::{Processor, Report};
 use gateway_core::tag::{BootNs, Cycle, RunId};
-use gateway_core::uplink::row::{Qos, QueueId};
-use gateway_core::uplink::{Identity, Uplink};
+use gateway_core::uplink::row::Qos;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::changes::{self, Changes};
-use super::control::{self, Ask, Reply, Request};
+use super::control::{Ask, Reply, Request};
 use super::errand::Errand;
 use super::known::Known;
 use super::survey::Rates;
@@ -62,33 +61,6 @@ pub enum Course {
     Stop,
 }
 
-/// Why a gateway cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The identity of this boot cannot be read.
-    #[error("cannot tell this boot from others: {0}")]
-    Boot(std::io::Error),
-    /// The message settings do not fit the field settings.
-    #[error(transparent)]
-    Payload(#[from] gateway_core::payload::PayloadError),
-    /// A forward filter is refused.
-    #[error("uplink {uplink}: {fault}")]
-    Forward {
-        /// The uplink.
-        uplink: String,
-        /// What is wrong.
-        fault: String,
-    },
-    /// A bus task cannot be started.
-    #[error("bus {bus}: {source}")]
-    Bus {
-        /// The bus.
-        bus: String,
-        /// The cause.
-        source: std::io::Error,
-    },
-}
-
 /// A gateway that is wired up; [`Gateway::run`] makes it work.
 pub struct Gateway {
     pub(super) config: Config,
@@ -104,94 +76,19 @@ pub struct Gateway {
     pub(super) store: Arc<Store>,
     pub(super) reports: Vec<watch::Receiver<bus::Report>>,
     pub(super) rates: Rates,
-    changes: Changes,
+    pub(super) changes: Changes,
     /// Times each bus task was started again after a fault of this program.
     pub(super) restarts: Vec<u64>,
-    buses: Vec<bus::Bus>,
-    cycles_in: mpsc::Sender<Cycle>,
-    notify: Notify,
-    cycles: mpsc::Receiver<Cycle>,
-    happenings: mpsc::Receiver<Happening>,
-    requests: mpsc::Receiver<Request>,
-    requests_in: mpsc::Sender<Request>,
+    pub(super) buses: Vec<bus::Bus>,
+    pub(super) cycles_in: mpsc::Sender<Cycle>,
+    pub(super) notify: Notify,
+    pub(super) cycles: mpsc::Receiver<Cycle>,
+    pub(super) happenings: mpsc::Receiver<Happening>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) requests_in: mpsc::Sender<Request>,
 }
 
 impl Gateway {
-    /// Opens the store and starts the tasks of every bus; connections begin with [`Gateway::run`].
-    ///
-    /// # Errors
-    /// What is wrong, for the person who starts it. A damaged store is not an error: it is moved aside and reported.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let run = clock::run_id().map_err(StartError::Boot)?;
-        let started = clock::now();
-        let field = Arc::new(config.field.clone());
-        let encoder = Encoder::new(&config.gateway.id, &config.message, &field)?;
-        let store = Arc::new(Store::open(&config.store).await);
-        let known = Known::new(&encoder, store.schemas().await);
-        for schema in encoder.schemas() {
-            store.learn_schema(schema.id().0, &schema.encode()).await;
-        }
-        let walls = WallTimes::new(store.clock_history().await);
-        let (happened, happenings) = mpsc::channel(HAPPENINGS_MAX);
-        let mut broker = Broker::new(broker::Limits::default());
-        let mut upstreams = Vec::with_capacity(config.uplinks.len());
-        let mut queues = Vec::with_capacity(config.uplinks.len());
-        for (index, (settings, link)) in config.uplinks.iter().enumerate() {
-            let refused = |fault: String| StartError::Forward { uplink: settings.name.to_string(), fault };
-            let filters: Result<Vec<(TopicFilter, Qos)>, _> = settings
-                .forward
-                .iter()
-                .map(|text| Ok((TopicFilter::new(Arc::clone(text))?, settings.qos)))
-                .collect();
-            let filters = filters.map_err(|fault: broker::TopicError| refused(fault.to_string()))?;
-            let session = broker.open_bridge(filters).map_err(|fault| refused(fault.to_string()))?;
-            let (queue, stored) = store.open_queue(settings.name.as_str()).await;
-            queues.push(queue);
-            let identity = Identity {
-                version: env!("CARGO_PKG_VERSION").into(),
-                run,
-                config: config.hash.as_str().into(),
-            };
-            let mut uplink = Uplink::new(settings.clone(), identity, stored, jitter_seed());
-            for boot in walls.boots() {
-                if let Some(before) = walls.began_before(boot, run.boot) {
-                    uplink.queue_mut().boot_began(boot, before);
-                }
-            }
-            let place = (Arc::clone(&store), queue);
-            upstreams.push(Upstream::new((index, uplink), link.clone(), session, place, happened.clone()));
-        }
-        tokio::spawn(forward_resets(Arc::clone(&store), queues, happened));
-        let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
-        let buses = start_buses(&field, &cycles_in)?;
-        let reports: Vec<_> = buses.iter().map(bus::Bus::reports).collect();
-        let (requests_in, requests) = mpsc::channel(control::REQUESTS_MAX);
-        Ok(Self {
-            processor: Processor::new(&field, started),
-            rates: Rates::new(&field),
-            changes: Changes::new(&field),
-            config,
-            field,
-            run,
-            started,
-            encoder,
-            broker,
-            upstreams,
-            known,
-            walls,
-            store,
-            restarts: vec![0; reports.len()],
-            reports,
-            buses,
-            cycles_in,
-            notify: Notify::from_env(),
-            cycles,
-            happenings,
-            requests,
-            requests_in,
-        })
-    }
-
     /// A way to ask this gateway, for the control socket and the demo.
     #[must_use]
     pub fn requests(&self) -> mpsc::Sender<Request> {
@@ -452,34 +349,4 @@ async fn carry_out(
         Some(write) => asker.ask(write, times).await,
         None => Ok(second),
     }
-}
-
-/// Tells queues that their database was replaced. Ends with its receiver.
-async fn forward_resets(store: Arc<Store>, queues: Vec<QueueId>, happened: mpsc::Sender<Happening>) {
-    loop {
-        let (queue, event) = tokio::select! {
-            reset = store.next_reset() => reset,
-            () = happened.closed() => return,
-        };
-        let Some(uplink) = queues.iter().position(|known| *known == queue) else { continue };
-        log::error!("store: the database was replaced; what could not be saved is counted as store-lost");
-        if happened.send(Happening::Store { uplink, event }).await.is_err() {
-            return;
-        }
-    }
-}
-
-fn start_buses(field: &Arc<Field>, cycles: &mpsc::Sender<Cycle>) -> Result<Vec<bus::Bus>, StartError> {
-    (0..field.buses.len())
-        .map(|index| {
-            bus::spawn(field, index, Schedule::new(field, index, clock::now()), cycles.clone())
-                .map_err(|source| StartError::Bus { bus: field.buses[index].name.to_string(), source })
-        })
-        .collect()
-}
-
-/// Different on every run: the standard library's hasher keys are random.
-fn jitter_seed() -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    std::hash::RandomState::new().build_hasher().finish()
 }

@@ -16,6 +16,7 @@ pub mod scan;
 pub mod serve;
 mod showcase;
 pub mod snapshot;
+pub mod start;
 mod survey;
 mod upstream;
 mod walltime;
