@@ -17,7 +17,7 @@ use std::time::Duration;
 use drivers::bus;
 use drivers::clock;
 use gateway_config::Config;
-use gateway_core::broker::{self, Broker};
+use gateway_core::broker::{self, Broker, Local};
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
 use gateway_core::poll::request::Answer;
@@ -168,7 +168,8 @@ impl Gateway {
     fn publish(&mut self, now: BootNs, report: &Report) {
         for draft in self.encoder.encode(report.group, &report.readings) {
             // Topics were checked with the configuration; bridges take the record as it is, so nothing is rendered here.
-            if let Err(fault) = self.broker.publish(now, &draft, Qos::AtLeastOnce, || None) {
+            let local = Local { draft: &draft, qos: Qos::AtLeastOnce, from: None, want: false };
+            if let Err(fault) = self.broker.publish(now, &local, || None) {
                 log::error!("{}: {fault}", draft.topic);
             }
         }

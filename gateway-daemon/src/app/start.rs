@@ -69,7 +69,7 @@ impl Gateway {
         }
         let walls = WallTimes::new(store.clock_history().await);
         let (happened, happenings) = mpsc::channel(HAPPENINGS_MAX);
-        let mut broker = Broker::new(broker::Limits::default());
+        let mut broker = Broker::in_memory(broker::Limits::default());
         let mut upstreams = Vec::with_capacity(config.uplinks.len());
         let mut queues = Vec::with_capacity(config.uplinks.len());
         for (index, (settings, link)) in config.uplinks.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gateway_core::broker::{Action, Broker, CloseReason, ConnId};
+use gateway_core::broker::{Action, Broker, CloseReason, ConnId, Local, Origin};
 use gateway_core::tag::BootNs;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -58,7 +58,7 @@ impl Task {
                     self.broker.timeout((self.clock)());
                 }
                 accepted = listener.accept(), if !accept_pause => match accepted {
-                    Ok((stream, _)) => self.open(stream),
+                    Ok((stream, peer)) => self.open(stream, peer.ip().to_string()),
                     Err(error) => {
                         log::warn!("cannot accept a connection: {error}");
                         accept_pause = true;
@@ -89,13 +89,13 @@ impl Task {
         due.map_or(NAP_MAX, |nap| (nap + Duration::from_millis(1)).min(NAP_MAX))
     }
 
-    fn open(&mut self, stream: TcpStream) {
+    fn open(&mut self, stream: TcpStream, peer: String) {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         self.peers.insert(conn, Peer { orders, outbox: Vec::new(), writing: false });
         self.conns.spawn(conn::run(conn, stream, received, self.inputs.clone()));
-        self.broker.handle_open((self.clock)(), conn);
+        self.broker.handle_open((self.clock)(), conn, Origin { peer, ..Origin::default() });
     }
 
     fn handle(&mut self, input: Input) {
@@ -114,7 +114,8 @@ impl Task {
                 self.broker.handle_closed(now, conn);
             }
             Input::Publish(draft, qos) => {
-                if let Err(error) = self.broker.publish(now, &draft, qos, || None) {
+                let local = Local { draft: &draft, qos, from: None, want: false };
+                if let Err(error) = self.broker.publish(now, &local, || None) {
                     log::error!("a message of this process cannot be published: {error}");
                 }
             }

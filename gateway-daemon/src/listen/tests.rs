@@ -28,7 +28,7 @@ fn clock() -> BootNs {
 
 async fn server_with(limits: Limits) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    serve(listener, Broker::new(limits), clock, Box::new(|_, _, _| {})).unwrap()
+    serve(listener, Broker::in_memory(limits), clock, Box::new(|_, _, _| {})).unwrap()
 }
 
 async fn server() -> Server {
@@ -263,7 +263,7 @@ async fn a_stopped_server_gives_its_sessions_to_the_next_one() {
 #[tokio::test]
 async fn a_bridge_gets_every_message_of_a_client_once() {
     const MESSAGES: usize = 1000;
-    let mut broker = Broker::new(Limits::default());
+    let mut broker = Broker::in_memory(Limits::default());
     let bridge = broker.open_bridge([(TopicFilter::new("#").unwrap(), Qos::AtLeastOnce)]).unwrap();
     let got = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&got);

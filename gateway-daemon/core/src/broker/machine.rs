@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use mqtt_protocol_core::mqtt::result_code::ConnectReturnCode;
 
+use super::access::Access;
 use super::front::{Front, Hello, Packet, Reply, Said};
 use super::retained::Retained;
 use super::session::{Owner, Session};
+use super::settings::Settings;
 use super::topic::{TopicError, TopicFilter, TopicName};
 use super::tree::Tree;
-use super::{Action, BrokerError, CloseReason, ConnId, Counters, Limits, SessionId};
-use crate::payload::Draft;
-use crate::tag::BootNs;
+use super::{
+    Action, Answer, BrokerError, CloseReason, ConnId, Counters, Fate, Found, Limits, Local, Origin,
+    SessionId, Ticket,
+};
+use crate::tag::{BootNs, RunId};
 use crate::uplink::row::Qos;
 
 struct Conn {
@@ -35,6 +39,7 @@ struct Conn {
 /// A sans-IO broker. After every input, take its actions by [`Broker::poll_action`] until there are none, and call
 /// [`Broker::timeout`] when [`Broker::poll_timeout`] says.
 pub struct Broker {
+    settings: Settings,
     limits: Limits,
     conns: BTreeMap<ConnId, Conn>,
     sessions: BTreeMap<SessionId, Session>,
@@ -53,10 +58,19 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker with nobody connected.
+    /// A broker over a store, with what the store held: sessions, their queues, retained messages.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(now: BootNs, settings: Settings, run: RunId, found: Found) -> Self {
+        let _ = (now, run, found);
+        Self { settings: settings.clone(), ..Self::in_memory(settings.limits) }
+    }
+
+    /// A broker without a store: no [`Action::Turn`] is ever asked, and whoever acknowledges a message has it in memory. For tests and the
+    /// pretend cloud of the demo. Everybody may do everything.
+    #[must_use]
+    pub fn in_memory(limits: Limits) -> Self {
         Self {
+            settings: Settings { limits, ..Settings::default() },
             limits,
             conns: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -114,19 +128,54 @@ impl Broker {
     pub fn publish(
         &mut self,
         now: BootNs,
-        draft: &Draft,
-        qos: Qos,
+        local: &Local<'_>,
         ready: impl FnOnce() -> Option<Arc<[u8]>>,
-    ) -> Result<(), TopicError> {
-        let topic = TopicName::new(Arc::clone(&draft.topic))?;
+    ) -> Result<Option<Ticket>, TopicError> {
+        let topic = TopicName::new(Arc::clone(&local.draft.topic))?;
         self.counters.local_messages_total += 1;
-        self.route(&topic, draft, qos, ready);
+        self.route(&topic, local.draft, local.qos, ready);
         self.settle(now);
-        Ok(())
+        Ok(None)
+    }
+
+    /// A password was compared with its hash, as [`Action::Verify`] asked.
+    pub fn handle_verified(&mut self, now: BootNs, conn: ConnId, ok: bool) {
+        let _ = (conn, ok);
+        self.settle(now);
+    }
+
+    /// The store answers a turn or a read, or says that it was replaced.
+    pub fn handle_answer(&mut self, now: BootNs, answer: Answer) {
+        let _ = answer;
+        self.settle(now);
+    }
+
+    /// What became of a message of [`Action::Enqueue`] with a ticket. Said once for each such action, perhaps before it returns.
+    pub fn handle_receipt(&mut self, now: BootNs, ticket: Ticket, fate: Fate) {
+        let _ = (ticket, fate);
+        self.settle(now);
+    }
+
+    /// Other users and rules hold from here on; whoever is connected and is nobody any more is turned away.
+    pub fn replace_access(&mut self, now: BootNs, access: Access) {
+        self.settings.access = access;
+        self.settle(now);
+    }
+
+    /// Says goodbye to everybody and makes everything durable that is not: go on acting and answering until [`Broker::is_flushed`].
+    pub fn stop(&mut self, now: BootNs) {
+        self.settle(now);
+    }
+
+    /// Whether nothing is left to be made durable.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.actions.is_empty()
     }
 
     /// A client has opened connection `conn`, a number never used before.
-    pub fn handle_open(&mut self, now: BootNs, conn: ConnId) {
+    pub fn handle_open(&mut self, now: BootNs, conn: ConnId, origin: Origin) {
+        let _ = origin;
         if self.conns.len() >= self.limits.connections_max {
             self.counters.connections_refused_total += 1;
             self.actions.push_back(Action::Close { conn, reason: CloseReason::Full });

@@ -32,7 +32,7 @@ pub mod tree;
 pub use change::{Answer, Change, FactKey, FactKind, Found, Read, Turn};
 pub use counters::Counters;
 pub use machine::{Broker, Gauges};
-pub use settings::Limits;
+pub use settings::{Limits, Settings};
 pub use topic::{TopicError, TopicFilter, TopicName};
 
 use std::sync::Arc;
@@ -101,6 +101,28 @@ pub enum Action {
         /// The ticket of [`Broker::publish`].
         ticket: Ticket,
     },
+}
+
+/// A message of this process, or of an uplink.
+#[derive(Debug, Clone, Copy)]
+pub struct Local<'a> {
+    /// The message.
+    pub draft: &'a Draft,
+    /// Its QoS; subscribers get it with the lower of this and theirs.
+    pub qos: Qos,
+    /// The bridge it came from: it does not go back there.
+    pub from: Option<SessionId>,
+    /// Whether somebody waits until it is safe: then [`Broker::publish`] gives a ticket, and [`Action::Safe`] follows.
+    pub want: bool,
+}
+
+/// What became of a message in a durable queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is on disk, or its reader has acknowledged it.
+    Safe,
+    /// It was dropped by the queue's policy, which counts it.
+    Dropped,
 }
 
 /// Somebody waits for a message to be safe.

@@ -33,7 +33,7 @@ impl Cloud {
     /// # Errors
     /// No port can be opened.
     pub async fn start() -> anyhow::Result<Self> {
-        let mut broker = Broker::new(Limits::default());
+        let mut broker = Broker::in_memory(Limits::default());
         let everything = TopicFilter::new("#").context("'#' is a filter")?;
         broker.open_bridge([(everything, Qos::ExactlyOnce)])?;
         let listener =

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use super::wire::{Bench, draft, publish};
-use crate::broker::{BrokerError, Limits, TopicFilter};
+use crate::broker::{BrokerError, Limits, Local, TopicFilter};
+use crate::payload::Draft;
 use crate::uplink::row::{Body, Qos};
+
+fn local(draft: &Draft) -> Local<'_> {
+    Local { draft, qos: Qos::AtLeastOnce, from: None, want: false }
+}
 
 fn filter(text: &str) -> TopicFilter {
     TopicFilter::new(text).unwrap()
@@ -37,7 +42,7 @@ fn bodies_are_shared_and_never_copied() {
     }
     let body: Arc<[u8]> = Arc::from(vec![7; 1000]);
     let draft = draft("a", Body::Record(Arc::clone(&body)), false);
-    bench.broker.publish(bench.now, &draft, Qos::AtLeastOnce, || panic!("nobody reads it")).unwrap();
+    bench.broker.publish(bench.now, &local(&draft), || panic!("nobody reads it")).unwrap();
     bench.run();
     assert_eq!(bench.enqueued.len(), 3);
     assert!(bench.enqueued.iter().all(|(_, _, draft)| Arc::ptr_eq(draft.body.bytes(), &body)));
@@ -54,7 +59,7 @@ fn a_record_is_rendered_once_for_all_clients_and_stays_a_record_for_bridges() {
         rendered += 1;
         Some(Arc::from(&b"{}"[..]))
     };
-    bench.broker.publish(bench.now, &draft, Qos::AtLeastOnce, ready).unwrap();
+    bench.broker.publish(bench.now, &local(&draft), ready).unwrap();
     bench.run();
     assert_eq!(rendered, 1);
     for client in clients {
@@ -68,7 +73,7 @@ fn a_record_that_cannot_be_rendered_is_counted() {
     let mut bench = Bench::new();
     let client = bench.subscriber("a", true, "#", 0);
     let draft = draft("t", Body::Record([1, 2].into()), true);
-    bench.broker.publish(bench.now, &draft, Qos::AtLeastOnce, || None).unwrap();
+    bench.broker.publish(bench.now, &local(&draft), || None).unwrap();
     bench.run();
     assert_eq!(bench.heard(client), []);
     assert_eq!(bench.broker.counters().unrendered_messages_total, 2, "delivery and retained");
@@ -100,7 +105,7 @@ fn a_topic_that_cannot_be_published_to_is_an_error_of_the_caller() {
     let mut bench = Bench::new();
     bench.broker.open_bridge([(filter("#"), Qos::AtLeastOnce)]).unwrap();
     let draft = draft("a/+", Body::Raw([].into()), false);
-    bench.broker.publish(bench.now, &draft, Qos::AtLeastOnce, || None).unwrap_err();
+    bench.broker.publish(bench.now, &local(&draft), || None).unwrap_err();
     bench.run();
     assert!(bench.enqueued.is_empty());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{Action, Broker, CloseReason, ConnId, Limits, SessionId};
+use crate::broker::{Action, Broker, CloseReason, ConnId, Limits, Local, Origin, SessionId};
 use crate::payload::Draft;
 use crate::tag::BootNs;
 use crate::uplink::row::{Body, Priority, Qos};
@@ -29,7 +29,7 @@ impl Bench {
 
     pub(super) fn with(limits: Limits) -> Self {
         Self {
-            broker: Broker::new(limits),
+            broker: Broker::in_memory(limits),
             now: BootNs(1),
             last: 0,
             told: BTreeMap::new(),
@@ -44,7 +44,7 @@ impl Bench {
     pub(super) fn open(&mut self) -> ConnId {
         self.last += 1;
         let conn = ConnId(self.last);
-        self.broker.handle_open(self.now, conn);
+        self.broker.handle_open(self.now, conn, Origin::default());
         self.run();
         conn
     }
@@ -88,7 +88,8 @@ impl Bench {
 
     pub(super) fn local(&mut self, topic: &str, body: &str, qos: Qos, retain: bool) {
         let draft = draft(topic, Body::Raw(body.as_bytes().into()), retain);
-        self.broker.publish(self.now, &draft, qos, || None).unwrap();
+        let local = Local { draft: &draft, qos, from: None, want: false };
+        self.broker.publish(self.now, &local, || None).unwrap();
         self.run();
     }
 
