@@ -174,9 +174,9 @@ impl Gateway {
             }
         }
         while let Some(action) = self.broker.poll_action() {
-            let broker::Action::Enqueue { session, qos, draft, .. } = action else { continue };
+            let broker::Action::Enqueue { session, qos, draft, ticket } = action else { continue };
             if let Some(upstream) = self.upstreams.iter_mut().find(|upstream| upstream.session == session) {
-                upstream.publish(now, qos, draft);
+                upstream.publish(now, qos, draft, ticket);
             }
         }
     }

@@ -3,17 +3,18 @@
 //! Two tasks belong to it: one carries ops to the store in their order, one forwards the events of the present link. Both report to
 //! the core loop through one bounded channel of [`Happening`]s; nothing here waits.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::broker::SessionId;
+use gateway_core::broker::{SessionId, Ticket};
 use gateway_core::payload::{self, Draft};
 use gateway_core::settings::LinkSettings;
 use gateway_core::tag::BootNs;
 use gateway_core::uplink::link::{Epoch, LinkCommand, LinkEvent, Will};
 use gateway_core::uplink::machine::State;
-use gateway_core::uplink::queue::Message;
-use gateway_core::uplink::row::{Qos, QueueId, StoreEvent, StoreOp, Tally};
+use gateway_core::uplink::queue::{Fate, Message, Receipt, Waiting};
+use gateway_core::uplink::row::{Qos, QueueId, Seq, StoreEvent, StoreOp, Tally};
 use gateway_core::uplink::{Action, Uplink};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -84,6 +85,10 @@ pub(super) struct Upstream {
     pub since: BootNs,
     /// What was left only in memory when it stopped.
     pub left: Option<Tally>,
+    /// Who waits for which message: at most what is only in memory, which the queue bounds.
+    tickets: BTreeMap<Seq, Ticket>,
+    /// Taken by the core loop in the same turn.
+    fates: VecDeque<(Ticket, Fate)>,
     index: usize,
     ops: mpsc::Sender<StoreOp>,
     happenings: mpsc::Sender<Happening>,
@@ -110,6 +115,8 @@ impl Upstream {
             acks: Rate::default(),
             since: BootNs(0),
             left: None,
+            tickets: BTreeMap::new(),
+            fates: VecDeque::new(),
             index,
             ops,
             happenings,
@@ -118,12 +125,19 @@ impl Upstream {
         }
     }
 
-    /// Takes a message that the broker routed here.
-    pub(super) fn publish(&mut self, now: BootNs, qos: Qos, draft: Draft) {
-        let Draft { topic, body, readings, priority, retain, at } = draft;
-        let message =
-            Message { topic, body, readings, priority, qos, retain, at, expiry_s: None, receipt: false };
-        self.uplink.publish(now, message);
+    /// Takes a message that the broker routed here. With a ticket its fate comes out of [`Self::poll_fate`], exactly once.
+    pub(super) fn publish(&mut self, now: BootNs, qos: Qos, draft: Draft, ticket: Option<Ticket>) {
+        let waiting = if ticket.is_some() { Waiting::Urgent } else { Waiting::Nobody };
+        let seq = self.uplink.publish(now, Message { waiting, ..Message::of(draft, qos) });
+        if let Some(ticket) = ticket {
+            self.tickets.insert(seq, ticket);
+        }
+    }
+
+    /// What became of a message published with a ticket; for [`gateway_core::broker::Broker`]. Ask after every [`Self::pump`], until there is no more.
+    #[expect(dead_code, reason = "the core loop asks once the broker takes fates")]
+    pub(super) fn poll_fate(&mut self) -> Option<(Ticket, Fate)> {
+        self.fates.pop_front()
     }
 
     /// Carries out everything that the machine wants at this moment.
@@ -169,8 +183,10 @@ impl Upstream {
                 self.command(epoch, LinkCommand::Publish { token, topic, qos, retain, payload });
             }
             Action::Disconnect { epoch, clean } => self.disconnect(epoch, clean),
-            // Receipts are for publishers of the local broker; readings ask for none.
-            Action::Receipt(_) => {}
+            Action::Receipt(Receipt { seq, fate }) => {
+                let ticket = self.tickets.remove(&seq);
+                self.fates.extend(ticket.map(|ticket| (ticket, fate)));
+            }
             Action::Stopped { left } => self.left = Some(left),
         }
     }

@@ -1,11 +1,12 @@
 //! What the design promises, checked after every step from the outside: by what reaches the disk and the cloud, not by what the
 //! machine believes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use gateway_core::settings::Durability;
 use gateway_core::tag::RunId;
+use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::{DropReason, FETCH_ROWS_MAX, Fate, Lane, Receipt};
 use gateway_core::uplink::row::{Qos, Row, Seq, StoreOp};
 use gateway_core::uplink::settings::{Drain, WhenFull};
@@ -45,6 +46,8 @@ pub struct Oracle {
     out: BTreeMap<u64, Out>,
     in_flight: HashMap<(RunId, Seq), u64>,
     last: BTreeMap<Lane, Seq>,
+    /// Rows of this run whose publishers are held up and have not been told yet.
+    urgent: BTreeSet<Seq>,
     /// Refused in this run.
     refused: HashSet<(RunId, Seq)>,
     progress: u64,
@@ -81,6 +84,7 @@ impl Oracle {
             out: BTreeMap::new(),
             in_flight: HashMap::new(),
             last: BTreeMap::new(),
+            urgent: BTreeSet::new(),
             refused: HashSet::new(),
             progress: 0,
             publishes: 0,
@@ -100,11 +104,15 @@ impl Oracle {
         self.replaced = false;
         self.store_lost = 0;
         self.refused.clear();
+        self.urgent.clear();
         self.link_gone();
     }
 
     /// A message was published.
-    pub fn produced(&mut self, now: u64, seq: Seq) -> Verdict {
+    pub fn produced(&mut self, now: u64, seq: Seq, urgent: bool) -> Verdict {
+        if urgent {
+            self.urgent.insert(seq);
+        }
         let run = self.facts.current().ok_or("no run")?;
         promise!(run.seq(run.facts.len()) == seq, "seq {} is not the next one", seq.0);
         run.facts.push(super::facts::Fact { at: now, bits: 0 });
@@ -118,6 +126,7 @@ impl Oracle {
         let fact = run.get(receipt.seq).ok_or("a receipt for nothing")?;
         promise!(fact.bits & TOLD == 0, "a second receipt for {}", receipt.seq.0);
         fact.bits |= TOLD;
+        self.urgent.remove(&receipt.seq);
         match receipt.fate {
             Fate::Safe => {
                 let durable = disk.get(receipt.seq).is_some_and(|row| row.run == id);
@@ -159,7 +168,12 @@ impl Oracle {
                 let pressed =
                     memory.rows > plan.memory.rows_max / 2 || memory.bytes > plan.memory.bytes_max / 2;
                 let strict = plan.settings.durability == Durability::Strict;
-                promise!(due || pressed || strict || stopping, "a commit before it is due wears the card");
+                let ahead = queue.ledger().stored.rows > 0;
+                let urgent = !self.urgent.is_empty() && !flows(uplink, plan, ahead);
+                promise!(
+                    due || pressed || strict || stopping || urgent,
+                    "a commit before it is due wears the card"
+                );
             }
             StoreOp::Fetch { .. } => {
                 promise!(queue.ledger().stored.rows > 0, "a fetch although nothing is stored");
@@ -329,6 +343,13 @@ impl Oracle {
             let late = age > ns(plan.settings.commit_interval) && !busy;
             promise!(!late, "a row is only in memory since {} ms and no commit was asked for", age / MS);
         }
+        if !self.urgent.is_empty() && !flows(uplink, plan, queue.backlog_exists()) {
+            let busy = queue.store_busy(gateway_core::tag::BootNs(boot_now));
+            promise!(
+                busy,
+                "a publisher is held up and no commit was asked for although the link gives no hope"
+            );
+        }
         let memory = &plan.memory;
         let bounded = ledger.in_memory.rows <= memory.rows_max && ledger.in_memory.bytes <= memory.bytes_max;
         promise!(bounded, "{:?} are in memory", ledger.in_memory);
@@ -426,6 +447,12 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Whether the link is up and, where rows keep strict order, nothing `ahead` of what is published last: then an acknowledgement can come soon.
+fn flows(uplink: &Uplink, plan: &Plan, ahead: bool) -> bool {
+    let up = matches!(uplink.state(), State::Up { .. });
+    up && (plan.settings.drain == Drain::LiveFirst || !ahead)
 }
 
 /// After how many ns nobody wants a row.

@@ -44,6 +44,8 @@ pub struct Plan {
     pub records: bool,
     /// Bytes the disk has room for.
     pub disk_bytes: u64,
+    /// Some messages have publishers that are held up until they are safe.
+    pub publishers: bool,
 }
 
 impl Plan {
@@ -92,6 +94,7 @@ impl Plan {
             service: chance.of(100..=10_000) * 1000,
             records: matches!(when_full, WhenFull::ThinOut { .. }),
             disk_bytes: chance.pick(&[u64::MAX, rows_max * 80]),
+            publishers: seed.is_multiple_of(2),
         }
     }
 

@@ -9,7 +9,7 @@ use gateway_core::payload::{Entry, Head, Record, SchemaId, settings::Shape};
 use gateway_core::tag::{BootId, BootNs, RunId, Sample, Value};
 use gateway_core::uplink::link::{Epoch, LinkEvent, Token};
 use gateway_core::uplink::machine::State;
-use gateway_core::uplink::queue::{DropReason, Message, Queue, QueueSettings};
+use gateway_core::uplink::queue::{DropReason, Message, Queue, QueueSettings, Waiting};
 use gateway_core::uplink::row::{Body, Priority, Qos, Row, StoreEvent, StoreFault, StoreOp};
 use gateway_core::uplink::settings::Drain;
 use gateway_core::uplink::{Action, Identity, Mutant, Uplink};
@@ -96,6 +96,8 @@ pub struct World {
     /// Prints every event, to follow a replay.
     pub trace: bool,
     pub(super) chance: Chance,
+    /// Which messages have publishers that are held up; its own, so that it changes nothing else of a seed.
+    publishers: Chance,
     mutant: Option<Mutant>,
     pub(super) now: u64,
     events: BinaryHeap<Reverse<At>>,
@@ -140,6 +142,7 @@ impl World {
             plan,
             trace: false,
             chance: Chance::new(seed.wrapping_mul(0x9e37_79b9)),
+            publishers: Chance::new(seed.rotate_left(32)),
             mutant,
             now: HOUR,
             events: BinaryHeap::new(),
@@ -358,6 +361,8 @@ impl World {
         let high = self.chance.one_in(self.plan.alarm_one_in);
         let (body, readings) = self.body(boot_now, oversize);
         let expiry_s = self.chance.one_in(500).then_some(30);
+        let urgent = self.plan.publishers && self.publishers.one_in(8);
+        let waiting = if urgent { Waiting::Urgent } else { Waiting::Patient };
         let calm = self.calm();
         let Some(uplink) = &mut self.uplink else { return Ok(()) };
         if self.stopping {
@@ -372,10 +377,10 @@ impl World {
             retain: false,
             at: boot_now,
             expiry_s,
-            receipt: true,
+            waiting,
         };
         let seq = uplink.publish(boot_now, message);
-        self.oracle.produced(self.now, seq)?;
+        self.oracle.produced(self.now, seq, urgent)?;
         let up =
             matches!(uplink.state(), State::Up { since } if boot_now.since(since) > Duration::from_secs(5));
         let few = uplink.queue().ledger().in_memory.rows <= u64::from(self.plan.settings.window / 2).max(1);

@@ -49,6 +49,10 @@ pub enum Mutant {
     ResendRefused,
     /// Memory grows without bound while the store fails.
     HoardMemory,
+    /// A publisher that is held up waits for the interval although no acknowledgement can come.
+    ReceiptLate,
+    /// A publisher that is held up makes its row be written at once although the link is healthy.
+    ReceiptEager,
     /// No birth message.
     NoBirth,
 }
@@ -56,7 +60,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 21] = [
+    pub const ALL: [(&'static str, Self); 23] = [
         ("delete-on-send", Self::DeleteOnSend),
         ("no-resend", Self::NoResend),
         ("ack-before-commit", Self::AckBeforeCommit),
@@ -77,6 +81,8 @@ impl Mutant {
         ("no-ack-timeout", Self::NoAckTimeout),
         ("resend-refused", Self::ResendRefused),
         ("hoard-memory", Self::HoardMemory),
+        ("receipt-late", Self::ReceiptLate),
+        ("receipt-eager", Self::ReceiptEager),
         ("no-birth", Self::NoBirth),
     ];
 

@@ -7,7 +7,7 @@ use super::action::{Action, State};
 use super::link::{LinkEvent, PublishFault, Token};
 use super::loss::{ConnectRefusal, Loss};
 use super::machine::Uplink;
-use super::queue::{DropReason, Lane, Message};
+use super::queue::{DropReason, Lane, Message, Waiting};
 use super::row::{Body, Priority, Qos, Seq, StoreEvent, StoreOp, Stored, Tally};
 use super::settings::{Drain, Limits, Settings, WhenFull};
 use super::status::Identity;
@@ -48,7 +48,7 @@ fn message(at: BootNs) -> Message {
         retain: false,
         at,
         expiry_s: None,
-        receipt: false,
+        waiting: Waiting::Nobody,
     }
 }
 

@@ -152,6 +152,7 @@ impl Queue {
         if self.faults.has(Mutant::DropUncounted) {
             if let Some(entry) = self.entries.remove(&seq) {
                 self.live.remove(&seq);
+                self.urgent -= usize::from(entry.waiting == super::Waiting::Urgent);
                 self.ledger.in_memory = minus(self.ledger.in_memory, super::tally(&entry.row));
             }
             return Ok(());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::admission::Excess;
 use super::ledger::{minus, plus};
 use super::ops::{Pending, Planned, Purpose, Why, high_rows};
-use super::{DropReason, Entry, Fate, Queue, Receipt, tally};
+use super::{DropReason, Entry, Fate, Queue, Receipt, Waiting, tally};
 use crate::settings::Durability;
 use crate::tag::BootNs;
 use crate::uplink::mutant::Mutant;
@@ -114,9 +114,8 @@ impl Queue {
             };
             let row = Arc::clone(&entry.row);
             let in_flight = entry.in_flight;
-            if std::mem::take(&mut entry.receipt) {
-                self.receipts.push_back(Receipt { seq: *seq, fate: Fate::Safe });
-            }
+            let waiting = std::mem::take(&mut entry.waiting);
+            self.tell(*seq, waiting, Fate::Safe);
             self.ledger.commit(tally(&row));
             self.stored_rows[row.priority as usize] += 1;
             self.count_loaded(&row);
@@ -137,11 +136,18 @@ impl Queue {
 
     pub(super) fn receipts_safe(&mut self, rows: &[Seq]) {
         for seq in rows {
-            if let Some(entry) = self.entries.get_mut(seq)
-                && std::mem::take(&mut entry.receipt)
-            {
-                self.receipts.push_back(Receipt { seq: *seq, fate: Fate::Safe });
+            if let Some(entry) = self.entries.get_mut(seq) {
+                let waiting = std::mem::take(&mut entry.waiting);
+                self.tell(*seq, waiting, Fate::Safe);
             }
+        }
+    }
+
+    /// Tells whoever waits for a row, which waits for nothing any more.
+    pub(super) fn tell(&mut self, seq: Seq, waiting: Waiting, fate: Fate) {
+        self.urgent -= usize::from(waiting == Waiting::Urgent);
+        if waiting != Waiting::Nobody {
+            self.receipts.push_back(Receipt { seq, fate });
         }
     }
 
@@ -207,7 +213,7 @@ impl Queue {
             let seq = row.seq;
             self.count_loaded(&row);
             self.backlog.insert(seq);
-            let entry = Entry { row, queued: now, in_flight: false, sent: false, receipt: false };
+            let entry = Entry { row, queued: now, in_flight: false, sent: false, waiting: Waiting::Nobody };
             self.entries.insert(seq, entry);
         }
         self.cursor = self.cursor.max(reached);

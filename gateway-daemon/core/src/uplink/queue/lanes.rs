@@ -4,7 +4,7 @@ use std::collections::btree_map;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{DropReason, Entry, Fate, Lane, Queue, Receipt, tally};
+use super::{DropReason, Entry, Fate, Lane, Queue, tally};
 use crate::tag::BootNs;
 use crate::uplink::mutant::Mutant;
 use crate::uplink::row::{Row, Seq};
@@ -169,9 +169,7 @@ impl Queue {
                 Fate::Dropped(reason)
             }
         };
-        if entry.receipt {
-            self.receipts.push_back(Receipt { seq, fate });
-        }
+        self.tell(seq, entry.waiting, fate);
     }
 
     /// Takes the body of a row that is on disk out of memory; the row stays counted as stored.
@@ -202,6 +200,11 @@ impl Queue {
     /// Rows that are only in memory, oldest first, those of a commit under way included.
     pub(super) fn memory(&self) -> btree_map::Range<'_, Seq, Entry> {
         self.entries.range((Bound::Excluded(self.committed_to), Bound::Unbounded))
+    }
+
+    /// Whether the reader is about to acknowledge what was published last: its link is up and no backlog goes first.
+    pub(super) fn flows(&self) -> bool {
+        self.attached && (self.live_first() || (self.backlog.is_empty() && self.unloaded() == 0))
     }
 
     /// Whether fresh rows overtake the backlog.

@@ -26,8 +26,21 @@ pub struct Message {
     pub at: BootNs,
     /// Seconds after `at` at which nobody wants it any more.
     pub expiry_s: Option<u32>,
-    /// Whether somebody waits to hear that it is safe: see [`Receipt`].
-    pub receipt: bool,
+    /// Who waits to hear that it is safe: see [`Receipt`].
+    pub waiting: Waiting,
+}
+
+/// Who waits to hear that a message is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Waiting {
+    /// Nobody; there is no [`Receipt`].
+    #[default]
+    Nobody,
+    /// Somebody who is told in its time: after `commit_interval` at the latest, unless the store fails.
+    Patient,
+    /// A publisher that sends nothing more until it is told: while no acknowledgement can come soon the message goes to disk as soon as the
+    /// store is free, with everything else that is in memory; otherwise as for [`Self::Patient`].
+    Urgent,
 }
 
 impl Message {
@@ -35,11 +48,11 @@ impl Message {
     #[must_use]
     pub fn of(draft: Draft, qos: Qos) -> Self {
         let Draft { topic, body, readings, priority, retain, at } = draft;
-        Self { topic, body, readings, priority, qos, retain, at, expiry_s: None, receipt: false }
+        Self { topic, body, readings, priority, qos, retain, at, expiry_s: None, waiting: Waiting::Nobody }
     }
 }
 
-/// Word about a message published with [`Message::receipt`]: exactly one per message and run of the daemon.
+/// Word about a message published with [`Message::waiting`]: exactly one per message and run of the daemon, none for [`Waiting::Nobody`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     /// The message.

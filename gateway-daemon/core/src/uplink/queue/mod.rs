@@ -52,7 +52,7 @@ use crate::tag::{BootId, BootNs, RunId};
 
 pub use self::lanes::Taken;
 pub use self::ledger::{DropReason, Imbalance, Ledger};
-pub use self::message::{Fate, Lane, Message, Receipt};
+pub use self::message::{Fate, Lane, Message, Receipt, Waiting};
 
 /// Most rows of one commit: a transaction of some ten milliseconds on an SD card, so that a fetch never waits long behind it.
 pub const COMMIT_ROWS_MAX: usize = 1000;
@@ -151,8 +151,8 @@ struct Entry {
     in_flight: bool,
     /// Handed to the link before, in this run.
     sent: bool,
-    /// Somebody waits for its receipt.
-    receipt: bool,
+    /// Who waits for its receipt.
+    waiting: Waiting,
 }
 
 /// Rows per [`Priority`], an estimate that steers which rows a trim asks for.
@@ -199,6 +199,8 @@ pub struct Queue {
     age_at: Option<BootNs>,
     boots: VecDeque<(BootId, Duration)>,
     receipts: VecDeque<Receipt>,
+    /// Rows whose publishers are held up until they are safe.
+    urgent: usize,
 }
 
 impl Queue {
@@ -242,6 +244,7 @@ impl Queue {
             age_at: any.then_some(BootNs(0)),
             boots: VecDeque::new(),
             receipts: VecDeque::new(),
+            urgent: 0,
         }
     }
 
@@ -256,7 +259,7 @@ impl Queue {
     pub fn publish(&mut self, now: BootNs, message: Message) -> Seq {
         let seq = self.next_seq;
         self.next_seq = Seq(seq.0.saturating_add(1));
-        let receipt = message.receipt;
+        let waiting = message.waiting;
         let row = Arc::new(Row {
             seq,
             priority: message.priority,
@@ -274,7 +277,7 @@ impl Queue {
         match self.make_room(now, &row) {
             Err(reason) => {
                 self.ledger.lose(tally, false, reason);
-                if receipt {
+                if waiting != Waiting::Nobody {
                     self.receipts.push_back(Receipt { seq, fate: Fate::Dropped(reason) });
                 }
             }
@@ -282,7 +285,8 @@ impl Queue {
                 if self.sendable_before_commit() {
                     self.live.insert(seq);
                 }
-                self.entries.insert(seq, Entry { row, queued: now, in_flight: false, sent: false, receipt });
+                self.urgent += usize::from(waiting == Waiting::Urgent);
+                self.entries.insert(seq, Entry { row, queued: now, in_flight: false, sent: false, waiting });
             }
         }
         self.counters.memory_peak_rows = self.counters.memory_peak_rows.max(self.ledger.in_memory.rows);
@@ -297,7 +301,7 @@ impl Queue {
         op
     }
 
-    /// Word about messages whose publishers wait.
+    /// Word about messages whose publishers wait. The caller takes it after every other call, so only what one call settles ever waits here.
     pub fn poll_receipt(&mut self) -> Option<Receipt> {
         self.receipts.pop_front()
     }
@@ -405,9 +409,11 @@ impl Queue {
         let mut loaded = Tally::default();
         let mut in_flight = 0;
         let mut waiting = 0;
+        let mut urgent = 0;
         for (seq, entry) in &self.entries {
             if *seq <= self.committed_to { &mut loaded } else { &mut in_memory }.add_row(&entry.row);
             in_flight += usize::from(entry.in_flight);
+            urgent += usize::from(entry.waiting == Waiting::Urgent);
             waiting += usize::from(self.live.contains(seq)) + usize::from(self.backlog.contains(seq));
         }
         let expect =
@@ -416,6 +422,7 @@ impl Queue {
         expect("loaded", loaded == self.loaded)?;
         expect("in_flight", in_flight == self.in_flight)?;
         expect("live and backlog", waiting == self.live.len() + self.backlog.len())?;
+        expect("urgent", urgent == self.urgent)?;
         expect("the cursor", self.loaded.rows <= self.ledger.stored.rows)
     }
 

@@ -186,12 +186,20 @@ impl Queue {
         let at_once = self.flush
             || self.settings.durability == Durability::Strict
             || self.memory_pressed()
+            || self.urgent_now()
             || self.faults.has(Mutant::CommitEager);
         if at_once {
             return Some(oldest.queued);
         }
         let times = if self.faults.has(Mutant::CommitLate) { 3 } else { 1 };
         Some(oldest.queued.plus(self.settings.commit_interval.saturating_mul(times)))
+    }
+
+    /// Whether a publisher is held up and no acknowledgement can come soon.
+    fn urgent_now(&self) -> bool {
+        let late = self.faults.has(Mutant::ReceiptLate);
+        let eager = self.faults.has(Mutant::ReceiptEager);
+        self.urgent > 0 && (eager || !self.flows()) && !late
     }
 
     /// When settled rows are due to be deleted.

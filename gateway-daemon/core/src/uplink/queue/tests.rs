@@ -33,7 +33,7 @@ fn message(priority: Priority, at: BootNs) -> Message {
         retain: false,
         at,
         expiry_s: None,
-        receipt: true,
+        waiting: Waiting::Patient,
     }
 }
 
@@ -412,6 +412,105 @@ fn each_publisher_hears_exactly_once_what_became_of_its_message() {
     let seq = bench.take(Lane::Backlog).unwrap();
     bench.queue.acknowledged(bench.now, seq);
     assert_eq!(bench.receipts(), []);
+}
+
+impl Bench {
+    fn publish_urgent(&mut self) -> Seq {
+        let message = Message { waiting: Waiting::Urgent, ..message(Priority::Normal, self.now) };
+        let seq = self.queue.publish(self.now, message);
+        self.queue.audit().unwrap();
+        seq
+    }
+}
+
+#[test]
+fn a_publisher_held_up_while_the_link_is_down_waits_only_for_the_disk() {
+    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    bench.publish(Priority::Normal);
+    assert_eq!(bench.queue.poll_timeout(), Some(BootNs(1_000_000_000)));
+    bench.publish_urgent();
+    bench.publish(Priority::Normal);
+    assert!(bench.queue.poll_timeout() <= Some(bench.now));
+    bench.work();
+    // One commit for everything that was in memory.
+    assert_eq!(bench.queue.counters().writes_total, 1);
+    assert_eq!(bench.receipts(), [(1, Fate::Safe), (2, Fate::Safe), (3, Fate::Safe)]);
+}
+
+#[test]
+fn publishers_held_up_while_the_disk_is_busy_share_its_next_commit() {
+    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    bench.publish_urgent();
+    let Some(StoreOp::Commit { op, rows, .. }) = bench.queue.poll_op(bench.now) else { panic!() };
+    assert_eq!(rows.len(), 1);
+    for _ in 0..3 {
+        bench.publish_urgent();
+    }
+    assert!(bench.queue.poll_op(bench.now).is_none());
+    bench.queue.store(bench.now, StoreEvent::Committed { op, deleted: Tally::default() });
+    assert_eq!(bench.receipts(), [(1, Fate::Safe)]);
+    bench.work();
+    assert_eq!(bench.queue.counters().writes_total, 2);
+    assert_eq!(bench.receipts().len(), 3);
+}
+
+#[test]
+fn a_publisher_held_up_while_the_link_flows_waits_for_its_acknowledgement_and_no_longer_than_the_interval() {
+    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    bench.queue.attach();
+    bench.publish_urgent();
+    let seq = bench.take(Lane::Live).unwrap();
+    bench.pass(999);
+    bench.work();
+    assert_eq!(bench.receipts(), []);
+    bench.queue.acknowledged(bench.now, seq);
+    assert_eq!(bench.receipts(), [(1, Fate::Safe)]);
+    assert_eq!(bench.queue.counters().writes_total, 0);
+    bench.publish_urgent();
+    bench.take(Lane::Live).unwrap();
+    bench.pass(1000);
+    bench.work();
+    assert_eq!(bench.receipts(), [(2, Fate::Safe)]);
+}
+
+#[test]
+fn a_publisher_held_up_when_the_link_is_lost_waits_no_longer_for_its_acknowledgement() {
+    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    bench.queue.attach();
+    bench.publish_urgent();
+    bench.take(Lane::Live).unwrap();
+    bench.work();
+    assert_eq!(bench.receipts(), []);
+    bench.queue.detach(bench.now);
+    bench.work();
+    assert_eq!(bench.receipts(), [(1, Fate::Safe)]);
+}
+
+#[test]
+fn behind_a_backlog_in_strict_order_no_acknowledgement_can_come_soon() {
+    for (drain, told) in [(Drain::Fifo, 1), (Drain::LiveFirst, 0)] {
+        let mut bench = Bench::new(QueueSettings { drain, ..settings(WhenFull::DropOldest) });
+        bench.store_rows(3);
+        bench.receipts();
+        bench.queue.attach();
+        bench.work();
+        bench.publish_urgent();
+        bench.work();
+        assert_eq!(bench.receipts().len(), told, "{drain:?}");
+    }
+}
+
+#[test]
+fn a_publisher_held_up_by_a_store_that_fails_is_told_when_it_works_again() {
+    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    bench.fault = Some(StoreFault::Full);
+    bench.publish_urgent();
+    bench.work();
+    assert_eq!(bench.receipts(), []);
+    bench.fault = None;
+    bench.pass(500);
+    bench.work();
+    assert_eq!(bench.receipts(), [(1, Fate::Safe)]);
 }
 
 #[test]
