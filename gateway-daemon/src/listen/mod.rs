@@ -1,109 +1,79 @@
-//! TCP in front of a [`Broker`]: one task owns the broker, one small task per connection moves bytes.
+//! Listeners for MQTT clients: the hand in front of a [`Broker`].
 //!
-//! The broker's task never waits for a connection: at most one write and one close are under way for each, everything else waits in an
-//! outbox whose size the broker bounds ([`gateway_core::broker::Limits::outbox_bytes_max`] and its neighbours). Connections wait for
-//! the broker, which never waits: a slow or silent client holds up nobody.
+//! [`Doors`] is owned by the loop that owns the broker. Connections are no tasks: the loop looks at those that are ready, reads from them
+//! and writes to them without ever waiting, so an answer costs no wake-up of another thread and an idle connection no stack and no buffer.
+//! Only what a client may draw out, its handshake, runs in a task of its own.
 //!
-//! Bounds: `INPUTS_MAX` inputs of at most `READ_BYTES_MAX` bytes; connections, sessions, queues and handshake time by the
-//! broker; the last words of a closed connection by `FLUSH_MAX`.
+//! ```text
+//! listener tasks --arrivals--> Doors::next --Incoming--> the loop: Broker::handle_x
+//!                                 ^                          |
+//!                  sockets <--flush-- send, close, hold <-- Broker::poll_action
+//! ```
+//! A round of the loop: [`Doors::next`], then [`Doors::try_next`] until it is empty or enough for once, the broker's actions, then
+//! [`Doors::flush`]. A slow or silent client holds up nobody: what it does not take waits in its outbox, whose size the broker bounds
+//! ([`gateway_core::broker::Limits::outbox_bytes_max`] and its neighbours).
 //!
-//! It never interprets a byte, and it decides nothing about messages.
+//! Bounds: `ARRIVALS_MAX` connections not yet entered, one read of at most [`READ_BYTES_MAX`] bytes per connection and turn; connections, queues
+//! and the time to CONNECT by the broker; the last words of a closed connection by [`FLUSH_MAX`] and [`CLOSING_MAX`].
+//!
+//! It never interprets a byte of MQTT, and it decides nothing about messages.
 
+mod accept;
 mod conn;
-mod task;
+mod doors;
+mod ready;
+mod serve;
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gateway_core::broker::{Broker, Counters, Gauges, SessionId};
-use gateway_core::payload::Draft;
-use gateway_core::tag::BootNs;
-use gateway_core::uplink::row::Qos;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use gateway_core::broker::{ConnId, Origin};
+use gateway_core::tag::Name;
 
-/// Most inputs waiting for the broker's task; with [`READ_BYTES_MAX`] at most 4 MiB.
-const INPUTS_MAX: usize = 256;
+pub use doors::Doors;
+pub use serve::{Enqueue, Server, serve};
 
-/// Most bytes read from a connection at once.
-const READ_BYTES_MAX: usize = 16 << 10;
+/// Most bytes read from a connection in one turn: a hundred messages, and no client keeps the others waiting.
+pub const READ_BYTES_MAX: usize = 16 << 10;
 
-/// How long a closed connection may take to accept its last bytes.
-const FLUSH_MAX: Duration = Duration::from_secs(2);
+/// How long a closed connection may take to accept its last bytes and to close.
+pub const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// Most closed connections that are still saying goodbye; the oldest is cut when there is one more.
+pub const CLOSING_MAX: usize = 256;
 
 /// Pause after a failed accept: without it, being out of file descriptors would be a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where [`serve`] puts messages for bridge sessions. Called in the broker's task: it must not block.
-pub type Enqueue = Box<dyn FnMut(SessionId, Qos, Draft) + Send>;
-
-/// What the broker's task is told, in order.
-enum Input {
-    Bytes(gateway_core::broker::ConnId, Vec<u8>),
-    Sent(gateway_core::broker::ConnId, usize),
-    Closed(gateway_core::broker::ConnId),
-    Publish(Draft, Qos),
-    Look(oneshot::Sender<(Counters, Gauges)>),
-    Stop,
+/// What the doors say to the broker's loop, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// A client has come in; its handshakes are done. For `Broker::handle_open`.
+    Open(ConnId, Origin),
+    /// A client has sent bytes of MQTT, cut anywhere. For `Broker::handle_bytes`.
+    Bytes(ConnId, Vec<u8>),
+    /// So many bytes of those given to [`Doors::send`] are written. For `Broker::handle_sent`.
+    Sent(ConnId, usize),
+    /// The connection is gone. Not said of one that [`Doors::close`] closed. For `Broker::handle_closed`.
+    Closed(ConnId),
 }
 
-/// A broker behind a listening socket. Dropping it stops both.
-pub struct Server {
-    addr: SocketAddr,
-    inputs: mpsc::Sender<Input>,
-    task: JoinHandle<Broker>,
-}
-
-/// Serves a broker on a listening socket. `clock` gives the time since boot.
-///
-/// # Errors
-/// The socket has no local address.
-pub fn serve(
-    listener: TcpListener,
-    broker: Broker,
-    clock: fn() -> BootNs,
-    enqueue: Enqueue,
-) -> io::Result<Server> {
-    let addr = listener.local_addr()?;
-    let (inputs, inbox) = mpsc::channel(INPUTS_MAX);
-    let task = tokio::spawn(task::Task::new(broker, clock, enqueue, inputs.clone()).run(listener, inbox));
-    Ok(Server { addr, inputs, task })
-}
-
-impl Server {
-    /// Where clients connect to.
-    #[must_use]
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// Publishes a message of this process; its body must be ready for the wire.
-    pub async fn publish(&self, draft: Draft, qos: Qos) {
-        // The task ends only by `stop` or with this server.
-        let _ = self.inputs.send(Input::Publish(draft, qos)).await;
-    }
-
-    /// What the broker has done and how large it is, after everything said before.
-    pub async fn look(&self) -> (Counters, Gauges) {
-        let (answer, answered) = oneshot::channel();
-        let _ = self.inputs.send(Input::Look(answer)).await;
-        answered.await.unwrap_or_default()
-    }
-
-    /// Closes the socket and cuts every connection without a word. Gives the broker back, its sessions intact, unless its
-    /// task has panicked.
-    pub async fn stop(mut self) -> Option<Broker> {
-        let _ = self.inputs.send(Input::Stop).await;
-        (&mut self.task).await.ok()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// Why a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its address cannot be listened on.
+    #[error("listener {listener}: cannot listen on {address}: {source}; {advice}")]
+    Bind {
+        /// The listener.
+        listener: Name,
+        /// Its address.
+        address: SocketAddr,
+        /// What to do.
+        advice: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
 }
 
 #[cfg(test)]

@@ -1,0 +1,252 @@
+//! The connections of all listeners, looked at by one loop.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future as _, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use gateway_core::broker::{CloseReason, ConnId, Limits};
+use gateway_core::settings::ListenerSettings;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep, timeout};
+
+use super::accept::{self, Arrived, Listener};
+use super::conn::{Conn, Step};
+use super::ready::Ready;
+use super::{CLOSING_MAX, FLUSH_MAX, Incoming, OpenError, READ_BYTES_MAX};
+
+/// Every listener and every connection. Dropping it closes all of them without a word.
+pub struct Doors {
+    listeners: Vec<Listener>,
+    arrivals: mpsc::Receiver<Arrived>,
+    conns: BTreeMap<ConnId, Conn>,
+    last_conn: u64,
+    ready: Ready,
+    /// Taken from `ready` and not looked at yet.
+    turn: VecDeque<ConnId>,
+    /// With bytes to write; each at most once.
+    unwritten: Vec<ConnId>,
+    /// With written bytes to tell of; each at most once.
+    sent: VecDeque<ConnId>,
+    /// Closed by the broker, and when they are cut at the latest.
+    closing: VecDeque<(Instant, ConnId)>,
+    cut: Option<Pin<Box<Sleep>>>,
+    /// For reading, shared by all: an idle connection has none.
+    buffer: Box<[u8]>,
+}
+
+impl Doors {
+    /// Opens every listener. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The first listener that cannot be opened, and what to do about it; none is open then.
+    pub fn open(settings: &[ListenerSettings], limits: &Limits) -> Result<Self, OpenError> {
+        let bound = settings.iter().map(accept::bind).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::over(bound, limits))
+    }
+
+    /// Serves a listening socket of someone else as plain MQTT.
+    ///
+    /// # Errors
+    /// The socket has no local address.
+    pub(super) fn plain(listener: TcpListener, limits: &Limits) -> std::io::Result<Self> {
+        Ok(Self::over(vec![accept::plain(listener)?], limits))
+    }
+
+    fn over(bound: Vec<accept::Bound>, limits: &Limits) -> Self {
+        let (arrived, arrivals) = mpsc::channel(accept::ARRIVALS_MAX);
+        let listeners = bound
+            .into_iter()
+            .enumerate()
+            .map(|(index, bound)| bound.listen(index, limits.handshake_max, arrived.clone()))
+            .collect();
+        Self {
+            listeners,
+            arrivals,
+            conns: BTreeMap::new(),
+            last_conn: 0,
+            ready: Ready::default(),
+            turn: VecDeque::new(),
+            unwritten: Vec::new(),
+            sent: VecDeque::new(),
+            closing: VecDeque::new(),
+            cut: None,
+            buffer: vec![0; READ_BYTES_MAX].into(),
+        }
+    }
+
+    /// Where the listeners listen, in the order of their settings.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(Listener::address).collect()
+    }
+
+    /// Every connection that the broker knows.
+    pub fn connections(&self) -> impl Iterator<Item = ConnId> {
+        self.conns.iter().filter(|(_, open)| open.is_open()).map(|(conn, _)| *conn)
+    }
+
+    /// Waits for the next thing that happens. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Incoming {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// The next thing that has happened already.
+    pub fn try_next(&mut self) -> Option<Incoming> {
+        match self.arrivals.try_recv() {
+            Ok(arrived) => Some(self.enter(arrived)),
+            Err(_) => self.look(),
+        }
+    }
+
+    /// Takes bytes for a connection; [`Doors::flush`] writes them. Bytes for one that is gone are dropped.
+    pub fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        if let Some(open) = self.conns.get_mut(&conn)
+            && open.push(bytes)
+        {
+            self.unwritten.push(conn);
+        }
+    }
+
+    /// Closes a connection once what was sent before is written, or [`FLUSH_MAX`] has passed.
+    pub fn close(&mut self, conn: ConnId, reason: &CloseReason) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        match reason {
+            CloseReason::Goodbye => log::debug!(conn = conn.0; "client disconnected"),
+            reason => log::info!(conn = conn.0; "connection of a client closed: {reason}"),
+        }
+        open.close();
+        self.unwritten.push(conn);
+        self.closing.push_back((Instant::now() + FLUSH_MAX, conn));
+        if self.closing.len() > CLOSING_MAX
+            && let Some((_, oldest)) = self.closing.pop_front()
+        {
+            self.conns.remove(&oldest);
+        }
+    }
+
+    /// Stops reading from a connection, or reads again. What the client has sent stays in the kernel, and its sender waits. That it has gone is
+    /// noticed when it is let go on: an end that is seen earlier would overtake the messages before it.
+    pub fn hold(&mut self, conn: ConnId, held: bool) {
+        if let Some(open) = self.conns.get_mut(&conn) {
+            open.hold(held);
+            if !held && open.slot().claim() {
+                self.turn.push_back(conn);
+            }
+        }
+    }
+
+    /// Writes what was given to [`Doors::send`], as far as the sockets take it at once; the rest follows by itself. To be called when all
+    /// that has happened is dealt with, and before waiting: the bytes of one connection leave in one system call.
+    pub fn flush(&mut self) {
+        for conn in std::mem::take(&mut self.unwritten) {
+            let Some(open) = self.conns.get_mut(&conn) else { continue };
+            let told = open.has_sent();
+            if open.write().is_err() && open.slot().claim() {
+                // Found again, and reported, when it is looked at.
+                self.turn.push_back(conn);
+            }
+            if !told && open.has_sent() && open.is_open() {
+                self.sent.push_back(conn);
+            }
+        }
+    }
+
+    /// Stops accepting, waits until what was sent is written and closed connections are closed by the clients too, at most for
+    /// `limit`, and closes everything.
+    pub async fn stop(mut self, limit: Duration) {
+        self.listeners.clear();
+        self.flush();
+        let quiet = async {
+            while !self.closing.is_empty() {
+                self.next().await;
+                self.closing.retain(|(_, conn)| self.conns.contains_key(conn));
+            }
+        };
+        // What is not written by then stays unwritten.
+        let _ = timeout(limit, quiet).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        // First the waiter, then the look: what becomes ready between them wakes us.
+        self.ready.wait(cx.waker());
+        if let Poll::Ready(Some(arrived)) = self.arrivals.poll_recv(cx) {
+            return Poll::Ready(self.enter(arrived));
+        }
+        self.cut_late(cx);
+        self.look().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn enter(&mut self, arrived: Arrived) -> Incoming {
+        self.last_conn += 1;
+        let id = ConnId(self.last_conn);
+        let conn = Conn::new(id, arrived.stream, &self.ready);
+        // It is looked at once, so that its waker is known to its socket.
+        conn.slot().claim();
+        self.turn.push_back(id);
+        self.conns.insert(id, conn);
+        Incoming::Open(id, arrived.origin)
+    }
+
+    /// Looks at every connection that is listed, until one has something to say.
+    fn look(&mut self) -> Option<Incoming> {
+        while let Some(conn) = self.sent.pop_front() {
+            if let Some(open) = self.conns.get_mut(&conn) {
+                return Some(Incoming::Sent(conn, open.take_sent()));
+            }
+        }
+        if self.turn.is_empty() {
+            self.ready.take(&mut self.turn);
+        }
+        for _ in 0..self.turn.len() {
+            let Some(conn) = self.turn.pop_front() else { break };
+            let Some(open) = self.conns.get_mut(&conn) else { continue };
+            let told = open.has_sent();
+            let step = open.step(&mut self.buffer);
+            let known = open.is_open();
+            if !told && known && open.has_sent() {
+                self.sent.push_back(conn);
+            }
+            match step {
+                Step::Rest => {}
+                Step::Bytes(bytes) => {
+                    if open.slot().claim() {
+                        self.turn.push_back(conn);
+                    }
+                    if known {
+                        return Some(Incoming::Bytes(conn, bytes));
+                    }
+                }
+                Step::Ended => {
+                    self.conns.remove(&conn);
+                    if known {
+                        return Some(Incoming::Closed(conn));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Cuts closed connections whose clients do not take the last bytes.
+    fn cut_late(&mut self, cx: &mut Context<'_>) {
+        while let Some((at, conn)) = self.closing.front() {
+            if !self.conns.contains_key(conn) || *at <= Instant::now() {
+                self.conns.remove(conn);
+                self.closing.pop_front();
+                continue;
+            }
+            let at = *at;
+            let cut = self.cut.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if cut.deadline() != at {
+                cut.as_mut().reset(at);
+            }
+            if cut.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+    }
+}
