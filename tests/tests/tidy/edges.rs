@@ -7,7 +7,7 @@ const CORE: &str = "gateway-daemon/core/src/";
 const DAEMON: &str = "gateway-daemon/src/";
 
 /// Edges between rooms of the core beside those that every room has: `tag`, and the plain `settings` of any room.
-const CORE_EDGES: [(&str, &str); 12] = [
+const CORE_EDGES: [(&str, &str); 13] = [
     // The vocabulary of a line's conversation is part of the settings of devices.
     ("poll", "process::settings"),
     ("process", "poll::request"),
@@ -15,6 +15,8 @@ const CORE_EDGES: [(&str, &str); 12] = [
     ("payload", "uplink::row"),
     ("broker", "payload"),
     ("broker", "uplink::row"),
+    // Its doors are listeners, whose settings the hand of that name has too.
+    ("broker", "settings"),
     ("uplink", "payload"),
     ("uplink", "settings"),
     // The way in for the fuzzers.

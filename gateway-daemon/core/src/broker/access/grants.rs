@@ -1,0 +1,204 @@
+//! What one connection may do: its rules, filled in and sorted by deed.
+
+use super::Identity;
+use super::rule::{Deed, Rule};
+use crate::broker::topic::{TopicFilter, TopicName, is_reserved};
+
+/// Most looks at a rule to find out whether a filter is allowed as a whole, about a millisecond; what needs more is refused. It takes
+/// many rules with `+` and names at different levels to get there.
+pub const STEPS_MAX: usize = 500_000;
+
+/// What no client publishes to: the broker alone says how it is.
+const SYSTEM: &str = "$SYS";
+
+/// What a connection may do. Made by [`super::Access::grants`]; asked on every publish and subscribe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grants {
+    publish: Ruling,
+    subscribe: Ruling,
+    unfit: usize,
+}
+
+/// Filters in the order in which they are asked, and what is so when none fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ruling {
+    filters: Box<[(bool, TopicFilter)]>,
+    otherwise: bool,
+}
+
+impl Grants {
+    pub(super) fn new<'r>(rules: impl Iterator<Item = &'r Rule>, who: &Identity) -> Self {
+        let (mut publish, mut subscribe) = (Vec::new(), Vec::new());
+        let (mut unfit, mut otherwise) = (0, true);
+        for rule in rules {
+            otherwise &= !rule.allow;
+            let (filter, fits) = rule.filled(who);
+            unfit += usize::from(!fits);
+            let Some(filter) = filter else { continue };
+            if rule.deed != Deed::Subscribe {
+                publish.push((rule.allow, filter.clone()));
+            }
+            if rule.deed != Deed::Publish {
+                subscribe.push((rule.allow, filter));
+            }
+        }
+        if !otherwise && let Ok(filter) = TopicFilter::new("$SYS/#") {
+            subscribe.push((true, filter));
+        }
+        Self {
+            publish: Ruling { filters: publish.into(), otherwise },
+            subscribe: Ruling { filters: subscribe.into(), otherwise },
+            unfit,
+        }
+    }
+
+    /// Whether the connection may publish to a topic. Costs a comparison with each rule, and nothing without rules.
+    #[must_use]
+    pub fn may_publish(&self, topic: &TopicName) -> bool {
+        let system = topic.as_str().strip_prefix(SYSTEM).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+        !system && self.publish.of(topic)
+    }
+
+    /// Whether the connection may be given a message. Whatever [`Grants::may_subscribe`] granted is: to be asked when a subscription
+    /// is older than the grants, after a changed configuration or when another user has taken the session over.
+    #[must_use]
+    pub fn may_receive(&self, topic: &TopicName) -> bool {
+        self.subscribe.of(topic)
+    }
+
+    /// Whether the connection may subscribe to a filter: every topic that it takes must be allowed. `$share/NAME/` is not part of it.
+    #[must_use]
+    pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
+        self.subscribe.covers(filter)
+    }
+
+    /// How many rules the names of the connection do not fit into (`+`, `#` or `/` in a client id, or no user): worth a count.
+    #[must_use]
+    pub fn unfit(&self) -> usize {
+        self.unfit
+    }
+}
+
+impl Ruling {
+    fn of(&self, topic: &TopicName) -> bool {
+        self.filters.iter().find(|(_, f)| f.matches(topic)).map_or(self.otherwise, |(allow, _)| *allow)
+    }
+
+    fn covers(&self, filter: &TopicFilter) -> bool {
+        if self.filters.is_empty() {
+            return self.otherwise;
+        }
+        let wanted: Vec<_> = filter.levels().collect();
+        let rules = self.filters.iter().map(|(allow, f)| (*allow, f.levels().collect())).collect();
+        let beginning: Vec<_> = (0..self.filters.len()).map(|rule| (rule, Place::At(0))).collect();
+        Cover { rules, otherwise: self.otherwise, steps: 0 }.all(&wanted, 0, &beginning)
+    }
+}
+
+/// How far a rule's filter has come along a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// This level comes next; may be one past the last.
+    At(usize),
+    /// It fits, whatever follows and if nothing does.
+    Open,
+}
+
+/// Rules that may still fit, in their order; none stands after an open one, which decides before them.
+type Places = Vec<(usize, Place)>;
+
+/// A walk through all topics that a filter takes. Levels that no rule names are all alike, so one of them stands for the others.
+struct Cover<'a> {
+    rules: Vec<(bool, Vec<&'a str>)>,
+    otherwise: bool,
+    steps: usize,
+}
+
+/// What a level of the topic is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level<'a> {
+    Named(&'a str),
+    /// None that a rule names, and it does not begin with `$`.
+    Other,
+}
+
+impl<'a> Cover<'a> {
+    /// Whether every topic is allowed whose levels go on as `wanted`.
+    fn all(&mut self, wanted: &[&'a str], depth: usize, places: &[(usize, Place)]) -> bool {
+        if self.steps > STEPS_MAX {
+            return false;
+        }
+        let settled = match places.first() {
+            None => Some(self.otherwise),
+            Some((rule, Place::Open)) => Some(self.rules[*rule].0),
+            Some((_, Place::At(_))) => None,
+        };
+        match (settled, wanted.split_first()) {
+            (Some(allowed), _) => allowed,
+            (None, None) => self.ends(places),
+            // `a/#` includes `a`, and `#` alone needs a level (4.7.1.2).
+            (None, Some((&"#", _))) => {
+                (depth == 0 || self.ends(places)) && self.branch(wanted, depth, places)
+            }
+            (None, Some((&"+", rest))) => self.branch(rest, depth, places),
+            (None, Some((level, rest))) => {
+                let next = self.step(places, Level::Named(level), depth);
+                self.all(rest, depth + 1, &next)
+            }
+        }
+    }
+
+    /// Whether all is allowed behind every level that a wildcard stands for.
+    fn branch(&mut self, rest: &[&'a str], depth: usize, places: &[(usize, Place)]) -> bool {
+        let name_of = |(rule, place): &(usize, Place)| match place {
+            Place::At(at) => self.rules[*rule].1.get(*at).copied(),
+            Place::Open => None,
+        };
+        let is_hidden = |name: &str| depth == 0 && is_reserved(name);
+        let is_meant = |name: &&str| !matches!(*name, "+" | "#") && !is_hidden(name);
+        let mut names: Vec<&'a str> = places.iter().filter_map(name_of).filter(is_meant).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut levels = [Level::Other].into_iter().chain(names.into_iter().map(Level::Named));
+        levels.all(|level| {
+            let next = self.step(places, level, depth);
+            self.all(rest, depth + 1, &next)
+        })
+    }
+
+    /// The rules that may still fit after one more level.
+    fn step(&mut self, places: &[(usize, Place)], level: Level<'_>, depth: usize) -> Places {
+        self.steps = self.steps.saturating_add(1 + places.len());
+        // A wildcard in the first level does not include what begins with `$` (4.7.2).
+        let hidden = depth == 0 && matches!(level, Level::Named(name) if is_reserved(name));
+        let mut next = Places::new();
+        for (rule, place) in places {
+            let levels = &self.rules[*rule].1;
+            let after = match *place {
+                Place::Open => Some(Place::Open),
+                Place::At(at) => match levels.get(at) {
+                    None => None,
+                    Some(&("+" | "#")) if hidden => None,
+                    Some(&"#") => Some(Place::Open),
+                    Some(&name) if name != "+" && level != Level::Named(name) => None,
+                    Some(_) if levels.get(at + 1) == Some(&"#") => Some(Place::Open),
+                    Some(_) => Some(Place::At(at + 1)),
+                },
+            };
+            next.extend(after.map(|after| (*rule, after)));
+            if after == Some(Place::Open) {
+                break;
+            }
+        }
+        next
+    }
+
+    /// What is so for the topic that ends here.
+    fn ends(&self, places: &[(usize, Place)]) -> bool {
+        let fits = |(rule, place): &&(usize, Place)| match place {
+            Place::Open => true,
+            Place::At(at) => self.rules[*rule].1.len() == *at,
+        };
+        places.iter().find(fits).map_or(self.otherwise, |(rule, _)| self.rules[*rule].0)
+    }
+}
