@@ -9,7 +9,7 @@ use std::time::Duration;
 use mqtt_protocol_core::mqtt::result_code::ConnectReturnCode;
 
 use super::access::Access;
-use super::front::{Front, Hello, Packet, Reply, Said};
+use super::front_old::{Front, Hello, Packet, Reply, Said};
 use super::retained::Retained;
 use super::session::{Owner, Session};
 use super::settings::Settings;
@@ -422,7 +422,7 @@ impl Broker {
             return;
         }
         match &reason {
-            CloseReason::Malformed
+            CloseReason::Malformed(_)
             | CloseReason::Protocol(_)
             | CloseReason::Topic(_)
             | CloseReason::TooLarge => {
@@ -432,7 +432,7 @@ impl Broker {
             CloseReason::Stalled => self.counters.stalled_total += 1,
             CloseReason::TakenOver => self.counters.takeovers_total += 1,
             CloseReason::Version => self.counters.logins_refused_total += 1,
-            CloseReason::Goodbye | CloseReason::Refused(_) | CloseReason::Full => {}
+            _ => {}
         }
         self.drop_conn(now, conn, !matches!(reason, CloseReason::Goodbye));
         self.actions.push_back(Action::Close { conn, reason });

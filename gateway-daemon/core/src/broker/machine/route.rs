@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Broker;
-use crate::broker::front::{Reply, Said};
+use crate::broker::front_old::{Reply, Said};
 use crate::broker::retained::Kept;
 use crate::broker::session::{Delivery, Owner};
 use crate::broker::topic::{TopicError, TopicFilter, TopicName};

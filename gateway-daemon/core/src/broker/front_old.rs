@@ -192,7 +192,7 @@ impl Front {
         let mut remaining = 0_usize;
         for (index, &byte) in bytes.iter().enumerate().skip(1) {
             if index > 4 {
-                return Err(CloseReason::Malformed);
+                return Err(CloseReason::Malformed(""));
             }
             remaining |= usize::from(byte & 0x7f) << (7 * (index - 1));
             if byte & 0x80 == 0 {
@@ -203,7 +203,7 @@ impl Front {
                 return Ok((bytes.len() >= len).then_some(len));
             }
         }
-        if bytes.len() > 4 { Err(CloseReason::Malformed) } else { Ok(None) }
+        if bytes.len() > 4 { Err(CloseReason::Malformed("")) } else { Ok(None) }
     }
 }
 
@@ -219,7 +219,7 @@ fn check_first_byte(first: u8) -> Result<(), CloseReason> {
         0 | 15 => false,
         _ => flags == 0,
     };
-    if ok { Ok(()) } else { Err(CloseReason::Malformed) }
+    if ok { Ok(()) } else { Err(CloseReason::Malformed("")) }
 }
 
 /// Protocol name, level and flags of a CONNECT (3.1.2), before the codec reads it.
@@ -231,7 +231,7 @@ fn check_hello(frame: &[u8], answers: &mut Vec<u8>) -> Result<(), CloseReason> {
         return Err(CloseReason::Version);
     }
     let Some((b"\0\x04MQTT", [level, flags, ..])) = body.split_at_checked(6) else {
-        return Err(CloseReason::Malformed);
+        return Err(CloseReason::Malformed(""));
     };
     match level {
         4 => {}
@@ -246,7 +246,7 @@ fn check_hello(frame: &[u8], answers: &mut Vec<u8>) -> Result<(), CloseReason> {
     }
     let (reserved, will, will_qos, will_retain) = (flags & 1, flags & 4, (flags >> 3) & 3, flags & 0x20);
     if reserved != 0 || will_qos == 3 || (will == 0 && (will_qos != 0 || will_retain != 0)) {
-        return Err(CloseReason::Malformed);
+        return Err(CloseReason::Malformed(""));
     }
     Ok(())
 }
@@ -260,7 +260,7 @@ fn digest(events: Vec<Event>, answers: &mut Vec<u8>) -> Result<Option<Packet>, C
         match event {
             Event::NotifyPacketReceived(wire) => packet = Some(understand(wire)?),
             Event::RequestSendPacket { packet, .. } => said.append(&mut packet.to_continuous_buffer()),
-            Event::NotifyError(_) => return Err(CloseReason::Malformed),
+            Event::NotifyError(_) => return Err(CloseReason::Malformed("")),
             Event::RequestClose => return Err(CloseReason::Protocol("a packet that is not due")),
             Event::NotifyPacketIdReleased(_)
             | Event::RequestTimerReset { .. }
@@ -280,7 +280,7 @@ fn understand(wire: Wire) -> Result<Packet, CloseReason> {
             qos: our_qos(publish.qos()),
             retain: publish.retain(),
             id: match publish.packet_id() {
-                Some(0) => return Err(CloseReason::Malformed),
+                Some(0) => return Err(CloseReason::Malformed("")),
                 id => id.unwrap_or(0),
             },
         }),
@@ -293,7 +293,7 @@ fn understand(wire: Wire) -> Result<Packet, CloseReason> {
             for entry in packet.entries() {
                 let options = entry.sub_opts();
                 if options.nl() || options.rap() || options.rh() != RetainHandling::SendRetained {
-                    return Err(CloseReason::Malformed);
+                    return Err(CloseReason::Malformed(""));
                 }
                 filters.push((entry.topic_filter().to_owned(), our_qos(options.qos())));
             }
@@ -318,11 +318,11 @@ fn hello(connect: &v3_1_1::Connect) -> Result<Hello, CloseReason> {
             retain: connect.will_retain(),
             id: 0,
         }),
-        (true, None, _) => return Err(CloseReason::Malformed),
+        (true, None, _) => return Err(CloseReason::Malformed("")),
         (false, _, _) => None,
     };
     if connect.client_id().contains('\0') {
-        return Err(CloseReason::Malformed);
+        return Err(CloseReason::Malformed(""));
     }
     Ok(Hello {
         client: connect.client_id().to_owned(),
@@ -333,7 +333,7 @@ fn hello(connect: &v3_1_1::Connect) -> Result<Hello, CloseReason> {
 }
 
 fn nonzero(id: u16) -> Result<u16, CloseReason> {
-    if id == 0 { Err(CloseReason::Malformed) } else { Ok(id) }
+    if id == 0 { Err(CloseReason::Malformed("")) } else { Ok(id) }
 }
 
 fn our_qos(qos: mqtt::packet::Qos) -> Qos {

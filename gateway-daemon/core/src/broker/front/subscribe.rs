@@ -1,0 +1,117 @@
+//! SUBSCRIBE, UNSUBSCRIBE, DISCONNECT and AUTH: rare, and read by the library.
+
+use mqtt_protocol_core::mqtt::packet::{self as wire, Property, RetainHandling, SubEntry, v3_1_1, v5_0};
+
+use super::super::CloseReason;
+use super::super::packet::{Options, Packet, Replay, Version, Wish};
+use super::{check_text, fault, nonzero, properties, used_up};
+use crate::uplink::row::Qos;
+
+/// Reads the body of a SUBSCRIBE (3.8).
+pub(super) fn subscribe(version: Version, body: &[u8]) -> Result<Packet, CloseReason> {
+    let mut identifier = None;
+    let (id, wishes) = if version == Version::V5 {
+        let (packet, consumed) = v5_0::Subscribe::parse(body).map_err(fault)?;
+        used_up(consumed, body)?;
+        properties::check_texts(packet.props())?;
+        for property in packet.props() {
+            if let Property::SubscriptionIdentifier(number) = property {
+                identifier = Some(number.val());
+            }
+        }
+        (packet.packet_id(), wishes(packet.entries(), version, identifier)?)
+    } else {
+        let (packet, consumed) = v3_1_1::Subscribe::parse(body).map_err(fault)?;
+        used_up(consumed, body)?;
+        (packet.packet_id(), wishes(packet.entries(), version, None)?)
+    };
+    Ok(Packet::Subscribe { id: nonzero(id)?, wishes, identifier })
+}
+
+fn wishes(entries: &[SubEntry], version: Version, identifier: Option<u32>) -> Result<Vec<Wish>, CloseReason> {
+    entries.iter().map(|entry| wish(entry, version, identifier)).collect()
+}
+
+fn wish(entry: &SubEntry, version: Version, identifier: Option<u32>) -> Result<Wish, CloseReason> {
+    let (filter, wire) = (entry.topic_filter(), entry.sub_opts());
+    check_text(filter)?;
+    let options = Options {
+        qos: match wire.qos() {
+            wire::Qos::AtMostOnce => Qos::AtMostOnce,
+            wire::Qos::AtLeastOnce => Qos::AtLeastOnce,
+            wire::Qos::ExactlyOnce => Qos::ExactlyOnce,
+        },
+        no_local: wire.nl(),
+        retain_as_published: wire.rap(),
+        replay: match wire.rh() {
+            RetainHandling::SendRetained => Replay::Always,
+            RetainHandling::SendRetainedIfNotExists => Replay::IfNew,
+            RetainHandling::DoNotSendRetained => Replay::Never,
+        },
+        identifier,
+    };
+    let plain = !options.no_local && !options.retain_as_published && options.replay == Replay::Always;
+    if version != Version::V5 && !plain {
+        return Err(CloseReason::Malformed("reserved bits of a requested QoS"));
+    }
+    // 3.8.3.1.
+    if options.no_local && filter.starts_with("$share/") {
+        return Err(CloseReason::Protocol("no local on a shared subscription"));
+    }
+    Ok(Wish { filter: filter.to_owned(), options })
+}
+
+/// Reads the body of an UNSUBSCRIBE (3.10).
+pub(super) fn unsubscribe(version: Version, body: &[u8]) -> Result<Packet, CloseReason> {
+    let (id, filters) = if version == Version::V5 {
+        let (packet, consumed) = v5_0::Unsubscribe::parse(body).map_err(fault)?;
+        used_up(consumed, body)?;
+        properties::check_texts(packet.props())?;
+        (packet.packet_id(), texts(packet.entries())?)
+    } else {
+        let (packet, consumed) = v3_1_1::Unsubscribe::parse(body).map_err(fault)?;
+        used_up(consumed, body)?;
+        (packet.packet_id(), texts(packet.entries())?)
+    };
+    Ok(Packet::Unsubscribe { id: nonzero(id)?, filters })
+}
+
+fn texts(entries: &[wire::MqttString]) -> Result<Vec<String>, CloseReason> {
+    entries
+        .iter()
+        .map(|entry| {
+            check_text(entry.as_str())?;
+            Ok(entry.as_str().to_owned())
+        })
+        .collect()
+}
+
+/// Reads the body of a DISCONNECT of 5.0 (3.14). Any reason but 0x00 leaves the will in force (3.1.2.5).
+pub(super) fn disconnect(body: &[u8]) -> Result<Packet, CloseReason> {
+    let (packet, consumed) = v5_0::Disconnect::parse(body).map_err(fault)?;
+    used_up(consumed, body)?;
+    let mut expiry_s = None;
+    if let Some(properties) = packet.props() {
+        properties::check_texts(properties)?;
+        for property in properties {
+            match property {
+                Property::SessionExpiryInterval(expiry) => expiry_s = Some(expiry.val()),
+                Property::ServerReference(_) => {
+                    return Err(CloseReason::Protocol("a property that only servers send"));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(Packet::Disconnect { with_will: body.first().is_some_and(|code| *code != 0), expiry_s })
+}
+
+/// Reads the body of an AUTH (3.15).
+pub(super) fn auth(body: &[u8]) -> Result<Packet, CloseReason> {
+    let (packet, consumed) = v5_0::Auth::parse(body).map_err(fault)?;
+    used_up(consumed, body)?;
+    if let Some(properties) = packet.props() {
+        properties::check_texts(properties)?;
+    }
+    Ok(Packet::Auth)
+}
