@@ -11,6 +11,8 @@ use gateway_core::uplink::row::{Priority, Row, Seq, StoreFault, Stored, Tally};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::aside::{self, Lock};
+use super::ask::is_local;
+use super::facts::Facts;
 use super::fault::Trouble;
 use super::layout::{self, Budget};
 use super::row_codec;
@@ -92,6 +94,8 @@ pub(super) struct Db {
     pub(super) queues: BTreeMap<Arc<str>, Queue>,
     /// Whether commits are synced at present.
     pub(super) synced: bool,
+    /// What the broker remembers.
+    pub(super) facts: Facts,
     /// Rows found rotten while opening.
     pub(super) rotten_rows: u64,
 }
@@ -112,9 +116,10 @@ impl Db {
         layout::log_on(&conn)?;
         layout::limit(&conn, budget)?;
         check(&conn)?;
-        let words = Words::load(&conn)?;
+        conn.set_prepared_statement_cache_capacity(layout::STATEMENTS_MAX);
+        let (words, facts) = (Words::load(&conn)?, Facts::load(&conn)?);
         let queues = BTreeMap::new();
-        let mut db = Self { conn, lock, budget, words, queues, synced: true, rotten_rows: 0 };
+        let mut db = Self { conn, lock, budget, words, queues, synced: true, facts, rotten_rows: 0 };
         db.load_queues()?;
         Ok(db)
     }
@@ -204,6 +209,11 @@ impl Db {
         self.queues.values().map(|queue| queue.total().rows).sum()
     }
 
+    /// Rows of the queues of local sessions.
+    pub(super) fn local_rows(&self) -> u64 {
+        self.queues.iter().filter(|(name, _)| is_local(name)).map(|(_, queue)| queue.total().rows).sum()
+    }
+
     /// Makes a queue in the file; inside a transaction.
     pub(super) fn create_queue(&self, name: &str, last: u64) -> Result<i64, Trouble> {
         let sql = "INSERT INTO queues(name, last_seq) VALUES (?1, ?2)";
@@ -266,18 +276,31 @@ impl Db {
         Ok(())
     }
 
-    /// Removes a queue with its rows. Says how many rows went.
+    /// Removes a queue with its rows. Says what went.
     pub(super) fn drop_queue(&mut self, name: &str) -> Result<Tally, Trouble> {
-        let Some(queue) = self.queues.get(name) else { return Ok(Tally::default()) };
-        let total = queue.total();
-        if let Some(key) = queue.key {
-            let transaction = self.conn.unchecked_transaction()?;
-            transaction.execute("DELETE FROM queues WHERE id = ?1", [key])?;
-            transaction.execute_batch(&format!("DROP TABLE q{key}"))?;
-            transaction.commit()?;
+        let before = self.queues.get(name).cloned();
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        let dropped =
+            self.drop_tables(name).and_then(|total| Ok(self.conn.execute_batch("COMMIT").map(|()| total)?));
+        if dropped.is_err() {
+            if let Some(queue) = before {
+                self.queues.insert(name.into(), queue);
+            }
+            if !self.conn.is_autocommit() {
+                self.conn.execute_batch("ROLLBACK")?;
+            }
         }
-        self.queues.remove(name);
-        Ok(total)
+        dropped
+    }
+
+    /// Removes a queue with its rows; inside a transaction. Says what went.
+    pub(super) fn drop_tables(&mut self, name: &str) -> Result<Tally, Trouble> {
+        let Some(queue) = self.queues.remove(name) else { return Ok(Tally::default()) };
+        if let Some(key) = queue.key {
+            self.conn.execute("DELETE FROM queues WHERE id = ?1", [key])?;
+            self.conn.execute_batch(&format!("DROP TABLE q{key}"))?;
+        }
+        Ok(queue.total())
     }
 }
 

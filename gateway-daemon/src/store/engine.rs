@@ -10,22 +10,25 @@
 //! A database that cannot be used is salvaged into a fresh one beside it, moved aside, and replaced; a crash in between finds
 //! either the old one again or the finished fresh one.
 
+mod broker;
+mod replace;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, WallMs};
-use gateway_core::uplink::row::{QueueId, Seq, StoreEvent, StoreFault, StoreOp, Stored};
+use gateway_core::uplink::row::{QueueId, Seq, StoreFault, Stored};
 
 use super::aside;
-use super::db::{Db, Unusable};
+use super::ask::{Ask, Reply, Want, is_local};
+use super::db::Db;
 use super::fault::Trouble;
 use super::health::{Counters, StoreHealth};
-use super::ops;
-use super::salvage::{self, Salvage};
-use super::transact::{Ask, Learned};
+use super::resets::Resets;
+use super::transact::Learned;
 use super::words::{SCHEMAS_MAX, Words};
 
 /// First pause before a database that cannot be opened is tried again.
@@ -38,12 +41,22 @@ const IO_FAULTS_MAX: u32 = 3;
 /// so that older rows stay older when the database comes back.
 pub(super) const BLIND_SEQ: Seq = Seq(1 << 40);
 
-/// Queues whose content was replaced, until their owners have heard of it; at most one entry per open queue. The lock is held for one map
-/// operation at a time, by the writer and by whoever takes resets.
-pub(super) type Resets = Arc<Mutex<BTreeMap<QueueId, Stored>>>;
+/// Who has been told what is stored, and must hear of a reset.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Opened {
+    /// Queues by their id less one; true if nobody could say what was stored then.
+    queues: Vec<(Arc<str>, bool)>,
+    /// The broker; true if nobody could say what was stored then.
+    broker: Option<bool>,
+}
 
-/// Queues somebody has opened, by their id less one; true if nobody could say what was stored then.
-pub(super) type OpenQueues = Vec<(Arc<str>, bool)>;
+/// What was stored when the database was last whole, for counting losses.
+#[derive(Debug, Default)]
+struct KnownStored {
+    /// Numbers and rows of the queues.
+    queues: BTreeMap<Arc<str>, (Option<i64>, u64)>,
+    facts: u64,
+}
 
 /// The writer's state.
 #[derive(Debug)]
@@ -58,15 +71,14 @@ pub(super) struct Engine {
     retry: Duration,
     /// Whether the database was closed because of a fault just met, and is worth opening at once.
     reopen: bool,
-    opened: OpenQueues,
-    resets: Resets,
-    /// Rows and numbers of the queues when the database was last whole.
-    known: BTreeMap<Arc<str>, (Option<i64>, u64)>,
+    opened: Opened,
+    resets: Arc<Resets>,
+    known: Option<KnownStored>,
 }
 
 impl Engine {
     /// An engine with its database closed; the first [`Engine::try_open`] is due.
-    pub(super) fn new(settings: StoreSettings, resets: Resets) -> Self {
+    pub(super) fn new(settings: StoreSettings, resets: Arc<Resets>) -> Self {
         Self {
             settings,
             db: None,
@@ -77,14 +89,14 @@ impl Engine {
             io_faults: 0,
             retry: RETRY_MIN,
             reopen: false,
-            opened: Vec::new(),
+            opened: Opened::default(),
             resets,
-            known: BTreeMap::new(),
+            known: None,
         }
     }
 
     /// Opens the database; without success the engine answers every op with the fault.
-    pub(super) fn open(settings: StoreSettings, resets: Resets) -> Self {
+    pub(super) fn open(settings: StoreSettings, resets: Arc<Resets>) -> Self {
         let mut engine = Self::new(settings, resets);
         engine.try_open();
         engine.recover();
@@ -92,16 +104,16 @@ impl Engine {
     }
 
     /// An engine that takes the place of one that is gone: the same queues are open under the same ids, and get a reset.
-    pub(super) fn successor(settings: StoreSettings, resets: Resets, queues: OpenQueues) -> Self {
+    pub(super) fn successor(settings: StoreSettings, resets: Arc<Resets>, opened: Opened) -> Self {
         let mut engine = Self::new(settings, resets);
-        engine.opened = queues;
+        engine.opened = opened;
         engine.try_open();
         engine.recover();
         engine
     }
 
-    /// The open queues, for a successor.
-    pub(super) fn open_queues(&self) -> OpenQueues {
+    /// Who must hear of a reset, for a successor.
+    pub(super) fn opened(&self) -> Opened {
         self.opened.clone()
     }
 
@@ -133,8 +145,9 @@ impl Engine {
     fn opened_database(&mut self, db: Db) {
         self.counters.rows_lost = self.counters.rows_lost.saturating_add(db.rotten_rows);
         self.counters.words_lost = self.counters.words_lost.saturating_add(db.words.rotten);
-        if db.rotten_rows > 0 {
-            log::error!(rows = db.rotten_rows; "stored rows do not decode and are lost");
+        self.counters.facts_lost = self.counters.facts_lost.saturating_add(db.facts.rotten());
+        if db.rotten_rows > 0 || db.facts.rotten() > 0 {
+            log::error!(rows = db.rotten_rows, facts = db.facts.rotten(); "stored rows or facts do not decode and are lost");
         }
         if self.fault.take().is_some() {
             log::info!(path:% = self.settings.path.display(), rows = db.rows(); "the queue database is open");
@@ -146,116 +159,39 @@ impl Engine {
             return;
         }
         self.remember();
-        for index in 0..self.opened.len() {
+        for index in 0..self.opened.queues.len() {
             self.reset(index);
         }
+        self.reset_broker();
     }
 
     /// Rows found under a queue that began to count blindly come before its own. False when that could not be written: two rows under
     /// one seq would be one row lost, so the database stays closed.
     fn settle_blind_queues(&mut self) -> bool {
-        for (name, blind) in &mut self.opened {
-            let Some(db) = self.db.as_mut().filter(|_| *blind) else { continue };
-            match db.renumber_below(name, BLIND_SEQ) {
-                Ok(()) => *blind = false,
-                Err(trouble) => {
-                    log::error!(queue = **name, why:% = trouble; "stored rows could not be numbered before newer ones");
-                    self.fault = Some((trouble.fault(), trouble.to_string()));
-                    let _ = self.db.take().map(Db::close);
-                    return false;
-                }
+        let Some(db) = &mut self.db else { return false };
+        let mut blind: Vec<Arc<str>> =
+            self.opened.queues.iter().filter(|(_, blind)| *blind).map(|(name, _)| Arc::clone(name)).collect();
+        if self.opened.broker == Some(true) {
+            blind.extend(db.queues.keys().filter(|name| is_local(name)).cloned());
+        }
+        for name in blind {
+            if let Err(trouble) = db.renumber_below(&name, BLIND_SEQ) {
+                log::error!(queue = shown(&name), why:% = trouble; "stored rows could not be numbered before newer ones");
+                self.fault = Some((trouble.fault(), trouble.to_string()));
+                let _ = self.db.take().map(Db::close);
+                return false;
             }
         }
+        self.opened.queues.iter_mut().for_each(|(_, blind)| *blind = false);
+        self.opened.broker = self.opened.broker.map(|_| false);
         true
-    }
-
-    fn open_or_replace(&mut self) -> Result<Db, (StoreFault, String)> {
-        let path = self.settings.path.clone();
-        self.finish_replacing().map_err(|error| as_fault(error.into()))?;
-        let (why, text, ours) = match Db::open(&path, self.settings.file_bytes_max) {
-            Ok(db) => return Ok(db),
-            Err(Unusable::Fault(fault, text)) => return Err((fault, text)),
-            Err(Unusable::Damaged(text)) => ("damaged", text, true),
-            Err(Unusable::Newer(version)) => ("newer", format!("format version {version}"), true),
-            Err(Unusable::Foreign(text)) => ("foreign", text, false),
-        };
-        log::error!(path:% = path.display(), why = text.as_str(); "the queue database is {why}: it is replaced");
-        // Held until the fresh database is in place, so that no other process touches the file; another one holding it was told above.
-        let _lock = aside::Lock::take(&path).map_err(|error| as_fault(error.into()))?;
-        if ours {
-            self.salvage(why == "damaged").map_err(as_fault)?;
-        } else {
-            // It may have been ours before its first page went: nobody can say.
-            self.counters.losses_unknown = self.counters.losses_unknown.saturating_add(1);
-        }
-        let place = aside::move_aside(&path, why).map_err(|error| as_fault(error.into()))?;
-        self.counters.moved_aside = self.counters.moved_aside.saturating_add(1);
-        log::warn!(place:% = place.display(); "the old database was moved aside");
-        self.aside = Some(place);
-        self.finish_replacing().map_err(|error| as_fault(error.into()))?;
-        Db::open(&path, self.settings.file_bytes_max).map_err(|unusable| match unusable {
-            Unusable::Fault(fault, text) => (fault, text),
-            other => (StoreFault::Corrupt, format!("the fresh database cannot be used: {other:?}")),
-        })
-    }
-
-    /// Copies what is whole of the database in place into a fresh one beside it.
-    fn salvage(&mut self, damaged: bool) -> Result<(), Trouble> {
-        let path = &self.settings.path.clone();
-        let building = aside::beside(path, ".building");
-        aside::remove(&building)?;
-        let fresh = Db::open(&building, self.settings.file_bytes_max);
-        let mut fresh = fresh.map_err(|unusable| Trouble::Disk(StoreFault::Io, format!("{unusable:?}")))?;
-        let names =
-            self.known.iter().filter_map(|(name, (key, _))| Some(((*key)?, Arc::clone(name)))).collect();
-        fresh.begin_bulk()?;
-        let salvage = match salvage::salvage(path, &mut fresh, &names) {
-            Ok(salvage) => salvage,
-            Err(trouble) => {
-                drop(fresh);
-                // Room for others; the damaged database stays and is tried again.
-                aside::remove(&building)?;
-                return Err(trouble);
-            }
-        };
-        self.count_salvage(salvage, &fresh, damaged);
-        fresh.end_bulk()?;
-        fresh.close()?;
-        // The log is empty; it must not be found beside a database it does not belong to.
-        aside::rename(&building, &aside::salvage_path(path))?;
-        Ok(())
-    }
-
-    /// Losses are exact for queues that were counted before the damage.
-    fn count_salvage(&mut self, salvage: Salvage, fresh: &Db, damaged: bool) {
-        let known: u64 = self.known.values().map(|(_, rows)| *rows).sum();
-        let was_counted = !self.known.is_empty();
-        let lost = if was_counted { known.saturating_sub(fresh.rows()) } else { salvage.lost };
-        let unknown = !was_counted && damaged;
-        self.counters.rows_salvaged = self.counters.rows_salvaged.saturating_add(salvage.rows);
-        self.counters.rows_lost = self.counters.rows_lost.saturating_add(lost);
-        self.counters.losses_unknown = self.counters.losses_unknown.saturating_add(u64::from(unknown));
-        log::error!(salvaged = salvage.rows, lost, more_may_be_lost = unknown; "rows were copied out of a damaged database");
-    }
-
-    /// Puts a finished fresh database in place if the old one is gone.
-    fn finish_replacing(&self) -> std::io::Result<()> {
-        let fresh = aside::salvage_path(&self.settings.path);
-        if !fresh.exists() {
-            return Ok(());
-        }
-        if self.settings.path.exists() {
-            aside::remove(&fresh)
-        } else {
-            aside::rename(&fresh, &self.settings.path)
-        }
     }
 
     /// What is stored is told to the queue's owner before its next op is carried out.
     fn reset(&mut self, index: usize) {
-        let Some((name, _)) = self.opened.get(index).cloned() else { return };
+        let Some((name, _)) = self.opened.queues.get(index).cloned() else { return };
         if let Some(stored) = self.stored(&name) {
-            self.resets.lock().unwrap_or_else(PoisonError::into_inner).insert(queue_id(index), stored);
+            self.resets.put_queue(queue_id(index), stored);
         }
     }
 
@@ -269,31 +205,34 @@ impl Engine {
         }
     }
 
-    /// Remembers what is stored, for counting losses.
+    /// Remembers what is stored, for counting losses; while the database is whole, and before it is closed because of a fault.
     fn remember(&mut self) {
-        if let Some(db) = &self.db {
-            self.known = db
-                .queues
-                .iter()
-                .map(|(name, queue)| (Arc::clone(name), (queue.key, queue.total().rows)))
-                .collect();
-        }
+        let Some(db) = &self.db else { return };
+        let queues =
+            db.queues.iter().map(|(name, queue)| (Arc::clone(name), (queue.key, queue.total().rows)));
+        self.known = Some(KnownStored { queues: queues.collect(), facts: db.facts.len() });
     }
 
     /// Opens a queue; nothing is written.
     pub(super) fn open_queue(&mut self, name: &Arc<str>) -> (QueueId, Stored) {
         let stored = self.stored(name);
-        let index = self.opened.iter().position(|(known, _)| known == name).unwrap_or(self.opened.len());
-        if index == self.opened.len() {
-            self.opened.push((Arc::clone(name), stored.is_none()));
+        let queues = &mut self.opened.queues;
+        let index = queues.iter().position(|(known, _)| known == name).unwrap_or(queues.len());
+        if index == queues.len() {
+            queues.push((Arc::clone(name), stored.is_none()));
         }
-        self.resets.lock().unwrap_or_else(PoisonError::into_inner).remove(&queue_id(index));
+        self.resets.forget_queue(queue_id(index));
         (queue_id(index), stored.unwrap_or(Stored { last: BLIND_SEQ, ..Stored::default() }))
     }
 
-    /// Every queue in the file.
+    /// Every queue in the file that is not a local session's.
     pub(super) fn queues(&mut self) -> Vec<(Arc<str>, Stored)> {
-        let names: Vec<_> = self.db.iter().flat_map(|db| db.queues.keys().cloned()).collect();
+        self.queues_where(|name| !is_local(name))
+    }
+
+    fn queues_where(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<(Arc<str>, Stored)> {
+        let names = self.db.iter().flat_map(|db| db.queues.keys().filter(|name| wanted(name)).cloned());
+        let names: Vec<_> = names.collect();
         names.into_iter().filter_map(|name| self.stored(&name).map(|stored| (name, stored))).collect()
     }
 
@@ -302,11 +241,11 @@ impl Engine {
         let Some(db) = &mut self.db else {
             return Err(self.fault.as_ref().map_or(StoreFault::Io, |(fault, _)| *fault));
         };
+        if is_local(name) {
+            return Ok(0);
+        }
         match db.drop_queue(name) {
-            Ok(dropped) => {
-                self.remember();
-                Ok(dropped.rows)
-            }
+            Ok(dropped) => Ok(dropped.rows),
             Err(trouble) => {
                 let fault = trouble.fault();
                 self.counters.count_fault(fault);
@@ -316,53 +255,71 @@ impl Engine {
         }
     }
 
-    /// Carries out ops; one answer each, in order.
-    pub(super) fn serve(&mut self, asks: &[(QueueId, StoreOp)]) -> Vec<StoreEvent> {
-        let mut events: Vec<Option<StoreEvent>> =
-            asks.iter().map(|(queue, op)| self.refuse(*queue, op)).collect();
-        let free: Vec<usize> = (0..asks.len()).filter(|index| events[*index].is_none()).collect();
-        let name = |queue: QueueId| self.opened.get(queue_index(queue)).map(|(name, _)| Arc::clone(name));
-        let batch: Vec<Ask> =
-            free.iter().filter_map(|index| Some((name(asks[*index].0)?, asks[*index].1.clone()))).collect();
-        if let Some(db) = self.db.as_mut().filter(|_| !batch.is_empty()) {
-            let outcome = db.serve(&batch, &self.learned, &mut self.counters);
-            for (index, event) in free.into_iter().zip(outcome.events) {
-                events[index] = Some(event);
-            }
-            self.remember();
-            for name in outcome.rotten {
-                self.recount(&name);
-            }
-            match outcome.fault {
-                Some((fault, text)) => self.meet(fault, text),
-                None if outcome.committed => {
-                    self.io_faults = 0;
-                    if self.fault.take().is_some() {
-                        log::info!(path:% = self.settings.path.display(); "the queue database takes rows again");
-                    }
+    /// Carries out what is wanted; one answer each, in order.
+    pub(super) fn serve(&mut self, wants: Vec<Want>) -> Vec<Reply> {
+        let mut replies: Vec<Option<Reply>> = Vec::with_capacity(wants.len());
+        let (mut asks, mut places) = (Vec::new(), Vec::new());
+        for (place, want) in wants.into_iter().enumerate() {
+            match self.admit(want) {
+                Ok(ask) => {
+                    asks.push(ask);
+                    places.push(place);
+                    replies.push(None);
                 }
-                None => {}
+                Err(reply) => replies.push(Some(reply)),
             }
         }
-        let lost = |(event, (_, op)): (Option<StoreEvent>, &(QueueId, StoreOp))| {
-            event.unwrap_or(StoreEvent::Failed { op: ops::op_number(op), fault: StoreFault::Io })
-        };
-        events.into_iter().zip(asks).map(lost).collect()
+        for (place, reply) in places.into_iter().zip(self.carry_out(&asks)) {
+            replies[place] = Some(reply);
+        }
+        replies.into_iter().map(|reply| reply.expect("each is refused or carried out")).collect()
     }
 
-    /// An op that cannot be carried out: the database is closed, nobody opened the queue, or its owner has not yet heard of a reset.
-    fn refuse(&mut self, queue: QueueId, op: &StoreOp) -> Option<StoreEvent> {
+    fn carry_out(&mut self, asks: &[Ask]) -> Vec<Reply> {
+        let Some(db) = self.db.as_mut().filter(|_| !asks.is_empty()) else { return Vec::new() };
+        let outcome = db.serve(asks, &self.learned, &mut self.counters);
+        let mut replies = outcome.replies;
+        for name in &outcome.rotten {
+            self.recount(name);
+        }
+        self.read_again(asks, &mut replies, &outcome.rotten);
+        match outcome.fault {
+            Some((fault, text)) => self.meet(fault, text),
+            None if outcome.committed => {
+                self.io_faults = 0;
+                if self.fault.take().is_some() {
+                    log::info!(path:% = self.settings.path.display(); "the queue database takes rows again");
+                }
+            }
+            None => {}
+        }
+        replies
+    }
+
+    /// A want that can be carried out, or the answer to one that cannot: the database is closed, nobody opened the queue, or its owner has
+    /// not yet heard of a reset.
+    fn admit(&mut self, want: Want) -> Result<Ask, Reply> {
         let fault = if self.db.is_none() {
             self.fault.as_ref().map_or(StoreFault::Io, |(fault, _)| *fault)
-        } else if queue_index(queue) >= self.opened.len() {
-            StoreFault::Io
-        } else if self.resets.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&queue) {
-            StoreFault::Corrupt
         } else {
-            return None;
+            match want {
+                Want::Op(queue, op) if !self.resets.holds_queue(queue) => {
+                    match self.opened.queues.get(queue_index(queue)) {
+                        Some((name, _)) => return Ok(Ask::Op(Arc::clone(name), op)),
+                        None => return Err(self.refuse(&Want::Op(queue, op), StoreFault::Io)),
+                    }
+                }
+                Want::Turn(turn) if !self.resets.holds_broker() => return Ok(Ask::Turn(turn)),
+                Want::Read(read) if !self.resets.holds_broker() => return Ok(Ask::Read(read)),
+                _ => StoreFault::Corrupt,
+            }
         };
+        Err(self.refuse(&want, fault))
+    }
+
+    fn refuse(&mut self, want: &Want, fault: StoreFault) -> Reply {
         self.counters.count_fault(fault);
-        Some(StoreEvent::Failed { op: ops::op_number(op), fault })
+        want.failed(fault)
     }
 
     /// Leaves out rows of a queue that do not decode, and tells its owner what is left.
@@ -374,10 +331,9 @@ impl Engine {
             Ok(()) => {
                 let lost = before.saturating_sub(queue.total().rows);
                 self.counters.rows_lost = self.counters.rows_lost.saturating_add(lost);
-                log::error!(queue = **name, rows = lost; "stored rows do not decode and are lost");
+                log::error!(queue = shown(name), rows = lost; "stored rows do not decode and are lost");
                 db.queues.insert(Arc::clone(name), queue);
-                self.remember();
-                if let Some(index) = self.opened.iter().position(|(known, _)| known == name) {
+                if let Some(index) = self.opened.queues.iter().position(|(known, _)| known == name) {
                     self.reset(index);
                 }
             }
@@ -394,6 +350,7 @@ impl Engine {
         self.fault = Some((fault, text));
         if fault == StoreFault::Corrupt || self.io_faults >= IO_FAULTS_MAX {
             self.io_faults = 0;
+            self.remember();
             // Whatever is wrong with it is dealt with when it is opened again.
             let _ = self.db.take().map(Db::close);
             self.reopen = true;
@@ -460,6 +417,8 @@ impl Engine {
             open: self.db.is_some(),
             aside: self.aside.clone(),
             rows: self.db.as_ref().map_or(0, Db::rows),
+            local_rows: self.db.as_ref().map_or(0, Db::local_rows),
+            facts: self.db.as_ref().map_or(0, |db| db.facts.len()),
             file_bytes: size(path.clone()).saturating_add(size(aside::beside(&path, "-wal"))),
             counters: self.counters,
             path,
@@ -478,14 +437,17 @@ impl Engine {
     }
 }
 
+/// The start of a queue's name: a client id may be 64 KiB long.
+fn shown(name: &str) -> &str {
+    /// Bytes of a name in the log.
+    const SHOWN_BYTES_MAX: usize = 80;
+    &name[..name.floor_char_boundary(SHOWN_BYTES_MAX)]
+}
+
 fn queue_id(index: usize) -> QueueId {
     QueueId(u32::try_from(index).unwrap_or(u32::MAX - 1).saturating_add(1))
 }
 
 fn queue_index(queue: QueueId) -> usize {
     usize::try_from(queue.0).unwrap_or(usize::MAX).wrapping_sub(1)
-}
-
-fn as_fault(trouble: Trouble) -> (StoreFault, String) {
-    (trouble.fault(), trouble.to_string())
 }

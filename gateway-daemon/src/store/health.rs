@@ -44,6 +44,18 @@ pub struct Counters {
     pub words_lost: u64,
     /// Schemas that were not stored because there were too many.
     pub schemas_refused: u64,
+    /// Turns of the local broker that were committed.
+    pub turns: u64,
+    /// Facts of the local broker stored or replaced.
+    pub facts_written: u64,
+    /// Facts removed by the local broker.
+    pub facts_removed: u64,
+    /// Encoded bytes of the facts stored.
+    pub fact_bytes: u64,
+    /// Facts copied out of a damaged database.
+    pub facts_salvaged: u64,
+    /// Facts that were lost with a damaged database or did not decode; counted as `rows_lost` is.
+    pub facts_lost: u64,
 }
 
 impl Counters {
@@ -73,6 +85,10 @@ pub struct StoreHealth {
     pub aside: Option<PathBuf>,
     /// Rows stored in all queues.
     pub rows: u64,
+    /// Of them, rows in the queues of local sessions.
+    pub local_rows: u64,
+    /// Facts of the local broker: sessions, subscriptions, retained messages, packet identifiers.
+    pub facts: u64,
     /// Size of the database with its log, bytes.
     pub file_bytes: u64,
     /// Counts since start.

@@ -4,7 +4,10 @@
 //! queues  id INTEGER PRIMARY KEY | name TEXT | last_seq INTEGER    one row per durable queue
 //! words   id INTEGER PRIMARY KEY | kind INTEGER | body BLOB        topics, runs, schemas, clock history (module `words`)
 //! q<id>   seq INTEGER PRIMARY KEY | row BLOB                       the rows of queue <id> (module `row_codec`)
+//! facts   id INTEGER PRIMARY KEY | kind INTEGER | key BLOB | value BLOB    what the broker must remember (module `facts`)
 //! ```
+//!
+//! Queues whose name begins with `local/` belong to sessions of local clients; the others to uplinks. Version 1 had no facts.
 //!
 //! One table per queue, keyed by the integer seq: rows are always appended at the right edge of their own B-tree, so leaves fill
 //! to the end and a commit dirties one partly filled page per queue. Measured as bytes reaching the block device of an ext4, 95-byte
@@ -16,7 +19,7 @@ use rusqlite::Connection;
 /// `PRAGMA application_id` of our files: "TdGt".
 pub(super) const APPLICATION_ID: i32 = 0x5464_4774;
 /// `PRAGMA user_version` this program writes: the number of [`MIGRATIONS`].
-pub(super) const USER_VERSION: i32 = 1;
+pub(super) const USER_VERSION: i32 = 2;
 
 /// Page size, bytes. A commit writes whole pages and most commits are small: page 1, an inner page and the last leaf come on top of the rows, and
 /// a row that does not fit a large page leaves its rest empty, while the overflow of a small one is packed tightly.
@@ -35,10 +38,17 @@ const CACHE_KIB: u64 = 256;
 const PAGES_MIN: u64 = 128;
 
 /// Step `n` takes a database from user_version `n` to `n + 1`; a fresh one runs them all.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE queues(id INTEGER PRIMARY KEY, name TEXT NOT NULL, last_seq INTEGER NOT NULL);
     CREATE TABLE words(id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, body BLOB NOT NULL);
-"];
+",
+    "
+    CREATE TABLE facts(id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL);
+",
+];
+/// Prepared statements kept: three for each of some ten busy queues, and those for facts; about 3 KiB each.
+pub(super) const STATEMENTS_MAX: usize = 48;
 
 /// How a file limit is shared between log and database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

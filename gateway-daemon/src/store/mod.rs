@@ -1,11 +1,11 @@
-//! Durable queues, schemas and clock history in one SQLite database; the only user of rusqlite.
+//! Durable queues, facts of the local broker, schemas and clock history in one SQLite database; the only user of rusqlite.
 //!
-//! The queues decide, the store obeys: it never drops a row on its own, and answers every op with exactly one event
-//! ([`gateway_core::uplink::row`]).
+//! The queues and the broker decide, the store obeys: it never drops a row on its own, and answers every op with exactly one event
+//! ([`gateway_core::uplink::row`]) and every turn and read with one answer ([`gateway_core::broker::change`]).
 //!
 //! Invariants:
 //! - A commit of rows is answered when it is on disk: log synced. A power cut after the answer loses nothing of it.
-//! - An op is all or nothing, and the failure of one queue's op is not the failure of another's, unless the disk is at fault.
+//! - An op or a turn is all or nothing, and its failure is not the failure of another's, unless the disk is at fault.
 //! - Nothing is written while nobody asks: opening an existing database, opening queues, learning schemas and the clock write nothing; there is no
 //!   timer that writes; the log is copied into the database only after a commit has made it long, or at close.
 //! - No file content, disk state or other process can stop the daemon: a database that cannot be used is salvaged, moved aside and replaced, or
@@ -14,39 +14,46 @@
 //!
 //! Bounds: [`REQUESTS_MAX`] requests wait; file size by settings; words by the bounds in `words`; files kept aside by `aside::ASIDES_MAX`.
 //!
-//! The rooms within: `row_codec` (a row as bytes) and `words` (what rows share) are the formats; `layout` the file; `db` opens and counts; `ops`
-//! carries out one op, `transact` a batch; `salvage` and `aside` deal with damaged files; `engine` decides when; `writer` is the task.
+//! The rooms within: `row_codec` (a row as bytes), `words` (what rows share) and `facts` are the formats; `layout` the file; `db` opens and
+//! counts; `ops` carries out one op, `turn` one turn, `transact` a batch of `ask`s; `salvage` and `aside` deal with damaged files; `engine`
+//! decides when; `resets` tells who must know; `writer` is the task.
 
 mod aside;
+mod ask;
 mod crc;
 mod db;
 mod engine;
+mod facts;
 mod fault;
 mod health;
 mod layout;
 mod ops;
 #[doc(hidden)]
 pub mod peer;
+mod resets;
 pub(crate) mod row_codec;
 mod salvage;
 #[cfg(test)]
 mod tests;
 mod transact;
+mod turn;
 mod words;
 mod writer;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
+use gateway_core::broker::{Answer, Found, Read, Turn};
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, WallMs};
 use gateway_core::uplink::row::{QueueId, StoreEvent, StoreFault, StoreOp, Stored};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
 pub use self::health::{Counters, StoreHealth};
 pub use self::writer::REQUESTS_MAX;
 
-use self::engine::{Engine, Resets};
+use self::engine::Engine;
+use self::resets::Resets;
 use self::writer::{Request, Writer};
 
 /// The store. Share it by `Arc`; every method may be called from any task.
@@ -54,32 +61,25 @@ use self::writer::{Request, Writer};
 pub struct Store {
     requests: mpsc::Sender<Request>,
     health: watch::Receiver<StoreHealth>,
-    resets: Resets,
-    reset_waits: Arc<Notify>,
+    resets: Arc<Resets>,
 }
 
 impl Store {
     /// Opens the database and reads through it once. Never fails: what is wrong stands in [`Store::health`], and a fault that may
     /// pass is tried again. Must be called within a tokio runtime.
     pub async fn open(settings: &StoreSettings) -> Self {
-        let resets = Resets::default();
+        let resets = Arc::new(Resets::default());
         let (engine_settings, engine_resets) = (settings.clone(), Arc::clone(&resets));
         let engine = spawn_blocking(move || Engine::open(engine_settings, engine_resets)).await;
         let engine = engine.unwrap_or_else(|_| Engine::new(settings.clone(), Arc::clone(&resets)));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let (health, health_receiver) = watch::channel(engine.health());
         let health = Arc::new(health);
-        let reset_waits = Arc::new(Notify::new());
-        let writer = Writer {
-            settings: settings.clone(),
-            requests: receiver,
-            health,
-            resets: Arc::clone(&resets),
-            reset_waits: Arc::clone(&reset_waits),
-        };
+        let writer =
+            Writer { settings: settings.clone(), requests: receiver, health, resets: Arc::clone(&resets) };
         // Ends when the store is closed or its last handle is dropped.
         drop(tokio::spawn(writer.run(engine)));
-        Self { requests, health: health_receiver, resets, reset_waits }
+        Self { requests, health: health_receiver, resets }
     }
 
     /// Opens a durable queue by name and says what is stored in it. Nothing is written before its first row. While the database cannot be opened
@@ -91,12 +91,13 @@ impl Store {
             .unwrap_or((QueueId(0), Stored::default()))
     }
 
-    /// Every queue in the database with what is stored in it, also those that nobody has opened.
+    /// Every uplink's queue in the database with what is stored in it, also those that nobody has opened; those of local sessions
+    /// are told by [`Store::found`].
     pub async fn queues(&self) -> Vec<(Arc<str>, Stored)> {
         self.ask(|answer| Request::Queues { answer }).await.unwrap_or_default()
     }
 
-    /// Removes a queue with its rows, and says how many rows went.
+    /// Removes an uplink's queue with its rows, and says how many rows went. The queue of a local session goes by a turn, not here.
     ///
     /// # Errors
     /// The fault that stands in the way; the queue stays.
@@ -117,13 +118,36 @@ impl Store {
     /// has been taken here, every op of that queue fails with [`StoreFault::Corrupt`], so that no answer about the
     /// replaced rows can overtake it. Cancel safe; for one caller at a time.
     pub async fn next_reset(&self) -> (QueueId, StoreEvent) {
-        loop {
-            let first = self.resets.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
-            if let Some((queue, salvaged)) = first {
-                return (queue, StoreEvent::Reset { salvaged });
-            }
-            self.reset_waits.notified().await;
-        }
+        let (queue, salvaged) = self.resets.next_queue().await;
+        (queue, StoreEvent::Reset { salvaged })
+    }
+
+    /// What is stored for the local broker: its facts and the queues of its sessions. Writes nothing. From here on the broker hears of
+    /// resets. While the database cannot be opened nothing is found; when it is back, a reset tells what is stored.
+    pub async fn found(&self) -> Found {
+        self.ask(|answer| Request::Found { answer }).await.unwrap_or_default()
+    }
+
+    /// Makes a turn of the local broker durable, all of it or nothing: answers [`Answer::Done`] or [`Answer::Failed`]. Turns, reads and ops that
+    /// wait together share a transaction; none fails with another, unless the disk is at fault. A turn is on disk when it
+    /// is answered; one that only deletes rows may come back after a power cut.
+    pub async fn turn(&self, turn: Turn) -> Answer {
+        let number = turn.number;
+        let answer = self.ask(|answer| Request::Turn { turn, answer }).await;
+        answer.unwrap_or(Answer::Failed { number, fault: StoreFault::Io })
+    }
+
+    /// Reads rows of a local session's queue: answers [`Answer::Rows`] or [`Answer::Unread`]. Rows that do not decode are left out and counted.
+    pub async fn read(&self, read: Read) -> Answer {
+        let number = read.number;
+        let answer = self.ask(|answer| Request::Read { read, answer }).await;
+        answer.unwrap_or(Answer::Unread { number, fault: StoreFault::Io })
+    }
+
+    /// Waits for [`Answer::Reset`]: what was stored for the broker was replaced, because the database was damaged and salvaged, or came back after
+    /// a fault. Until it has been taken here, every turn and read fails with [`StoreFault::Corrupt`]. Cancel safe; for one caller at a time.
+    pub async fn next_broker_reset(&self) -> Answer {
+        Answer::Reset { found: self.resets.next_broker().await }
     }
 
     /// Keeps a schema. It is written with the next rows of any queue unless the database holds it already.

@@ -5,13 +5,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gateway_core::uplink::row::{Priority, Row, Seq, StoreEvent, StoreOp, Tally};
+use gateway_core::uplink::row::{Body, Priority, Row, Seq, StoreEvent, StoreOp, Tally};
 use rusqlite::{Connection, ErrorCode, params};
 
+use super::ask::is_local;
 use super::db::{Db, Queue, highest, weigh, weight_of_rotten};
 use super::fault::Trouble;
 use super::row_codec::{self, TOPIC_BYTES_MAX};
-use super::words::Words;
+use super::words::{TOPICS_MAX, Words};
 
 /// Rows read at a time while trimming: bounds the memory of a large trim.
 const TRIM_ROWS_MAX: usize = 512;
@@ -66,8 +67,8 @@ impl Change {
     }
 }
 
-/// One op at work.
-struct Work<'a> {
+/// One op at work, or one change of a turn.
+pub(super) struct Work<'a> {
     db: &'a mut Db,
     name: &'a Arc<str>,
     change: Change,
@@ -100,7 +101,7 @@ pub(super) fn op_number(op: &StoreOp) -> u64 {
 
 /// Carries out one op.
 pub(super) fn carry_out(db: &mut Db, name: &Arc<str>, op: &StoreOp) -> Result<(StoreEvent, Change), Trouble> {
-    let mut work = Work { db, name, change: Change::default() };
+    let mut work = Work::new(db, name);
     let event = match op {
         StoreOp::Commit { op, rows, acked } => {
             StoreEvent::Committed { op: *op, deleted: work.commit(rows, acked)? }
@@ -124,7 +125,25 @@ pub(super) fn carry_out(db: &mut Db, name: &Arc<str>, op: &StoreOp) -> Result<(S
     Ok((event, work.change))
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    /// Work on a queue.
+    pub(super) fn new(db: &'a mut Db, name: &'a Arc<str>) -> Self {
+        Self { db, name, change: Change::default() }
+    }
+
+    /// What was done to the queue.
+    pub(super) fn into_change(self) -> Change {
+        self.change
+    }
+
+    /// Deletes an inclusive range and what must go with it.
+    pub(super) fn delete_and_settle(&mut self, from: Seq, to: Seq) -> Result<Tally, Trouble> {
+        let deleted = self.delete(from, to)?;
+        self.remove_rotten()?;
+        self.save_last()?;
+        Ok(deleted)
+    }
+
     fn queue(&self) -> Option<&Queue> {
         self.db.queues.get(self.name)
     }
@@ -159,7 +178,7 @@ impl Work<'_> {
     }
 
     /// Adds rows. A row that is stored already under its seq is replaced, and counted as deleted.
-    fn insert(&mut self, rows: &[Arc<Row>]) -> Result<Tally, Trouble> {
+    pub(super) fn insert(&mut self, rows: &[Arc<Row>]) -> Result<Tally, Trouble> {
         let mut deleted = Tally::default();
         if rows.is_empty() {
             return Ok(deleted);
@@ -175,11 +194,11 @@ impl Work<'_> {
         let sql = format!("INSERT INTO q{key}(seq, row) VALUES (?1, ?2)");
         let mut taken = Vec::new();
         {
-            let Self { db, change, .. } = self;
+            let Self { db, change, name } = self;
             let Db { conn, words, .. } = &mut **db;
-            let mut statement = conn.prepare(&sql)?;
+            let mut statement = conn.prepare_cached(&sql)?;
             for row in rows {
-                let (seq, blob) = encode(conn, words, row)?;
+                let (seq, blob) = encode(conn, words, row, is_local(name))?;
                 match statement.execute(params![seq, blob]) {
                     Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
                         taken.push((row.seq, blob));
@@ -208,8 +227,8 @@ impl Work<'_> {
         {
             let Self { db, name, change } = self;
             let rotten = db.queues.get(*name).map(|queue| &queue.rotten);
-            let mut statement =
-                db.conn.prepare(&format!("SELECT seq, row FROM q{key} WHERE seq BETWEEN ?1 AND ?2"))?;
+            let sql = format!("SELECT seq, row FROM q{key} WHERE seq BETWEEN ?1 AND ?2");
+            let mut statement = db.conn.prepare_cached(&sql)?;
             let mut rows = statement.query([from, to])?;
             while let Some(row) = rows.next()? {
                 let seq: i64 = row.get(0)?;
@@ -224,11 +243,13 @@ impl Work<'_> {
                 deleted.add(tally);
             }
         }
-        self.db.conn.execute(&format!("DELETE FROM q{key} WHERE seq BETWEEN ?1 AND ?2"), [from, to])?;
+        let sql = format!("DELETE FROM q{key} WHERE seq BETWEEN ?1 AND ?2");
+        self.db.conn.prepare_cached(&sql)?.execute([from, to])?;
         Ok(deleted)
     }
 
-    fn fetch(
+    /// Reads rows, ascending, and says whether there are more.
+    pub(super) fn fetch(
         &self,
         after: Seq,
         until: Seq,
@@ -243,7 +264,7 @@ impl Work<'_> {
         let mut fetched = Vec::new();
         let mut bytes: u64 = 0;
         let sql = format!("SELECT seq, row FROM q{key} WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq");
-        let mut statement = self.db.conn.prepare(&sql)?;
+        let mut statement = self.db.conn.prepare_cached(&sql)?;
         let mut rows = statement.query([from, to])?;
         while let Some(row) = rows.next()? {
             let seq: i64 = row.get(0)?;
@@ -365,13 +386,18 @@ impl Work<'_> {
     }
 }
 
-/// Key and blob of a row, its topic and run as words.
-fn encode(conn: &Connection, words: &mut Words, row: &Row) -> Result<(i64, Vec<u8>), Trouble> {
+/// Key and blob of a row, its run as a word, and its topic, too, unless it may be one of endless many: those of local sessions are written
+/// into the rows, and messages of clients for an uplink leave half of the word table to readings.
+fn encode(conn: &Connection, words: &mut Words, row: &Row, local: bool) -> Result<(i64, Vec<u8>), Trouble> {
     let seq = key_of(row.seq).ok_or(Trouble::Refused("seq out of range"))?;
     if row.topic.len() > TOPIC_BYTES_MAX {
         return Err(Trouble::Refused("topic too long"));
     }
-    let topic = words.topic_word(conn, &row.topic)?;
+    let topic = match &row.body {
+        _ if local => None,
+        Body::Raw(_) => words.topic_word(conn, &row.topic, TOPICS_MAX / 2)?,
+        Body::Record(_) => words.topic_word(conn, &row.topic, TOPICS_MAX)?,
+    };
     let run = words.run_word(conn, row.run)?;
     let mut blob = Vec::with_capacity(row.body.bytes().len().saturating_add(32));
     row_codec::encode(&mut blob, row, topic, run);

@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use gateway_core::broker::{Change, Turn};
 use gateway_core::uplink::row::{Row, Seq, StoreOp};
 use rusqlite::Connection;
 
+use super::ask::Ask;
 use super::db::{self, Db};
+use super::facts;
 use super::fault::Trouble;
 use super::layout;
 use super::row_codec;
@@ -31,9 +34,20 @@ const QUEUES_MAX: usize = 10_000;
 pub(super) struct Salvage {
     /// Rows copied.
     pub(super) rows: u64,
+    /// Facts copied.
+    pub(super) facts: u64,
+    /// What could not be.
+    pub(super) lost: Lost,
+}
+
+/// What could not be copied.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
     /// Rows that did not decode, and as many as fit into holes between readable ones. Rows that vanish with the end of a table, or with a page that claims to
     /// hold fewer, are not seen.
-    pub(super) lost: u64,
+    pub(super) rows: u64,
+    /// Facts, likewise.
+    pub(super) facts: u64,
 }
 
 /// Reads the database at `from` and stores what is whole in `into`, which is fresh. `names` are the queues by their number as far as they were
@@ -50,7 +64,7 @@ pub(super) fn salvage(
     let Ok(conn) = open_damaged(from) else { return Ok(salvage) };
     let mut words = Words::default();
     let mut schemas = Learned::default();
-    let mut unread = Salvage::default();
+    let mut unread = 0;
     scan(&conn, "words", "id, kind, body", &mut unread, &mut |row| {
         let (Ok(id), Ok(kind)) = (row.get(0), row.get(1)) else { return };
         words.take(id, kind, blob(row, 2));
@@ -69,7 +83,7 @@ pub(super) fn salvage(
             copied: 0,
             rotten: 0,
         };
-        scan(&conn, &format!("q{key}"), "seq, row", &mut salvage, &mut |row| {
+        scan(&conn, &format!("q{key}"), "seq, row", &mut salvage.lost.rows, &mut |row| {
             let seq = Seq(row.get::<_, i64>(0).unwrap_or(0).cast_unsigned());
             copy.take(
                 row_codec::decode(seq, blob(row, 1)).and_then(|decoded| decoded.to_row(seq, &words)).ok(),
@@ -80,10 +94,45 @@ pub(super) fn salvage(
             return Err(trouble);
         }
         salvage.rows = salvage.rows.saturating_add(copy.copied);
-        salvage.lost = salvage.lost.saturating_add(copy.rotten);
+        salvage.lost.rows = salvage.lost.rows.saturating_add(copy.rotten);
         into.keep_last(&name, last)?;
     }
+    copy_facts(&conn, into, &schemas, &mut salvage)?;
     Ok(salvage)
+}
+
+/// Copies every fact whose checksum is right; of two under one key the later.
+fn copy_facts(
+    conn: &Connection,
+    into: &mut Db,
+    learned: &Learned,
+    salvage: &mut Salvage,
+) -> Result<(), Trouble> {
+    let mut changes = Vec::new();
+    let mut trouble = None;
+    let mut flush = |changes: &mut Vec<Change>| {
+        let turn = Turn { number: 0, changes: std::mem::take(changes) };
+        let outcome = into.serve(&[Ask::Turn(turn)], learned, &mut super::health::Counters::default());
+        if let Some((fault, text)) = outcome.fault {
+            trouble.get_or_insert(Trouble::Disk(fault, text));
+        }
+    };
+    let (mut missed, mut rotten) = (0, 0_u64);
+    scan(conn, "facts", "id, kind, key, value", &mut missed, &mut |row| {
+        match facts::decode(row) {
+            Some((fact, content)) => changes.push(Change::Put { fact, value: content.into() }),
+            None => rotten = rotten.saturating_add(1),
+        }
+        if changes.len() >= COPY_ROWS_MAX {
+            flush(&mut changes);
+        }
+    });
+    if !changes.is_empty() {
+        flush(&mut changes);
+    }
+    salvage.facts = into.facts.len();
+    salvage.lost.facts = missed.saturating_add(rotten);
+    trouble.map_or(Ok(()), Err)
 }
 
 /// Opens a database that is known to be damaged, with everything off that would refuse to look at it.
@@ -98,7 +147,7 @@ fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
 /// Number, name and last seq of every queue that can be found.
 fn queues(conn: &Connection, names: &BTreeMap<i64, Arc<str>>) -> BTreeMap<i64, (Arc<str>, u64)> {
     let mut found = BTreeMap::new();
-    let mut unread = Salvage::default();
+    let mut unread = 0;
     scan(conn, "queues", "id, name, last_seq", &mut unread, &mut |row| {
         if let (Ok(key), Ok(name), Ok(last)) = (row.get(0), row.get::<_, String>(1), row.get::<_, i64>(2))
             && found.len() < QUEUES_MAX
@@ -157,7 +206,7 @@ impl Copy<'_> {
         }
         let rows = std::mem::take(&mut self.rows);
         let count = rows.len() as u64;
-        let ask = (Arc::clone(self.name), StoreOp::Commit { op: 0, rows, acked: Vec::new() });
+        let ask = Ask::Op(Arc::clone(self.name), StoreOp::Commit { op: 0, rows, acked: Vec::new() });
         // The copy counts as salvaged and not as written.
         let outcome = self.into.serve(&[ask], self.learned, &mut super::health::Counters::default());
         match outcome.fault {
@@ -172,7 +221,7 @@ fn scan(
     conn: &Connection,
     table: &str,
     columns: &str,
-    salvage: &mut Salvage,
+    missed: &mut u64,
     visit: &mut dyn FnMut(&rusqlite::Row<'_>),
 ) {
     let key = columns.split(',').next().unwrap_or(columns);
@@ -185,7 +234,7 @@ fn scan(
         }
         let hole = last.map_or(from, |last| last.saturating_add(1));
         let Some(behind) = behind_hole(conn, &sql, hole.max(1)) else { break };
-        salvage.miss(hole, behind);
+        *missed = missed.saturating_add(width(hole, behind));
         from = behind;
     }
 }
@@ -245,10 +294,8 @@ fn blob<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> &'a [u8] {
     row.get_ref(column).ok().and_then(|value| value.as_blob().ok()).unwrap_or_default()
 }
 
-impl Salvage {
-    /// Counts the keys of a hole as lost rows, unless it is so wide that it says nothing.
-    fn miss(&mut self, from: i64, behind: i64) {
-        let width = behind.checked_sub(from).filter(|width| (0..=HOLE_WIDTH_MAX).contains(width));
-        self.lost = self.lost.saturating_add(width.unwrap_or(0).cast_unsigned());
-    }
+/// The keys of a hole as lost rows, unless it is so wide that it says nothing.
+fn width(from: i64, behind: i64) -> u64 {
+    let width = behind.checked_sub(from).filter(|width| (0..=HOLE_WIDTH_MAX).contains(width));
+    width.unwrap_or(0).cast_unsigned()
 }

@@ -4,11 +4,13 @@ mod crash;
 mod damage;
 mod limits;
 mod model;
+mod turns;
 mod wear;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use gateway_core::broker::Found;
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, BootNs, RunId, WallMs};
 use gateway_core::uplink::row::{
@@ -278,6 +280,32 @@ async fn a_newer_format_is_kept_aside_with_its_rows_copied() {
     assert_eq!((health.counters.moved_aside, health.counters.rows_salvaged, health.fault), (1, 20, None));
     assert!(health.aside.unwrap().to_str().unwrap().ends_with("queue.db.newer-1"));
     assert_eq!(store.open_queue("cloud").await.1.normal, tally(&rows(1..=20)));
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_migrated_in_place_with_its_rows() {
+    // Written by the program as it was before it kept facts: queues "cloud" with rows 1 to 12, of which 11 and 12 were acknowledged, and "other"
+    // with rows 5 to 7.
+    let bytes = include_bytes!("tests/files/version-1.db");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    std::fs::write(&path, bytes).unwrap();
+    let store = Store::open(&settings(&path)).await;
+    let health = store.health();
+    assert_eq!((health.fault, health.counters.moved_aside, health.rows), (None, 0, 13));
+    let (cloud, stored) = store.open_queue("cloud").await;
+    assert_eq!((stored.normal, stored.last), (tally(&rows(1..=10)), Seq(12)));
+    assert_eq!(fetched(&store, cloud).await, rows(1..=10));
+    let (other, _) = store.open_queue("other").await;
+    assert_eq!(fetched(&store, other).await, rows(5..=7));
+    assert_eq!(store.schemas().await, [(7, b"schema".to_vec())]);
+    assert_eq!(store.clock_history().await, [(BootId(0xB007), WallMs(1_700_000_000_000))]);
+    assert_eq!(store.found().await, Found::default());
+    store.close().await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert_eq!(before[60..64], layout::USER_VERSION.to_be_bytes());
+    Store::open(&settings(&path)).await.close().await.unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before, "once");
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
-//! One transaction over the ops of several queues.
+//! One transaction over the ops of several queues and turns of the broker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gateway_core::broker::{Answer, Read};
 use gateway_core::tag::{BootId, WallMs};
-use gateway_core::uplink::row::{StoreEvent, StoreFault, StoreOp};
+use gateway_core::uplink::row::{StoreEvent, StoreFault};
 
+use super::ask::{Ask, Reply};
 use super::db::{Db, Queue};
 use super::fault::Trouble;
 use super::health::Counters;
 use super::ops;
-use super::words::Words;
+use super::words::{InUse, Words};
 
 /// A wall time that moves by less is not written again: slewing is not worth a write.
 const CLOCK_STEP_MIN_MS: u64 = 100;
@@ -24,14 +26,11 @@ pub(super) struct Learned {
     pub(super) boots: BTreeMap<BootId, WallMs>,
 }
 
-/// An op with the queue it is for.
-pub(super) type Ask = (Arc<str>, StoreOp);
-
-/// Why a batch, or part of it, failed; the worst that happened.
+/// What came of a batch, and the worst that happened.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// One answer per op, in order.
-    pub(super) events: Vec<StoreEvent>,
+    /// One answer per ask, in order.
+    pub(super) replies: Vec<Reply>,
     /// A fault of the disk, the file or a row, with its text.
     pub(super) fault: Option<(StoreFault, String)>,
     /// Queues with rows that do not decode.
@@ -40,16 +39,48 @@ pub(super) struct Outcome {
     pub(super) committed: bool,
 }
 
-/// What one op came to.
-type Answer = Result<(StoreEvent, Tallied), Trouble>;
+/// What one ask came to.
+type Done = Result<(Reply, Tallied), Trouble>;
 
-/// What a committed op adds to the counters.
+/// What a committed ask adds to the counters.
 #[derive(Debug, Default)]
-struct Tallied {
-    rows_written: u64,
-    row_bytes: u64,
-    rows_removed: u64,
+pub(super) struct Tallied {
+    pub(super) turns: u64,
+    pub(super) rows_written: u64,
+    pub(super) row_bytes: u64,
+    pub(super) rows_removed: u64,
+    pub(super) rows_fetched: u64,
+    pub(super) facts_written: u64,
+    pub(super) facts_removed: u64,
+    pub(super) fact_bytes: u64,
 }
+
+impl Tallied {
+    /// Adds what was done to a queue.
+    pub(super) fn add(&mut self, change: &ops::Change) {
+        self.rows_written = self.rows_written.saturating_add(change.rows_written);
+        self.row_bytes = self.row_bytes.saturating_add(change.bytes_written);
+        self.rows_removed = self.rows_removed.saturating_add(change.rows_removed);
+    }
+
+    fn count(&self, counters: &mut Counters) {
+        for (counter, count) in [
+            (&mut counters.turns, self.turns),
+            (&mut counters.rows_written, self.rows_written),
+            (&mut counters.row_bytes, self.row_bytes),
+            (&mut counters.rows_removed, self.rows_removed),
+            (&mut counters.rows_fetched, self.rows_fetched),
+            (&mut counters.facts_written, self.facts_written),
+            (&mut counters.facts_removed, self.facts_removed),
+            (&mut counters.fact_bytes, self.fact_bytes),
+        ] {
+            *counter = counter.saturating_add(count);
+        }
+    }
+}
+
+/// Queues as they were; `None` where there was none.
+type Before = BTreeMap<Arc<str>, Option<Queue>>;
 
 /// Why a transaction did not come to its end.
 enum Stop {
@@ -66,23 +97,23 @@ impl<E: Into<Trouble>> From<E> for Stop {
 }
 
 impl Db {
-    /// Carries out ops in order: reads as they are, writes in one transaction. An op that fails takes nobody along, unless the
+    /// Carries out asks in order: reads as they are, writes in one transaction. One that fails takes nobody along, unless the
     /// disk is at fault.
     pub(super) fn serve(&mut self, asks: &[Ask], learned: &Learned, counters: &mut Counters) -> Outcome {
-        for (name, _) in asks {
-            if !self.queues.contains_key(name) {
+        for ask in asks {
+            if let Ask::Op(name, _) = ask
+                && !self.queues.contains_key(name)
+            {
                 self.queues.insert(Arc::clone(name), Queue::default());
             }
         }
-        if !asks.iter().any(|(_, op)| ops::writes(op)) {
-            let answers = asks.iter().map(|(name, op)| self.single(name, op)).collect();
+        if !asks.iter().any(Ask::writes) {
+            let answers = asks.iter().map(|ask| self.single(ask)).collect();
             return settle(asks, answers, counters, false);
         }
         let mut answers = self.transact(asks, learned, counters);
-        if answers.iter().any(|answer| matches!(answer, Err(Trouble::Disk(StoreFault::Full, _))))
-            && self.make_room(counters)
-        {
-            // The ops that worked are committed and keep their answers; those that found no room try again.
+        if answers.iter().any(is_full) && self.make_room(counters) {
+            // The asks that worked are committed and keep their answers; those that found no room try again.
             let again: Vec<usize> = (0..asks.len()).filter(|index| is_full(&answers[*index])).collect();
             let full: Vec<Ask> = again.iter().map(|index| asks[*index].clone()).collect();
             for (index, answer) in again.into_iter().zip(self.transact(&full, learned, counters)) {
@@ -97,19 +128,17 @@ impl Db {
         outcome
     }
 
-    fn transact(&mut self, asks: &[Ask], learned: &Learned, counters: &mut Counters) -> Vec<Answer> {
-        let before: BTreeMap<Arc<str>, Queue> = asks
-            .iter()
-            .filter_map(|(name, _)| Some((Arc::clone(name), self.queues.get(name)?.clone())))
-            .collect();
+    fn transact(&mut self, asks: &[Ask], learned: &Learned, counters: &mut Counters) -> Vec<Done> {
+        let before: Before = asks.iter().flat_map(|ask| self.queues_of(ask)).collect();
         let mut failed: BTreeMap<usize, Trouble> = BTreeMap::new();
-        // Ends: every round but the last excludes one more op.
+        // Ends: every round but the last excludes one more ask.
         loop {
             let stop = match self.try_transaction(asks, learned, counters, &mut failed) {
                 Ok(mut done) => {
+                    self.facts.committed();
                     let answer = |index| match failed.remove(&index) {
                         Some(trouble) => Err(trouble),
-                        None => done.remove(&index).ok_or(Trouble::Refused("op without an answer")),
+                        None => done.remove(&index).ok_or(Trouble::Refused("ask without an answer")),
                     };
                     return (0..asks.len()).map(answer).collect();
                 }
@@ -132,28 +161,30 @@ impl Db {
         learned: &Learned,
         counters: &mut Counters,
         failed: &mut BTreeMap<usize, Trouble>,
-    ) -> Result<BTreeMap<usize, (StoreEvent, Tallied)>, Stop> {
-        let stores = asks.iter().any(|(_, op)| ops::stores_rows(op));
-        self.sync_commits(stores)?;
+    ) -> Result<BTreeMap<usize, (Reply, Tallied)>, Stop> {
+        self.sync_commits(asks.iter().any(Ask::is_waited_for))?;
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
-        if stores {
-            self.write_learned(learned, counters)?;
+        if asks.iter().any(Ask::stores) {
+            self.write_learned(learned, asks.iter().any(Ask::stores_records), counters)?;
         }
-        // A savepoint copies every page it touches: a lone op is undone with its transaction.
+        // A savepoint copies every page it touches: a lone ask is undone with its transaction.
         let alone = asks.len() == 1;
         let mut done = BTreeMap::new();
-        for (index, (name, op)) in asks.iter().enumerate() {
+        for (index, ask) in asks.iter().enumerate() {
             if failed.contains_key(&index) {
                 continue;
             }
-            if !alone {
-                self.conn.execute_batch("SAVEPOINT op")?;
+            let apart = !alone && ask.writes();
+            let before: Before = if apart { self.queues_of(ask).collect() } else { Before::new() };
+            let mark = self.facts.mark();
+            if apart {
+                self.conn.execute_batch("SAVEPOINT ask")?;
             }
-            match self.single(name, op) {
+            match self.single(ask) {
                 Ok(answer) => {
                     done.insert(index, answer);
-                    if !alone {
-                        self.conn.execute_batch("RELEASE op")?;
+                    if apart {
+                        self.conn.execute_batch("RELEASE ask")?;
                     }
                 }
                 Err(trouble) if trouble.fails_all() => return Err(Stop::All(trouble)),
@@ -161,8 +192,11 @@ impl Db {
                     return Err(Stop::Without(index, trouble));
                 }
                 Err(trouble) => {
-                    self.conn.execute_batch("ROLLBACK TO op; RELEASE op")?;
-                    self.words = Words::load(&self.conn)?;
+                    if apart {
+                        self.conn.execute_batch("ROLLBACK TO ask; RELEASE ask")?;
+                        self.go_back(&before, mark);
+                        self.words = Words::load(&self.conn)?;
+                    }
                     failed.insert(index, trouble);
                 }
             }
@@ -172,46 +206,82 @@ impl Db {
         Ok(done)
     }
 
-    /// One op, its change merged into the queue at once so that the next op of the transaction sees it.
-    fn single(&mut self, name: &Arc<str>, op: &StoreOp) -> Answer {
-        let (event, change) = ops::carry_out(self, name, op)?;
-        let tallied = Tallied {
-            rows_written: change.rows_written,
-            row_bytes: change.bytes_written,
-            rows_removed: change.rows_removed,
+    /// One ask, its changes merged into the queues at once so that the next one of the transaction sees them.
+    fn single(&mut self, ask: &Ask) -> Done {
+        let mut tallied = Tallied::default();
+        let reply = match ask {
+            Ask::Op(name, op) => {
+                let (event, change) = ops::carry_out(self, name, op)?;
+                tallied.add(&change);
+                if let StoreEvent::Fetched { rows, .. } = &event {
+                    tallied.rows_fetched = rows.len() as u64;
+                }
+                if let Some(queue) = self.queues.get_mut(name) {
+                    change.merge(queue);
+                }
+                Reply::Event(event)
+            }
+            Ask::Turn(turn) => {
+                tallied = self.turn(turn)?;
+                tallied.turns = 1;
+                Reply::Answer(Answer::Done { number: turn.number })
+            }
+            Ask::Read(read) => {
+                let (rows, more) = self.read(read)?;
+                tallied.rows_fetched = rows.len() as u64;
+                Reply::Answer(Answer::Rows { number: read.number, rows, more })
+            }
         };
-        if let Some(queue) = self.queues.get_mut(name) {
-            change.merge(queue);
-        }
-        Ok((event, tallied))
+        Ok((reply, tallied))
+    }
+
+    /// The queues that an ask may change, as they are.
+    fn queues_of(&self, ask: &Ask) -> impl Iterator<Item = (Arc<str>, Option<Queue>)> {
+        ask.changed_queues().into_iter().map(|name| (Arc::clone(name), self.queues.get(name).cloned()))
     }
 
     /// Back to the state before the transaction, in the file and in memory.
-    fn undo(&mut self, before: &BTreeMap<Arc<str>, Queue>) -> Result<(), Trouble> {
+    fn undo(&mut self, before: &Before) -> Result<(), Trouble> {
+        self.go_back(before, 0);
         if !self.conn.is_autocommit() {
             self.conn.execute_batch("ROLLBACK")?;
         }
-        self.queues.extend(before.iter().map(|(name, queue)| (Arc::clone(name), queue.clone())));
         self.words = Words::load(&self.conn)?;
         Ok(())
     }
 
+    fn go_back(&mut self, before: &Before, mark: usize) {
+        for (name, queue) in before {
+            match queue {
+                Some(queue) => drop(self.queues.insert(Arc::clone(name), queue.clone())),
+                None => drop(self.queues.remove(name)),
+            }
+        }
+        self.facts.back_to(mark);
+    }
+
     /// Rows must be on disk when their commit is answered. Losing a deletion in a power cut only sends a row twice, and is not worth
     /// a sync: while a backlog drains, nothing is waited for.
-    fn sync_commits(&mut self, stores: bool) -> Result<(), Trouble> {
-        if self.synced != stores {
-            self.conn.pragma_update(None, "synchronous", if stores { "FULL" } else { "NORMAL" })?;
-            self.synced = stores;
+    fn sync_commits(&mut self, waited_for: bool) -> Result<(), Trouble> {
+        if self.synced != waited_for {
+            self.conn.pragma_update(None, "synchronous", if waited_for { "FULL" } else { "NORMAL" })?;
+            self.synced = waited_for;
         }
         Ok(())
     }
 
-    /// Schemas and clock of this run that the file lacks; inside a transaction that stores rows.
-    fn write_learned(&mut self, learned: &Learned, counters: &mut Counters) -> Result<(), Trouble> {
-        if self.rows() == 0 {
-            self.words.forget_stale(&self.conn, &learned.schemas)?;
-        }
-        for (id, bytes) in &learned.schemas {
+    /// Schemas and clock of this run that the file lacks; inside a transaction that stores something.
+    fn write_learned(
+        &mut self,
+        learned: &Learned,
+        with_schemas: bool,
+        counters: &mut Counters,
+    ) -> Result<(), Trouble> {
+        let rows = self.rows();
+        let in_use =
+            InUse { uplink_rows: rows > self.local_rows(), rows: rows > 0, facts: self.facts.len() > 0 };
+        self.words.forget_stale(&self.conn, &learned.schemas, in_use)?;
+        for (id, bytes) in learned.schemas.iter().filter(|_| with_schemas) {
             if !self.words.has_schema(*id) && !self.words.add_schema(&self.conn, *id, bytes)? {
                 counters.schemas_refused = counters.schemas_refused.saturating_add(1);
             }
@@ -232,12 +302,13 @@ impl Db {
         self.words.boot_wall(boot).is_none_or(|known| known.0.abs_diff(wall.0) >= CLOCK_STEP_MIN_MS)
     }
 
-    /// Writes the clock at once if rows wait for it: rows of a boot are stored whose wall time has just been learned.
+    /// Writes the clock at once if something waits for it: rows of a boot are stored, or facts of this run, whose wall time has just been learned.
     pub(super) fn note_clock(&mut self, learned: &Learned) -> Result<(), Trouble> {
+        let stored = self.rows() > 0;
         let waits = |(boot, wall): (&BootId, &WallMs)| {
-            self.words.knows_boot(*boot) && self.clock_is_off(*boot, *wall)
+            (self.facts.put || stored && self.words.knows_boot(*boot)) && self.clock_is_off(*boot, *wall)
         };
-        if self.rows() == 0 || !learned.boots.iter().any(waits) {
+        if !learned.boots.iter().any(waits) {
             return Ok(());
         }
         self.sync_commits(true)?;
@@ -284,33 +355,32 @@ impl Db {
     }
 }
 
-fn is_full(answer: &Answer) -> bool {
+fn is_full(answer: &Done) -> bool {
     matches!(answer, Err(Trouble::Disk(StoreFault::Full, _)))
 }
 
-/// Turns answers into events and counts them.
-fn settle(asks: &[Ask], answers: Vec<Answer>, counters: &mut Counters, committed: bool) -> Outcome {
+/// Turns what came of the asks into answers and counts them.
+fn settle(asks: &[Ask], answers: Vec<Done>, counters: &mut Counters, committed: bool) -> Outcome {
     let mut outcome = Outcome { committed, ..Outcome::default() };
-    for ((name, op), answer) in asks.iter().zip(answers) {
-        outcome.events.push(match answer {
-            Ok((event, tallied)) => {
-                counters.rows_written = counters.rows_written.saturating_add(tallied.rows_written);
-                counters.row_bytes = counters.row_bytes.saturating_add(tallied.row_bytes);
-                counters.rows_removed = counters.rows_removed.saturating_add(tallied.rows_removed);
-                if let StoreEvent::Fetched { rows, .. } = &event {
-                    counters.rows_fetched = counters.rows_fetched.saturating_add(rows.len() as u64);
-                }
-                event
+    for (ask, answer) in asks.iter().zip(answers) {
+        outcome.replies.push(match answer {
+            Ok((reply, tallied)) => {
+                tallied.count(counters);
+                reply
             }
             Err(trouble) => {
                 let fault = trouble.fault();
                 counters.count_fault(fault);
-                match &trouble {
-                    Trouble::Rotten(_) => outcome.rotten.push(Arc::clone(name)),
-                    Trouble::Disk(..) => outcome.fault = Some((fault, trouble.to_string())),
-                    Trouble::Refused(why) => log::error!(queue = **name, why; "an op was refused"),
+                match (&trouble, ask) {
+                    (Trouble::Rotten(_), Ask::Op(name, _) | Ask::Read(Read { queue: name, .. })) => {
+                        outcome.rotten.push(Arc::clone(name));
+                    }
+                    (Trouble::Rotten(_) | Trouble::Disk(..), _) => {
+                        outcome.fault = Some((fault, trouble.to_string()));
+                    }
+                    (Trouble::Refused(why), _) => log::error!(why; "the store refuses an op or a turn"),
                 }
-                StoreEvent::Failed { op: ops::op_number(op), fault }
+                ask.failed(fault)
             }
         });
     }

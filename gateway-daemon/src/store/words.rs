@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Bounds: [`TOPICS_MAX`], [`RUNS_MAX`], [`SCHEMAS_MAX`], [`BOOTS_MAX`]. A topic or run beyond its bound is written into its rows;
-//! a schema beyond its bound is refused and counted; the oldest boot makes room. Words that no row can need are forgotten when
-//! no rows are stored and the table has grown stale.
+//! a schema beyond its bound is refused and counted; the oldest boot makes room. Topics of local sessions' rows are always written into
+//! the rows, because clients may invent them without end; words that nothing can need are forgotten when the table has grown stale.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::crc::crc32;
 use super::row_codec::Lookup;
 
 /// Most topics with a number: one per tag of a large gateway, 400 kB of memory at most.
-const TOPICS_MAX: usize = 4096;
+pub(super) const TOPICS_MAX: usize = 4096;
 /// Longest topic that gets a number, bytes: a longer one costs memory for as long as it is known.
 const WORD_TOPIC_BYTES_MAX: usize = 256;
 /// Most runs with a number: daemon starts while rows are stored.
@@ -40,6 +40,17 @@ const TOPIC: i64 = 1;
 const RUN: i64 = 2;
 const SCHEMA: i64 = 3;
 const CLOCK: i64 = 4;
+
+/// What in the file may need words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InUse {
+    /// Whether rows of uplinks are stored.
+    pub(super) uplink_rows: bool,
+    /// Whether rows are stored.
+    pub(super) rows: bool,
+    /// Whether facts are stored.
+    pub(super) facts: bool,
+}
 
 /// The word table and what of it is kept in memory: everything but the bytes of schemas.
 #[derive(Debug, Default)]
@@ -115,16 +126,17 @@ impl Words {
         Some(())
     }
 
-    /// The number of a topic, given one if there is room.
+    /// The number of a topic, given one while fewer than `topics_max` have one.
     pub(super) fn topic_word(
         &mut self,
         conn: &Connection,
         topic: &Arc<str>,
+        topics_max: usize,
     ) -> rusqlite::Result<Option<u32>> {
         if let Some(word) = self.word_by_topic.get(topic) {
             return Ok(Some(*word));
         }
-        if topic.len() > WORD_TOPIC_BYTES_MAX || self.word_by_topic.len() >= TOPICS_MAX {
+        if topic.len() > WORD_TOPIC_BYTES_MAX || self.word_by_topic.len() >= topics_max {
             return Ok(None);
         }
         self.add(conn, TOPIC, topic.as_bytes())
@@ -202,21 +214,23 @@ impl Words {
         self.add(conn, CLOCK, &[boot.0.to_le_bytes(), wall.0.to_le_bytes()].concat()).map(drop)
     }
 
-    /// Forgets what no row can need. Only for a database that stores no rows; `learned` are the schemas of this run. Writes
-    /// only when a kind has more than [`STALE_MAX`] stale words, so that short outages do not rewrite the table.
+    /// Forgets what nothing in the file can need; `learned` are the schemas of this run. Writes only when a kind has more than
+    /// [`STALE_MAX`] stale words, so that short outages do not rewrite the table.
     pub(super) fn forget_stale(
         &mut self,
         conn: &Connection,
         learned: &BTreeMap<u64, Arc<[u8]>>,
+        in_use: InUse,
     ) -> rusqlite::Result<()> {
         let stale_schemas = self.schemas.keys().filter(|id| !learned.contains_key(id)).count();
-        for (kind, stale) in [
-            (TOPIC, self.word_by_topic.len() >= TOPICS_MAX),
-            (RUN, self.word_by_run.len() > STALE_MAX),
-            (SCHEMA, stale_schemas > STALE_MAX),
-            (CLOCK, self.clock.len() > STALE_MAX),
+        for (kind, needed, stale) in [
+            // Rows of local sessions bear their topics; half of the numbers are kept for readings.
+            (TOPIC, in_use.uplink_rows, self.word_by_topic.len() >= TOPICS_MAX / 2),
+            (RUN, in_use.rows, self.word_by_run.len() > STALE_MAX),
+            (SCHEMA, in_use.rows, stale_schemas > STALE_MAX),
+            (CLOCK, in_use.rows || in_use.facts, self.clock.len() > STALE_MAX),
         ] {
-            if stale {
+            if stale && !needed {
                 conn.execute("DELETE FROM words WHERE kind = ?1", [kind])?;
                 match kind {
                     TOPIC => (self.topic_by_word, self.word_by_topic) = Default::default(),

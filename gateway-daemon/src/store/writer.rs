@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use gateway_core::broker::{Answer, Found, Read, Turn};
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, WallMs};
 use gateway_core::uplink::row::{QueueId, StoreEvent, StoreFault, StoreOp, Stored};
@@ -12,8 +13,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 
-use super::engine::{Engine, OpenQueues, Resets};
+use super::ask::{Reply, Want};
+use super::engine::{Engine, Opened};
 use super::health::StoreHealth;
+use super::resets::Resets;
 
 /// Most requests that wait for the writer; a further one waits in its sender. More ops share a transaction than uplinks exist.
 pub const REQUESTS_MAX: usize = 64;
@@ -22,6 +25,9 @@ pub const REQUESTS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) enum Request {
     Op { queue: QueueId, op: StoreOp, answer: oneshot::Sender<StoreEvent> },
+    Turn { turn: Turn, answer: oneshot::Sender<Answer> },
+    Read { read: Read, answer: oneshot::Sender<Answer> },
+    Found { answer: oneshot::Sender<Found> },
     OpenQueue { name: Arc<str>, answer: oneshot::Sender<(QueueId, Stored)> },
     Queues { answer: oneshot::Sender<Vec<(Arc<str>, Stored)>> },
     DropQueue { name: Arc<str>, answer: oneshot::Sender<Result<u64, StoreFault>> },
@@ -38,9 +44,7 @@ pub(super) struct Writer {
     pub(super) settings: StoreSettings,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) health: Arc<watch::Sender<StoreHealth>>,
-    pub(super) resets: Resets,
-    /// Told when resets may wait.
-    pub(super) reset_waits: Arc<tokio::sync::Notify>,
+    pub(super) resets: Arc<Resets>,
 }
 
 impl Writer {
@@ -49,7 +53,7 @@ impl Writer {
         let mut engine = engine;
         let mut retry_at = None;
         loop {
-            let queues = engine.open_queues();
+            let opened = engine.opened();
             retry_at = engine.retry_after().map(|pause| retry_at.unwrap_or_else(|| Instant::now() + pause));
             let batch = tokio::select! {
                 biased;
@@ -71,7 +75,7 @@ impl Writer {
             let closed;
             (engine, closed) = match turn.await {
                 Ok(turn) => turn,
-                Err(error) => match self.succeed(error, queues).await {
+                Err(error) => match self.succeed(error, opened).await {
                     Some(engine) => (engine, false),
                     None => return,
                 },
@@ -79,7 +83,7 @@ impl Writer {
             if due {
                 retry_at = None;
             }
-            self.reset_waits.notify_one();
+            self.resets.tell();
             if closed || dropped {
                 // Closing twice does nothing.
                 let _ = spawn_blocking(move || engine.close()).await;
@@ -100,13 +104,13 @@ impl Writer {
     }
 
     /// A panic has taken the engine with it, which only a bug can do: a fresh one opens the database again.
-    async fn succeed(&self, error: JoinError, queues: OpenQueues) -> Option<Engine> {
+    async fn succeed(&self, error: JoinError, opened: Opened) -> Option<Engine> {
         if error.is_cancelled() {
             return None;
         }
         log::error!(why:% = error; "the store's writer has panicked; the database is opened again");
         let (settings, resets) = (self.settings.clone(), Arc::clone(&self.resets));
-        spawn_blocking(move || Engine::successor(settings, resets, queues)).await.ok()
+        spawn_blocking(move || Engine::successor(settings, resets, opened)).await.ok()
     }
 }
 
@@ -117,46 +121,61 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Serves requests in order, neighbouring ops in one transaction. Says whether the store was closed.
+/// Whoever waits for the answer to an op, a turn or a read.
+enum Waiting {
+    Queue(oneshot::Sender<StoreEvent>),
+    Broker(oneshot::Sender<Answer>),
+}
+
+/// Serves requests in order, neighbouring ops and turns in one transaction. Says whether the store was closed.
 fn serve(engine: &mut Engine, batch: Vec<Request>, health: &watch::Sender<StoreHealth>) -> bool {
-    let mut asks = Vec::new();
+    let mut wants = Vec::new();
     let mut waiting = Vec::new();
     let mut closed = false;
     for request in batch {
-        if let Request::Op { queue, op, answer } = request {
-            asks.push((queue, op));
-            waiting.push(answer);
-            continue;
-        }
-        answer_ops(engine, health, &mut asks, &mut waiting);
-        closed |= answer_other(engine, request);
+        let (want, waits) = match request {
+            Request::Op { queue, op, answer } => (Want::Op(queue, op), Waiting::Queue(answer)),
+            Request::Turn { turn, answer } => (Want::Turn(turn), Waiting::Broker(answer)),
+            Request::Read { read, answer } => (Want::Read(read), Waiting::Broker(answer)),
+            other => {
+                answer_wants(engine, health, &mut wants, &mut waiting);
+                closed |= answer_other(engine, other);
+                continue;
+            }
+        };
+        wants.push(want);
+        waiting.push(waits);
     }
-    answer_ops(engine, health, &mut asks, &mut waiting);
+    answer_wants(engine, health, &mut wants, &mut waiting);
     closed
 }
 
-fn answer_ops(
+fn answer_wants(
     engine: &mut Engine,
     health: &watch::Sender<StoreHealth>,
-    asks: &mut Vec<(QueueId, StoreOp)>,
-    waiting: &mut Vec<oneshot::Sender<StoreEvent>>,
+    wants: &mut Vec<Want>,
+    waiting: &mut Vec<Waiting>,
 ) {
-    if asks.is_empty() {
+    if wants.is_empty() {
         return;
     }
-    let events = engine.serve(asks);
+    let replies = engine.serve(std::mem::take(wants));
     // Whoever has an answer finds it counted.
     health.send_replace(engine.health());
-    for (answer, event) in waiting.drain(..).zip(events) {
+    for pair in waiting.drain(..).zip(replies) {
         // Whoever asked may have gone.
-        let _ = answer.send(event);
+        match pair {
+            (Waiting::Queue(answer), Reply::Event(event)) => drop(answer.send(event)),
+            (Waiting::Broker(answer), Reply::Answer(reply)) => drop(answer.send(reply)),
+            (Waiting::Queue(_), Reply::Answer(_)) | (Waiting::Broker(_), Reply::Event(_)) => {}
+        }
     }
-    asks.clear();
 }
 
 fn answer_other(engine: &mut Engine, request: Request) -> bool {
     match request {
-        Request::Op { .. } => {}
+        Request::Op { .. } | Request::Turn { .. } | Request::Read { .. } => {}
+        Request::Found { answer } => drop(answer.send(engine.found())),
         Request::OpenQueue { name, answer } => drop(answer.send(engine.open_queue(&name))),
         Request::Queues { answer } => drop(answer.send(engine.queues())),
         Request::DropQueue { name, answer } => drop(answer.send(engine.drop_queue(&name))),

@@ -6,6 +6,7 @@ use gateway_core::uplink::row::StoreEvent::{Committed, Fetched, Trimmed};
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::ask::{Reply, Want};
 use crate::store::engine::Engine;
 use crate::store::row_codec::tests::any_row;
 
@@ -146,9 +147,10 @@ proptest! {
         let (mut engine, queues) = open();
         let mut models = [Model::new(), Model::new()];
         for (batch, reopen) in batches {
-            let asks: Vec<_> = batch.iter().map(|(queue, op)| (queues[*queue as usize].0, op.clone())).collect();
-            let expected: Vec<_> = batch.iter().map(|(queue, op)| expect(&mut models[*queue as usize], op)).collect();
-            prop_assert_eq!(engine.serve(&asks), expected);
+            let wants = batch.iter().map(|(queue, op)| Want::Op(queues[*queue as usize].0, op.clone())).collect();
+            let expected: Vec<_> =
+                batch.iter().map(|(queue, op)| Reply::Event(expect(&mut models[*queue as usize], op))).collect();
+            prop_assert_eq!(engine.serve(wants), expected);
             if reopen {
                 prop_assert_eq!(engine.close(), Ok(()));
                 engine = open().0;

@@ -1,0 +1,180 @@
+//! The facts of the broker: sessions, subscriptions, retained messages, packet identifiers of QoS 2; one row each.
+//!
+//! ```text
+//! id     INTEGER PRIMARY KEY   counts up; a fact keeps it while it is replaced
+//! kind   INTEGER               FactKind
+//! key    BLOB
+//! value  BLOB                  content | CRC-32 (4) over id (8, little endian), kind (8), length of the key (8), key, content
+//! ```
+//!
+//! Facts are found by a map in memory and not by an index in the file: a fact that comes is written at the right edge of one B-tree,
+//! beside its neighbours in time, and one that is replaced stays in its page.
+//!
+//! Bounds: the broker's own; [`ROTTEN_MAX`] damaged ones. About 60 bytes of memory per fact, beside its key, which is shared with the broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gateway_core::broker::{FactKey, FactKind};
+use gateway_core::uplink::row::StoreFault;
+use rusqlite::{Connection, params};
+
+use super::crc::crc32;
+use super::fault::Trouble;
+
+/// Most facts that do not decode before the whole database counts as damaged and is copied.
+const ROTTEN_MAX: usize = 1000;
+
+/// A fact with its content.
+pub(super) type Fact = (FactKey, Arc<[u8]>);
+
+/// Where each fact stands in the file.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    ids: BTreeMap<FactKey, i64>,
+    next: i64,
+    /// Left out, and deleted with the next turn.
+    rotten: Vec<i64>,
+    /// What to do to the map when the transaction is undone, last first.
+    undo: Vec<Undo>,
+    /// Whether facts were put since the database was opened.
+    pub(super) put: bool,
+}
+
+#[derive(Debug)]
+enum Undo {
+    /// Where a fact stood before.
+    Fact(FactKey, Option<i64>),
+    /// Rows taken out of the file.
+    Rotten(Vec<i64>),
+}
+
+impl Facts {
+    /// Reads the whole table.
+    pub(super) fn load(conn: &Connection) -> Result<Self, Trouble> {
+        let mut facts = Self { next: 1, ..Self::default() };
+        let mut statement = conn.prepare("SELECT id, kind, key, value FROM facts ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            facts.next = facts.next.max(id.saturating_add(1));
+            // Of two facts under one key, which only damage can make, the later one counts.
+            let stale = match decode(row) {
+                Some((fact, _)) => facts.ids.insert(fact, id),
+                None => Some(id),
+            };
+            facts.rotten.extend(stale);
+            if facts.rotten.len() > ROTTEN_MAX {
+                let text = format!("more than {ROTTEN_MAX} damaged facts");
+                return Err(Trouble::Disk(StoreFault::Corrupt, text));
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Every fact with its content.
+    pub(super) fn read(&self, conn: &Connection) -> Result<Vec<Fact>, Trouble> {
+        let mut found = Vec::with_capacity(self.ids.len());
+        let mut statement = conn.prepare("SELECT id, kind, key, value FROM facts ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            if let Some((fact, content)) = decode(row)
+                && let Some((known, place)) = self.ids.get_key_value(&fact)
+                && *place == id
+            {
+                found.push((known.clone(), content.into()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    /// Facts that were left out because they do not decode.
+    pub(super) fn rotten(&self) -> u64 {
+        self.rotten.len() as u64
+    }
+
+    /// Puts a fact in the place of the one before; inside a transaction. Says how many bytes its content takes.
+    pub(super) fn put(&mut self, conn: &Connection, fact: &FactKey, content: &[u8]) -> Result<u64, Trouble> {
+        let known = self.ids.get(fact).copied();
+        let id = known.unwrap_or(self.next);
+        let value = [content, &seal(id, fact.kind as i64, &fact.key, content)].concat();
+        if known.is_some() {
+            conn.prepare_cached("UPDATE facts SET value = ?1 WHERE id = ?2")?.execute(params![value, id])?;
+        } else {
+            conn.prepare_cached("INSERT INTO facts(id, kind, key, value) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![id, fact.kind as i64, &*fact.key, value])?;
+            self.next = id.checked_add(1).ok_or(Trouble::Refused("facts are used up"))?;
+            self.undo.push(Undo::Fact(fact.clone(), None));
+            self.ids.insert(fact.clone(), id);
+        }
+        self.put = true;
+        Ok((fact.key.len() as u64).saturating_add(value.len() as u64))
+    }
+
+    /// Removes a fact; inside a transaction. Says whether it was there.
+    pub(super) fn remove(&mut self, conn: &Connection, fact: &FactKey) -> Result<bool, Trouble> {
+        let Some(id) = self.ids.get(fact).copied() else { return Ok(false) };
+        conn.prepare_cached("DELETE FROM facts WHERE id = ?1")?.execute([id])?;
+        self.undo.push(Undo::Fact(fact.clone(), Some(id)));
+        self.ids.remove(fact);
+        Ok(true)
+    }
+
+    /// Takes facts that do not decode out of the file, as part of a write that happens anyway.
+    pub(super) fn remove_rotten(&mut self, conn: &Connection) -> Result<(), Trouble> {
+        for id in &self.rotten {
+            conn.prepare_cached("DELETE FROM facts WHERE id = ?1")?.execute([id])?;
+        }
+        if !self.rotten.is_empty() {
+            self.undo.push(Undo::Rotten(std::mem::take(&mut self.rotten)));
+        }
+        Ok(())
+    }
+
+    /// A place to go back to with [`Facts::back_to`].
+    pub(super) fn mark(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// The file went back to where it was at the mark.
+    pub(super) fn back_to(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            match self.undo.pop() {
+                Some(Undo::Fact(fact, Some(id))) => drop(self.ids.insert(fact, id)),
+                Some(Undo::Fact(fact, None)) => drop(self.ids.remove(&fact)),
+                Some(Undo::Rotten(ids)) => self.rotten = ids,
+                None => {}
+            }
+        }
+    }
+
+    /// The transaction was committed: there is no way back.
+    pub(super) fn committed(&mut self) {
+        self.undo.clear();
+    }
+}
+
+fn kind_of(number: i64) -> Option<FactKind> {
+    use FactKind::{Received, Released, Retained, Session, Subscription};
+    [Session, Subscription, Retained, Received, Released].into_iter().find(|kind| *kind as i64 == number)
+}
+
+/// Key and content of a fact in a row of id, kind, key and value; `None` if it does not decode.
+pub(super) fn decode<'a>(row: &'a rusqlite::Row<'_>) -> Option<(FactKey, &'a [u8])> {
+    let (id, number) = (row.get(0).ok()?, row.get(1).ok()?);
+    let kind = kind_of(number)?;
+    let key = row.get_ref(2).ok()?.as_blob().ok()?;
+    let (content, crc) = row.get_ref(3).ok()?.as_blob().ok()?.split_last_chunk::<4>()?;
+    (seal(id, number, key, content) == *crc).then(|| (FactKey { kind, key: key.into() }, content))
+}
+
+fn seal(id: i64, kind: i64, key: &[u8], content: &[u8]) -> [u8; 4] {
+    let length = (key.len() as u64).to_le_bytes();
+    crc32(&[&id.to_le_bytes(), &kind.to_le_bytes(), &length, key, content]).to_le_bytes()
+}
