@@ -28,6 +28,8 @@ pub fn plain(port: u16) -> LinkSettings {
         keep_alive: Duration::from_secs(30),
         connect_timeout: Duration::from_secs(30),
         packet_bytes_max: 256 * 1024,
+        bridge_bit: false,
+        others: Vec::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use gateway_core::settings::{LinkSettings, ProxySettings, TlsSettings, Transport};
 use gateway_core::tag::Name;
 use gateway_core::uplink::row::Qos;
-use gateway_core::uplink::settings::{Drain, Limits, Settings, WhenFull};
+use gateway_core::uplink::settings::{Drain, Limits, Rule, Settings, WhenFull};
 
 use super::files::{self, Pem};
 use super::top::Store;
@@ -116,11 +116,12 @@ fn machine<'a, 't>(
         cx.found.misfit(&reader.at("ledger_topic"), text);
     }
     let ledger_every = reader.duration("ledger_every");
-    let filters = filters?;
+    let (filters, qos) = (filters?, qos?);
     let settings = Settings {
         name: name.clone(),
-        forward: filters.iter().map(|(text, _)| Arc::from(text.as_str())).collect(),
-        qos: qos?,
+        forward: filters.iter().map(|(text, _)| Rule::plain(text.as_str(), qos)).collect(),
+        accept: Vec::new(),
+        qos,
         window: window?,
         drain: drain?,
         limits: limits?,
@@ -234,6 +235,8 @@ fn link(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, default_id: &str) -> Opti
         keep_alive: Duration::from_secs(keep_alive?.as_secs()),
         connect_timeout: connect_timeout?,
         packet_bytes_max: u32::try_from(packet_max?).ok()?,
+        bridge_bit: false,
+        others: Vec::new(),
     })
 }
 

@@ -69,6 +69,24 @@ pub struct ProxySettings {
     pub login: Option<(String, Secret)>,
 }
 
+/// Most servers of one uplink.
+pub const SERVERS_MAX: usize = 8;
+
+/// Where one server of an uplink is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// How the bytes travel.
+    pub transport: Transport,
+    /// Host name or address of the broker.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Path of the WebSocket, beginning with '/'.
+    pub path: String,
+    /// TLS, for [`Transport::Tls`] and [`Transport::WebSocketTls`].
+    pub tls: Option<TlsSettings>,
+}
+
 /// One upstream connection (`link`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSettings {
@@ -96,6 +114,32 @@ pub struct LinkSettings {
     pub connect_timeout: Duration,
     /// Largest packet sent or accepted, bytes.
     pub packet_bytes_max: u32,
+    /// Says in CONNECT that this is a bridge (protocol level 0x84, as mosquitto's bridges do; default no). Brokers that know it, such as mosquitto
+    /// and EMQX, send us nothing that we published ourselves and leave retain flags as they were published; others, such as AWS IoT, refuse the
+    /// connection. Not over WebSocket.
+    pub bridge_bit: bool,
+    /// More servers, tried in turn after the one above; with it at most [`SERVERS_MAX`]. The uplink stays with the one that works until it is lost,
+    /// and then tries it first. Each server keeps a session of its own.
+    pub others: Vec<Server>,
+}
+
+impl LinkSettings {
+    /// How many servers there are.
+    #[must_use]
+    pub fn servers(&self) -> usize {
+        self.others.len().saturating_add(1)
+    }
+
+    /// The connection to one of the servers: 0 is the first, beyond the last the first again.
+    #[must_use]
+    pub fn to_server(&self, index: usize) -> Self {
+        let mut settings = Self { others: Vec::new(), ..self.clone() };
+        if let Some(server) = index.checked_sub(1).and_then(|other| self.others.get(other)) {
+            let Server { transport, host, port, path, tls } = server.clone();
+            settings = Self { transport, host, port, path, tls, ..settings };
+        }
+        settings
+    }
 }
 
 /// What an acknowledgement to a local publisher and a row in memory are worth.

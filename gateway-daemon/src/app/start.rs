@@ -5,13 +5,14 @@ use std::sync::Arc;
 use drivers::bus;
 use drivers::clock;
 use gateway_config::Config;
-use gateway_core::broker::{self, Broker, TopicFilter};
+use gateway_core::broker::bridge::BridgeRules;
+use gateway_core::broker::{self, Broker};
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
 use gateway_core::poll::schedule::Schedule;
 use gateway_core::process::Processor;
 use gateway_core::tag::Cycle;
-use gateway_core::uplink::row::{Qos, QueueId};
+use gateway_core::uplink::row::QueueId;
 use gateway_core::uplink::{Identity, Uplink};
 use tokio::sync::mpsc;
 
@@ -74,12 +75,8 @@ impl Gateway {
         let mut queues = Vec::with_capacity(config.uplinks.len());
         for (index, (settings, link)) in config.uplinks.iter().enumerate() {
             let refused = |fault: String| StartError::Forward { uplink: settings.name.to_string(), fault };
-            let filters: Result<Vec<(TopicFilter, Qos)>, _> = settings
-                .forward
-                .iter()
-                .map(|text| Ok((TopicFilter::new(Arc::clone(text))?, settings.qos)))
-                .collect();
-            let filters = filters.map_err(|fault: broker::TopicError| refused(fault.to_string()))?;
+            let rules = BridgeRules::new(&settings.forward);
+            let filters = rules.map_err(|(_, fault)| refused(fault.to_string()))?.filters();
             let session = broker.open_bridge(filters).map_err(|fault| refused(fault.to_string()))?;
             let (queue, stored) = store.open_queue(settings.name.as_str()).await;
             queues.push(queue);

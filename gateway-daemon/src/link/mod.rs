@@ -109,6 +109,8 @@ mod tests {
             keep_alive: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(30),
             packet_bytes_max: 256 * 1024,
+            bridge_bit: false,
+            others: Vec::new(),
         }
     }
 

@@ -67,7 +67,8 @@ impl Plan {
         };
         let settings = Settings {
             name: Name::new("cloud").expect("a valid name"),
-            forward: vec!["#".into()],
+            forward: Vec::new(),
+            accept: Vec::new(),
             qos: if chance.one_in(12) { Qos::AtMostOnce } else { Qos::AtLeastOnce },
             window: chance.pick(&[1, 2, 5, 20, 20, 100]),
             drain: chance.pick(&[Drain::LiveFirst, Drain::LiveFirst, Drain::Fifo]),

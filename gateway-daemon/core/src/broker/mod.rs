@@ -18,6 +18,7 @@
 //! It never reads a clock, opens a socket or blocks.
 
 pub mod access;
+pub mod bridge;
 pub mod change;
 mod counters;
 #[allow(dead_code, reason = "the machine of front_old speaks until it is rewritten")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::row::Qos;
+use super::row::{Priority, Qos};
 use crate::settings::Durability;
 use crate::tag::Name;
 
@@ -43,13 +43,62 @@ pub struct Limits {
     pub when_full: WhenFull,
 }
 
+/// Most rules of one direction of an uplink: each message is held against them in turn.
+pub const RULES_MAX: usize = 64;
+
+/// One rule of a bridge: which topics pass, and what their messages are on the other side. The first rule that takes a topic decides, so special
+/// rules stand before general ones.
+///
+/// `strip` and `add` are whole levels at the beginning of topics; a slash that is missing at their end is understood. With `strip` = `"line2"` and
+/// `add` = `"site/7"` a message on `line2/meter/1` travels as `site/7/meter/1`. Of a filter `line2/#` the parent `line2` itself travels as
+/// `site/7`. [`crate::broker::bridge::BridgeRules::new`] checks rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Topic filter on the side where messages come from: local topics for `forward`, topics of the cloud for `accept`.
+    pub filter: Arc<str>,
+    /// Most QoS on the other side; 2 travels to the cloud as 1 (default: `qos` of the uplink).
+    pub qos_max: Qos,
+    /// Taken off the beginning of each topic; the filter begins with the same levels. Empty (default): nothing.
+    pub strip: Arc<str>,
+    /// Put before each topic, after `strip` is taken off. Without wildcards; empty (default): nothing.
+    pub add: Arc<str>,
+    /// What becomes of retain flags.
+    pub retain: Retain,
+    /// Priority in the queue of the uplink; `None` (default) leaves what the publisher of this gateway says, normal for clients. Means nothing
+    /// for `accept`.
+    pub priority: Option<Priority>,
+}
+
+impl Rule {
+    /// A rule that changes nothing but the QoS.
+    #[must_use]
+    pub fn plain(filter: impl Into<Arc<str>>, qos_max: Qos) -> Self {
+        let (filter, nothing) = (filter.into(), Arc::from(""));
+        let (strip, add) = (Arc::clone(&nothing), nothing);
+        Self { filter, qos_max, strip, add, retain: Retain::Keep, priority: None }
+    }
+}
+
+/// What becomes of retain flags on the other side of a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retain {
+    /// They stay as they come (default). A cloud of MQTT 3.1.1 says only of messages older than the subscription that they are retained, unless
+    /// it knows bridges: see [`crate::settings::LinkSettings::bridge_bit`].
+    #[default]
+    Keep,
+    /// Nothing is retained on the other side.
+    Drop,
+}
+
 /// One uplink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Its name in TOML, logs and metrics.
     pub name: Name,
-    /// Topic filters of what goes up.
-    pub forward: Vec<Arc<str>>,
+    /// What goes up; at most [`RULES_MAX`].
+    pub forward: Vec<Rule>,
+    /// What comes down, with QoS 1 at most; at most [`RULES_MAX`]. The filters are subscribed at the cloud.
+    pub accept: Vec<Rule>,
     /// QoS of what goes up: 0 is at most once and for clouds that send no PUBACK; 1 is at least once (default).
     pub qos: Qos,
     /// Most unacknowledged messages at once, 1 to 1000.

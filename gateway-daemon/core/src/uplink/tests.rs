@@ -17,7 +17,8 @@ use crate::tag::{BootId, BootNs, Name, RunId};
 fn settings() -> Settings {
     Settings {
         name: Name::new("cloud").unwrap(),
-        forward: vec!["#".into()],
+        forward: Vec::new(),
+        accept: Vec::new(),
         qos: Qos::AtLeastOnce,
         window: 4,
         drain: Drain::LiveFirst,
