@@ -41,7 +41,7 @@ pub use schema::schema;
 pub use source::FILE_BYTES_MAX;
 
 use problem::Findings;
-use read::{Context, bus, device, schedule, top, topic, uplink};
+use read::{Context, broker, bus, device, schedule, top, topic, uplink};
 use reader::Reader;
 use source::Source;
 
@@ -155,6 +155,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
     let message = top::message(cx, &file);
     let id = gateway.as_ref().map(|g| g.id.as_str());
     let uplinks = uplink::uplinks(cx, &file, id, store.as_ref());
+    let broker = broker::broker(cx, &file);
     let field = device::field(cx, &file, bus::buses(cx, &file));
     if field.whole {
         schedule::report(cx, &field.settings, &field.places);
@@ -167,7 +168,8 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         ("uplink", "no [uplink.NAME] in this file, so readings go nowhere"),
         ("device", "no [device.NAME] in this file, so nothing is read"),
     ] {
-        if file.lacks(key) {
+        // A gateway may be nothing but a broker.
+        if file.lacks(key) && !file.has("broker") {
             cx.found.warn(&file.here(), format!("{what}: see docs/config.md"));
         }
     }
@@ -177,7 +179,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         message: message?,
         field: field.settings,
         uplinks: uplinks.into_iter().map(|u| (u.settings, u.link)).collect(),
-        broker: None,
+        broker,
         hash: hash(text),
     })
 }

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::tag::Name;
@@ -328,8 +329,30 @@ impl<'a, 't> Reader<'a, 't> {
 
     /// The named tables below a [`Kind::Named`] key in the order of the file, with their names.
     pub(crate) fn named(&self, name: &str) -> Vec<(Name, Range<usize>, Reader<'a, 't>)> {
+        let Kind::Named(section) = self.key(name).kind else { return Vec::new() };
+        self.tables(name, section, |text, span| named(text, span, self.found))
+    }
+
+    /// The tables below a [`Kind::Quoted`] key in the order of the file, with their names.
+    pub(crate) fn quoted(&self, name: &str) -> Vec<(Arc<str>, Range<usize>, Reader<'a, 't>)> {
         let key = self.key(name);
-        let Kind::Named(section) = key.kind else { return Vec::new() };
+        let Kind::Quoted(section, max) = key.kind else { return Vec::new() };
+        self.tables(name, section, |text, span| match words::bad_text(key, text, max) {
+            None => Some(text.into()),
+            Some(problem) => {
+                self.found.wrong(span, problem);
+                None
+            }
+        })
+    }
+
+    fn tables<N>(
+        &self,
+        name: &str,
+        section: &'static Section,
+        named: impl Fn(&str, &Range<usize>) -> Option<N>,
+    ) -> Vec<(N, Range<usize>, Reader<'a, 't>)> {
+        let key = self.key(name);
         let Some(value) = self.table.get(name) else { return Vec::new() };
         let Some(table) = value.get_ref().as_table() else {
             self.found.wrong(&value.span(), words::not_named(key, section, value.get_ref()));
@@ -345,7 +368,7 @@ impl<'a, 't> Reader<'a, 't> {
                 }
                 continue;
             };
-            let Some(name) = named(entry.name, &entry.name_span, self.found) else { continue };
+            let Some(name) = named(entry.name, &entry.name_span) else { continue };
             let reader = Reader::new(section, inner, entry.value.span(), self.found);
             list.push((name, entry.name_span, reader));
         }

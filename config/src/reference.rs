@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::keys::{Key, Kind, Need, Section, field, top, uplink};
+use crate::keys::{Key, Kind, Need, Section, broker, field, top, uplink};
 use crate::words;
 
 /// The sections in the order of the reference.
@@ -12,6 +12,11 @@ const SECTIONS: &[&Section] = &[
     &top::MESSAGE,
     &uplink::UPLINK,
     &uplink::QUEUE,
+    &broker::BROKER,
+    &broker::LISTENER,
+    &broker::USER,
+    &broker::CLIENT,
+    &broker::LIMITS,
     &field::BUS,
     &field::RS485,
     &field::DEVICE,
@@ -56,7 +61,7 @@ fn value(kind: &Kind) -> String {
         }
         Kind::Name => "a name in quotes".to_owned(),
         Kind::Table(section) => format!("a table, see `{}`", section.title),
-        Kind::Named(_) | Kind::List(_) => "tables".to_owned(),
+        Kind::Named(_) | Kind::Quoted(..) | Kind::List(_) => "tables".to_owned(),
         kind => words::expected(kind),
     }
 }

@@ -79,6 +79,10 @@ fn kind_schema(kind: &Kind) -> Value {
             "x-range": [amount::size_text(*min), amount::size_text(*max)],
         }),
         Kind::Text { max } => json!({ "type": "string", "minLength": 1, "maxLength": max }),
+        Kind::Flagged { max } => json!({ "anyOf": [
+            { "type": "boolean" },
+            { "type": "string", "minLength": 1, "maxLength": max },
+        ] }),
         Kind::Name => json!({ "type": "string", "pattern": name_pattern() }),
         Kind::Choice(words, _) => {
             json!({ "enum": words.iter().map(|w| w.word).collect::<Vec<_>>() })
@@ -98,6 +102,11 @@ fn kind_schema(kind: &Kind) -> Value {
             "type": "object",
             "patternProperties": { name_pattern(): section_schema(section) },
             "additionalProperties": false,
+        }),
+        Kind::Quoted(section, max) => json!({
+            "type": "object",
+            "propertyNames": { "minLength": 1, "maxLength": max },
+            "patternProperties": { "": section_schema(section) },
         }),
         Kind::List(section) => json!({ "type": "array", "items": section_schema(section) }),
     }

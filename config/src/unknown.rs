@@ -2,7 +2,7 @@
 
 use toml::de::DeTable;
 
-use crate::keys::{Key, Section, field, top, uplink};
+use crate::keys::{Key, Section, broker, field, top, uplink};
 use crate::problem::Findings;
 use crate::reader::Entry;
 use crate::words::{example, list, nearest, plain, shown};
@@ -86,7 +86,10 @@ pub(crate) fn unknown_key(
 /// `[device.meter.1]`, which is a table in a table.
 fn dotted_name(name: &str, header: &str) -> String {
     let inner = header.trim_start_matches('[').split(']').next().unwrap_or("");
-    let fix = match inner.split_once('.') {
+    // The name begins after the first dot, after the second one below [broker].
+    let start = if inner.starts_with("broker.") { "broker.".len() } else { 0 };
+    let split = inner[start..].split_once('.').map(|(kind, rest)| (&inner[..start + kind.len()], rest));
+    let fix = match split {
         Some((kind, rest)) if !rest.contains(['"', '\'']) => shown(&format!("[{kind}.\"{rest}\"]")),
         _ => "[device.\"meter.1\"]".to_owned(),
     };
@@ -108,6 +111,11 @@ const ALL: &[&Section] = &[
     &top::MESSAGE,
     &uplink::UPLINK,
     &uplink::QUEUE,
+    &broker::BROKER,
+    &broker::LISTENER,
+    &broker::USER,
+    &broker::CLIENT,
+    &broker::LIMITS,
     &field::BUS,
     &field::RS485,
     &field::DEVICE,

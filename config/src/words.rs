@@ -59,6 +59,7 @@ pub(crate) fn example(key: &Key) -> String {
         ("url", _) => "\"mqtts://broker.example.com\"",
         ("bus", _) => "\"rs485\" for a device on [bus.rs485]",
         ("unit", _) => "1",
+        ("address", _) if matches!(key.kind, Kind::Text { .. }) => "\"127.0.0.1:1883\"",
         ("baud", _) => "19200",
         ("driver", _) => "\"modbus-rtu\", or \"modbus-tcp\", \"modbus-rtu-over-tcp\", \"sim\"",
         ("thin_bucket", _) => "\"1m\"",
@@ -92,15 +93,18 @@ pub(crate) fn expected(kind: &Kind) -> String {
             )
         }
         Kind::Text { .. } | Kind::Name => "text in quotes".to_owned(),
+        Kind::Flagged { .. } => "true, false or a path in quotes".to_owned(),
         Kind::Choice(words, _) => list(words.iter().map(|w| format!("\"{}\"", w.word)), "or"),
         Kind::File | Kind::Path => "a path in quotes".to_owned(),
         Kind::Texts => "a list of texts, [\"...\", \"...\"]".to_owned(),
         Kind::Deadband => "a number, or a percentage in quotes such as \"1%\"".to_owned(),
         Kind::Port => "a device path or a port number".to_owned(),
-        Kind::Table(section) | Kind::Named(section) | Kind::List(section) => match section.keys.first() {
-            Some(first) => format!("a table, {{ {} = ... }}", first.name),
-            None => "a table".to_owned(),
-        },
+        Kind::Table(section) | Kind::Named(section) | Kind::Quoted(section, _) | Kind::List(section) => {
+            match section.keys.first() {
+                Some(first) => format!("a table, {{ {} = ... }}", first.name),
+                None => "a table".to_owned(),
+            }
+        }
     }
 }
 
@@ -385,6 +389,9 @@ fn section_example(key: &Key, section: &Section) -> String {
         "uplink" => "[uplink.cloud]".to_owned(),
         "bus" => "[bus.rs485]".to_owned(),
         "device" => "[device.meter1]".to_owned(),
+        "listener" => "[broker.listener.local]".to_owned(),
+        "user" => "[broker.user.plc]".to_owned(),
+        "client" => "[broker.client.plc]".to_owned(),
         "tags" => "tags.voltage = { holding = 0, type = \"u16\" }".to_owned(),
         _ => section.title.to_owned(),
     }

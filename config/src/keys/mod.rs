@@ -1,5 +1,6 @@
 //! Every key of the configuration file, once: the reader, the JSON Schema and docs/config.md all come from these tables.
 
+pub(crate) mod broker;
 pub(crate) mod field;
 pub(crate) mod top;
 pub(crate) mod uplink;
@@ -78,6 +79,10 @@ pub(crate) enum Kind {
     Text {
         max: usize,
     },
+    /// true, false, or text of 1 to `max` bytes.
+    Flagged {
+        max: usize,
+    },
     /// A [`gateway_core::tag::Name`].
     Name,
     /// One of some words, or words that other products use for them.
@@ -96,6 +101,8 @@ pub(crate) enum Kind {
     Table(&'static Section),
     /// Tables with names: `[bus.NAME]`.
     Named(&'static Section),
+    /// Tables with names of any characters up to so many bytes: `[broker.client."..."]`.
+    Quoted(&'static Section, usize),
     /// A list of tables: `[[device.NAME.poll]]`.
     List(&'static Section),
 }

@@ -1,8 +1,6 @@
 //! `[gateway]`, `[store]`, `[message]` and the file as a whole.
 
-use super::{Kind, MB, MINUTE, Section, TB, duration, field, key, size, uplink, word};
-
-const NO_BROKER: &str = "the local broker is not part of this version: local clients cannot connect yet";
+use super::{Kind, MB, MINUTE, Section, TB, broker, duration, field, key, size, uplink, word};
 
 /// The whole file.
 pub(crate) static FILE: Section = Section {
@@ -15,13 +13,13 @@ pub(crate) static FILE: Section = Section {
         key("store", Kind::Table(&STORE), "The queue on disk.").or("{}"),
         key("message", Kind::Table(&MESSAGE), "How readings become MQTT messages.").or("{}"),
         key("uplink", Kind::Named(&uplink::UPLINK), "Clouds: one table for each broker that messages go to."),
+        key("broker", Kind::Table(&broker::BROKER), "The MQTT broker for the machines around the gateway."),
         key("bus", Kind::Named(&field::BUS), "Serial lines and Modbus TCP connections."),
         key("device", Kind::Named(&field::DEVICE), "Devices on the buses."),
     ],
     aliases: &[
         ("mqtt", "uplink"),
         ("cloud", "uplink"),
-        ("broker", "uplink"),
         ("server", "uplink"),
         ("modbus", "bus"),
         ("serial", "bus"),
@@ -36,10 +34,10 @@ pub(crate) static FILE: Section = Section {
         ("system", "gateway"),
     ],
     refused: &[
-        ("listen", NO_BROKER),
-        ("listener", NO_BROKER),
-        ("user", NO_BROKER),
-        ("users", NO_BROKER),
+        ("listen", "doors for local clients are part of the broker: write [broker.listener.NAME]"),
+        ("listener", "doors for local clients are part of the broker: write [broker.listener.NAME]"),
+        ("user", "users are part of the broker: write [broker.user.NAME]"),
+        ("users", "users are part of the broker: write [broker.user.NAME]"),
         ("bridge", "bridges are uplinks here: write [uplink.NAME] with `url` and `forward`"),
         ("gpio", "GPIO pins are not part of this version"),
         ("web", "the local web page is not part of this version"),

@@ -1,5 +1,7 @@
 //! Section by section from the tree to the settings, and the checks between sections.
 
+pub(crate) mod access;
+pub(crate) mod broker;
 pub(crate) mod bus;
 pub(crate) mod device;
 pub(crate) mod files;

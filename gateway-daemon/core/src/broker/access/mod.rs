@@ -15,6 +15,7 @@
 pub mod failures;
 mod grants;
 mod login;
+pub mod phc;
 mod rule;
 
 use std::collections::BTreeMap;
@@ -28,13 +29,20 @@ pub use rule::{Deed, Rule, RuleError};
 /// Most rules of one user, of one client id, or of everybody: each publish asks them in order.
 pub const RULES_MAX: usize = 200;
 
-/// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A user. Its hash is in no `Debug` output: it is as good as a weak password.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct User {
     /// Argon2 hash of the password in PHC format; `None` comes in by certificate only.
     pub hash: Option<Arc<str>>,
     /// Its rules, what is denied first.
     pub rules: Vec<Rule>,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hash = self.hash.as_ref().map(|_| format_args!("***"));
+        f.debug_struct("User").field("hash", &hash).field("rules", &self.rules).finish()
+    }
 }
 
 /// A client id.

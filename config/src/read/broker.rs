@@ -1,0 +1,291 @@
+//! `[broker]`: its doors and bounds; its users and rules are in [`super::access`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use gateway_core::broker::access::Access;
+use gateway_core::broker::settings::{Limits, Settings};
+use gateway_core::settings::{CertificateIdentity, ListenerSettings, ListenerTls};
+use gateway_core::tag::Name;
+use toml::de::DeValue;
+
+use super::files::{self, Pem};
+use super::{Context, access};
+use crate::keys::broker::LIMITS;
+use crate::reader::Reader;
+use crate::words;
+
+/// Most doors.
+const LISTENERS_MAX: usize = 16;
+
+/// The door without any in the file, and the name that `websocket = true` stands for.
+const LOCAL: &str = "local";
+const WEBSOCKET_PATH: &str = "/mqtt";
+
+/// The broker; `None` without its table, and when something of it is wrong.
+pub(crate) fn broker<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Option<Settings> {
+    let reader = file.table("broker")?;
+    let access = access::access(cx, &reader);
+    let limits = limits(cx, &reader);
+    let listeners = listeners(cx, &reader, access.as_ref());
+    Some(Settings { listeners: listeners?, access: access?, limits: limits? })
+}
+
+fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>) -> Option<Limits> {
+    let reader = cx.table_or_empty(broker, "limits", &LIMITS);
+    let size = |key: &str| reader.size(key).and_then(|bytes| usize::try_from(bytes).ok());
+    Some(Limits {
+        connections_max: reader.uint("connections_max")?,
+        sessions_max: reader.uint("sessions_max")?,
+        subscriptions_max: reader.uint("subscriptions_max")?,
+        inflight_max: reader.uint("inflight_max")?,
+        queued_max: reader.uint("queued_max")?,
+        queued_bytes_max: size("queued_bytes_max")?,
+        queued_bytes_total_max: size("queued_bytes_total_max")?,
+        packet_bytes_max: size("packet_max")?,
+        retained_max: reader.uint("retained_max")?,
+        retained_bytes_max: size("retained_bytes_max")?,
+        handshake_max: reader.duration("connect_timeout")?,
+        ..Limits::default()
+    })
+}
+
+/// All doors, or the one for programs on this gateway.
+fn listeners<'a, 't>(
+    cx: &Context<'a, 't>,
+    broker: &Reader<'a, 't>,
+    access: Option<&Access>,
+) -> Option<Vec<ListenerSettings>> {
+    let tables = broker.named("listener");
+    if broker.lacks("listener") {
+        let local = ListenerSettings {
+            name: Name::new(LOCAL).ok()?,
+            address: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            websocket: None,
+            tls: None,
+            anonymous: access.is_some_and(|a| a.users.is_empty()),
+        };
+        if !local.anonymous && !somebody(access, None) {
+            cx.found.misfit(&broker.here(), nobody(&local.name));
+        }
+        return Some(vec![local]);
+    }
+    if tables.len() > LISTENERS_MAX {
+        let text = format!("{} listeners, expected at most {LISTENERS_MAX}", tables.len());
+        cx.found.misfit(&broker.key_at("listener"), text);
+    }
+    let mut whole = !tables.is_empty();
+    let mut list: Vec<(ListenerSettings, Range<usize>)> = Vec::new();
+    for (name, span, reader) in tables.into_iter().take(LISTENERS_MAX) {
+        let Some(listener) = listener(cx, &reader, name, access) else {
+            whole = false;
+            continue;
+        };
+        if let Some((_, first)) = list.iter().find(|(l, _)| clash(l.address, listener.address)) {
+            let text = format!(
+                "listener `{}` wants the same port as the one in line {}, expected another: 0.0.0.0 and [::] take every address of this \
+                 gateway",
+                listener.name,
+                cx.found.line(first)
+            );
+            cx.found.misfit(&reader.at("address"), text);
+        }
+        list.push((listener, span));
+    }
+    whole.then(|| list.into_iter().map(|(listener, _)| listener).collect())
+}
+
+/// Whether the system would refuse the second of two addresses.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes_all = |a: SocketAddr, b: SocketAddr| {
+        a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4()) // [::] takes IPv4 as well
+    };
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || takes_all(one, other) || takes_all(other, one))
+}
+
+fn listener(
+    cx: &Context<'_, '_>,
+    reader: &Reader<'_, '_>,
+    name: Name,
+    access: Option<&Access>,
+) -> Option<ListenerSettings> {
+    let address = address(cx, reader);
+    let websocket = websocket(cx, reader);
+    let tls = tls(cx, reader);
+    let plain = reader.bool("allow_plain");
+    let local = address.is_some_and(|a| is_loopback(a.ip()));
+    let users = access.is_none_or(|a| !a.users.is_empty());
+    let anonymous = if reader.has("anonymous") { reader.bool("anonymous")? } else { local && !users };
+    let (address, tls) = (address?, tls?);
+    if !local && tls.is_none() && plain == Some(false) {
+        let text = format!(
+            "`address` = \"{address}\" can be reached from the network without TLS, so that others on it can read passwords and messages: add `cert` \
+             and `key`, or allow_plain = true, or listen on 127.0.0.1 only"
+        );
+        cx.found.misfit(&reader.at("address"), text);
+    }
+    if !anonymous && !somebody(access, tls.as_ref()) {
+        cx.found.misfit(&reader.here(), nobody(&name));
+    }
+    if anonymous && !local {
+        let who = match &tls {
+            Some(tls) if tls.client_required => "everybody with a certificate",
+            _ => "everybody who reaches it",
+        };
+        let text = format!(
+            "through listener `{name}` {who} comes in without a user name: rules of [broker] alone say what they may do"
+        );
+        cx.found.warn(&reader.at("anonymous"), text);
+    }
+    Some(ListenerSettings { name, address, websocket: websocket?, tls, anonymous })
+}
+
+/// Whether anybody can log in.
+fn somebody(access: Option<&Access>, tls: Option<&ListenerTls>) -> bool {
+    let passwords = access.is_none_or(|a| a.users.values().any(|u| u.hash.is_some()));
+    passwords || tls.is_some_and(|t| t.client_ca.is_some() && t.identity != CertificateIdentity::None)
+}
+
+fn nobody(name: &Name) -> String {
+    format!(
+        "nobody can come in through listener `{name}`, expected users, client certificates or everybody: add [broker.user.NAME] \
+         (`gateway-daemon passwd`), `client_ca`, or anonymous = true"
+    )
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+fn address(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<SocketAddr> {
+    if !reader.has("address") {
+        return None;
+    }
+    let text = reader.text("address")?;
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        if address.port() == 0 {
+            cx.found.warn(
+                &reader.at("address"),
+                "`address` has port 0, so each start takes another free port: fit for tests only",
+            );
+        }
+        return Some(address);
+    }
+    let shown = words::shown(&text);
+    let host = text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+    let fix = match host {
+        _ if text.contains("://") => ": remove what stands before and behind it".to_owned(),
+        Some(("localhost", port)) => format!(": write address = \"127.0.0.1:{port}\""),
+        Some(("" | "*", port)) => format!(": write address = \"0.0.0.0:{port}\" for every network"),
+        Some((host, port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
+            format!(": write address = \"[{host}]:{port}\"")
+        }
+        Some(_) => ": names are not looked up here, write the address of this gateway's network card, or 0.0.0.0 for all".to_owned(),
+        None if text.parse::<u16>().is_ok() => format!(": write address = \"0.0.0.0:{shown}\" for every network"),
+        None if text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) => format!(": write address = \"[{shown}]:1883\""),
+        None if text.parse::<IpAddr>().is_ok() => format!(": write address = \"{shown}:1883\""),
+        None => String::new(),
+    };
+    let text = format!(
+        "`address` = \"{shown}\" is not an address with its port, expected such as \"127.0.0.1:1883\"{fix}"
+    );
+    cx.found.wrong(&reader.at("address"), text);
+    None
+}
+
+/// The path of a WebSocket; the outer `None` means that something was reported.
+fn websocket(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<String>> {
+    let Some((value, span)) = reader.raw("websocket") else { return Some(None) };
+    match value {
+        DeValue::Boolean(flag) => Some(flag.then(|| WEBSOCKET_PATH.to_owned())),
+        DeValue::String(_) => {
+            let path = reader.text("websocket")?;
+            let good = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '<' | '>' | '\\');
+            if path.starts_with('/') && path.chars().all(good) {
+                return Some(Some(path));
+            }
+            let text = format!(
+                "`websocket` = \"{}\" is not a path, expected such as \"/mqtt\" without spaces, ? and #, or true",
+                words::shown(&path)
+            );
+            cx.found.wrong(&span, text);
+            None
+        }
+        _ => {
+            reader.wrong_type("websocket");
+            None
+        }
+    }
+}
+
+/// TLS; the outer `None` means that something was reported.
+fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerTls>> {
+    let written = |key: &str| {
+        let twin = format!("{key}_credential");
+        [key.to_owned(), twin].into_iter().find(|key| reader.has(key))
+    };
+    let (cert, key, ca) = (written("cert"), written("key"), written("client_ca"));
+    let mut whole = true;
+    let mut refuse = |at: &str, text: String| {
+        cx.found.misfit(&reader.key_at(at), text);
+        whole = false;
+    };
+    match (&cert, &key) {
+        (Some(cert), None) => {
+            refuse(cert, "`cert` stands alone, expected together with `key`: add `key`".to_owned())
+        }
+        (None, Some(key)) => {
+            refuse(key, "`key` stands alone, expected together with `cert`: add `cert`".to_owned())
+        }
+        (None, None) => {
+            if let Some(ca) = &ca {
+                refuse(
+                    ca,
+                    format!("`{ca}` means nothing without TLS, expected with `cert` and `key`: add those"),
+                );
+            }
+        }
+        (Some(_), Some(_)) => {}
+    }
+    if ca.is_none() {
+        for key in ["client_certificates", "identity"].into_iter().filter(|key| reader.has(key)) {
+            refuse(
+                key,
+                format!(
+                    "`{key}` means nothing without `client_ca`, expected beside it: add `client_ca` or remove `{key}`"
+                ),
+            );
+        }
+    }
+    let read =
+        |given: &Option<String>, key: &str, want| given.as_ref().map(|_| files::pem(cx, reader, key, want));
+    let files = (
+        read(&cert, "cert", Pem::Certificate),
+        read(&key, "key", Pem::Key),
+        read(&ca, "client_ca", Pem::Certificate),
+    );
+    let client_required = reader.choice("client_certificates")? == "required";
+    let identity = match reader.choice("identity")? {
+        "none" => CertificateIdentity::None,
+        "alternative-name" => CertificateIdentity::AlternativeName,
+        _ => CertificateIdentity::CommonName,
+    };
+    if !whole {
+        return None;
+    }
+    let (Some(cert), Some(key), client_ca) = files else { return Some(None) };
+    let client_ca = match client_ca {
+        None => None,
+        Some(path) => Some(path?),
+    };
+    let asked = client_ca.is_some();
+    Some(Some(ListenerTls {
+        cert: cert?,
+        key: key?,
+        client_required: asked && client_required,
+        identity: if asked { identity } else { CertificateIdentity::None },
+        client_ca,
+    }))
+}
