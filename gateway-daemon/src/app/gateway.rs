@@ -3,11 +3,14 @@
 //! ```text
 //! bus tasks --cycles--> +-----------+ --ops--> store task of each uplink
 //! link, store tasks --> | core loop | --commands--> link of each uplink
-//! control socket -----> +-----------+ --errands--> bus tasks
+//! control socket -----> |           | --errands--> bus tasks
+//! clients, keeper ----> +-----------+ --turns--> keeper, bytes --> clients
 //! ```
-//! The loop itself never waits for a device, a disk or a network: it only decides and hands on. In every round it serves, in
-//! this order: the stop, answers of store and links, cycles of the buses, requests of people, time. Each gets at most
-//! `BATCH_MAX` turns before the next, so that none starves.
+//! The loop itself never waits for a device, a disk, a network or a client: it only decides and hands on. In every round it serves, in
+//! this order: the stop, answers of store and links, answers for the broker, cycles of the buses, requests of people, time, clients. Each
+//! gets at most `BATCH_MAX` turns before the next, and the clients at most `CLIENT_BYTES_MAX` bytes, so that none starves: a flood of
+//! messages delays a cycle by some ten milliseconds. At the end of a round what was decided leaves: once for each
+//! uplink, and in one write for each client.
 //!
 //! Bounds: [`CYCLES_MAX`] cycles, [`HAPPENINGS_MAX`] answers and [`super::control::REQUESTS_MAX`] requests wait.
 
@@ -17,14 +20,15 @@ use std::time::Duration;
 use drivers::bus;
 use drivers::clock;
 use gateway_config::Config;
-use gateway_core::broker::{self, Broker, Local};
+use gateway_core::broker;
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
 use gateway_core::poll::request::Answer;
 use gateway_core::poll::schedule::Schedule;
 use gateway_core::process::{Processor, Report};
 use gateway_core::tag::{BootNs, Cycle, RunId};
-use gateway_core::uplink::row::Qos;
+use gateway_core::uplink::queue::Fate;
+use gateway_core::uplink::row::{Qos, Seq};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -32,10 +36,12 @@ use super::changes::{self, Changes};
 use super::control::{Ask, Reply, Request};
 use super::errand::Errand;
 use super::known::Known;
+use super::local::{self, Enqueue, Local, Word};
 use super::survey::Rates;
 use super::upstream::{Happening, Rendering, Upstream};
 use super::walltime::WallTimes;
 use super::{measure, survey};
+use crate::listen::Incoming;
 use crate::status::notify::Notify;
 use crate::store::Store;
 
@@ -45,6 +51,10 @@ pub const CYCLES_MAX: usize = 4096;
 pub const HAPPENINGS_MAX: usize = 4096;
 /// Turns of one kind before the others get theirs.
 const BATCH_MAX: usize = 256;
+/// Bytes of clients that are dealt with before the others get their turn: ten thousand small messages, some ten milliseconds of a Pi.
+const CLIENT_BYTES_MAX: usize = 256 << 10;
+/// What a client's opening, closing or smallest message counts for in [`CLIENT_BYTES_MAX`]: the work for it, in bytes of small messages.
+const INCOMING_BYTES_MIN: usize = 64;
 /// How often rates, wall time and the watchdog are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Time for a clean stop: memory to disk and the goodbye. systemd's default limit is 90 s.
@@ -69,7 +79,9 @@ pub struct Gateway {
     pub(super) started: BootNs,
     pub(super) processor: Processor,
     pub(super) encoder: Encoder,
-    pub(super) broker: Broker,
+    pub(super) local: Local,
+    /// Messages made of readings, which local clients see as their numbers.
+    pub(super) numbered: u64,
     pub(super) upstreams: Vec<Upstream>,
     pub(super) known: Known,
     pub(super) walls: WallTimes,
@@ -86,6 +98,8 @@ pub struct Gateway {
     pub(super) happenings: mpsc::Receiver<Happening>,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) requests_in: mpsc::Sender<Request>,
+    /// When the end is no longer waited for.
+    pub(super) stop_by: BootNs,
 }
 
 impl Gateway {
@@ -109,8 +123,8 @@ impl Gateway {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopping = false;
         loop {
-            self.pump(clock::now());
-            if stopping && self.upstreams.iter().all(|upstream| upstream.left.is_some()) {
+            self.settle(clock::now());
+            if stopping && self.is_settled() {
                 break;
             }
             let wake = self.wake_at();
@@ -120,14 +134,18 @@ impl Gateway {
                     stopping = changed.is_err() || *course.borrow_and_update() == Course::Stop;
                     self.stop_field().await;
                     if stopping {
-                        self.stop_uplinks();
+                        self.stop_network();
                     }
                 }
                 Some(happening) = self.happenings.recv() => self.happened(happening),
+                Some(word) = self.local.words.recv() => self.word(word),
                 Some(cycle) = self.cycles.recv() => self.cycle(cycle),
                 Some(request) = self.requests.recv() => self.request(request),
                 _ = tick.tick() => self.tick(),
                 () = tokio::time::sleep_until(wake) => self.timeout(),
+                incoming = local::next_incoming(&mut self.local.doors) => {
+                    self.incoming(incoming);
+                }
             }
             self.serve_waiting();
         }
@@ -141,22 +159,54 @@ impl Gateway {
             self.happened(happening);
         }
         for _ in 0..BATCH_MAX {
+            let Ok(word) = self.local.words.try_recv() else { break };
+            self.word(word);
+        }
+        for _ in 0..BATCH_MAX {
             let Ok(cycle) = self.cycles.try_recv() else { break };
             self.cycle(cycle);
+        }
+        let mut bytes = 0;
+        while bytes < CLIENT_BYTES_MAX {
+            let Some(incoming) = self.local.try_next() else { break };
+            bytes += self.incoming(incoming);
         }
     }
 
     fn happened(&mut self, happening: Happening) {
         let now = clock::now();
-        match happening {
-            Happening::Store { uplink, event } => self.upstreams[uplink].uplink.store(now, event),
+        let uplink = match happening {
+            Happening::Store { uplink, event } => {
+                self.upstreams[uplink].uplink.store(now, event);
+                uplink
+            }
             Happening::Link { uplink, epoch, event } => {
                 survey::log_link(self.config.uplinks[uplink].0.name.as_str(), &event);
                 self.upstreams[uplink].uplink.link(now, epoch, event);
+                uplink
             }
-        }
+        };
         // Between two events of one batch the window must move, or a burst of acknowledgements would leave the link idle.
-        self.pump(now);
+        let rendering = rendering(&self.known, &self.walls, &self.config);
+        self.upstreams[uplink].pump(now, rendering);
+    }
+
+    fn word(&mut self, word: Word) {
+        let now = clock::now();
+        self.local.word(now, word);
+        self.act(now);
+    }
+
+    /// Gives back how much of a turn it was, in bytes.
+    fn incoming(&mut self, incoming: Incoming) -> usize {
+        let now = clock::now();
+        let weight = match &incoming {
+            Incoming::Bytes(_, bytes) => bytes.len().max(INCOMING_BYTES_MIN),
+            _ => INCOMING_BYTES_MIN,
+        };
+        self.local.incoming(now, incoming);
+        self.act(now);
+        weight
     }
 
     fn cycle(&mut self, cycle: Cycle) {
@@ -167,26 +217,56 @@ impl Gateway {
 
     fn publish(&mut self, now: BootNs, report: &Report) {
         for draft in self.encoder.encode(report.group, &report.readings) {
-            // Topics were checked with the configuration; bridges take the record as it is, so nothing is rendered here.
-            let local = Local { draft: &draft, qos: Qos::AtLeastOnce, from: None, want: false };
-            if let Err(fault) = self.broker.publish(now, &local, || None) {
+            self.numbered += 1;
+            let number = (self.run, Seq(self.numbered));
+            let rendering = rendering(&self.known, &self.walls, &self.config);
+            // Bridges take the record as it is and render it when they send it; clients get it with the time that is known by now.
+            let ready = || rendering.of_draft(&draft, number);
+            let local = broker::Local { draft: &draft, qos: Qos::AtLeastOnce, from: None, want: false };
+            if let Err(fault) = self.local.broker.publish(now, &local, ready) {
                 log::error!("{}: {fault}", draft.topic);
             }
         }
-        while let Some(action) = self.broker.poll_action() {
-            let broker::Action::Enqueue { session, qos, draft, ticket } = action else { continue };
-            if let Some(upstream) = self.upstreams.iter_mut().find(|upstream| upstream.session == session) {
+        self.act(now);
+    }
+
+    /// Carries out what the broker decided.
+    fn act(&mut self, now: BootNs) {
+        while let Some(Enqueue { session, qos, draft, ticket }) = self.local.act(now) {
+            if let Some(upstream) = self.upstreams.iter_mut().find(|up| up.session == session) {
                 upstream.publish(now, qos, draft, ticket);
             }
         }
     }
 
-    fn pump(&mut self, now: BootNs) {
-        let rendering =
-            Rendering { schemas: &self.known, clock: &self.walls, units: self.config.message.units };
-        for upstream in &mut self.upstreams {
-            upstream.pump(now, rendering);
+    /// Carries out everything that was decided in this round, until nobody has a say any more.
+    fn settle(&mut self, now: BootNs) {
+        loop {
+            self.act(now);
+            let rendering = rendering(&self.known, &self.walls, &self.config);
+            let mut quiet = true;
+            for upstream in &mut self.upstreams {
+                upstream.pump(now, rendering);
+                while let Some((ticket, fate)) = upstream.poll_fate() {
+                    quiet = false;
+                    let fate = match fate {
+                        Fate::Safe => broker::Fate::Safe,
+                        Fate::Dropped(_) => broker::Fate::Dropped,
+                    };
+                    self.local.broker.handle_receipt(now, ticket, fate);
+                }
+            }
+            // Each round answers messages that were enqueued before; what a client hears of it enqueues nothing.
+            if quiet {
+                break;
+            }
         }
+        self.local.flush();
+    }
+
+    fn is_settled(&self) -> bool {
+        let flushed = self.local.broker.is_flushed() || clock::now() >= self.stop_by;
+        flushed && self.upstreams.iter().all(|upstream| upstream.left.is_some())
     }
 
     fn request(&mut self, request: Request) {
@@ -286,6 +366,7 @@ impl Gateway {
 
     fn timeout(&mut self) {
         let now = clock::now();
+        self.local.broker.timeout(now);
         for report in self.processor.timeout(now) {
             self.publish(now, &report);
         }
@@ -296,7 +377,8 @@ impl Gateway {
 
     fn wake_at(&self) -> Instant {
         let uplinks = self.upstreams.iter().filter_map(|upstream| upstream.uplink.poll_timeout());
-        let earliest = uplinks.chain(self.processor.poll_timeout()).min();
+        let earliest =
+            uplinks.chain(self.processor.poll_timeout()).chain(self.local.broker.poll_timeout()).min();
         let wait = earliest.map_or(TICK, |at| at.since(clock::now()).min(TICK));
         Instant::now() + wait
     }
@@ -309,16 +391,22 @@ impl Gateway {
         self.serve_waiting();
     }
 
-    fn stop_uplinks(&mut self) {
+    /// Clients first: what they were acknowledged is on its way to the disk or an uplink before those end.
+    fn stop_network(&mut self) {
         log::info!("stopping");
         self.notify.stopping();
         let now = clock::now();
+        self.stop_by = now.plus(STOP_MAX);
+        self.local.broker.stop(now);
+        self.act(now);
+        self.local.shut_doors();
         for upstream in &mut self.upstreams {
-            upstream.uplink.stop(now, now.plus(STOP_MAX));
+            upstream.uplink.stop(now, self.stop_by);
         }
     }
 
     async fn finish(mut self) -> u64 {
+        self.local.left().await;
         let mut lost = 0;
         for upstream in &mut self.upstreams {
             upstream.left_link().await;
@@ -335,6 +423,10 @@ impl Gateway {
         }
         lost
     }
+}
+
+fn rendering<'a>(known: &'a Known, walls: &'a WallTimes, config: &Config) -> Rendering<'a> {
+    Rendering { schemas: known, clock: walls, units: config.message.units }
 }
 
 /// Asks the device, in the two steps of a whole register if it cannot write a part of one.

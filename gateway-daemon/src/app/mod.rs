@@ -8,6 +8,7 @@ pub mod demo;
 mod errand;
 pub mod gateway;
 mod known;
+mod local;
 mod measure;
 pub mod picture;
 mod rate;

@@ -6,12 +6,11 @@ use drivers::bus;
 use drivers::clock;
 use gateway_config::Config;
 use gateway_core::broker::bridge::BridgeRules;
-use gateway_core::broker::{self, Broker};
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
 use gateway_core::poll::schedule::Schedule;
 use gateway_core::process::Processor;
-use gateway_core::tag::Cycle;
+use gateway_core::tag::{BootNs, Cycle};
 use gateway_core::uplink::row::QueueId;
 use gateway_core::uplink::{Identity, Uplink};
 use tokio::sync::mpsc;
@@ -20,6 +19,7 @@ use super::changes::Changes;
 use super::control;
 use super::gateway::{CYCLES_MAX, Gateway, HAPPENINGS_MAX};
 use super::known::Known;
+use super::local::Local;
 use super::survey::Rates;
 use super::upstream::{Happening, Upstream};
 use super::walltime::WallTimes;
@@ -43,6 +43,9 @@ pub enum StartError {
         /// What is wrong.
         fault: String,
     },
+    /// A listener for local clients cannot be opened.
+    #[error(transparent)]
+    Listener(#[from] crate::listen::OpenError),
     /// A bus task cannot be started.
     #[error("bus {bus}: {source}")]
     Bus {
@@ -70,14 +73,14 @@ impl Gateway {
         }
         let walls = WallTimes::new(store.clock_history().await);
         let (happened, happenings) = mpsc::channel(HAPPENINGS_MAX);
-        let mut broker = Broker::in_memory(broker::Limits::default());
+        let mut local = Local::open(&config, started, run, &store).await?;
         let mut upstreams = Vec::with_capacity(config.uplinks.len());
         let mut queues = Vec::with_capacity(config.uplinks.len());
         for (index, (settings, link)) in config.uplinks.iter().enumerate() {
             let refused = |fault: String| StartError::Forward { uplink: settings.name.to_string(), fault };
             let rules = BridgeRules::new(&settings.forward);
             let filters = rules.map_err(|(_, fault)| refused(fault.to_string()))?.filters();
-            let session = broker.open_bridge(filters).map_err(|fault| refused(fault.to_string()))?;
+            let session = local.broker.open_bridge(filters).map_err(|fault| refused(fault.to_string()))?;
             let (queue, stored) = store.open_queue(settings.name.as_str()).await;
             queues.push(queue);
             let identity = Identity {
@@ -108,7 +111,8 @@ impl Gateway {
             run,
             started,
             encoder,
-            broker,
+            local,
+            numbered: 0,
             upstreams,
             known,
             walls,
@@ -122,6 +126,7 @@ impl Gateway {
             happenings,
             requests,
             requests_in,
+            stop_by: BootNs(u64::MAX),
         })
     }
 }

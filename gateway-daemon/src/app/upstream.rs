@@ -10,11 +10,11 @@ use std::time::Duration;
 use gateway_core::broker::{SessionId, Ticket};
 use gateway_core::payload::{self, Draft};
 use gateway_core::settings::LinkSettings;
-use gateway_core::tag::BootNs;
+use gateway_core::tag::{BootNs, RunId};
 use gateway_core::uplink::link::{Epoch, LinkCommand, LinkEvent, Will};
 use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::{Fate, Message, Receipt, Waiting};
-use gateway_core::uplink::row::{Qos, QueueId, Seq, StoreEvent, StoreOp, Tally};
+use gateway_core::uplink::row::{Qos, QueueId, Row, Seq, StoreEvent, StoreOp, Tally};
 use gateway_core::uplink::{Action, Uplink};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -61,6 +61,17 @@ pub(super) struct Rendering<'a> {
     pub clock: &'a WallTimes,
     /// Whether units are part of messages.
     pub units: bool,
+}
+
+impl Rendering<'_> {
+    /// A message of readings that is in no queue, as the wire has it; `None` if its record cannot be read, which only a fault of this program can do.
+    pub(super) fn of_draft(&self, draft: &Draft, (run, seq): (RunId, Seq)) -> Option<Arc<[u8]>> {
+        let Draft { topic, body, readings, priority, retain, at } = draft.clone();
+        let qos = Qos::AtMostOnce;
+        let row = Row { seq, priority, topic, qos, retain, body, readings, run, at, expiry_s: None };
+        let rendered = payload::render_row(&row, self.schemas, self.clock, self.units);
+        rendered.inspect_err(|fault| log::error!("a message of {} cannot be read: {fault}", row.topic)).ok()
+    }
 }
 
 #[derive(Debug)]
@@ -135,7 +146,6 @@ impl Upstream {
     }
 
     /// What became of a message published with a ticket; for [`gateway_core::broker::Broker`]. Ask after every [`Self::pump`], until there is no more.
-    #[expect(dead_code, reason = "the core loop asks once the broker takes fates")]
     pub(super) fn poll_fate(&mut self) -> Option<(Ticket, Fate)> {
         self.fates.pop_front()
     }

@@ -1,0 +1,186 @@
+//! The broker at work: who carries out what it decides, and who tells it what came of it.
+//!
+//! ```text
+//! clients <-> Doors --Incoming--> +--------+ --Enqueue--> uplinks --Fate--> back
+//! store   <-> keeper --Word-----> | Broker | --Turn, Read--> keeper
+//!                                 +--------+
+//! ```
+//! The core loop owns the broker. What a client is told leaves after the round that decided it: all bytes for one connection in one
+//! system call, all messages for one uplink before it is looked at.
+//!
+//! Bounds: [`WORDS_MAX`] words wait for the loop, one turn and one read per session for the keeper. Nothing
+//! here waits for it.
+
+mod keeper;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_config::Config;
+use gateway_core::broker::{Action, Answer, Broker, Limits, Read, SessionId, Ticket, Turn};
+use gateway_core::payload::Draft;
+use gateway_core::tag::{BootNs, RunId};
+use gateway_core::uplink::row::Qos;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::listen::{Doors, FLUSH_MAX, Incoming, OpenError};
+use crate::store::Store;
+
+/// Words of the keeper that wait: it waits then, nothing is lost.
+const WORDS_MAX: usize = 64;
+
+/// A connection that was told goodbye gets this long beyond [`FLUSH_MAX`].
+const GOODBYE_GRACE: Duration = Duration::from_millis(100);
+
+/// What the tasks around the broker say to it.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// The store's answer, or its news.
+    Answer(Answer),
+}
+
+/// A message for an uplink.
+#[derive(Debug)]
+pub(super) struct Enqueue {
+    pub(super) session: SessionId,
+    pub(super) qos: Qos,
+    pub(super) draft: Draft,
+    pub(super) ticket: Option<Ticket>,
+}
+
+/// The broker and everything that belongs to it alone.
+pub(super) struct Local {
+    /// The broker.
+    pub broker: Broker,
+    /// The way in for clients; `None` without a listener, and from the beginning of the end.
+    pub doors: Option<Doors>,
+    /// What the keeper says.
+    pub words: mpsc::Receiver<Word>,
+    turns: mpsc::Sender<Turn>,
+    reads: mpsc::Sender<Read>,
+    leaving: Option<JoinHandle<()>>,
+}
+
+impl Local {
+    /// A broker with what the store held for it, and its listeners open. Without `[broker]` there are neither clients nor anything to keep.
+    ///
+    /// # Errors
+    /// A listener cannot be opened.
+    pub(super) async fn open(
+        config: &Config,
+        now: BootNs,
+        run: RunId,
+        store: &Arc<Store>,
+    ) -> Result<Self, OpenError> {
+        let limits = config.broker.as_ref().map_or_else(Limits::default, |settings| settings.limits);
+        let (broker, doors) = match &config.broker {
+            None => (Broker::in_memory(limits), None),
+            Some(settings) => {
+                let doors = Doors::open(&settings.listeners, &settings.limits)?;
+                let found = store.found().await;
+                (Broker::new(now, settings.clone(), run, found), Some(doors))
+            }
+        };
+        let (said, words) = mpsc::channel(WORDS_MAX);
+        let (turns, turns_todo) = mpsc::channel(1);
+        // A session has one read under way at a time.
+        let (reads, reads_todo) = mpsc::channel(limits.sessions_max.max(1));
+        tokio::spawn(keeper::run(Arc::clone(store), turns_todo, reads_todo, said));
+        Ok(Self { broker, doors, words, turns, reads, leaving: None })
+    }
+
+    /// What a client did.
+    pub(super) fn incoming(&mut self, now: BootNs, incoming: Incoming) {
+        match incoming {
+            Incoming::Open(conn, origin) => self.broker.handle_open(now, conn, origin),
+            Incoming::Bytes(conn, bytes) => self.broker.handle_bytes(now, conn, &bytes),
+            Incoming::Sent(conn, bytes) => self.broker.handle_sent(now, conn, bytes),
+            Incoming::Closed(conn) => self.broker.handle_closed(now, conn),
+        }
+    }
+
+    /// What a client has done already.
+    pub(super) fn try_next(&mut self) -> Option<Incoming> {
+        self.doors.as_mut()?.try_next()
+    }
+
+    /// What a task around the broker said.
+    pub(super) fn word(&mut self, now: BootNs, word: Word) {
+        match word {
+            Word::Answer(answer) => self.broker.handle_answer(now, answer),
+        }
+    }
+
+    /// Carries out what the broker decided, up to the next message for an uplink.
+    pub(super) fn act(&mut self, now: BootNs) -> Option<Enqueue> {
+        while let Some(action) = self.broker.poll_action() {
+            match action {
+                Action::Send { conn, bytes } => {
+                    if let Some(doors) = &mut self.doors {
+                        doors.send(conn, bytes);
+                    }
+                }
+                Action::Close { conn, reason } => {
+                    if let Some(doors) = &mut self.doors {
+                        doors.close(conn, &reason);
+                    }
+                }
+                Action::Hold { conn, held } => {
+                    if let Some(doors) = &mut self.doors {
+                        doors.hold(conn, held);
+                    }
+                }
+                Action::Enqueue { session, qos, draft, ticket } => {
+                    return Some(Enqueue { session, qos, draft, ticket });
+                }
+                // Nobody in this process waits for a message to be safe.
+                Action::Safe { .. } => {}
+                // One turn and one read per session are under way, so there is room unless the keeper is gone, and then the process is ending.
+                Action::Turn(turn) => {
+                    if self.turns.try_send(turn).is_err() {
+                        log::error!("broker: the keeper's task is gone");
+                    }
+                }
+                Action::Read(read) => {
+                    if self.reads.try_send(read).is_err() {
+                        log::error!("broker: the keeper's task is gone");
+                    }
+                }
+                // Nobody compares passwords yet, so none is right.
+                Action::Verify { conn, .. } => self.broker.handle_verified(now, conn, false),
+            }
+        }
+        None
+    }
+
+    /// Writes what was decided for clients. Once per round, before the loop waits.
+    pub(super) fn flush(&mut self) {
+        if let Some(doors) = &mut self.doors {
+            doors.flush();
+        }
+    }
+
+    /// Lets nobody in any more, and gives the last bytes their time. The goodbyes of [`Broker::stop`] must have been acted on.
+    pub(super) fn shut_doors(&mut self) {
+        if let Some(doors) = self.doors.take() {
+            self.leaving = Some(tokio::spawn(doors.stop(FLUSH_MAX)));
+        }
+    }
+
+    /// Waits until the doors are shut, within their own limit.
+    pub(super) async fn left(&mut self) {
+        if let Some(leaving) = self.leaving.take() {
+            // Ends by itself; whatever it does not end in time goes with the process.
+            let _ = tokio::time::timeout(FLUSH_MAX + GOODBYE_GRACE, leaving).await;
+        }
+    }
+}
+
+/// The next thing that a client does; never without listeners.
+pub(super) async fn next_incoming(doors: &mut Option<Doors>) -> Incoming {
+    match doors {
+        Some(doors) => doors.next().await,
+        None => std::future::pending().await,
+    }
+}
