@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gateway_core::broker::change::QUEUE_PREFIX;
-use gateway_core::broker::{Answer, Change, Read, Turn};
+use gateway_core::broker::{Answer, Change, FactKind, Read, Turn};
 use gateway_core::uplink::row::{Body, QueueId, StoreEvent, StoreFault, StoreOp};
 
 use super::ops;
@@ -51,12 +51,17 @@ impl Ask {
         }
     }
 
-    /// Whether its commit must reach the disk before it is answered. Losing the deletion of rows in a power cut only sends them twice; everything
-    /// else of a turn is waited for: a packet identifier that comes back to life would swallow the next message that bears it.
+    /// Whether its commit must reach the disk before it is answered. Losing the deletion of rows in a power cut only sends them twice, and
+    /// a release that comes back to life is only told and answered once more. Everything else of a turn is waited for: an identifier of a
+    /// received message that comes back to life would swallow the next message that bears it.
     pub(super) fn is_waited_for(&self) -> bool {
         match self {
             Self::Op(_, op) => ops::stores_rows(op),
-            Self::Turn(turn) => turn.changes.iter().any(|change| !matches!(change, Change::Delete { .. })),
+            Self::Turn(turn) => turn.changes.iter().any(|change| match change {
+                Change::Delete { .. } => false,
+                Change::Remove { fact } => fact.kind != FactKind::Released,
+                Change::Insert { .. } | Change::Drop { .. } | Change::Put { .. } => true,
+            }),
             Self::Read(_) => false,
         }
     }

@@ -46,8 +46,8 @@ pub(super) const BLIND_SEQ: Seq = Seq(1 << 40);
 pub(super) struct Opened {
     /// Queues by their id less one; true if nobody could say what was stored then.
     queues: Vec<(Arc<str>, bool)>,
-    /// The broker; true if nobody could say what was stored then.
-    broker: Option<bool>,
+    /// Whether the broker has asked.
+    broker: bool,
 }
 
 /// What was stored when the database was last whole, for counting losses.
@@ -169,21 +169,15 @@ impl Engine {
     /// one seq would be one row lost, so the database stays closed.
     fn settle_blind_queues(&mut self) -> bool {
         let Some(db) = &mut self.db else { return false };
-        let mut blind: Vec<Arc<str>> =
-            self.opened.queues.iter().filter(|(_, blind)| *blind).map(|(name, _)| Arc::clone(name)).collect();
-        if self.opened.broker == Some(true) {
-            blind.extend(db.queues.keys().filter(|name| is_local(name)).cloned());
-        }
-        for name in blind {
-            if let Err(trouble) = db.renumber_below(&name, BLIND_SEQ) {
-                log::error!(queue = shown(&name), why:% = trouble; "stored rows could not be numbered before newer ones");
+        for (name, blind) in self.opened.queues.iter_mut().filter(|(_, blind)| *blind) {
+            if let Err(trouble) = db.renumber_below(name, BLIND_SEQ) {
+                log::error!(queue = shown(name), why:% = trouble; "stored rows could not be numbered before newer ones");
                 self.fault = Some((trouble.fault(), trouble.to_string()));
                 let _ = self.db.take().map(Db::close);
                 return false;
             }
+            *blind = false;
         }
-        self.opened.queues.iter_mut().for_each(|(_, blind)| *blind = false);
-        self.opened.broker = self.opened.broker.map(|_| false);
         true
     }
 

@@ -123,9 +123,10 @@ impl Store {
     }
 
     /// What is stored for the local broker: its facts and the queues of its sessions. Writes nothing. From here on the broker hears of
-    /// resets. While the database cannot be opened nothing is found; when it is back, a reset tells what is stored.
+    /// resets. While the database cannot be opened it is [`Found::blind`]; when it is back, a reset tells what is stored.
     pub async fn found(&self) -> Found {
-        self.ask(|answer| Request::Found { answer }).await.unwrap_or_default()
+        let found = self.ask(|answer| Request::Found { answer }).await;
+        found.unwrap_or(Found { blind: true, ..Found::default() })
     }
 
     /// Makes a turn of the local broker durable, all of it or nothing: answers [`Answer::Done`] or [`Answer::Failed`]. Turns, reads and ops that

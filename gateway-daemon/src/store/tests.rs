@@ -4,6 +4,9 @@ mod crash;
 mod damage;
 mod limits;
 mod model;
+mod turn_crash;
+mod turn_faults;
+mod turn_model;
 mod turns;
 mod wear;
 

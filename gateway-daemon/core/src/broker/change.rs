@@ -150,4 +150,8 @@ pub struct Found {
     pub facts: Vec<(FactKey, Arc<[u8]>)>,
     /// Every queue whose name begins with [`QUEUE_PREFIX`].
     pub queues: Vec<(QueueName, Stored)>,
+    /// Nothing could be read yet: a disk that is not there, full or read-only, or another gateway that holds the file. What is stored comes with
+    /// [`Answer::Reset`] when the fault passes. Until then no durable session may be opened or resumed: its rows would take the places of
+    /// those that are stored.
+    pub blind: bool,
 }

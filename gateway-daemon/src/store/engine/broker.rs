@@ -11,14 +11,14 @@ impl Engine {
     /// What is stored for the broker; nothing is written. From here on it hears of resets.
     pub(in crate::store) fn found(&mut self) -> Found {
         let found = self.look();
-        self.opened.broker = Some(self.opened.broker.unwrap_or(false) || found.is_none());
+        self.opened.broker = true;
         self.resets.forget_broker();
-        found.unwrap_or_default()
+        found.unwrap_or(Found { blind: true, ..Found::default() })
     }
 
     /// What is stored is told to the broker before its next turn is carried out.
     pub(super) fn reset_broker(&mut self) {
-        if self.opened.broker.is_some()
+        if self.opened.broker
             && let Some(found) = self.look()
         {
             self.resets.put_broker(found);
@@ -28,7 +28,7 @@ impl Engine {
     fn look(&mut self) -> Option<Found> {
         let db = self.db.as_ref()?;
         match db.facts.read(&db.conn) {
-            Ok(facts) => Some(Found { facts, queues: self.queues_where(is_local) }),
+            Ok(facts) => Some(Found { facts, queues: self.queues_where(is_local), blind: false }),
             Err(trouble) => {
                 self.meet(trouble.fault(), trouble.to_string());
                 None

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::aside;
 
 /// Overwrites bytes of a file in place.
-fn scribble(path: &Path, at: u64, bytes: &[u8]) {
+pub(super) fn scribble(path: &Path, at: u64, bytes: &[u8]) {
     use std::os::unix::fs::FileExt;
     std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
 }

@@ -5,10 +5,10 @@ use std::process::Command;
 use super::*;
 
 /// A small disk of its own; `None`, printed, where mounting is not allowed.
-struct Disk(tempfile::TempDir);
+pub(super) struct Disk(tempfile::TempDir);
 
 impl Disk {
-    fn mount(size: &str) -> Option<Self> {
+    pub(super) fn mount(size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
@@ -21,7 +21,12 @@ impl Disk {
         None
     }
 
-    fn remount(&self, mode: &str) {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(super) fn remount(&self, mode: &str) {
         let done = Command::new("mount")
             .args(["-o", &format!("remount,{mode}")])
             .arg(self.0.path())
