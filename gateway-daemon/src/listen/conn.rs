@@ -1,6 +1,5 @@
 //! One connection: bytes in, bytes out, never waiting.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,14 +8,20 @@ use gateway_core::broker::ConnId;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::accept::Arrived;
+use super::coat::{Coat, CoatFault};
 use super::ready::{Ready, Slot};
 
 /// What came of looking at a connection.
 pub(super) enum Step {
     /// The client sent these bytes; there may be more.
     Bytes(Vec<u8>),
+    /// Nothing for the broker, but there may be more.
+    Again,
     /// Nothing to do until its waker says otherwise.
     Rest,
+    /// Its coat came apart; the client is to be told, and the broker.
+    Failed(CoatFault),
     /// It is over.
     Ended,
 }
@@ -27,39 +32,65 @@ enum Stage {
     Open,
     /// The broker has closed it; the last bytes are on their way.
     Closing,
+    /// So are the goodbyes of its coat.
+    Parting,
     /// We have said all; what the client still says is thrown away until it closes too. Closing at once with unread bytes would make the
     /// kernel reset the connection, and the client would never read why it was closed.
     Shut,
 }
 
+/// Most bytes of answers of a coat, such as pongs, that wait to be written while reading goes on.
+const ANSWERS_BYTES_MAX: usize = 4 << 10;
+
+/// Most bytes of MQTT dressed at once: what is dressed is in memory twice.
+const DRESS_BYTES_MAX: usize = 64 << 10;
+
 pub(super) struct Conn {
     stream: TcpStream,
+    coat: Coat,
+    /// Bytes of MQTT that came with the handshake.
+    early: Vec<u8>,
+    /// Found while there were still bytes to hand on.
+    fault: Option<CoatFault>,
     slot: Arc<Slot>,
     waker: Waker,
     stage: Stage,
     held: bool,
+    /// The client takes nothing any more.
+    mute: bool,
     /// What the broker wants written and is not in `wire` yet; bounded by the broker.
     outbox: Vec<u8>,
     /// What goes to the socket, from `written` on.
     wire: Vec<u8>,
     written: usize,
+    /// Bytes of the broker that are in `wire` in their coat.
+    dressed: usize,
+    /// Bytes in `wire` that the broker does not know of.
+    answers: usize,
     /// Bytes of the broker written since it was last told.
     sent: usize,
 }
 
 impl Conn {
-    pub(super) fn new(id: ConnId, stream: TcpStream, ready: &Ready) -> Self {
+    pub(super) fn new(id: ConnId, arrived: Arrived, ready: &Ready) -> Self {
+        let Arrived { stream, coat, early, .. } = arrived;
         let slot = ready.slot(id);
         let waker = Waker::from(Arc::clone(&slot));
         Self {
             stream,
+            coat,
+            early,
+            fault: None,
             slot,
             waker,
             stage: Stage::Open,
             held: false,
+            mute: false,
             outbox: Vec::new(),
             wire: Vec::new(),
             written: 0,
+            dressed: 0,
+            answers: 0,
             sent: 0,
         }
     }
@@ -79,7 +110,7 @@ impl Conn {
 
     /// Takes bytes for the next [`Conn::write`]. Whether that call became necessary by them.
     pub(super) fn push(&mut self, mut bytes: Vec<u8>) -> bool {
-        if self.stage != Stage::Open {
+        if self.stage != Stage::Open || self.mute {
             return false;
         }
         let first = self.outbox.is_empty();
@@ -98,6 +129,12 @@ impl Conn {
         }
     }
 
+    /// As [`Conn::close`], and what the broker wanted written is dropped: the coat has said its last word.
+    pub(super) fn fail(&mut self) {
+        self.outbox = Vec::new();
+        self.close();
+    }
+
     /// Bytes written since the last call.
     pub(super) fn take_sent(&mut self) -> usize {
         std::mem::take(&mut self.sent)
@@ -108,56 +145,97 @@ impl Conn {
         self.sent > 0
     }
 
-    /// Writes what the socket takes at once.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    pub(super) fn write(&mut self) -> io::Result<()> {
-        let mut cx = Context::from_waker(&self.waker);
-        loop {
-            if self.wire.is_empty() {
-                if self.outbox.is_empty() {
-                    break;
+    /// Writes what the socket takes at once. What a client does not take any more is dropped: what it said before it left is still to be read,
+    /// its goodbye above all.
+    pub(super) fn write(&mut self) {
+        while !self.mute && self.refill() {
+            let mut cx = Context::from_waker(&self.waker);
+            match Pin::new(&mut self.stream).poll_write(&mut cx, &self.wire[self.written..]) {
+                Poll::Pending => return,
+                Poll::Ready(Err(_)) => {
+                    self.mute = true;
+                    self.wire = Vec::new();
+                    self.outbox = Vec::new();
                 }
-                self.wire = std::mem::take(&mut self.outbox);
-            }
-            let Poll::Ready(written) =
-                Pin::new(&mut self.stream).poll_write(&mut cx, &self.wire[self.written..])
-            else {
-                return Ok(());
-            };
-            let written = written?;
-            self.written += written;
-            self.sent += written;
-            if self.written == self.wire.len() {
-                // An idle connection keeps no buffer.
-                self.wire = Vec::new();
-                self.written = 0;
+                Poll::Ready(Ok(written)) => self.advance(written),
             }
         }
-        if self.stage == Stage::Closing {
+        if self.stage == Stage::Parting {
             self.stage = Stage::Shut;
+            let mut cx = Context::from_waker(&self.waker);
             // Never waits for TCP; an error is found by reading.
             let _ = Pin::new(&mut self.stream).poll_shutdown(&mut cx);
         }
-        Ok(())
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.written += written;
+        if self.coat.is_bare() {
+            self.sent += written;
+        }
+        if self.written == self.wire.len() {
+            // An idle connection keeps no buffer.
+            self.wire = Vec::new();
+            self.written = 0;
+            self.answers = 0;
+            self.sent += std::mem::take(&mut self.dressed);
+        }
+    }
+
+    /// Puts what comes next into `wire` if it is empty. Whether there is something to write.
+    fn refill(&mut self) -> bool {
+        if self.wire.is_empty() && !self.outbox.is_empty() {
+            if self.coat.is_bare() {
+                self.wire = std::mem::take(&mut self.outbox);
+            } else {
+                let rest = self.outbox.split_off(self.outbox.len().min(DRESS_BYTES_MAX));
+                let bytes = std::mem::replace(&mut self.outbox, rest);
+                self.dressed = bytes.len();
+                self.coat.dress(bytes, &mut self.wire);
+            }
+        }
+        if self.wire.is_empty() && self.stage == Stage::Closing {
+            self.stage = Stage::Parting;
+            self.coat.farewell(&mut self.wire);
+        }
+        !self.wire.is_empty()
     }
 
     /// Writes what waits, and reads once.
     pub(super) fn step(&mut self, buffer: &mut [u8]) -> Step {
         self.slot.clear();
-        if self.write().is_err() {
+        self.write();
+        let open = self.stage == Stage::Open;
+        if self.mute && !open {
             return Step::Ended;
         }
-        if self.held && self.stage == Stage::Open {
+        if open && let Some(fault) = self.fault.take() {
+            return Step::Failed(fault);
+        }
+        if open && (self.held || self.answers > ANSWERS_BYTES_MAX) {
             return Step::Rest;
+        }
+        if open && !self.early.is_empty() {
+            return Step::Bytes(std::mem::take(&mut self.early));
         }
         let mut cx = Context::from_waker(&self.waker);
         let mut space = ReadBuf::new(buffer);
         match Pin::new(&mut self.stream).poll_read(&mut cx, &mut space) {
             Poll::Pending => Step::Rest,
-            Poll::Ready(Ok(())) if !space.filled().is_empty() => Step::Bytes(space.filled().to_vec()),
-            Poll::Ready(_) => Step::Ended,
+            Poll::Ready(Ok(())) if space.filled().is_empty() => Step::Ended,
+            Poll::Ready(Err(_)) => Step::Ended,
+            Poll::Ready(Ok(())) if !open => Step::Again,
+            Poll::Ready(Ok(())) if self.coat.is_bare() => Step::Bytes(space.filled().to_vec()),
+            Poll::Ready(Ok(())) => self.undress(space.filled()),
         }
+    }
+
+    fn undress(&mut self, bytes: &[u8]) -> Step {
+        let mut plain = Vec::new();
+        let before = self.wire.len();
+        self.fault = self.coat.take_off(bytes, &mut plain, &mut self.wire).err();
+        self.answers += self.wire.len() - before;
+        // A fault and the answers are dealt with in the next turn, after the bytes that came before them.
+        if plain.is_empty() { Step::Again } else { Step::Bytes(plain) }
     }
 }

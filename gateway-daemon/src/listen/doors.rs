@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,14 +15,15 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, timeout};
 
-use super::accept::{self, Arrived, Listener};
+use super::accept::{self, Arrived, Listener, Tally};
 use super::conn::{Conn, Step};
 use super::ready::Ready;
-use super::{CLOSING_MAX, FLUSH_MAX, Incoming, OpenError, READ_BYTES_MAX};
+use super::{CLOSING_MAX, Counts, FLUSH_MAX, Incoming, OpenError, READ_BYTES_MAX};
 
 /// Every listener and every connection. Dropping it closes all of them without a word.
 pub struct Doors {
     listeners: Vec<Listener>,
+    tally: Arc<Tally>,
     arrivals: mpsc::Receiver<Arrived>,
     conns: BTreeMap<ConnId, Conn>,
     last_conn: u64,
@@ -58,13 +61,15 @@ impl Doors {
 
     fn over(bound: Vec<accept::Bound>, limits: &Limits) -> Self {
         let (arrived, arrivals) = mpsc::channel(accept::ARRIVALS_MAX);
+        let tally = Arc::new(Tally::default());
         let listeners = bound
             .into_iter()
             .enumerate()
-            .map(|(index, bound)| bound.listen(index, limits.handshake_max, arrived.clone()))
+            .map(|(index, bound)| bound.listen(index, limits, arrived.clone(), Arc::clone(&tally)))
             .collect();
         Self {
             listeners,
+            tally,
             arrivals,
             conns: BTreeMap::new(),
             last_conn: 0,
@@ -82,6 +87,18 @@ impl Doors {
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(Listener::address).collect()
+    }
+
+    /// What happened at the listeners so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            accepted_total: read(&self.tally.accepted),
+            accept_failed_total: read(&self.tally.accept_failed),
+            handshakes_failed_total: read(&self.tally.handshakes_failed),
+            handshakes_cut_total: read(&self.tally.handshakes_cut),
+        }
     }
 
     /// Every connection that the broker knows.
@@ -113,12 +130,18 @@ impl Doors {
 
     /// Closes a connection once what was sent before is written, or [`FLUSH_MAX`] has passed.
     pub fn close(&mut self, conn: ConnId, reason: &CloseReason) {
-        let Some(open) = self.conns.get_mut(&conn) else { return };
         match reason {
             CloseReason::Goodbye => log::debug!(conn = conn.0; "client disconnected"),
             reason => log::info!(conn = conn.0; "connection of a client closed: {reason}"),
         }
-        open.close();
+        if let Some(open) = self.conns.get_mut(&conn).filter(|open| open.is_open()) {
+            open.close();
+            self.part(conn);
+        }
+    }
+
+    /// What is left of a connection that the broker has forgotten.
+    fn part(&mut self, conn: ConnId) {
         self.unwritten.push(conn);
         self.closing.push_back((Instant::now() + FLUSH_MAX, conn));
         if self.closing.len() > CLOSING_MAX
@@ -133,9 +156,16 @@ impl Doors {
     pub fn hold(&mut self, conn: ConnId, held: bool) {
         if let Some(open) = self.conns.get_mut(&conn) {
             open.hold(held);
-            if !held && open.slot().claim() {
-                self.turn.push_back(conn);
-            }
+        }
+        if !held {
+            self.list(conn);
+        }
+    }
+
+    /// Makes sure that a connection is looked at.
+    fn list(&mut self, conn: ConnId) {
+        if self.conns.get(&conn).is_some_and(|open| open.slot().claim()) {
+            self.turn.push_back(conn);
         }
     }
 
@@ -145,10 +175,7 @@ impl Doors {
         for conn in std::mem::take(&mut self.unwritten) {
             let Some(open) = self.conns.get_mut(&conn) else { continue };
             let told = open.has_sent();
-            if open.write().is_err() && open.slot().claim() {
-                // Found again, and reported, when it is looked at.
-                self.turn.push_back(conn);
-            }
+            open.write();
             if !told && open.has_sent() && open.is_open() {
                 self.sent.push_back(conn);
             }
@@ -160,12 +187,12 @@ impl Doors {
     pub async fn stop(mut self, limit: Duration) {
         self.listeners.clear();
         self.flush();
-        let quiet = async {
-            while !self.closing.is_empty() {
-                self.next().await;
-                self.closing.retain(|(_, conn)| self.conns.contains_key(conn));
-            }
-        };
+        let quiet = poll_fn(|cx| {
+            // What else happens concerns nobody any more.
+            while self.poll(cx).is_ready() {}
+            self.closing.retain(|(_, conn)| self.conns.contains_key(conn));
+            if self.closing.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        });
         // What is not written by then stays unwritten.
         let _ = timeout(limit, quiet).await;
     }
@@ -177,18 +204,23 @@ impl Doors {
             return Poll::Ready(self.enter(arrived));
         }
         self.cut_late(cx);
-        self.look().map_or(Poll::Pending, Poll::Ready)
+        let found = self.look();
+        if found.is_none() && !self.turn.is_empty() {
+            cx.waker().wake_by_ref();
+        }
+        found.map_or(Poll::Pending, Poll::Ready)
     }
 
     fn enter(&mut self, arrived: Arrived) -> Incoming {
         self.last_conn += 1;
         let id = ConnId(self.last_conn);
-        let conn = Conn::new(id, arrived.stream, &self.ready);
+        let origin = arrived.origin.clone();
+        let conn = Conn::new(id, arrived, &self.ready);
         // It is looked at once, so that its waker is known to its socket.
         conn.slot().claim();
         self.turn.push_back(id);
         self.conns.insert(id, conn);
-        Incoming::Open(id, arrived.origin)
+        Incoming::Open(id, origin)
     }
 
     /// Looks at every connection that is listed, until one has something to say.
@@ -212,13 +244,16 @@ impl Doors {
             }
             match step {
                 Step::Rest => {}
+                Step::Again => self.list(conn),
                 Step::Bytes(bytes) => {
-                    if open.slot().claim() {
-                        self.turn.push_back(conn);
-                    }
-                    if known {
-                        return Some(Incoming::Bytes(conn, bytes));
-                    }
+                    self.list(conn);
+                    return Some(Incoming::Bytes(conn, bytes));
+                }
+                Step::Failed(fault) => {
+                    log::info!(conn = conn.0; "connection of a client ended: {fault}");
+                    open.fail();
+                    self.part(conn);
+                    return Some(Incoming::Closed(conn));
                 }
                 Step::Ended => {
                     self.conns.remove(&conn);

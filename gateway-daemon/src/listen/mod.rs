@@ -2,7 +2,6 @@
 //!
 //! [`Doors`] is owned by the loop that owns the broker. Connections are no tasks: the loop looks at those that are ready, reads from them
 //! and writes to them without ever waiting, so an answer costs no wake-up of another thread and an idle connection no stack and no buffer.
-//! Only what a client may draw out, its handshake, runs in a task of its own.
 //!
 //! ```text
 //! listener tasks --arrivals--> Doors::next --Incoming--> the loop: Broker::handle_x
@@ -13,16 +12,26 @@
 //! [`Doors::flush`]. A slow or silent client holds up nobody: what it does not take waits in its outbox, whose size the broker bounds
 //! ([`gateway_core::broker::Limits::outbox_bytes_max`] and its neighbours).
 //!
-//! Bounds: `ARRIVALS_MAX` connections not yet entered, one read of at most [`READ_BYTES_MAX`] bytes per connection and turn; connections, queues
-//! and the time to CONNECT by the broker; the last words of a closed connection by [`FLUSH_MAX`] and [`CLOSING_MAX`].
+//! TLS and WebSocket are a coat over the bytes, put on during the handshake, which runs in a task of its own: whoever stalls there holds
+//! up nobody. Certificate files are read again when they change.
+//!
+//! Bounds: `HANDSHAKES_MAX` handshakes of each listener; `ARRIVALS_MAX` connections not yet entered; one read of at most [`READ_BYTES_MAX`] bytes
+//! per connection and turn; connections, queues and the time to CONNECT by the broker; the last words of a closed connection by
+//! [`FLUSH_MAX`] and [`CLOSING_MAX`]. Out of file descriptors, a listener pauses, counts and goes on.
 //!
 //! It never interprets a byte of MQTT, and it decides nothing about messages.
 
 mod accept;
+mod coat;
 mod conn;
 mod doors;
+mod frames;
+mod handshake;
+mod identity;
 mod ready;
 mod serve;
+mod tls;
+mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +42,7 @@ use gateway_core::tag::Name;
 
 pub use doors::Doors;
 pub use serve::{Enqueue, Server, serve};
+pub use tls::TlsFault;
 
 /// Most bytes read from a connection in one turn: a hundred messages, and no client keeps the others waiting.
 pub const READ_BYTES_MAX: usize = 16 << 10;
@@ -59,6 +69,19 @@ pub enum Incoming {
     Closed(ConnId),
 }
 
+/// What happened at the listeners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Connections accepted from the kernel.
+    pub accepted_total: u64,
+    /// Failed attempts to accept, mostly for want of file descriptors; each is followed by a pause.
+    pub accept_failed_total: u64,
+    /// Clients that failed in the handshake of TLS or WebSocket.
+    pub handshakes_failed_total: u64,
+    /// Handshakes cut because all places were taken and others waited.
+    pub handshakes_cut_total: u64,
+}
+
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -73,6 +96,14 @@ pub enum OpenError {
         advice: &'static str,
         /// The cause.
         source: io::Error,
+    },
+    /// One of its files is not right.
+    #[error("listener {listener}: {fault}")]
+    Tls {
+        /// The listener.
+        listener: Name,
+        /// Which file, and what to do.
+        fault: TlsFault,
     },
 }
 

@@ -37,7 +37,7 @@ enum Order {
 
 /// A broker behind a listening socket. Dropping it stops both.
 pub struct Server {
-    addr: SocketAddr,
+    addrs: Vec<SocketAddr>,
     orders: mpsc::Sender<Order>,
     task: JoinHandle<Broker>,
 }
@@ -52,18 +52,23 @@ pub fn serve(
     clock: fn() -> BootNs,
     enqueue: Enqueue,
 ) -> io::Result<Server> {
-    let addr = listener.local_addr()?;
     let doors = Doors::plain(listener, &Limits::default())?;
-    let (orders, inbox) = mpsc::channel(ORDERS_MAX);
-    let task = tokio::spawn(Task { broker, doors, clock, enqueue }.run(inbox));
-    Ok(Server { addr, orders, task })
+    Ok(Server::over(doors, broker, clock, enqueue))
 }
 
 impl Server {
+    /// Serves a broker behind these doors, at least one.
+    pub(super) fn over(doors: Doors, broker: Broker, clock: fn() -> BootNs, enqueue: Enqueue) -> Self {
+        let addrs = doors.addresses();
+        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
+        let task = tokio::spawn(Task { broker, doors, clock, enqueue }.run(inbox));
+        Self { addrs, orders, task }
+    }
+
     /// Where clients connect to.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.addrs[0]
     }
 
     /// Publishes a message of this process; its body must be ready for the wire.

@@ -9,13 +9,19 @@ use gateway_core::broker::{Broker, Limits, TopicFilter};
 use gateway_core::payload::Draft;
 use gateway_core::tag::BootNs;
 use gateway_core::uplink::row::{Body, Priority, Qos};
-use rumqttc::{AckMode, AsyncClient, Event, EventLoop, Incoming, LastWill, MqttOptions, PublishOptions, QoS};
+use rumqttc::{AckMode, AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, PublishOptions, QoS};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{interval, timeout};
 
-use super::{Server, serve};
+mod frames;
+mod hostile;
+mod pki;
+mod tls;
+mod websocket;
+
+use super::{Doors, Incoming, Server, serve};
 
 /// Longest wait for anything; only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -94,7 +100,7 @@ fn options(server: &Server, id: &str, clean: bool) -> MqttOptions {
 }
 
 /// Turns a rumqttc client until a packet that the test waits for.
-async fn turn<T>(events: &mut EventLoop, mut wanted: impl FnMut(Incoming) -> Option<T>) -> T {
+async fn turn<T>(events: &mut EventLoop, mut wanted: impl FnMut(Packet) -> Option<T>) -> T {
     timeout(PATIENCE, async {
         loop {
             if let Event::Incoming(packet) = events.poll().await.unwrap()
@@ -109,13 +115,13 @@ async fn turn<T>(events: &mut EventLoop, mut wanted: impl FnMut(Incoming) -> Opt
 }
 
 async fn connected(events: &mut EventLoop) -> bool {
-    turn(events, |packet| if let Incoming::ConnAck(ack) = packet { Some(ack.session_present) } else { None })
+    turn(events, |packet| if let Packet::ConnAck(ack) = packet { Some(ack.session_present) } else { None })
         .await
 }
 
-fn body(packet: Incoming) -> Option<String> {
+fn body(packet: Packet) -> Option<String> {
     match packet {
-        Incoming::Publish(publish) => Some(String::from_utf8(publish.payload.to_vec()).unwrap()),
+        Packet::Publish(publish) => Some(String::from_utf8(publish.payload.to_vec()).unwrap()),
         _ => None,
     }
 }
@@ -176,16 +182,16 @@ async fn rumqttc_resumes_its_session_and_gets_unacknowledged_messages_again() {
     let (client, mut events) = AsyncClient::builder(own.clone()).capacity(10).build();
     assert!(!connected(&mut events).await);
     client.subscribe("t", QoS::AtLeastOnce).await.unwrap();
-    turn(&mut events, |packet| matches!(packet, Incoming::SubAck(_)).then_some(())).await;
+    turn(&mut events, |packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
     server.publish(draft("t", "x"), Qos::AtLeastOnce).await;
     let first =
-        turn(&mut events, |packet| if let Incoming::Publish(p) = packet { Some(p) } else { None }).await;
+        turn(&mut events, |packet| if let Packet::Publish(p) = packet { Some(p) } else { None }).await;
     assert!(!first.dup);
     drop((client, events));
     let (_client, mut events) = AsyncClient::builder(own).capacity(10).build();
     assert!(connected(&mut events).await, "session present");
     let again =
-        turn(&mut events, |packet| if let Incoming::Publish(p) = packet { Some(p) } else { None }).await;
+        turn(&mut events, |packet| if let Packet::Publish(p) = packet { Some(p) } else { None }).await;
     assert!(again.dup);
     assert_eq!((again.pkid, &again.payload), (first.pkid, &first.payload));
 }
@@ -248,7 +254,7 @@ async fn a_stopped_server_gives_its_sessions_to_the_next_one() {
     let (client, mut events) = AsyncClient::builder(options(&server, "a", false)).capacity(10).build();
     connected(&mut events).await;
     client.subscribe("t", QoS::AtLeastOnce).await.unwrap();
-    turn(&mut events, |packet| matches!(packet, Incoming::SubAck(_)).then_some(())).await;
+    turn(&mut events, |packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
     let addr = server.addr();
     let broker = server.stop().await.unwrap();
     while events.poll().await.is_ok() {}
@@ -279,7 +285,7 @@ async fn a_bridge_gets_every_message_of_a_client_once() {
     }
     let mut acks = BTreeSet::new();
     turn(&mut events, |packet| {
-        if let Incoming::PubAck(ack) = packet {
+        if let Packet::PubAck(ack) = packet {
             acks.insert((ack.pkid, acks.len()));
         }
         (acks.len() == MESSAGES).then_some(())

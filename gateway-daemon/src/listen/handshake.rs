@@ -1,0 +1,198 @@
+//! The handshakes of TLS and WebSocket, each in a task of its own: whoever stalls there holds up nobody.
+//!
+//! Bound: `HANDSHAKES_MAX` at once for each listener. When all places are taken, the next client waits until one is free or the oldest
+//! handshake is older than `GIVE_WAY`, which is cut then: neither a crowd of honest clients that all come at once nor a crowd of
+//! dishonest ones that never finish locks the others out.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::broker::Origin;
+use gateway_core::settings::CertificateIdentity;
+use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::FLUSH_MAX;
+use super::accept::{Arrived, Tally, count};
+use super::coat::{Coat, CoatFault};
+use super::frames::Frames;
+use super::identity;
+use super::upgrade::{self, Verdict};
+
+/// Most handshakes of one listener at once: some 30 KiB each.
+const HANDSHAKES_MAX: usize = 64;
+
+/// Age from which a handshake is cut when others wait for its place: a thousand times what one takes on a local network.
+const GIVE_WAY: Duration = Duration::from_secs(1);
+
+/// Most bytes read at once during a handshake.
+const READ_BYTES_MAX: usize = 4 << 10;
+
+/// What the handshakes of a listener have in common.
+pub(super) struct Door {
+    pub(super) name: String,
+    /// Index of the listener in its settings.
+    pub(super) index: usize,
+    /// Path of the WebSocket; `None` is plain MQTT.
+    pub(super) path: Option<Arc<str>>,
+    pub(super) packet_bytes_max: usize,
+    pub(super) handshake_max: Duration,
+    pub(super) arrived: mpsc::Sender<Arrived>,
+    pub(super) tally: Arc<Tally>,
+}
+
+/// TLS configuration, and which name of a client's certificate is its user.
+pub(super) type Tls = (Arc<ServerConfig>, CertificateIdentity);
+
+/// Why a client did not get in.
+#[derive(Debug, thiserror::Error)]
+enum HandshakeFault {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Coat(#[from] CoatFault),
+    #[error("{0}")]
+    Upgrade(String),
+}
+
+/// The handshakes of one listener that are going on. Dropping it cuts them.
+#[derive(Default)]
+pub(super) struct Handshakes {
+    tasks: JoinSet<()>,
+    /// In the order of their beginning.
+    order: VecDeque<(Instant, AbortHandle)>,
+}
+
+impl Handshakes {
+    /// Starts one when there is room.
+    pub(super) async fn start(
+        &mut self,
+        door: &Arc<Door>,
+        tls: Option<Tls>,
+        stream: TcpStream,
+        peer: IpAddr,
+    ) {
+        while self.tasks.try_join_next().is_some() {}
+        while self.tasks.len() >= HANDSHAKES_MAX {
+            self.order.retain(|(_, task)| !task.is_finished());
+            let Some((began, oldest)) = self.order.front() else { break };
+            let due = *began + GIVE_WAY;
+            if due <= Instant::now() {
+                count(&door.tally.handshakes_cut);
+                oldest.abort();
+                self.tasks.join_next().await;
+            } else {
+                tokio::select! { _ = self.tasks.join_next() => {}, () = sleep_until(due) => {} }
+            }
+        }
+        self.order.retain(|(_, task)| !task.is_finished());
+        let task = self.tasks.spawn(enter(Arc::clone(door), tls, stream, peer));
+        self.order.push_back((Instant::now(), task));
+    }
+}
+
+/// One client, from its first byte to the doors.
+async fn enter(door: Arc<Door>, tls: Option<Tls>, stream: TcpStream, peer: IpAddr) {
+    let (config, wanted) = tls.map_or((None, CertificateIdentity::None), |(config, id)| (Some(config), id));
+    let mut hall = Hall { stream, coat: Coat::default(), plain: Vec::new(), wire: Vec::new() };
+    let fault = match timeout(door.handshake_max, hall.pass(config, &door)).await {
+        Ok(Ok(())) => {
+            let certificate = hall.coat.certificate().and_then(|der| identity::name(der, wanted));
+            let origin = Origin { listener: door.index, peer: peer.to_string(), certificate };
+            let arrived = Arrived { stream: hall.stream, origin, coat: hall.coat, early: hall.plain };
+            // Nobody is there only when the doors close.
+            let _ = door.arrived.send(arrived).await;
+            return;
+        }
+        Ok(Err(fault)) => fault.to_string(),
+        Err(_) => format!("not done within {} s", door.handshake_max.as_secs_f32()),
+    };
+    count(&door.tally.handshakes_failed);
+    let name = door.name.as_str();
+    log::info!(listener = name; "listener {name}: handshake with {peer} failed: {fault}");
+    let _ = timeout(FLUSH_MAX, hall.part()).await;
+}
+
+/// A connection on its way in.
+struct Hall {
+    stream: TcpStream,
+    coat: Coat,
+    /// What the client said inside its TLS.
+    plain: Vec<u8>,
+    /// What is to be written.
+    wire: Vec<u8>,
+}
+
+impl Hall {
+    async fn pass(&mut self, config: Option<Arc<ServerConfig>>, door: &Door) -> Result<(), HandshakeFault> {
+        if let Some(config) = config {
+            self.coat = Coat::tls(config).map_err(CoatFault::Tls)?;
+            while self.coat.is_handshaking() {
+                self.turn().await?;
+            }
+        }
+        let Some(path) = &door.path else { return Ok(()) };
+        loop {
+            match upgrade::judge(&self.plain, path) {
+                Verdict::More => self.turn().await?,
+                Verdict::Refused { answer, why } => {
+                    self.coat.encrypt(answer.as_bytes(), &mut self.wire);
+                    return Err(HandshakeFault::Upgrade(why));
+                }
+                Verdict::Welcome { answer, used } => {
+                    self.coat.encrypt(answer.as_bytes(), &mut self.wire);
+                    self.plain.drain(..used);
+                    self.coat.put_on(Frames::new(door.packet_bytes_max));
+                    self.coat.unframe(&mut self.plain, &mut self.wire)?;
+                    return Ok(self.write().await?);
+                }
+            }
+        }
+    }
+
+    /// Reads once, and writes what is to be said to that.
+    async fn turn(&mut self) -> Result<(), HandshakeFault> {
+        self.stream.readable().await?;
+        let outcome = self.read();
+        if outcome.is_ok() { Ok(self.write().await?) } else { outcome }
+    }
+
+    fn read(&mut self) -> Result<(), HandshakeFault> {
+        let mut bytes = [0; READ_BYTES_MAX];
+        match self.stream.try_read(&mut bytes) {
+            Ok(0) => Err(CoatFault::Closed.into()),
+            Ok(read) => Ok(self.coat.take_off(&bytes[..read], &mut self.plain, &mut self.wire)?),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.wire).await?;
+        self.wire = Vec::new();
+        Ok(())
+    }
+
+    /// Says the last words and waits until the client has read them: closing with unread bytes would throw them away.
+    async fn part(&mut self) -> Result<(), HandshakeFault> {
+        self.coat.farewell(&mut self.wire);
+        self.write().await?;
+        self.stream.shutdown().await?;
+        let mut bytes = [0; 512];
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Certificate and key files of a listener to a rustls configuration, read again when they change.
+//!
+//! The provider is ring (no C toolchain when cross compiling); TLS 1.2 and 1.3 are spoken. Sessions are not resumed: a client's certificate
+//! is checked at every connect, and tickets would cost more memory than handshakes cost time on a local network.
+
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::settings::{CertificateIdentity, ListenerTls};
+use rustls::pki_types::pem::{Error as PemError, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+/// Largest certificate or key file, bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How often files are looked at, at most; only when clients come.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A file that TLS cannot be spoken with.
+#[derive(Debug, thiserror::Error)]
+#[error("{role} {}: {detail}", path.display())]
+pub struct TlsFault {
+    /// What the file is for, as the configuration calls it.
+    role: &'static str,
+    path: PathBuf,
+    /// What is wrong and what to do.
+    detail: String,
+}
+
+impl TlsFault {
+    fn new(role: &'static str, path: &Path, detail: impl ToString) -> Self {
+        Self { role, path: path.to_owned(), detail: detail.to_string() }
+    }
+}
+
+/// What a file looked like from outside: a different stamp is a different file.
+type Stamp = Option<(i64, i64, u64, u64)>;
+
+/// The keys of one listener.
+pub(super) struct Keys {
+    settings: Arc<ListenerTls>,
+    current: Arc<ServerConfig>,
+    stamps: [Stamp; 3],
+    looked: Instant,
+}
+
+impl Keys {
+    /// Reads the files. Blocks on the file system.
+    ///
+    /// # Errors
+    /// Which file is not right, and what to do.
+    pub(super) fn read(settings: &ListenerTls) -> Result<Self, TlsFault> {
+        let stamps = stamps(settings);
+        let current = load(settings)?;
+        Ok(Self { settings: Arc::new(settings.clone()), current, stamps, looked: Instant::now() })
+    }
+
+    /// Which name of a certificate is a user.
+    pub(super) fn identity(&self) -> CertificateIdentity {
+        self.settings.identity
+    }
+
+    /// The configuration for the next client: of the files as they are, or as they were while they were good.
+    pub(super) async fn current(&mut self, listener: &str) -> Arc<ServerConfig> {
+        if self.looked.elapsed() >= LOOK_INTERVAL {
+            self.looked = Instant::now();
+            let (settings, before) = (Arc::clone(&self.settings), self.stamps);
+            let look = move || {
+                let stamps = stamps(&settings);
+                (stamps != before).then(|| (stamps, load(&settings)))
+            };
+            // A panic while reading is as good as no change.
+            if let Ok(Some((stamps, loaded))) = spawn_blocking(look).await {
+                self.stamps = stamps;
+                match loaded {
+                    Ok(fresh) => {
+                        log::info!(listener; "listener {listener}: the changed certificate files are in use");
+                        self.current = fresh;
+                    }
+                    Err(fault) => {
+                        log::error!(listener; "listener {listener}: the changed files are not used, the ones before still are: {fault}");
+                    }
+                }
+            }
+        }
+        Arc::clone(&self.current)
+    }
+}
+
+fn stamps(settings: &ListenerTls) -> [Stamp; 3] {
+    let stamp = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.mtime(), meta.mtime_nsec(), meta.ino(), meta.len()))
+    };
+    [stamp(&settings.cert), stamp(&settings.key), settings.client_ca.as_deref().and_then(stamp)]
+}
+
+fn load(settings: &ListenerTls) -> Result<Arc<ServerConfig>, TlsFault> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let own = own_key(&provider, &settings.cert, &settings.key)?;
+    let fault = |e: rustls::Error| TlsFault::new("cert", &settings.cert, e);
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(fault)?;
+    let builder = match &settings.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = Arc::new(roots(path)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            let verifier = match settings.client_required {
+                true => verifier.build(),
+                false => verifier.allow_unauthenticated().build(),
+            };
+            builder.with_client_cert_verifier(verifier.map_err(|e| TlsFault::new("client_ca", path, e))?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn read(role: &'static str, path: &Path) -> Result<Vec<u8>, TlsFault> {
+    let unreadable = |e: std::io::Error| {
+        TlsFault::new(role, path, format!("{e}; put a PEM file there that the gateway's user may read"))
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(TlsFault::new(role, path, "it has more than 1 MiB, which no certificate has"));
+    }
+    Ok(bytes)
+}
+
+fn certificates(role: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
+    let pem = read(role, path)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| {
+        TlsFault::new(role, path, format!("damaged PEM, {}; copy the file again", pem_text(&e)))
+    })?;
+    if found.is_empty() {
+        let advice =
+            "no \"BEGIN CERTIFICATE\" in it; write PEM by: openssl x509 -inform der -in FILE -out NEW";
+        return Err(TlsFault::new(role, path, advice));
+    }
+    Ok(found)
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsFault> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("client_ca", path)? {
+        roots.add(certificate).map_err(|e| {
+            TlsFault::new(
+                "client_ca",
+                path,
+                format!("a certificate in it cannot be understood ({e}); copy the file again"),
+            )
+        })?;
+    }
+    Ok(roots)
+}
+
+fn own_key(
+    provider: &rustls::crypto::CryptoProvider,
+    cert: &Path,
+    key: &Path,
+) -> Result<CertifiedKey, TlsFault> {
+    let chain = certificates("cert", cert)?;
+    let pem = read("key", key)?;
+    let bad = |detail: &str| TlsFault::new("key", key, detail);
+    // "ENCRYPTED" stands in the BEGIN line of PKCS#8 and in a header line of PKCS#1 and SEC1.
+    let encrypted = pem.windows(9).any(|window| window == b"ENCRYPTED");
+    let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| match e {
+        _ if encrypted => {
+            bad("the key is protected by a pass phrase; write one without by: openssl pkey -in KEY -out NEW")
+        }
+        PemError::NoItemsFound => bad("no private key in it; put PKCS#8, PKCS#1 or SEC1 there, in PEM"),
+        other => bad(&format!("damaged PEM, {}; copy the file again", pem_text(&other))),
+    })?;
+    let signing = provider.key_provider.load_private_key(der).map_err(|_| {
+        bad("this kind of key is not supported; use ECDSA P-256, P-384, Ed25519 or RSA from 2048 bits")
+    })?;
+    let certified = CertifiedKey::new(chain, signing);
+    match certified.keys_match() {
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => Err(bad(&format!(
+            "it does not belong to the certificate in {}; exchange both together",
+            cert.display()
+        ))),
+        Err(rustls::Error::InvalidCertificate(_)) => {
+            Err(TlsFault::new("cert", cert, "the certificate cannot be understood; copy the file again"))
+        }
+        // Some keys cannot tell; the handshake will.
+        _ => Ok(certified),
+    }
+}
+
+/// The text of a PEM error without the bytes of the file, which may be those of a key.
+fn pem_text(error: &PemError) -> &'static str {
+    match error {
+        PemError::MissingSectionEnd { .. } => "the END line is missing",
+        PemError::IllegalSectionStart { .. } => "a BEGIN line is wrong",
+        PemError::Base64Decode(_) => "the base64 text is wrong",
+        PemError::SectionTooLarge => "a section is too large",
+        _ => "not readable",
+    }
+}
+
+/// What a failed handshake means for the person at the client.
+pub(super) fn meaning(error: &rustls::Error) -> String {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
+    let sentence = match error {
+        Error::NoCertificatesPresented => {
+            "the client showed no certificate: give it one of an authority in `client_ca`"
+        }
+        Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            "the client's certificate comes from an authority that is not in `client_ca`"
+        }
+        Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            "the client's certificate has expired, or the clock of this gateway is wrong"
+        }
+        Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            "the client's certificate is not valid yet, or the clock of this gateway is wrong"
+        }
+        Error::InvalidCertificate(Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. }) => {
+            "the client's certificate is not made for clients: it needs the extended key usage clientAuth"
+        }
+        Error::InvalidMessage(_) => "the client does not speak TLS on this port",
+        Error::PeerIncompatible(_) => "the client speaks no TLS that is safe: it needs TLS 1.2 or 1.3",
+        Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown) => {
+            "the client does not trust the certificate of this gateway: give it the authority's"
+        }
+        Error::AlertReceived(Alert::CertificateExpired) => {
+            "the client says that the certificate of this gateway has expired: renew it, or set the client's clock"
+        }
+        other => return other.to_string(),
+    };
+    sentence.to_owned()
+}
