@@ -113,7 +113,7 @@ async fn the_last_bytes_reach_a_client_whose_own_are_thrown_away() {
     peer.write_all(&[7; 100_000]).await.unwrap();
     let last: Vec<u8> = (0..200_000u32).map(|n| n.to_le_bytes()[0]).collect();
     doors.send(conn, last.clone());
-    doors.close(conn, &CloseReason::Malformed);
+    doors.close(conn, &CloseReason::Malformed("x"));
     let read = tokio::spawn(async move {
         let mut said = Vec::new();
         peer.read_to_end(&mut said).await.map(|_| said)
