@@ -41,7 +41,7 @@ pub use schema::schema;
 pub use source::FILE_BYTES_MAX;
 
 use problem::Findings;
-use read::{Context, broker, bus, device, schedule, top, topic, uplink};
+use read::{Context, broker, bus, device, rules, schedule, top, topic, uplink};
 use reader::Reader;
 use source::Source;
 
@@ -156,13 +156,18 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
     let id = gateway.as_ref().map(|g| g.id.as_str());
     let uplinks = uplink::uplinks(cx, &file, id, store.as_ref());
     let broker = broker::broker(cx, &file);
+    rules::warn_circles(cx, &uplinks);
+    uplink::warn_own(cx, &uplinks, broker.as_ref());
     let field = device::field(cx, &file, bus::buses(cx, &file));
     if field.whole {
         schedule::report(cx, &field.settings, &field.places);
     }
     if let (Some(id), Some(message), true) = (id, &message, field.whole) {
         let topics = topic::topics(cx, id, message, &field.settings, &field.places);
-        uplink::warn_idle(cx, &uplinks, &topics);
+        // With local clients nobody knows which topics there are.
+        if broker.is_none() {
+            uplink::warn_idle(cx, &uplinks, &topics);
+        }
     }
     for (key, what) in [
         ("uplink", "no [uplink.NAME] in this file, so readings go nowhere"),

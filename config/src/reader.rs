@@ -38,6 +38,12 @@ pub(crate) struct Entry<'a, 't> {
     pub(crate) value: &'a Spanned<DeValue<'t>>,
 }
 
+/// An entry of a [`Kind::Rules`] list.
+pub(crate) enum Item<'a, 't> {
+    Text(String, Range<usize>),
+    Table(Reader<'a, 't>),
+}
+
 impl<'a, 't> Reader<'a, 't> {
     /// Takes a table, reports its unknown and its missing keys.
     pub(crate) fn new(
@@ -289,18 +295,53 @@ impl<'a, 't> Reader<'a, 't> {
         let mut texts = Vec::new();
         for item in items.iter() {
             let at = if from_file { item.span() } else { span.clone() };
-            match item.get_ref().as_str() {
-                None => self.found.wrong(&at, words::no_text(key, item.get_ref())),
-                Some("") => {
-                    self.found.wrong(&at, format!("`{name}` holds an empty text, expected none: remove it"))
-                }
-                Some(text) => match words::bad_text(key, text, 65_535) {
-                    None => texts.push((text.to_owned(), at)),
-                    Some(problem) => self.found.wrong(&at, problem),
-                },
-            }
+            texts.extend(self.item(key, item.get_ref(), &at).map(|text| (text, at)));
         }
         Some(texts)
+    }
+
+    /// A list of texts and tables, in order, and whether nothing else is in it.
+    pub(crate) fn mixed(&self, name: &str) -> Option<(Vec<Item<'a, 't>>, bool)> {
+        let key = self.key(name);
+        let Kind::Rules(section) = key.kind else { return None };
+        let Some(value) = self.table.get(name) else {
+            let texts = self.texts(name)?;
+            return Some((texts.into_iter().map(|(text, span)| Item::Text(text, span)).collect(), true));
+        };
+        let Some(items) = value.get_ref().as_array() else {
+            self.refuse(key, value.get_ref(), &value.span());
+            return None;
+        };
+        let mut list = Vec::new();
+        for item in items.iter() {
+            if let Some(table) = item.get_ref().as_table() {
+                list.push(Item::Table(Reader::new(section, table, item.span(), self.found)));
+            } else if let Some(text) = self.item(key, item.get_ref(), &item.span()) {
+                list.push(Item::Text(text, item.span()));
+            }
+        }
+        let whole = list.len() == items.len();
+        Some((list, whole))
+    }
+
+    /// One text of a list.
+    fn item(&self, key: &Key, value: &DeValue<'_>, at: &Range<usize>) -> Option<String> {
+        let problem = match value.as_str() {
+            None => words::no_text(key, value),
+            Some("") => format!("`{}` holds an empty text, expected none: remove it", key.name),
+            Some(text) => match words::bad_text(key, text, 65_535) {
+                None => return Some(text.to_owned()),
+                Some(problem) => problem,
+            },
+        };
+        self.found.wrong(at, problem);
+        None
+    }
+
+    /// Reports a key that is missing, for those that only some tables need.
+    pub(crate) fn missing(&self, name: &str) {
+        let text = unknown::missing(self.section, self.found.text(&self.span), self.key(name));
+        self.found.misfit(&self.span, text);
     }
 
     /// The raw value, for the few keys that take more than one type.

@@ -11,6 +11,7 @@ const SECTIONS: &[&Section] = &[
     &top::STORE,
     &top::MESSAGE,
     &uplink::UPLINK,
+    &uplink::RULE,
     &uplink::QUEUE,
     &broker::BROKER,
     &broker::LISTENER,
@@ -61,6 +62,7 @@ fn value(kind: &Kind) -> String {
         }
         Kind::Name => "a name in quotes".to_owned(),
         Kind::Table(section) => format!("a table, see `{}`", section.title),
+        Kind::Rules(section) => format!("a list of topic filters, or of tables, see `{}`", section.title),
         Kind::Named(_) | Kind::Quoted(..) | Kind::List(_) => "tables".to_owned(),
         kind => words::expected(kind),
     }

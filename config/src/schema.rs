@@ -41,6 +41,10 @@ fn section_schema(section: &Section) -> Value {
         let tables = ["holding", "input", "coil", "discrete"].map(|key| json!({ "required": [key] }));
         object.insert("oneOf".to_owned(), json!(tables));
     }
+    if let (Some(object), "[uplink.NAME]") = (schema.as_object_mut(), section.title) {
+        let keys = ["url", "urls"].map(|key| json!({ "required": [key] }));
+        object.insert("oneOf".to_owned(), json!(keys));
+    }
     schema
 }
 
@@ -89,6 +93,10 @@ fn kind_schema(kind: &Kind) -> Value {
         }
         Kind::File | Kind::Path => json!({ "type": "string", "minLength": 1 }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
+        Kind::Rules(section) => json!({ "type": "array", "items": { "anyOf": [
+            { "type": "string", "minLength": 1 },
+            section_schema(section),
+        ] } }),
         Kind::Deadband => json!({ "anyOf": [
             { "type": "number", "minimum": 0 },
             { "type": "string", "pattern": "^[0-9]+([.][0-9]+)? ?%$" },

@@ -110,6 +110,7 @@ const ALL: &[&Section] = &[
     &top::STORE,
     &top::MESSAGE,
     &uplink::UPLINK,
+    &uplink::RULE,
     &uplink::QUEUE,
     &broker::BROKER,
     &broker::LISTENER,

@@ -56,6 +56,7 @@ pub(crate) fn example(key: &Key) -> String {
         ("gateway", _) => return "[gateway] and below it id = \"plant7-line2\"".to_owned(),
         ("tags", _) => return "tags.voltage = { holding = 0, type = \"u16\" }".to_owned(),
         ("id", _) => "\"plant7-line2\"",
+        ("filter", _) => "\"field/#\"",
         ("url", _) => "\"mqtts://broker.example.com\"",
         ("bus", _) => "\"rs485\" for a device on [bus.rs485]",
         ("unit", _) => "1",
@@ -97,6 +98,7 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Choice(words, _) => list(words.iter().map(|w| format!("\"{}\"", w.word)), "or"),
         Kind::File | Kind::Path => "a path in quotes".to_owned(),
         Kind::Texts => "a list of texts, [\"...\", \"...\"]".to_owned(),
+        Kind::Rules(_) => "a list of topic filters, [\"...\", \"...\"]".to_owned(),
         Kind::Deadband => "a number, or a percentage in quotes such as \"1%\"".to_owned(),
         Kind::Port => "a device path or a port number".to_owned(),
         Kind::Table(section) | Kind::Named(section) | Kind::Quoted(section, _) | Kind::List(section) => {
@@ -170,7 +172,7 @@ fn corrected(kind: &Kind, value: &DeValue<'_>, source: &str) -> Option<String> {
         (Kind::Text { .. } | Kind::Name, DeValue::Integer(_) | DeValue::Float(_)) => {
             Some(format!("\"{source}\""))
         }
-        (Kind::Texts, DeValue::String(_)) => Some(format!("[{source}]")),
+        (Kind::Texts | Kind::Rules(_), DeValue::String(_)) => Some(format!("[{source}]")),
         _ => None,
     }
 }

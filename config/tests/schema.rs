@@ -53,6 +53,7 @@ fn the_reader_knows_exactly_the_keys_of_the_schema() {
     for (title, name) in schema_keys() {
         let table = match title.as_str() {
             "Tidegate configuration" => continue, // the tables themselves
+            "a rule of forward or accept" => "[[uplink.NAME.forward]]".to_owned(),
             "queue" => "[uplink.NAME.queue]".to_owned(),
             "rs485" => "[bus.NAME]\ndriver = \"modbus-rtu\"\n[bus.NAME.rs485]".to_owned(),
             "tags.NAME" => "[[device.NAME.poll]]\n[device.NAME.poll.tags.NAME]".to_owned(),

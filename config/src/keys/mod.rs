@@ -93,6 +93,8 @@ pub(crate) enum Kind {
     Path,
     /// A list of texts.
     Texts,
+    /// A list of topic filters, or tables where a filter needs more.
+    Rules(&'static Section),
     /// A number of engineering units or a text such as "1%".
     Deadband,
     /// A device path or a TCP port, depending on the driver.

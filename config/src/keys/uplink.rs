@@ -12,9 +12,14 @@ pub(crate) static UPLINK: Section = Section {
             "url",
             Kind::Text { max: 1024 },
             "mqtt://HOST, mqtts://HOST (TLS), ws://HOST/PATH or wss://HOST/PATH (WebSocket), with :PORT when it is not 1883, 8883, \
-             80 or 443. The path of a WebSocket is /mqtt unless given.",
-        )
-        .required(),
+             80 or 443. The path of a WebSocket is /mqtt unless given. Required unless there is `urls`.",
+        ),
+        key(
+            "urls",
+            Kind::Texts,
+            "Several servers, written like `url`, at most 8: tried in turn. The one that works is kept until it is lost. Each keeps a session \
+             of its own; TLS and login are the same for all.",
+        ),
         key("ca", Kind::File, "PEM certificates of the authorities to trust; the system's without it."),
         key("ca_credential", Kind::Name, "The same as a systemd credential."),
         key("client_cert", Kind::File, "PEM certificate of this gateway, and the chain up to the authority."),
@@ -52,7 +57,26 @@ pub(crate) static UPLINK: Section = Section {
         )
         .or("\"30s\""),
         key("packet_max", size(KB, 268 * MB), "Largest MQTT packet that is sent or accepted.").or("\"256kB\""),
-        key("forward", Kind::Texts, "Topic filters of what goes up.").or("[\"#\"]"),
+        key(
+            "forward",
+            Kind::Rules(&RULE),
+            "What goes up: topic filters, or tables that say more. The first that takes a topic decides.",
+        )
+        .or("[\"#\"]"),
+        key(
+            "accept",
+            Kind::Rules(&RULE),
+            "What comes down from the cloud to local clients: topic filters of the cloud, or tables. What came down never goes up to the same \
+             cloud again.",
+        )
+        .or("[]"),
+        key(
+            "bridge_bit",
+            Kind::Bool,
+            "Whether CONNECT says that this is a bridge: brokers that know it (mosquitto, EMQX) keep retain flags as they were published; others \
+             (AWS IoT) refuse the connection. Not over WebSocket.",
+        )
+        .or("false"),
         key("qos", int(0, 1, ""), "1: at least once. 0: at most once, only for clouds that never acknowledge.").or("1"),
         key("window", int(1, 1000, "messages"), "Unacknowledged messages at once.").or("100"),
         key("drain", Kind::Choice(DRAINS, &[]), "What leaves first after an outage.").or("\"live-first\""),
@@ -111,14 +135,17 @@ pub(crate) static UPLINK: Section = Section {
         ("topics", "forward"),
         ("topic", "forward"),
         ("publish", "forward"),
+        ("subscribe", "accept"),
+        ("servers", "urls"),
+        ("hosts", "urls"),
+        ("addresses", "urls"),
+        ("try_private", "bridge_bit"),
         ("timeout", "connect_timeout"),
         ("inflight", "window"),
         ("max_inflight", "window"),
         ("will_topic", "status_topic"),
     ],
     refused: &[
-        ("accept", "messages from the cloud down to the field are not part of this version: the local broker comes first"),
-        ("subscribe", "messages from the cloud down to the field are not part of this version: the local broker comes first"),
         ("password", "a password does not stand in this file: write it into a file of its own and name that with `password_file`"),
         (
             "proxy_password",
@@ -126,8 +153,8 @@ pub(crate) static UPLINK: Section = Section {
         ),
         ("insecure", "the server's certificate is always checked: name its authority with `ca`"),
         ("verify", "the server's certificate is always checked: name its authority with `ca`"),
-        ("prefix", "a prefix for this uplink's topics is not part of this version: `topic` in [message] says all levels"),
-        ("retain", "readings are sent without retain in this version: the status topic alone is retained"),
+        ("prefix", "each rule has its own: write forward = [{ filter = \"#\", add = \"site/7/\" }]"),
+        ("retain", "each rule says it: write forward = [{ filter = \"#\", retain = \"drop\" }]"),
         ("version", "MQTT 3.1.1 is spoken with every cloud in this version: remove it"),
     ],
 };
@@ -136,6 +163,46 @@ const DRAINS: &[Word] = &[
     word("live-first", "fresh messages at once, the backlog with at least half of the window"),
     word("fifo", "strictly in order of production"),
 ];
+
+/// An entry of `forward` or `accept`.
+pub(crate) static RULE: Section = Section {
+    title: "a rule of forward or accept",
+    doc: "One entry of `forward` or `accept` that is more than a topic filter: `{ filter = \"line2/#\", strip = \"line2/\", add = \"site/7/\" }` makes \
+          `site/7/meter/1` of `line2/meter/1`.",
+    keys: &[
+        key(
+            "filter",
+            Kind::Text { max: 65_535 },
+            "Topic filter on the side where messages come from: local topics for `forward`, topics of the cloud for `accept`.",
+        )
+        .required(),
+        key("strip", Kind::Text { max: 1024 }, "Whole levels taken off the beginning of each topic; the filter begins with them."),
+        key("add", Kind::Text { max: 1024 }, "Levels put before each topic, after `strip` is taken off."),
+        key("qos", int(0, 1, ""), "Highest QoS on the other side; that of the uplink without it."),
+        key("retain", Kind::Choice(RETAINS, &[]), "What becomes of retained messages.").or("\"keep\""),
+        key(
+            "priority",
+            Kind::Choice(PRIORITIES, &[]),
+            "How long messages are kept when the queue is full; as their tags say without it, normal for local clients. Only in `forward`.",
+        ),
+    ],
+    aliases: &[
+        ("topic", "filter"),
+        ("topics", "filter"),
+        ("pattern", "filter"),
+        ("remove", "strip"),
+        ("prefix", "add"),
+        ("local_prefix", "strip"),
+        ("remote_prefix", "add"),
+        ("qos_max", "qos"),
+    ],
+    refused: &[("direction", "`forward` goes up and `accept` comes down: write the rule into one of them")],
+};
+
+const RETAINS: &[Word] =
+    &[word("keep", "they stay retained"), word("drop", "nothing is retained on the other side")];
+
+const PRIORITIES: &[Word] = &[word("high", "these go last"), word("normal", "these go first")];
 
 /// `queue` of an uplink.
 pub(crate) static QUEUE: Section = Section {

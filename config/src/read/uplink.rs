@@ -5,12 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::settings::{LinkSettings, ProxySettings, TlsSettings, Transport};
+use gateway_core::broker::settings::Settings as BrokerSettings;
+use gateway_core::settings::{LinkSettings, ProxySettings, Server, TlsSettings, Transport};
 use gateway_core::tag::Name;
 use gateway_core::uplink::row::Qos;
 use gateway_core::uplink::settings::{Drain, Limits, Rule, Settings, WhenFull};
 
 use super::files::{self, Pem};
+use super::rules::{self, Placed};
+use super::server::{self, Address};
 use super::top::Store;
 use super::{Context, topic, url};
 use crate::keys;
@@ -32,14 +35,14 @@ const TLS_KEYS: &[&str] = &[
     "alpn",
 ];
 
-/// Topic filters with their places.
-type Filters = Vec<(String, Range<usize>)>;
-
-/// An uplink and where its filters stand.
+/// An uplink and where the filters of its rules stand.
 pub(crate) struct Uplink {
     pub(crate) settings: Settings,
     pub(crate) link: LinkSettings,
-    pub(crate) filters: Filters,
+    pub(crate) forward: Vec<Placed>,
+    pub(crate) accept: Vec<Placed>,
+    /// Where its name stands.
+    pub(crate) span: Range<usize>,
 }
 
 /// All uplinks.
@@ -65,9 +68,10 @@ pub(crate) fn uplinks<'a, 't>(
         let default_id = if several { format!("{gateway_id}-{name}") } else { gateway_id.to_owned() };
         let link = link(cx, &reader, &default_id);
         let machine = machine(cx, &reader, &name, gateway_id, store);
-        let (Some(link), Some((settings, filters))) = (link, machine) else { continue };
-        let session = (link.host.clone(), link.port, link.client_id.clone());
-        if let Some(first) = sessions.get(&session) {
+        let (Some(link), Some((settings, forward, accept))) = (link, machine) else { continue };
+        let places: Vec<_> =
+            link.places().map(|(host, port)| (host.to_owned(), port, link.client_id.clone())).collect();
+        if let Some(first) = places.iter().find_map(|place| sessions.get(place)) {
             let text = format!(
                 "uplink `{name}` has the same broker and client id as the one in line {}, expected different ones because a broker throws out \
                  the older of two: set `client_id`",
@@ -75,8 +79,10 @@ pub(crate) fn uplinks<'a, 't>(
             );
             cx.found.misfit(&span, text);
         }
-        sessions.entry(session).or_insert(span);
-        list.push(Uplink { settings, link, filters });
+        for place in places {
+            sessions.entry(place).or_insert_with(|| span.clone());
+        }
+        list.push(Uplink { settings, link, forward, accept, span });
     }
     list
 }
@@ -88,13 +94,18 @@ fn machine<'a, 't>(
     name: &Name,
     gateway: &str,
     store: Option<&Store>,
-) -> Option<(Settings, Filters)> {
-    let filters = filters(cx, reader);
+) -> Option<(Settings, Vec<Placed>, Vec<Placed>)> {
     let qos = match reader.int("qos") {
         Some(0) => Some(Qos::AtMostOnce),
         Some(_) => Some(Qos::AtLeastOnce),
         None => None,
     };
+    let forward = rules::rules(cx, reader, "forward", qos.unwrap_or(Qos::AtLeastOnce));
+    if forward.as_ref().is_some_and(Vec::is_empty) {
+        let text = "`forward` is an empty list, so nothing goes up: write forward = [\"#\"] for everything";
+        cx.found.warn(&reader.at("forward"), text);
+    }
+    let accept = rules::rules(cx, reader, "accept", Qos::AtLeastOnce);
     let window = reader.uint("window");
     let drain = match reader.choice("drain") {
         Some("fifo") => Some(Drain::Fifo),
@@ -116,12 +127,13 @@ fn machine<'a, 't>(
         cx.found.misfit(&reader.at("ledger_topic"), text);
     }
     let ledger_every = reader.duration("ledger_every");
-    let (filters, qos) = (filters?, qos?);
+    let (forward, accept) = (forward?, accept?);
+    let plain = |rules: &[Placed]| rules.iter().map(|(rule, _)| rule.clone()).collect();
     let settings = Settings {
         name: name.clone(),
-        forward: filters.iter().map(|(text, _)| Rule::plain(text.as_str(), qos)).collect(),
-        accept: Vec::new(),
-        qos,
+        forward: plain(&forward),
+        accept: plain(&accept),
+        qos: qos?,
         window: window?,
         drain: drain?,
         limits: limits?,
@@ -134,23 +146,7 @@ fn machine<'a, 't>(
         ledger_topic: ledger_topic?,
         ledger_every: ledger_every?,
     };
-    Some((settings, filters))
-}
-
-fn filters(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Filters> {
-    let filters = reader.texts("forward")?;
-    if filters.is_empty() {
-        let text = "`forward` is an empty list, so nothing goes up: write forward = [\"#\"] for everything";
-        cx.found.warn(&reader.at("forward"), text);
-    }
-    let mut good = true;
-    for (filter, span) in &filters {
-        if let Some(text) = topic::filter_problem(filter) {
-            cx.found.wrong(span, text);
-            good = false;
-        }
-    }
-    good.then_some(filters)
+    Some((settings, forward, accept))
 }
 
 fn own_topic(
@@ -198,8 +194,8 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, uplink: &Reader<'a, 't>, store: Option<&
 
 /// The connection.
 fn link(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, default_id: &str) -> Option<LinkSettings> {
-    let address = address(cx, reader);
-    let secured = address.as_ref().map(|a| matches!(a.0, Transport::Tls | Transport::WebSocketTls));
+    let servers = server::servers(cx, reader);
+    let secured = servers.as_ref().map(|list| list.iter().any(Address::is_secured));
     let tls = match secured {
         Some(false) => {
             refuse_tls_keys(cx, reader);
@@ -221,13 +217,27 @@ fn link(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, default_id: &str) -> Opti
     }
     let connect_timeout = reader.duration("connect_timeout");
     let packet_max = reader.size("packet_max");
-    let (transport, host, port, path) = address?;
+    let bridge_bit = reader.bool("bridge_bit");
+    let servers = servers?;
+    let web = |a: &Address| matches!(a.transport, Transport::WebSocket | Transport::WebSocketTls);
+    if bridge_bit == Some(true) && servers.iter().any(web) {
+        let text = "`bridge_bit` cannot be said over WebSocket, only with mqtt:// and mqtts://: remove it";
+        cx.found.wrong(&reader.key_at("bridge_bit"), text);
+    }
+    let tls = tls?;
+    let mut servers = servers.into_iter().map(|address| {
+        let tls = tls.clone().filter(|_| address.is_secured());
+        let Address { transport, host, port, path } = address;
+        Server { transport, host, port, path, tls }
+    });
+    let Server { transport, host, port, path, tls } = servers.next()?;
+    let others = servers.collect();
     Some(LinkSettings {
         transport,
         host,
         port,
         path,
-        tls: tls?,
+        tls,
         proxy: proxy?,
         client_id: client_id?,
         login: login?,
@@ -235,69 +245,9 @@ fn link(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, default_id: &str) -> Opti
         keep_alive: Duration::from_secs(keep_alive?.as_secs()),
         connect_timeout: connect_timeout?,
         packet_bytes_max: u32::try_from(packet_max?).ok()?,
-        bridge_bit: false,
-        others: Vec::new(),
+        bridge_bit: bridge_bit?,
+        others,
     })
-}
-
-fn address(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<(Transport, String, u16, String)> {
-    let text = reader.text("url")?;
-    let span = reader.at("url");
-    let refuse = |text: String| -> Option<(Transport, String, u16, String)> {
-        cx.found.wrong(&span, text);
-        None
-    };
-    let address = match url::split("url", "password_file", &text) {
-        Ok(address) => address,
-        Err(text) => return refuse(text),
-    };
-    if address.user.is_some() {
-        return refuse(
-            "`url` holds a user name, expected it in a key of its own: move it to `username`".to_owned(),
-        );
-    }
-    let Some((transport, usual_port)) = url::transport(address.scheme) else {
-        let what = if address.scheme.is_empty() {
-            "does not begin with a scheme".to_owned()
-        } else {
-            format!("begins with {}://", words::shown(address.scheme))
-        };
-        let rest = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
-        let scheme = url::usual_scheme(address.scheme).unwrap_or(if address.port == Some(1883) {
-            "mqtt"
-        } else {
-            "mqtts"
-        });
-        let fix = words::shown(&format!("{scheme}://{rest}"));
-        return refuse(format!(
-            "`url` {what}, expected mqtt://, mqtts://, ws:// or wss://: write url = \"{fix}\""
-        ));
-    };
-    let web = matches!(transport, Transport::WebSocket | Transport::WebSocketTls);
-    if !web && !matches!(address.path, "" | "/") {
-        return refuse(
-            "`url` has a path, expected one only with ws:// and wss://: remove what follows the port"
-                .to_owned(),
-        );
-    }
-    match (transport, address.port) {
-        (Transport::Tcp, Some(8883)) => {
-            cx.found.warn(
-                &span,
-                "`url` says mqtt:// with port 8883, which is usual for TLS: did you mean mqtts://?",
-            );
-        }
-        (Transport::Tls, Some(1883)) => {
-            cx.found.warn(
-                &span,
-                "`url` says mqtts:// with port 1883, which is usual without TLS: did you mean port 8883?",
-            );
-        }
-        _ => {}
-    }
-    let path = if web && matches!(address.path, "" | "/") { "/mqtt" } else { address.path };
-    let path = if web { path } else { "/mqtt" };
-    Some((transport, address.host.to_owned(), address.port.unwrap_or(usual_port), path.to_owned()))
 }
 
 fn refuse_tls_keys(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) {
@@ -430,7 +380,7 @@ pub(crate) fn warn_idle(cx: &Context<'_, '_>, uplinks: &[Uplink], topics: &[Stri
         return;
     }
     for uplink in uplinks {
-        for (filter, span) in &uplink.filters {
+        for (Rule { filter, .. }, span) in &uplink.forward {
             let own = [&uplink.settings.status_topic, &uplink.settings.ledger_topic];
             let takes = |topic: &str| topic::matches(filter, topic);
             if !topics.iter().any(|t| takes(t)) && !own.iter().any(|t| takes(t)) {
@@ -441,6 +391,30 @@ pub(crate) fn warn_idle(cx: &Context<'_, '_>, uplinks: &[Uplink], topics: &[Stri
                 );
                 cx.found.warn(span, text);
             }
+        }
+    }
+}
+
+/// Uplinks that lead to the gateway's own broker (a server's default address that was left as it is), or bring down what nobody can get.
+pub(crate) fn warn_own(cx: &Context<'_, '_>, uplinks: &[Uplink], broker: Option<&BrokerSettings>) {
+    let own = |host: &str, port: u16| {
+        let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let listens = |l: &gateway_core::settings::ListenerSettings| {
+            l.address.port() == port && (l.address.ip().is_loopback() || l.address.ip().is_unspecified())
+        };
+        local && broker.is_some_and(|b| b.listeners.iter().any(listens))
+    };
+    for uplink in uplinks {
+        if let (None, Some((_, at))) = (broker, uplink.accept.first()) {
+            let text = "`accept` without [broker] brings messages down to nobody, expected a broker for local clients: add [broker]";
+            cx.found.warn(at, text);
+        }
+        if let Some((host, port)) = uplink.link.places().find(|(host, port)| own(host, *port)) {
+            let text = format!(
+                "uplink `{}` leads to {host}:{port}, which is a listener of this gateway itself: what goes up comes back to its own broker",
+                uplink.settings.name
+            );
+            cx.found.warn(&uplink.span, text);
         }
     }
 }

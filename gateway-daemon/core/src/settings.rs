@@ -130,6 +130,12 @@ impl LinkSettings {
         self.others.len().saturating_add(1)
     }
 
+    /// Host and port of every server.
+    pub fn places(&self) -> impl Iterator<Item = (&str, u16)> {
+        let others = self.others.iter().map(|server| (server.host.as_str(), server.port));
+        std::iter::once((self.host.as_str(), self.port)).chain(others)
+    }
+
     /// The connection to one of the servers: 0 is the first, beyond the last the first again.
     #[must_use]
     pub fn to_server(&self, index: usize) -> Self {
