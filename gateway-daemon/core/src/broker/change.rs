@@ -45,11 +45,11 @@ pub struct FactKey {
 /// One change of what must survive.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// A row at the end of a queue, which is made if it does not exist.
+    /// A row of a queue, which is made if it does not exist.
     Insert {
         /// Which queue.
         queue: QueueName,
-        /// Its seq is above all that the queue holds.
+        /// Its seq is above all that the queue holds, except after a failed turn or a reset: then it takes the place of a row of the same seq.
         row: Arc<Row>,
     },
     /// Rows go; absent ones are no error.
@@ -83,7 +83,7 @@ pub enum Change {
 pub struct Turn {
     /// Echoed in the answer.
     pub number: u64,
-    /// In order: a drop before inserts into the same queue empties it first.
+    /// In order: a drop before inserts into the same queue empties it first. Never empty.
     pub changes: Vec<Change>,
 }
 
@@ -112,7 +112,8 @@ pub enum Answer {
         /// The turn.
         number: u64,
     },
-    /// Nothing of the turn is durable; it is asked again later, joined with what changed meanwhile.
+    /// The turn is not known to be durable; its changes are asked again later, joined with what changed meanwhile. If it reached the disk all the
+    /// same, asking again does no harm.
     Failed {
         /// The turn.
         number: u64,

@@ -21,14 +21,22 @@ pub mod access;
 pub mod bridge;
 pub mod change;
 mod counters;
+#[allow(dead_code, unused_imports, reason = "the machine takes them in use")]
+mod facts;
 #[allow(dead_code, reason = "the machine of front_old speaks until it is rewritten")]
 mod front;
 mod front_old;
+#[allow(dead_code, unused_imports, reason = "the machine takes them in use")]
+mod journal;
 mod machine;
+#[allow(dead_code, unused_imports, reason = "the machine takes them in use")]
+mod outbound;
 pub mod packet;
 mod retained;
 mod session;
 pub mod settings;
+#[allow(dead_code, unused_imports, reason = "the machine takes them in use")]
+mod ticket;
 pub mod topic;
 pub mod tree;
 

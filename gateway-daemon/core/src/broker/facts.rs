@@ -1,0 +1,313 @@
+//! Sessions, subscriptions, retained messages and packet identifiers as facts of the store, and back.
+//!
+//! ```text
+//! key of Session        client id
+//! key of Subscription   u16 length of the client id, client id, filter with its $share/NAME/
+//! key of Retained       topic
+//! key of Received       u16 length of the client id, client id, u16 packet identifier
+//! key of Released       the same
+//!
+//! value of Session      0x01, version, flags, u32 expiry s, u64 sent, [u64 boot, u64 ended], [text user], [u32 delay s, message]
+//! value of Subscription 0x01, options, [u32 identifier]
+//! value of Retained     message
+//! value of Received     0x01 nothing is left to do | 0x02, message: it enters uplinks again after a crash
+//! value of Released     0x01, u64 seq
+//!
+//! message               0x01, flags (bits 0-1 QoS, 2 retain, 3 expires), u64 boot, u64 at, [u32 expiry s], topic, properties, payload
+//! properties            flags (bit 0 UTF-8, 1 content type, 2 response topic, 3 correlation, 4 user), then those that are there
+//! body of a row         0x01, payload | 0x02, u16 count, u32 subscription identifiers, properties, payload
+//! ```
+//! Numbers are little endian; a text is a u16 length and UTF-8. The first byte of every value names its format.
+//!
+//! What is damaged is skipped and counted, never a panic, and never allocates more than a small multiple of its own bytes.
+
+mod message;
+mod recovery;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) use message::{delivery, row, row_size};
+pub(super) use recovery::{Recovered, RecoveredSession, recover};
+pub(super) use wire::Damaged;
+
+use super::change::{FactKey, FactKind, QUEUE_PREFIX, QueueName};
+use super::packet::{Message, Options, Replay, Testament, Version};
+use crate::tag::{BootId, BootNs};
+use crate::uplink::row::Seq;
+use message::{message, message_len, put_message, qos};
+use wire::{Reader, put_short};
+
+/// Longest delay of a will that is stored; seconds fit 32 bits (3.1.3.2.2 of 5.0).
+const DELAY_S_MAX: u64 = u32::MAX as u64;
+
+const FORMAT: u8 = 1;
+/// Of a Received fact: the message is still needed.
+const HOLDS: u8 = 2;
+
+const ENDED: u8 = 1;
+const USER: u8 = 2;
+const WILL: u8 = 4;
+
+/// What a session is, beside its subscriptions and messages.
+#[derive(Debug, Clone)]
+pub(super) struct SessionFact {
+    /// Protocol of its last connection.
+    pub(super) version: Version,
+    /// Seconds after the end of the connection at which it is forgotten; `u32::MAX` is never.
+    pub(super) expiry_s: u32,
+    /// The user it belongs to.
+    pub(super) user: Option<Arc<str>>,
+    /// Highest seq that was ever sent to the client, when this was written.
+    pub(super) sent: Seq,
+    /// When its connection ended; `None` while there is one. In another boot: at least as long ago as this boot.
+    pub(super) ended: Option<BootNs>,
+    /// A last will that is still to come.
+    pub(super) will: Option<Testament>,
+}
+
+/// The value of a fact; messages are turned into bytes only when they are written.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    /// Ready.
+    Bytes(Arc<[u8]>),
+    /// A retained message.
+    Retained(Arc<Message>),
+    /// A message that is received and not released, and that uplinks have not acknowledged.
+    Held(Arc<Message>),
+}
+
+impl Value {
+    /// Bytes it counts for while it is dirty.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Retained(message) => message_len(message),
+            Self::Held(message) => 1 + message_len(message),
+        }
+    }
+
+    /// As the store gets it. `boot` is this boot.
+    pub(super) fn encode(&self, boot: BootId) -> Arc<[u8]> {
+        let mut out = Vec::with_capacity(self.size());
+        match self {
+            Self::Bytes(bytes) => return Arc::clone(bytes),
+            Self::Retained(message) => put_message(&mut out, message, boot),
+            Self::Held(message) => {
+                out.push(HOLDS);
+                put_message(&mut out, message, boot);
+            }
+        }
+        out.into()
+    }
+}
+
+/// Name of a client's queue.
+pub(super) fn queue_name(client: &str) -> QueueName {
+    format!("{QUEUE_PREFIX}{client}").into()
+}
+
+/// The fact of a session.
+pub(super) fn session_key(client: &Arc<str>) -> FactKey {
+    FactKey { kind: FactKind::Session, key: Arc::from(Arc::clone(client)) }
+}
+
+/// The fact of a subscription; `filter` with its `$share/NAME/`.
+pub(super) fn subscription_key(client: &str, filter: &str) -> FactKey {
+    FactKey { kind: FactKind::Subscription, key: of_client(client, filter.as_bytes()) }
+}
+
+/// The fact of a retained message; the topic is shared.
+pub(super) fn retained_key(topic: &Arc<str>) -> FactKey {
+    FactKey { kind: FactKind::Retained, key: Arc::from(Arc::clone(topic)) }
+}
+
+/// The fact of a QoS 2 message from a client.
+pub(super) fn received_key(client: &str, id: u16) -> FactKey {
+    FactKey { kind: FactKind::Received, key: of_client(client, &id.to_le_bytes()) }
+}
+
+/// The fact of a QoS 2 message to a client.
+pub(super) fn released_key(client: &str, id: u16) -> FactKey {
+    FactKey { kind: FactKind::Released, key: of_client(client, &id.to_le_bytes()) }
+}
+
+fn of_client(client: &str, rest: &[u8]) -> Arc<[u8]> {
+    let mut key = Vec::with_capacity(2 + client.len() + rest.len());
+    put_short(&mut key, client.as_bytes());
+    key.extend_from_slice(rest);
+    key.into()
+}
+
+/// The value of a session. `boot` is this boot.
+pub(super) fn session(fact: &SessionFact, boot: BootId) -> Value {
+    let flags = [(ENDED, fact.ended.is_some()), (USER, fact.user.is_some()), (WILL, fact.will.is_some())];
+    let flags = flags.into_iter().fold(0, |flags, (flag, is)| if is { flags | flag } else { flags });
+    let mut out = vec![FORMAT, version_number(fact.version), flags];
+    out.extend_from_slice(&fact.expiry_s.to_le_bytes());
+    out.extend_from_slice(&fact.sent.0.to_le_bytes());
+    if let Some(ended) = fact.ended {
+        out.extend_from_slice(&boot.0.to_le_bytes());
+        out.extend_from_slice(&ended.0.to_le_bytes());
+    }
+    if let Some(user) = &fact.user {
+        put_short(&mut out, user.as_bytes());
+    }
+    if let Some(will) = &fact.will {
+        let delay_s = u32::try_from(will.delay.as_secs().min(DELAY_S_MAX)).unwrap_or(u32::MAX);
+        out.extend_from_slice(&delay_s.to_le_bytes());
+        put_message(&mut out, &will.message, boot);
+    }
+    Value::Bytes(out.into())
+}
+
+/// Reads [`session`].
+///
+/// # Errors
+/// The value is damaged.
+pub(super) fn read_session(value: &[u8], boot: BootId) -> Result<SessionFact, Damaged> {
+    let mut reader = Reader(value);
+    if reader.u8()? != FORMAT {
+        return Err(Damaged);
+    }
+    let version = version_of(reader.u8()?)?;
+    let flags = reader.u8()?;
+    if flags & !(ENDED | USER | WILL) != 0 {
+        return Err(Damaged);
+    }
+    let expiry_s = reader.u32()?;
+    let sent = Seq(reader.u64()?);
+    let ended = if flags & ENDED == 0 {
+        None
+    } else {
+        let same_boot = reader.u64()? == boot.0;
+        let ended = reader.u64()?;
+        Some(BootNs(if same_boot { ended } else { 0 }))
+    };
+    let user = if flags & USER == 0 { None } else { Some(reader.text()?.into()) };
+    let will = if flags & WILL == 0 {
+        reader.end()?;
+        None
+    } else {
+        let delay = Duration::from_secs(reader.u32()?.into());
+        Some(Testament { message: message(reader, boot)?, delay })
+    };
+    Ok(SessionFact { version, expiry_s, user, sent, ended, will })
+}
+
+/// The value of a subscription.
+pub(super) fn subscription(options: Options) -> Value {
+    let replay = match options.replay {
+        Replay::Always => 0,
+        Replay::IfNew => 1,
+        Replay::Never => 2,
+    };
+    let flags = options.qos as u8
+        | u8::from(options.no_local) << 2
+        | u8::from(options.retain_as_published) << 3
+        | replay << 4
+        | u8::from(options.identifier.is_some()) << 6;
+    let mut out = vec![FORMAT, flags];
+    if let Some(identifier) = options.identifier {
+        out.extend_from_slice(&identifier.to_le_bytes());
+    }
+    Value::Bytes(out.into())
+}
+
+/// Reads [`subscription`].
+///
+/// # Errors
+/// The value is damaged.
+pub(super) fn read_subscription(value: &[u8]) -> Result<Options, Damaged> {
+    let mut reader = Reader(value);
+    if reader.u8()? != FORMAT {
+        return Err(Damaged);
+    }
+    let flags = reader.u8()?;
+    let replay = match flags >> 4 & 3 {
+        0 => Replay::Always,
+        1 => Replay::IfNew,
+        2 => Replay::Never,
+        _ => return Err(Damaged),
+    };
+    let identifier = if flags & 0x40 == 0 { None } else { Some(reader.u32()?) };
+    if flags & 0x80 != 0 || identifier.is_some_and(|identifier| !(1..=0x0fff_ffff).contains(&identifier)) {
+        return Err(Damaged);
+    }
+    reader.end()?;
+    Ok(Options {
+        qos: qos(flags & 3)?,
+        no_local: flags & 4 != 0,
+        retain_as_published: flags & 8 != 0,
+        replay,
+        identifier,
+    })
+}
+
+/// The value of a received identifier: with the message as long as uplinks have not acknowledged it.
+pub(super) fn received(held: Option<&Arc<Message>>) -> Value {
+    match held {
+        Some(message) => Value::Held(Arc::clone(message)),
+        None => Value::Bytes([FORMAT].into()),
+    }
+}
+
+/// Reads [`received`].
+///
+/// # Errors
+/// The value is damaged.
+pub(super) fn read_received(value: &[u8], boot: BootId) -> Result<Option<Message>, Damaged> {
+    let mut reader = Reader(value);
+    match reader.u8()? {
+        FORMAT => reader.end().map(|()| None),
+        HOLDS => message(reader, boot).map(Some),
+        _ => Err(Damaged),
+    }
+}
+
+/// The value of an identifier of which only the release is left to do.
+pub(super) fn released(seq: Seq) -> Value {
+    let mut out = vec![FORMAT];
+    out.extend_from_slice(&seq.0.to_le_bytes());
+    Value::Bytes(out.into())
+}
+
+/// Reads [`released`].
+///
+/// # Errors
+/// The value is damaged.
+pub(super) fn read_released(value: &[u8]) -> Result<Seq, Damaged> {
+    let mut reader = Reader(value);
+    if reader.u8()? != FORMAT {
+        return Err(Damaged);
+    }
+    let seq = Seq(reader.u64()?);
+    reader.end()?;
+    Ok(seq)
+}
+
+/// Reads the value of a retained message.
+///
+/// # Errors
+/// The value is damaged.
+pub(super) fn read_retained(value: &[u8], boot: BootId) -> Result<Message, Damaged> {
+    message(Reader(value), boot)
+}
+
+fn version_number(version: Version) -> u8 {
+    match version {
+        Version::V31 => 3,
+        Version::V311 => 4,
+        Version::V5 => 5,
+    }
+}
+
+fn version_of(number: u8) -> Result<Version, Damaged> {
+    match number {
+        3 => Ok(Version::V31),
+        4 => Ok(Version::V311),
+        5 => Ok(Version::V5),
+        _ => Err(Damaged),
+    }
+}

@@ -1,0 +1,440 @@
+//! What one session is owed: what is in flight, what waits, and what of a durable session is on disk only.
+//!
+//! ```text
+//!   releases            flights           head              shelf             tail
+//!   PUBREC came,        sent,             to be sent,       on disk only      the end, not durable yet
+//!   PUBCOMP did not     no answer yet     in memory         (counts)          or kept because it is short
+//! ```
+//! Flights, head, shelf and tail ascend by seq and are sent in that order, whatever their QoS. A volatile session has no shelf.
+//!
+//! - The packet identifier is made from the seq, so that an exchange of QoS 2 goes on under its identifier after a crash. A message whose
+//!   identifier is still in use waits, 65,535 messages later.
+//! - A QoS 2 message of a durable session is sent when its row is durable. Its PUBREC deletes the row and puts the Released fact in one turn; the
+//!   PUBREL is sent when that is durable.
+//! - Memory: rows of a durable session are forgotten once they are durable and cannot be sent soon, and read again in steps of
+//!   [`READ_ROWS_MAX`] and [`READ_BYTES_MAX`]. Offline nothing durable is kept in memory but identifiers to be released.
+//! - Full: see [`WhenFull`]; every drop is counted in [`Totals`] with its [`DropReason`]. What may be with the client already is
+//!   never dropped.
+//!
+//! It never encodes a packet and knows no connection; it is told when one is there.
+
+mod recovered;
+mod shelf;
+mod totals;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub(super) use shelf::Held;
+use shelf::Shelf;
+pub(super) use totals::{DropReason, Limit, Totals, TotalsLimits, WhenFull};
+
+use super::Ticket;
+use super::change::{QUEUE_PREFIX, QueueName};
+use super::facts;
+use super::journal::{Due, Journal, Position, Slot};
+use super::packet::Delivery;
+use crate::tag::BootNs;
+use crate::uplink::row::{Qos, Seq};
+
+/// Most rows read ahead of the window: two windows of the default size.
+pub(super) const READ_ROWS_MAX: u32 = 200;
+/// Most bytes read ahead, but at least one row.
+pub(super) const READ_BYTES_MAX: u64 = 128 << 10;
+/// Packet identifiers there are: 1 to 65,535.
+const IDENTIFIERS: u64 = 65_535;
+
+/// What an outbound works with.
+pub(super) struct Desk<'a> {
+    /// The time.
+    pub(super) now: BootNs,
+    /// Where changes go.
+    pub(super) journal: &'a mut Journal,
+    /// What all sessions hold together.
+    pub(super) totals: &'a mut Totals,
+}
+
+/// Where a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It waits, and nobody is told when it is safe.
+    Kept,
+    /// It waits, and the ticket comes back once by [`Journal::next_safe`].
+    Owed,
+    /// It was not taken, and counted.
+    Dropped(DropReason),
+}
+
+/// What to send.
+#[derive(Debug, PartialEq)]
+pub(super) enum Send<'a> {
+    /// A message. `again`: the client may have it.
+    Publish { id: u16, delivery: &'a Delivery, again: bool },
+    /// PUBREL.
+    Release(u16),
+}
+
+/// What a PUBREC means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receipt {
+    /// [`Outbound::next`] gives the PUBREL when it may be sent.
+    Release,
+    /// No such identifier.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Parcel {
+    seq: Seq,
+    delivery: Delivery,
+    size: u64,
+}
+
+impl Parcel {
+    fn id(&self) -> u16 {
+        identifier(self.seq)
+    }
+}
+
+#[derive(Debug)]
+struct Release {
+    seq: Seq,
+    /// The row is gone and the identifier is kept, both durable with this.
+    position: Position,
+    /// Sent on this connection.
+    told: bool,
+}
+
+#[derive(Debug)]
+struct Durable {
+    name: QueueName,
+    slot: Slot,
+}
+
+/// The messages of one session. It is offline when made.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    queue: Option<Durable>,
+    limit: Limit,
+    online: bool,
+    /// Seq given last.
+    last: Seq,
+    /// Highest seq ever sent.
+    sent: Seq,
+    /// Rows up to here are durable.
+    durable: Seq,
+    releases: VecDeque<Release>,
+    /// Releases not sent on this connection.
+    untold: usize,
+    flights: VecDeque<Parcel>,
+    head: VecDeque<Parcel>,
+    shelf: Shelf,
+    tail: VecDeque<Parcel>,
+    /// Everything but releases.
+    held: Held,
+    /// Rows deleted whose deletion a read may not see yet.
+    gone: VecDeque<(Position, Seq, Seq)>,
+    /// The read under way.
+    read: Option<super::change::Read>,
+    /// No read before.
+    read_from: BootNs,
+    /// The oldest stored rows must be counted one by one before they can be dropped.
+    wants_split: bool,
+}
+
+impl Outbound {
+    /// Of a session that ends with its connection or lives in memory only.
+    pub(super) fn volatile(limit: Limit) -> Self {
+        Self {
+            queue: None,
+            limit,
+            online: false,
+            last: Seq(0),
+            sent: Seq(0),
+            durable: Seq(0),
+            releases: VecDeque::new(),
+            untold: 0,
+            flights: VecDeque::new(),
+            head: VecDeque::new(),
+            shelf: Shelf::new(limit.rows_max),
+            tail: VecDeque::new(),
+            held: Held::default(),
+            gone: VecDeque::new(),
+            read: None,
+            read_from: BootNs(0),
+            wants_split: false,
+        }
+    }
+
+    /// Whether its messages survive.
+    pub(super) fn is_durable(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Rows that wait, in flight ones included.
+    pub(super) fn held(&self) -> Held {
+        self.held
+    }
+
+    /// Messages in flight, releases included.
+    pub(super) fn in_flight(&self) -> usize {
+        self.flights.len() + self.releases.len()
+    }
+
+    /// Highest seq ever sent, for the fact of the session.
+    pub(super) fn sent(&self) -> Seq {
+        self.sent
+    }
+
+    /// Takes a message of QoS 1 or 2. Owe the ticket one place if the answer is [`Pushed::Owed`].
+    pub(super) fn push(&mut self, desk: &mut Desk<'_>, delivery: Delivery, ticket: Option<Ticket>) -> Pushed {
+        let size = facts::row_size(&delivery);
+        if let Err(reason) = self.make_room(desk, size) {
+            desk.totals.drop(reason, 1);
+            return Pushed::Dropped(reason);
+        }
+        self.last = Seq(self.last.0.saturating_add(1));
+        self.held.add(1, size);
+        desk.totals.add(self.queue.is_some(), size);
+        let mut pushed = Pushed::Kept;
+        if let Some(queue) = &self.queue {
+            // What a publisher may not send again is tied to its identifier, and goes with it.
+            let tied = delivery.message.qos == Qos::ExactlyOnce || !self.online;
+            let due = if tied { Due::Now } else { Due::Soon };
+            desk.journal.insert(desk.now, queue.slot, (self.last, delivery.clone()), ticket, due);
+            pushed = if ticket.is_some() { Pushed::Owed } else { Pushed::Kept };
+        }
+        self.tail.push_back(Parcel { seq: self.last, delivery, size });
+        pushed
+    }
+
+    /// What to send next, if at most `window` messages may be without an answer.
+    pub(super) fn next(&mut self, desk: &mut Desk<'_>, window: usize) -> Option<Send<'_>> {
+        if !self.online {
+            return None;
+        }
+        if self.untold > 0
+            && let Some(release) = self.releases.iter_mut().find(|release| !release.told)
+            && desk.journal.is_durable(release.position)
+        {
+            release.told = true;
+            self.untold -= 1;
+            return Some(Send::Release(identifier(release.seq)));
+        }
+        if self.in_flight() >= window {
+            return None;
+        }
+        while let Some(parcel) = self.front() {
+            let (seq, qos) = (parcel.seq, parcel.delivery.qos);
+            let begun = qos == Qos::ExactlyOnce && seq <= self.sent;
+            if !begun && is_expired(&parcel.delivery, desk.now) {
+                let parcel = self.pop_front()?;
+                self.strike(desk, &parcel, Due::Soon);
+                desk.totals.drop(DropReason::Expired, 1);
+                continue;
+            }
+            let unsafe_yet = qos == Qos::ExactlyOnce && self.queue.is_some() && seq > self.durable;
+            if unsafe_yet || self.is_identifier_used(seq) {
+                return None;
+            }
+            let again = seq <= self.sent;
+            self.sent = self.sent.max(seq);
+            let parcel = self.pop_front()?;
+            self.flights.push_back(parcel);
+            let parcel = self.flights.back()?;
+            return Some(Send::Publish { id: parcel.id(), delivery: &parcel.delivery, again });
+        }
+        None
+    }
+
+    /// PUBACK. `false`: no such message in flight.
+    pub(super) fn acknowledged(&mut self, desk: &mut Desk<'_>, id: u16) -> bool {
+        self.end_flight(desk, id, |qos| qos == Qos::AtLeastOnce).is_some()
+    }
+
+    /// PUBREC.
+    pub(super) fn received(&mut self, desk: &mut Desk<'_>, id: u16) -> Receipt {
+        let Some(parcel) = self.take_flight(id, |qos| qos == Qos::ExactlyOnce) else {
+            let Some(release) = self.releases.iter_mut().find(|release| identifier(release.seq) == id) else {
+                return Receipt::Unknown;
+            };
+            self.untold += usize::from(std::mem::replace(&mut release.told, false));
+            return Receipt::Release;
+        };
+        self.strike(desk, &parcel, Due::Now);
+        let seq = parcel.seq;
+        self.put_release(desk, seq);
+        let position = if self.queue.is_some() { desk.journal.position() } else { Position::PAST };
+        self.releases.push_back(Release { seq, position, told: false });
+        self.untold += 1;
+        Receipt::Release
+    }
+
+    /// PUBCOMP. `false`: nothing with that identifier was released.
+    pub(super) fn completed(&mut self, desk: &mut Desk<'_>, id: u16) -> bool {
+        let place = self.releases.iter().position(|release| release.told && identifier(release.seq) == id);
+        if place.and_then(|place| self.releases.remove(place)).is_none() {
+            return false;
+        }
+        if let Some(queue) = &self.queue {
+            desk.journal.remove(desk.now, facts::released_key(client(queue), id), None, Due::Soon);
+        }
+        true
+    }
+
+    /// PUBREC with an error (5.0), or a message that cannot be sent to this client: counted, and gone. `false`: no such message in
+    /// flight.
+    pub(super) fn give_up(&mut self, desk: &mut Desk<'_>, id: u16, reason: DropReason) -> bool {
+        let known = self.end_flight(desk, id, |_| true).is_some();
+        if known {
+            desk.totals.drop(reason, 1);
+        }
+        known
+    }
+
+    /// The client is there. What was in flight comes again by [`Outbound::next`], releases first.
+    pub(super) fn online(&mut self) {
+        self.online = true;
+        for release in &mut self.releases {
+            release.told = false;
+        }
+        self.untold = self.releases.len();
+    }
+
+    /// The client went away.
+    pub(super) fn offline(&mut self, desk: &mut Desk<'_>) {
+        self.online = false;
+        self.read = None;
+        while let Some(parcel) = self.flights.pop_back() {
+            self.head.push_front(parcel);
+        }
+        if let Some(queue) = &self.queue {
+            desk.journal.hasten(queue.slot);
+        }
+        self.forget();
+    }
+
+    /// The session ends, and its queue with it. What it held is counted as dropped.
+    pub(super) fn end(self, desk: &mut Desk<'_>) {
+        desk.totals.take(self.queue.is_some(), self.held);
+        desk.totals.drop(DropReason::Ended, self.held.rows);
+        let Some(queue) = &self.queue else { return };
+        desk.journal.drop_queue(&queue.name);
+        for release in &self.releases {
+            let fact = facts::released_key(client(queue), identifier(release.seq));
+            desk.journal.remove(desk.now, fact, None, Due::Now);
+        }
+    }
+
+    fn front(&self) -> Option<&Parcel> {
+        self.head.front().or_else(|| if self.shelf.is_empty() { self.tail.front() } else { None })
+    }
+
+    fn pop_front(&mut self) -> Option<Parcel> {
+        self.head.pop_front().or_else(|| if self.shelf.is_empty() { self.tail.pop_front() } else { None })
+    }
+
+    fn is_identifier_used(&self, seq: Seq) -> bool {
+        let flights = self.flights.front().map(|parcel| parcel.seq);
+        let oldest = self.releases.iter().map(|release| release.seq).chain(flights).min();
+        oldest.is_some_and(|oldest| seq.0.saturating_sub(oldest.0) >= IDENTIFIERS)
+    }
+
+    fn take_flight(&mut self, id: u16, fits: impl Fn(Qos) -> bool) -> Option<Parcel> {
+        let place = self.flights.iter().position(|parcel| parcel.id() == id)?;
+        if fits(self.flights[place].delivery.qos) { self.flights.remove(place) } else { None }
+    }
+
+    fn end_flight(&mut self, desk: &mut Desk<'_>, id: u16, fits: impl Fn(Qos) -> bool) -> Option<()> {
+        let parcel = self.take_flight(id, fits)?;
+        self.strike(desk, &parcel, Due::Soon);
+        Some(())
+    }
+
+    /// A message is owed no longer.
+    fn strike(&mut self, desk: &mut Desk<'_>, parcel: &Parcel, due: Due) {
+        self.held.take(1, parcel.size);
+        desk.totals.take(self.queue.is_some(), Held { rows: 1, bytes: parcel.size });
+        let Some(queue) = &self.queue else { return };
+        if !desk.journal.delete(desk.now, queue.slot, parcel.seq, due) {
+            self.note_gone(desk.journal.position(), parcel.seq, parcel.seq);
+        }
+    }
+
+    fn note_gone(&mut self, position: Position, first: Seq, last: Seq) {
+        match self.gone.back_mut() {
+            Some(before) if before.0 == position && before.2.0 + 1 == first.0 => before.2 = last,
+            _ => self.gone.push_back((position, first, last)),
+        }
+    }
+
+    fn put_release(&self, desk: &mut Desk<'_>, seq: Seq) {
+        if let Some(queue) = &self.queue {
+            let fact = facts::released_key(client(queue), identifier(seq));
+            desk.journal.put(desk.now, fact, facts::released(seq), None, Due::Now);
+        }
+    }
+
+    /// Drops what the policy says until a message of `size` bytes fits.
+    fn make_room(&mut self, desk: &mut Desk<'_>, size: u64) -> Result<(), DropReason> {
+        let durable = self.queue.is_some();
+        loop {
+            let waiting = self.held.rows.saturating_sub(self.flights.len() as u64);
+            let full =
+                waiting >= self.limit.rows_max || self.held.bytes.saturating_add(size) > self.limit.bytes_max;
+            if !full {
+                return if desk.totals.fits(durable, size) { Ok(()) } else { Err(DropReason::TotalFull) };
+            }
+            if self.limit.when_full == WhenFull::DropNewest || !self.drop_oldest(desk) {
+                return Err(DropReason::Full);
+            }
+        }
+    }
+
+    /// Drops the oldest of what was never sent; `false` if there is nothing, or nothing that can be dropped at this moment.
+    fn drop_oldest(&mut self, desk: &mut Desk<'_>) -> bool {
+        if self.head.is_empty()
+            && let Some((first, _)) = self.shelf.span()
+        {
+            if first <= self.sent || !self.shelf.is_split() {
+                self.wants_split = first > self.sent;
+                return false;
+            }
+            let Some(chunk) = self.shelf.pop_front() else { return false };
+            self.held.take(chunk.held.rows, chunk.held.bytes);
+            desk.totals.take(true, chunk.held);
+            desk.totals.drop(DropReason::Full, chunk.held.rows);
+            if let Some(queue) = &self.queue {
+                desk.journal.delete_range(desk.now, queue.slot, (chunk.first, chunk.last), Due::Soon);
+                self.note_gone(desk.journal.position(), chunk.first, chunk.last);
+            }
+            return true;
+        }
+        let Some(parcel) = self.front().filter(|parcel| parcel.seq > self.sent) else { return false };
+        debug_assert!(parcel.size > 0, "a row has a size");
+        let Some(parcel) = self.pop_front() else { return false };
+        self.strike(desk, &parcel, Due::Soon);
+        desk.totals.drop(DropReason::Full, 1);
+        true
+    }
+}
+
+/// The packet identifier of a place in the queue.
+pub(super) fn identifier(seq: Seq) -> u16 {
+    u16::try_from(seq.0.saturating_sub(1) % IDENTIFIERS + 1).unwrap_or(u16::MAX)
+}
+
+/// Whether nobody wants a message any more.
+pub(super) fn is_expired(delivery: &Delivery, now: BootNs) -> bool {
+    let message = &delivery.message;
+    message.expiry_s.is_some_and(|expiry_s| now.since(message.at).as_secs() >= u64::from(expiry_s))
+}
+
+fn client(queue: &Durable) -> &str {
+    queue.name.strip_prefix(QUEUE_PREFIX).unwrap_or(&queue.name)
+}
+
+/// Names a queue for sharing.
+fn shared(name: &QueueName) -> QueueName {
+    Arc::clone(name)
+}

@@ -1,0 +1,227 @@
+//! The side of a durable session that is on disk: recovery, reading ahead, forgetting, and a database that was replaced.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    Desk, DropReason, Durable, Held, Limit, Outbound, Parcel, READ_BYTES_MAX, READ_ROWS_MAX, Release, shared,
+};
+use crate::broker::change::{QueueName, Read};
+use crate::broker::facts;
+use crate::broker::journal::{Due, Journal, Position};
+use crate::tag::BootNs;
+use crate::uplink::row::{Row, Seq, Stored};
+
+/// Pause after a read that failed.
+const READ_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a durable session was before this run.
+#[derive(Debug, Clone, Default)]
+pub(in crate::broker) struct Past {
+    /// What its queue holds.
+    pub(in crate::broker) stored: Stored,
+    /// Identifiers to be released, by seq.
+    pub(in crate::broker) released: Vec<(u16, Seq)>,
+    /// Highest seq ever sent, from the fact of the session. `None` if it was connected when the run ended: then everything stored may have been
+    /// sent.
+    pub(in crate::broker) sent: Option<Seq>,
+}
+
+impl Outbound {
+    /// Of a session that survives.
+    pub(in crate::broker) fn durable(
+        desk: &mut Desk<'_>,
+        name: &QueueName,
+        limit: Limit,
+        past: &Past,
+    ) -> Self {
+        let Past { stored, released, sent } = past;
+        let mut outbound = Self::volatile(limit);
+        outbound.queue = Some(Durable { name: shared(name), slot: desk.journal.open(name) });
+        let held = tally(stored);
+        outbound.shelf.replace(Some((stored.first, stored.last)), held);
+        outbound.held = outbound.shelf.held();
+        desk.totals.add_held(outbound.held);
+        outbound.durable = stored.last;
+        outbound.sent = sent.unwrap_or(stored.last);
+        let highest = released.iter().map(|(_, seq)| *seq).max().unwrap_or_default();
+        outbound.last = stored.last.max(outbound.sent).max(highest);
+        outbound.releases = released
+            .iter()
+            .map(|(_, seq)| Release { seq: *seq, position: Position::PAST, told: false })
+            .collect();
+        outbound.untold = outbound.releases.len();
+        outbound
+    }
+
+    /// Rows up to `until` are durable. Call [`Outbound::next`] afterwards: messages of QoS 2 and releases may have waited for it.
+    pub(in crate::broker) fn progress(&mut self, journal: &Journal, until: Option<Seq>) {
+        self.durable = self.durable.max(until.unwrap_or_default());
+        if self.read.is_none() {
+            while self.gone.front().is_some_and(|(position, ..)| journal.is_durable(*position)) {
+                self.gone.pop_front();
+            }
+        }
+        self.forget();
+    }
+
+    /// What to read, if anything; answer with [`Outbound::rows`] or [`Outbound::unread`].
+    pub(in crate::broker) fn wants_read(&mut self, now: BootNs, number: u64) -> Option<Read> {
+        let name = &self.queue.as_ref()?.name;
+        if self.read.is_some() || now < self.read_from {
+            return None;
+        }
+        let (first, until) = self.shelf.span()?;
+        let ahead: u64 = self.head.iter().map(|parcel| parcel.size).sum();
+        let short = self.head.len() < READ_ROWS_MAX as usize / 2 && ahead < READ_BYTES_MAX / 2;
+        if !(self.online && short || self.wants_split) {
+            return None;
+        }
+        let read = Read {
+            number,
+            queue: shared(name),
+            after: Seq(first.0.saturating_sub(1)),
+            until,
+            rows_max: READ_ROWS_MAX,
+            bytes_max: READ_BYTES_MAX,
+        };
+        self.read = Some(read.clone());
+        Some(read)
+    }
+
+    /// When [`Outbound::wants_read`] may want something after a read that failed.
+    pub(in crate::broker) fn read_timeout(&self) -> Option<BootNs> {
+        (self.read_from > BootNs(0) && self.read.is_none() && !self.shelf.is_empty())
+            .then_some(self.read_from)
+    }
+
+    /// A read failed.
+    pub(in crate::broker) fn unread(&mut self, now: BootNs, number: u64) {
+        if self.read.take_if(|read| read.number == number).is_some() {
+            self.read_from = now.plus(READ_PAUSE);
+        }
+    }
+
+    /// Rows that were read. Those of an outdated read are ignored.
+    pub(in crate::broker) fn rows(
+        &mut self,
+        desk: &mut Desk<'_>,
+        number: u64,
+        rows: &[Arc<Row>],
+        more: bool,
+    ) {
+        let Some(read) = self.read.take_if(|read| read.number == number) else { return };
+        self.read_from = BootNs(0);
+        let Some((first, last)) = self.shelf.span() else { return };
+        let until = if more { rows.last().map_or(last, |row| row.seq) } else { read.until };
+        let mut split = Vec::new();
+        for row in rows {
+            let (seq, size) = (row.seq, row.size());
+            let gone = self.gone.iter().any(|(_, first, last)| (*first..=*last).contains(&seq));
+            if gone || !(first..=until.min(last)).contains(&seq) {
+                continue;
+            }
+            self.shelf.take(seq, size);
+            match facts::delivery(row, desk.journal.run().boot) {
+                Ok(delivery) if self.online => self.head.push_back(Parcel { seq, delivery, size }),
+                Ok(_) => split.push((seq, size)),
+                Err(facts::Damaged) => self.lose(desk, seq, size),
+            }
+        }
+        let vanished = self.shelf.cut(until);
+        self.held.take(vanished.rows, vanished.bytes);
+        desk.totals.take(true, vanished);
+        desk.totals.drop(DropReason::Unreadable, vanished.rows);
+        for (seq, size) in split.into_iter().rev() {
+            self.shelf.push_front(seq, size);
+        }
+        self.wants_split = false;
+    }
+
+    /// The database was replaced: what is in memory is put again, and what was on disk is what is found there. The facts of releases are
+    /// put again too.
+    pub(in crate::broker) fn reset(&mut self, desk: &mut Desk<'_>, stored: &Stored) {
+        let Some(queue) = &self.queue else { return };
+        self.read = None;
+        let before = self.flights.iter().chain(&self.head);
+        let mut lowest = None;
+        for parcel in before.clone().chain(&self.tail) {
+            lowest.get_or_insert(parcel.seq);
+            let row = (parcel.seq, parcel.delivery.clone());
+            desk.journal.insert(desk.now, queue.slot, row, None, Due::Now);
+        }
+        let after = before.last().map_or(Seq(0), |parcel| parcel.seq);
+        if let Some(lowest) = lowest {
+            self.durable = self.durable.min(Seq(lowest.0.saturating_sub(1)));
+        }
+        let old = self.shelf.held();
+        let found = tally(stored);
+        let left = Held { rows: old.rows.min(found.rows), bytes: old.bytes.min(found.bytes) };
+        let span = self.shelf.span().map(|(first, last)| (first.max(stored.first), last.min(stored.last)));
+        let span = span.filter(|(first, last)| first <= last && *last > after);
+        self.shelf.replace(span, left);
+        let left = self.shelf.held();
+        let lost = Held { rows: old.rows - left.rows, bytes: old.bytes - left.bytes };
+        self.held.take(lost.rows, lost.bytes);
+        desk.totals.take(true, lost);
+        desk.totals.drop(DropReason::Lost, lost.rows);
+        let releases: Vec<Seq> = self.releases.iter().map(|release| release.seq).collect();
+        for seq in releases {
+            self.put_release(desk, seq);
+        }
+    }
+
+    /// Forgets what is durable and cannot be sent soon.
+    pub(super) fn forget(&mut self) {
+        if self.queue.is_none() {
+            return;
+        }
+        if self.shelf.is_empty() {
+            let mut all = std::mem::take(&mut self.head);
+            all.append(&mut self.tail);
+            let keep = if self.online { ahead(&all) } else { 0 };
+            self.tail = all.split_off(keep);
+            self.head = all;
+        } else if !self.online {
+            while let Some(parcel) = self.head.pop_back_if(|parcel| parcel.seq <= self.durable) {
+                self.shelf.push_front(parcel.seq, parcel.size);
+            }
+        }
+        while let Some(parcel) = self.tail.pop_front_if(|parcel| parcel.seq <= self.durable) {
+            self.shelf.push_back(parcel.seq, parcel.size);
+        }
+        if self.tail.is_empty() {
+            self.tail.shrink_to(KEPT_CAPACITY);
+        }
+    }
+
+    /// A row that cannot be understood goes, and is counted.
+    fn lose(&mut self, desk: &mut Desk<'_>, seq: Seq, size: u64) {
+        self.held.take(1, size);
+        desk.totals.take(true, Held { rows: 1, bytes: size });
+        desk.totals.drop(DropReason::Unreadable, 1);
+        if let Some(queue) = &self.queue {
+            desk.journal.delete_range(desk.now, queue.slot, (seq, seq), Due::Soon);
+            self.note_gone(desk.journal.position(), seq, seq);
+        }
+    }
+}
+
+/// Places for messages that an empty queue keeps: a burst leaves no memory behind.
+const KEPT_CAPACITY: usize = 16;
+
+/// How many of the first messages are kept although they are durable.
+fn ahead(all: &VecDeque<Parcel>) -> usize {
+    let mut bytes = 0;
+    let fits = |parcel: &&Parcel| {
+        bytes += parcel.size;
+        bytes <= READ_BYTES_MAX
+    };
+    all.iter().take(READ_ROWS_MAX as usize).take_while(fits).count()
+}
+
+fn tally(stored: &Stored) -> Held {
+    let Stored { normal, high, .. } = stored;
+    Held { rows: normal.rows.saturating_add(high.rows), bytes: normal.bytes.saturating_add(high.bytes) }
+}
