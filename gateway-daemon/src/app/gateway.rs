@@ -192,20 +192,16 @@ impl Gateway {
     }
 
     fn word(&mut self, word: Word) {
-        let now = clock::now();
-        self.local.word(now, word);
-        self.act(now);
+        self.local.word(clock::now(), word);
     }
 
     /// Gives back how much of a turn it was, in bytes.
     fn incoming(&mut self, incoming: Incoming) -> usize {
-        let now = clock::now();
         let weight = match &incoming {
             Incoming::Bytes(_, bytes) => bytes.len().max(INCOMING_BYTES_MIN),
             _ => INCOMING_BYTES_MIN,
         };
-        self.local.incoming(now, incoming);
-        self.act(now);
+        self.local.incoming(clock::now(), incoming);
         weight
     }
 
@@ -227,10 +223,9 @@ impl Gateway {
                 log::error!("{}: {fault}", draft.topic);
             }
         }
-        self.act(now);
     }
 
-    /// Carries out what the broker decided.
+    /// Carries out what the broker decided: once per round, so that one transaction holds what all clients of the round wait for.
     fn act(&mut self, now: BootNs) {
         while let Some(Enqueue { session, qos, draft, ticket }) = self.local.act(now) {
             if let Some(upstream) = self.upstreams.iter_mut().find(|up| up.session == session) {

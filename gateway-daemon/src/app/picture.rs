@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use self::table::{Align, Cell, Table};
 use self::words::{bytes, count, duration, rate, value};
-use super::snapshot::{Bus, Device, Health, Ledger, Link, Snapshot, Tag, Uplink};
+use super::snapshot::{Broker, Bus, Device, Health, Ledger, Link, Snapshot, Tag, Uplink};
 
 /// Whether text may carry colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,14 @@ pub enum Mood {
     Bad,
 }
 
+impl Mood {
+    /// For a count that should be zero.
+    #[must_use]
+    pub fn of_alarm(count: u64) -> Self {
+        if count > 0 { Self::Bad } else { Self::Calm }
+    }
+}
+
 impl Ink {
     /// Text in the colour of its mood.
     #[must_use]
@@ -59,6 +67,10 @@ pub fn status(snapshot: &Snapshot, ink: Ink) -> String {
     for uplink in &snapshot.uplinks {
         text.push('\n');
         text.push_str(&uplink_lines(uplink, ink));
+    }
+    if let Some(broker) = &snapshot.broker {
+        text.push('\n');
+        text.push_str(&broker_lines(broker, ink));
     }
     text.push('\n');
     text.push_str(&store_line(snapshot, ink));
@@ -229,14 +241,62 @@ fn ledger(ledger: &Ledger, ink: Ink) -> String {
     )
 }
 
+/// Listeners, clients and messages of the local broker.
+#[must_use]
+pub fn broker_lines(broker: &Broker, ink: Ink) -> String {
+    let mut text = String::new();
+    for listener in &broker.listeners {
+        let connections = match listener.connections {
+            1 => "1 connection".to_owned(),
+            number => format!("{} connections", count(number)),
+        };
+        let name = ink.paint(Mood::Bold, &format!("listener {}", listener.name));
+        let _ = writeln!(text, "{name}  {}: {connections}", listener.url);
+    }
+    let refused = match broker.logins_refused {
+        0 => String::new(),
+        refused => ink.paint(Mood::Warn, &format!(", {} log-ins refused", count(refused))),
+    };
+    let dropped = Mood::of_alarm(broker.dropped);
+    let _ = writeln!(
+        text,
+        "{}  {} clients connected, {} sessions, {} subscriptions{refused}\n  waiting {} messages for clients, {} of them on disk; {} retained\n  \
+         traffic {}/s in, {}/s out; {} received and {} sent since the start, {}",
+        ink.paint(Mood::Bold, "broker"),
+        count(broker.clients),
+        count(broker.sessions),
+        count(broker.subscriptions),
+        count(broker.waiting),
+        count(broker.stored),
+        count(broker.retained),
+        rate(broker.received_per_s),
+        rate(broker.sent_per_s),
+        count(broker.received),
+        count(broker.sent),
+        ink.paint(dropped, &format!("{} dropped", count(broker.dropped))),
+    );
+    text
+}
+
 fn store_line(snapshot: &Snapshot, ink: Ink) -> String {
     let store = &snapshot.store;
     let fault = match &store.fault {
         Some(fault) => ink.paint(Mood::Bad, &format!("  FAULT: {fault}")),
         None => String::new(),
     };
+    let aside = match store.moved_aside {
+        0 => String::new(),
+        files => {
+            let words = format!(
+                "\n  {} damaged or foreign files moved aside since the start, {} messages lost with them; they lie beside the database",
+                count(files),
+                count(store.lost_rows)
+            );
+            ink.paint(Mood::Bad, &words)
+        }
+    };
     format!(
-        "{}  {}: {} of {}, {} written since the start{fault}\n",
+        "{}  {}: {} of {}, {} written since the start{fault}{aside}\n",
         ink.paint(Mood::Bold, "store"),
         store.path,
         bytes(store.file_bytes),

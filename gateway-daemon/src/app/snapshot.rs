@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub tags: Vec<Tag>,
     /// Every uplink with its queue.
     pub uplinks: Vec<Uplink>,
+    /// The broker for local clients, if there is one.
+    pub broker: Option<Broker>,
     /// The database.
     pub store: Store,
 }
@@ -256,6 +258,52 @@ impl Ledger {
     }
 }
 
+/// The broker for local clients.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Broker {
+    /// Every door.
+    pub listeners: Vec<Listener>,
+    /// Clients that are connected.
+    pub clients: u64,
+    /// Sessions of clients, connected or not.
+    pub sessions: u64,
+    /// Subscriptions of all sessions.
+    pub subscriptions: u64,
+    /// Retained messages.
+    pub retained: u64,
+    /// Messages that wait for clients, on disk or in memory.
+    pub waiting: u64,
+    /// Those of them that survive a power cut.
+    pub stored: u64,
+    /// Messages of clients since the start.
+    pub received: u64,
+    /// Messages of clients per second, lately.
+    pub received_per_s: f64,
+    /// Messages to clients since the start.
+    pub sent: u64,
+    /// Messages to clients per second, lately.
+    pub sent_per_s: f64,
+    /// Messages for clients that were dropped, for whatever reason.
+    pub dropped: u64,
+    /// Log-ins that were refused.
+    pub logins_refused: u64,
+}
+
+/// One door for local clients.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// Where it listens, for a person: `mqtts://0.0.0.0:8883`.
+    pub url: String,
+    /// Address and port.
+    pub address: String,
+    /// Connections through it.
+    pub connections: u64,
+}
+
 /// The database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -270,6 +318,10 @@ pub struct Store {
     pub file_bytes_max: u64,
     /// Bytes written since the start.
     pub written_bytes: u64,
+    /// Database files that could not be used and were moved aside since the start.
+    pub moved_aside: u64,
+    /// Messages lost with them.
+    pub lost_rows: u64,
 }
 
 #[cfg(test)]

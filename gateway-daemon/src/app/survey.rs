@@ -1,10 +1,13 @@
 //! The gateway as a [`Snapshot`]: gathers what the rooms tell of themselves. Changes nothing.
 
+use std::net::SocketAddr;
+
 use drivers::bus::{LineState, Report};
+use gateway_core::broker;
 use gateway_core::poll::Settings as Field;
 use gateway_core::poll::schedule::DeviceState;
 use gateway_core::poll::settings::{Medium, Parity};
-use gateway_core::settings::{LinkSettings, Transport};
+use gateway_core::settings::{LinkSettings, ListenerSettings, Transport};
 use gateway_core::tag::{BootNs, TagId, WallClock as _, WallMs};
 use gateway_core::uplink::link::LinkEvent;
 use gateway_core::uplink::machine::State;
@@ -17,6 +20,7 @@ use super::gateway::Gateway;
 use super::rate::Rate;
 use super::snapshot::{self, Count, Health, Ledger, Link, Snapshot};
 use super::upstream::Upstream;
+use crate::listen::Doors;
 
 /// How fast the counters of buses and devices grow.
 #[derive(Debug, Default)]
@@ -53,6 +57,7 @@ impl Gateway {
                 }
             }
         }
+        self.local.observe_rates(now);
         for upstream in &mut self.upstreams {
             let acks = upstream.uplink.counters().acks_total;
             upstream.acks.observe(now, acks);
@@ -77,6 +82,7 @@ impl Gateway {
             devices: self.devices(),
             tags: self.tags(now),
             uplinks: self.uplinks(now),
+            broker: self.config.broker.as_ref().map(|settings| self.broker_picture(settings)),
             store: self.store_picture(),
         }
     }
@@ -143,6 +149,33 @@ impl Gateway {
             .collect()
     }
 
+    fn broker_picture(&self, settings: &broker::Settings) -> snapshot::Broker {
+        let (counters, gauges) = (self.local.broker.counters(), self.local.broker.gauges());
+        let addresses = self.local.doors.as_ref().map(Doors::addresses).unwrap_or_default();
+        let listener =
+            |(index, (door, address)): (usize, (&ListenerSettings, SocketAddr))| snapshot::Listener {
+                name: door.name.to_string(),
+                url: door_url(door, address),
+                address: address.to_string(),
+                connections: self.local.connections(index),
+            };
+        snapshot::Broker {
+            listeners: settings.listeners.iter().zip(addresses).enumerate().map(listener).collect(),
+            clients: gauges.connections as u64,
+            sessions: (gauges.sessions as u64).saturating_sub(self.upstreams.len() as u64),
+            subscriptions: gauges.subscriptions as u64,
+            retained: gauges.retained_messages as u64,
+            waiting: 0,
+            stored: 0,
+            received: counters.received_messages_total,
+            received_per_s: self.local.received.per_s(),
+            sent: counters.sent_messages_total,
+            sent_per_s: self.local.sent.per_s(),
+            dropped: 0,
+            logins_refused: counters.logins_refused_total,
+        }
+    }
+
     fn store_picture(&self) -> snapshot::Store {
         let health = self.store.health();
         snapshot::Store {
@@ -151,6 +184,8 @@ impl Gateway {
             file_bytes: health.file_bytes,
             file_bytes_max: self.config.store.file_bytes_max,
             written_bytes: health.counters.row_bytes,
+            moved_aside: health.counters.moved_aside,
+            lost_rows: health.counters.rows_lost,
         }
     }
 }
@@ -210,6 +245,17 @@ fn url(link: &LinkSettings) -> String {
         Transport::WebSocketTls => ("wss", link.path.as_str()),
     };
     format!("{scheme}://{}:{}{path}", link.host, link.port)
+}
+
+/// Where clients connect to.
+fn door_url(door: &ListenerSettings, address: SocketAddr) -> String {
+    let scheme = match (&door.websocket, &door.tls) {
+        (None, None) => "mqtt",
+        (None, Some(_)) => "mqtts",
+        (Some(_), None) => "ws",
+        (Some(_), Some(_)) => "wss",
+    };
+    format!("{scheme}://{address}{}", door.websocket.as_deref().unwrap_or_default())
 }
 
 fn medium(medium: &Medium) -> String {

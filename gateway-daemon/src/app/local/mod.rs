@@ -13,17 +13,19 @@
 
 mod keeper;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_config::Config;
-use gateway_core::broker::{Action, Answer, Broker, Limits, Read, SessionId, Ticket, Turn};
+use gateway_core::broker::{Action, Answer, Broker, ConnId, Limits, Read, SessionId, Ticket, Turn};
 use gateway_core::payload::Draft;
 use gateway_core::tag::{BootNs, RunId};
 use gateway_core::uplink::row::Qos;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::rate::Rate;
 use crate::listen::{Doors, FLUSH_MAX, Incoming, OpenError};
 use crate::store::Store;
 
@@ -57,6 +59,12 @@ pub(super) struct Local {
     pub doors: Option<Doors>,
     /// What the keeper says.
     pub words: mpsc::Receiver<Word>,
+    /// Messages of clients per second.
+    pub received: Rate,
+    /// Messages to clients per second.
+    pub sent: Rate,
+    /// Through which listener each connection came.
+    origins: BTreeMap<ConnId, usize>,
     turns: mpsc::Sender<Turn>,
     reads: mpsc::Sender<Read>,
     leaving: Option<JoinHandle<()>>,
@@ -87,22 +95,42 @@ impl Local {
         // A session has one read under way at a time.
         let (reads, reads_todo) = mpsc::channel(limits.sessions_max.max(1));
         tokio::spawn(keeper::run(Arc::clone(store), turns_todo, reads_todo, said));
-        Ok(Self { broker, doors, words, turns, reads, leaving: None })
+        let (received, sent) = Default::default();
+        let origins = BTreeMap::new();
+        Ok(Self { broker, doors, words, received, sent, origins, turns, reads, leaving: None })
     }
 
     /// What a client did.
     pub(super) fn incoming(&mut self, now: BootNs, incoming: Incoming) {
         match incoming {
-            Incoming::Open(conn, origin) => self.broker.handle_open(now, conn, origin),
+            Incoming::Open(conn, origin) => {
+                self.origins.insert(conn, origin.listener);
+                self.broker.handle_open(now, conn, origin);
+            }
             Incoming::Bytes(conn, bytes) => self.broker.handle_bytes(now, conn, &bytes),
             Incoming::Sent(conn, bytes) => self.broker.handle_sent(now, conn, bytes),
-            Incoming::Closed(conn) => self.broker.handle_closed(now, conn),
+            Incoming::Closed(conn) => {
+                self.origins.remove(&conn);
+                self.broker.handle_closed(now, conn);
+            }
         }
     }
 
     /// What a client has done already.
     pub(super) fn try_next(&mut self) -> Option<Incoming> {
         self.doors.as_mut()?.try_next()
+    }
+
+    /// Takes the present counters into the rates.
+    pub(super) fn observe_rates(&mut self, now: BootNs) {
+        let counters = self.broker.counters();
+        self.received.observe(now, counters.received_messages_total);
+        self.sent.observe(now, counters.sent_messages_total);
+    }
+
+    /// Connections through each listener, in the order of the settings.
+    pub(super) fn connections(&self, listener: usize) -> u64 {
+        self.origins.values().filter(|origin| **origin == listener).count() as u64
     }
 
     /// What a task around the broker said.
@@ -122,6 +150,7 @@ impl Local {
                     }
                 }
                 Action::Close { conn, reason } => {
+                    self.origins.remove(&conn);
                     if let Some(doors) = &mut self.doors {
                         doors.close(conn, &reason);
                     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::app::snapshot::{Count, Store};
+use crate::app::snapshot::{Count, Listener, Store};
 
 /// Compares with a golden file beside this module, or writes it when asked to.
 pub(crate) fn check_golden(name: &str, got: &str) {
@@ -88,6 +88,21 @@ pub(crate) fn healthy() -> Snapshot {
             },
             ..Uplink::default()
         }],
+        broker: Some(Broker {
+            listeners: vec![
+                listener("local", "mqtt://127.0.0.1:1883", 1),
+                listener("machines", "mqtts://0.0.0.0:8883", 11),
+            ],
+            clients: 12,
+            sessions: 14,
+            subscriptions: 37,
+            retained: 120,
+            received: 7_540,
+            received_per_s: 10.0,
+            sent: 22_620,
+            sent_per_s: 30.0,
+            ..Broker::default()
+        }),
         store: Store {
             path: "/var/lib/tidegate/queue.db".into(),
             file_bytes: 49_152,
@@ -95,6 +110,10 @@ pub(crate) fn healthy() -> Snapshot {
             ..Store::default()
         },
     }
+}
+
+fn listener(name: &str, url: &str, connections: u64) -> Listener {
+    Listener { name: name.into(), url: url.into(), connections, ..Listener::default() }
 }
 
 fn tag(device: &str, name: &str, value: serde_json::Value, unit: Option<&str>, age_ms: u64) -> Tag {
@@ -140,7 +159,10 @@ pub(crate) fn troubled() -> Snapshot {
         ]
         .into(),
     };
+    let broker = snapshot.broker.get_or_insert_default();
+    (broker.waiting, broker.stored, broker.dropped, broker.logins_refused) = (1200, 1100, 3, 5);
     snapshot.store.fault = Some("disk full".into());
+    (snapshot.store.moved_aside, snapshot.store.lost_rows) = (1, 7);
     snapshot
 }
 
