@@ -4,16 +4,16 @@ use mqtt_protocol_core::mqtt::packet::{Property, v5_0};
 
 use super::super::CloseReason;
 use super::super::packet::{Packet, Version};
-use super::{fault, nonzero, properties, used_up};
+use super::{fault, properties, used_up};
 
 /// Reads the packet of type `kind`, 4 to 7.
 pub(super) fn read(version: Version, kind: u8, body: &[u8]) -> Result<Packet, CloseReason> {
     let (id, refused) = match *body {
+        [0, 0, ..] => return Err(CloseReason::Protocol("packet identifier 0")),
         [high, low] => (u16::from_be_bytes([high, low]), false),
         [_, _, code, ..] if version == Version::V5 => (long(kind, body)?, code >= 0x80),
         _ => return Err(CloseReason::Malformed("an acknowledgement of the wrong length")),
     };
-    let id = nonzero(id)?;
     Ok(match kind {
         4 => Packet::Acknowledged(id),
         5 => Packet::Received { id, refused },
@@ -26,7 +26,7 @@ pub(super) fn read(version: Version, kind: u8, body: &[u8]) -> Result<Packet, Cl
 fn long(kind: u8, body: &[u8]) -> Result<u16, CloseReason> {
     let checked = |consumed: usize, properties: Option<&Vec<Property>>| {
         used_up(consumed, body)?;
-        properties.map_or(Ok(()), |properties| properties::check_texts(properties))
+        properties.map_or(Ok(()), |properties| properties::check(properties))
     };
     match kind {
         4 => v5_0::Puback::parse(body).map_err(fault).and_then(|(packet, consumed)| {

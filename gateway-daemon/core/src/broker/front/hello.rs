@@ -22,7 +22,7 @@ mod flag {
 
 impl Front {
     /// Reads the body of a CONNECT; from then on the version is known, even if the rest is refused.
-    pub(super) fn hello(&mut self, now: BootNs, body: &[u8]) -> Result<Packet, CloseReason> {
+    pub(super) fn hello(&mut self, now: BootNs, first: u8, body: &[u8]) -> Result<Packet, CloseReason> {
         let short = CloseReason::Malformed("a CONNECT that ends too early");
         let (old, rest) = match (body.strip_prefix(NAME), body.strip_prefix(NAME_V31)) {
             (Some(rest), _) => (false, rest),
@@ -43,6 +43,10 @@ impl Front {
             }
         };
         self.version = Some(version);
+        // What is reserved later was "not used" in 3.1, and some set it.
+        if first != 0 && version != Version::V31 {
+            return Err(CloseReason::Malformed("reserved bits of the first byte"));
+        }
         let Some(&flags) = rest.first() else { return Err(short) };
         check_flags(version, flags)?;
         let hello = match version {
@@ -75,7 +79,7 @@ impl Front {
         } else {
             used_up(consumed, body)?;
         }
-        properties::check_texts(connect.props())?;
+        properties::check(connect.props())?;
         let mut hello = Hello {
             version: Version::V5,
             client: connect.client_id().to_owned(),
@@ -99,7 +103,9 @@ impl Front {
         }
         self.peer_bytes_max =
             hello.packet_bytes_max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
-        self.wants_reasons = hello.wants_reasons;
+        self.wants_words = connect.props().iter().any(
+            |property| matches!(property, Property::RequestProblemInformation(wanted) if wanted.val() == 1),
+        );
         self.sent.allow(hello.aliases_max);
         Ok(hello)
     }
@@ -107,7 +113,7 @@ impl Front {
 
 /// Connect flags that contradict themselves or the version.
 fn check_flags(version: Version, flags: u8) -> Result<(), CloseReason> {
-    if flags & flag::RESERVED != 0 {
+    if flags & flag::RESERVED != 0 && version != Version::V31 {
         return Err(CloseReason::Malformed("the reserved connect flag"));
     }
     publish::qos(flags >> 3)?;
@@ -134,7 +140,7 @@ fn hello_v3(now: BootNs, version: Version, flags: u8, rest: &[u8]) -> Result<Hel
     };
     let mut outcome = Err(CloseReason::Malformed("a field that cannot be read"));
     for mask in masks {
-        body[NAME.len() + 1] = flags & !mask;
+        body[NAME.len() + 1] = flags & !mask & !flag::RESERVED;
         outcome = v3_1_1::Connect::parse(&body).map_err(fault).and_then(|(connect, consumed)| {
             used_up(consumed, &body)?;
             Ok(connect)

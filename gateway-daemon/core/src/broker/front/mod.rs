@@ -57,14 +57,24 @@ pub(super) struct Front {
     peer_bytes_max: usize,
     /// `None` before CONNECT.
     version: Option<Version>,
-    /// CONNACK with success was written.
-    welcomed: bool,
-    /// Reason strings may be sent.
-    wants_reasons: bool,
+    stage: Stage,
+    /// The client asked for reasons in words; see [`Front::farewell`].
+    wants_words: bool,
     /// Topics of the client's aliases.
     received: Received,
     /// Aliases for topics, known to the client.
     sent: Sent,
+}
+
+/// How far a conversation has come, for the last word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// No CONNACK was written.
+    Strange,
+    /// CONNACK with success was written.
+    Welcomed,
+    /// The client has been told of the end: nothing more is to be said.
+    Over,
 }
 
 /// What stands at the front of some bytes.
@@ -84,8 +94,8 @@ impl Front {
             packet_bytes_max: packet_bytes_max.min(REMAINING_MAX),
             peer_bytes_max: usize::MAX,
             version: None,
-            welcomed: false,
-            wants_reasons: true,
+            stage: Stage::Strange,
+            wants_words: false,
             received: Received::default(),
             sent: Sent::default(),
         }
@@ -158,13 +168,17 @@ impl Front {
     }
 
     /// The last word before the connection is closed for `reason`: CONNACK or DISCONNECT with a reason code, as far as the version and the moment have one.
+    /// Reason strings go to clients that ask for problem information in so many words (3.1.2.11.7), not to all that are silent about it: to those they are
+    /// bytes, and the log has them anyway.
     pub(super) fn farewell(&mut self, out: &mut Vec<u8>, reason: &CloseReason) {
         let (Some(version), Some(code)) = (self.version, reason.code()) else { return };
-        if self.welcomed {
-            self.encode(out, Reply::Goodbye(code, reason.words()));
-        } else if version == Version::V5 || reason.is_refusal() {
-            self.encode(out, Reply::Refused(code, reason.words()));
-        }
+        match self.stage {
+            Stage::Welcomed => self.encode(out, Reply::Goodbye(code, reason.words())),
+            Stage::Strange if version == Version::V5 || reason.is_refusal() => {
+                self.encode(out, Reply::Refused(code, reason.words()))
+            }
+            Stage::Strange | Stage::Over => return,
+        };
     }
 
     fn forget_read(&mut self) {
@@ -201,13 +215,14 @@ impl Front {
     fn check_first_byte(&self, first: u8) -> Result<(), CloseReason> {
         let (kind, flags) = (first >> 4, first & 0x0f);
         let Some(version) = self.version else {
-            return if first == 0x10 {
+            return if kind == 1 {
                 Ok(())
             } else {
                 Err(CloseReason::Protocol("the first packet is not CONNECT"))
             };
         };
         let ok = match kind {
+            0 | 2 | 9 | 11 | 13 => return Err(CloseReason::Protocol("a packet that only servers send")),
             3 => {
                 let qos = (flags >> 1) & 3;
                 if qos == 3 {
@@ -226,7 +241,7 @@ impl Front {
     /// Reads one whole packet whose first byte was checked.
     fn read(&mut self, now: BootNs, frame: &[u8], header: usize) -> Result<Packet, CloseReason> {
         let (kind, flags, body) = (frame[0] >> 4, frame[0] & 0x0f, &frame[header..]);
-        let Some(version) = self.version else { return self.hello(now, body) };
+        let Some(version) = self.version else { return self.hello(now, flags, body) };
         match (kind, version) {
             (3, _) => self.publish(now, flags, body),
             (4..=7, _) => acknowledge::read(version, kind, body),
@@ -238,8 +253,7 @@ impl Front {
             (15, Version::V5) => subscribe::auth(body),
             (12 | 14, _) => Err(CloseReason::Malformed("a packet that has no body has one")),
             (1, _) => Err(CloseReason::Protocol("a second CONNECT")),
-            (0 | 15, _) => Err(CloseReason::Malformed("a packet type that does not exist")),
-            _ => Err(CloseReason::Protocol("a packet that only servers send")),
+            _ => Err(CloseReason::Malformed("a packet type that does not exist")),
         }
     }
 }
@@ -274,5 +288,5 @@ fn check_text(text: &str) -> Result<(), CloseReason> {
 
 /// Packet identifier 0 does not exist (2.2.1).
 fn nonzero(id: u16) -> Result<u16, CloseReason> {
-    if id == 0 { Err(CloseReason::Protocol("packet identifier 0")) } else { Ok(id) }
+    if id == 0 { Err(CloseReason::Malformed("packet identifier 0")) } else { Ok(id) }
 }

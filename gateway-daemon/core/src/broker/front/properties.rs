@@ -21,9 +21,15 @@ pub(super) struct Extras {
     pub(super) delay: Duration,
 }
 
-/// No string of any property holds U+0000.
-pub(super) fn check_texts(properties: &[Property]) -> Result<(), CloseReason> {
+/// No string of any property holds U+0000, and none but user properties stands twice.
+pub(super) fn check(properties: &[Property]) -> Result<(), CloseReason> {
+    let mut seen = 0_u64;
     for property in properties {
+        let bit = 1_u64 << (property.id() as u8 & 63);
+        if seen & bit != 0 && !matches!(property, Property::UserProperty(_)) {
+            return Err(CloseReason::Protocol("a property stands twice"));
+        }
+        seen |= bit;
         property.as_str().map_or(Ok(()), check_text)?;
         if let Some((name, value)) = property.as_key_value() {
             check_text(name)?;
@@ -33,13 +39,13 @@ pub(super) fn check_texts(properties: &[Property]) -> Result<(), CloseReason> {
     Ok(())
 }
 
-/// Takes the properties of a message; that each belongs there and stands there once is known.
+/// Takes the properties of a message.
 pub(super) fn extras(wire: &[Property]) -> Result<Extras, CloseReason> {
     let mut extras = Extras::default();
     if wire.is_empty() {
         return Ok(extras);
     }
-    check_texts(wire)?;
+    check(wire)?;
     let mut ours = Properties::default();
     for property in wire {
         match property {
@@ -49,7 +55,10 @@ pub(super) fn extras(wire: &[Property]) -> Result<Extras, CloseReason> {
             Property::WillDelayInterval(delay) => extras.delay = Duration::from_secs(delay.val().into()),
             Property::ContentType(kind) => ours.content_type = Some(kind.val().into()),
             Property::ResponseTopic(topic) => {
-                ours.response_topic = Some(TopicName::new(topic.val()).map_err(CloseReason::Topic)?);
+                ours.response_topic = Some(
+                    TopicName::new(topic.val())
+                        .map_err(|_| CloseReason::Protocol("a response topic that is not a topic name"))?,
+                );
             }
             Property::CorrelationData(bytes) => ours.correlation = Some(bytes.val().into()),
             Property::UserProperty(pair) => ours.user.push((pair.key().into(), pair.val().into())),

@@ -6,7 +6,7 @@ use super::super::CloseReason;
 use super::super::packet::{Message, Packet, Said, Version};
 use super::super::topic::TopicName;
 use super::properties::{self, Extras};
-use super::{Front, fault, nonzero};
+use super::{Front, fault};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
 
@@ -24,7 +24,8 @@ impl Front {
         let qos = qos(flags >> 1)?;
         let (id, rest) = match rest.split_first_chunk() {
             _ if qos == Qos::AtMostOnce => (0, rest),
-            Some((id, rest)) => (nonzero(u16::from_be_bytes(*id))?, rest),
+            Some(([0, 0], _)) => return Err(CloseReason::Protocol("packet identifier 0")),
+            Some((id, rest)) => (u16::from_be_bytes(*id), rest),
             None => return Err(short),
         };
         let (extras, rest) = match (self.version, rest.split_first()) {
@@ -62,16 +63,8 @@ impl Front {
 /// Properties that are there (3.3.2.3), and what comes after them.
 fn long(rest: &[u8]) -> Result<(Extras, &[u8]), CloseReason> {
     let (wire, consumed) = Wire::parse(rest).map_err(fault)?;
-    let mut seen = 0_u64;
-    for property in &wire {
-        let bit = 1_u64 << (property.id() as u8 & 63);
-        if seen & bit != 0 && !matches!(property, Property::UserProperty(_)) {
-            return Err(CloseReason::Protocol("a property stands twice"));
-        }
-        seen |= bit;
-        if matches!(property, Property::WillDelayInterval(_)) {
-            return Err(CloseReason::Protocol("a property of wills in a PUBLISH"));
-        }
+    if wire.iter().any(|property| matches!(property, Property::WillDelayInterval(_))) {
+        return Err(CloseReason::Protocol("a property of wills in a PUBLISH"));
     }
     Ok((properties::extras(&wire)?, &rest[consumed..]))
 }

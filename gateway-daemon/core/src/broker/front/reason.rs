@@ -14,7 +14,9 @@ impl CloseReason {
             Self::TakenOver => Code::SessionTakenOver,
             Self::Malformed(_) => Code::MalformedPacket,
             Self::Protocol(_) => Code::ProtocolError,
-            Self::Topic(TopicError::Nul) => Code::MalformedPacket,
+            Self::Topic(TopicError::Nul | TopicError::Wildcard(_) | TopicError::Empty) => {
+                Code::MalformedPacket
+            }
             Self::Topic(TopicError::HashNotLast | TopicError::NotAlone(_)) => Code::FilterInvalid,
             Self::Topic(_) => Code::TopicInvalid,
             Self::TooLarge => Code::PacketTooLarge,

@@ -1,6 +1,9 @@
 //! SUBSCRIBE, UNSUBSCRIBE, DISCONNECT and AUTH: rare, and read by the library.
 
-use mqtt_protocol_core::mqtt::packet::{self as wire, Property, RetainHandling, SubEntry, v3_1_1, v5_0};
+use mqtt_protocol_core::mqtt::packet::{
+    self as wire, Properties, PropertiesParse as _, Property, RetainHandling, SubEntry, v3_1_1, v5_0,
+};
+use mqtt_protocol_core::mqtt::result_code::MqttError;
 
 use super::super::CloseReason;
 use super::super::packet::{Options, Packet, Replay, Version, Wish};
@@ -11,9 +14,9 @@ use crate::uplink::row::Qos;
 pub(super) fn subscribe(version: Version, body: &[u8]) -> Result<Packet, CloseReason> {
     let mut identifier = None;
     let (id, wishes) = if version == Version::V5 {
-        let (packet, consumed) = v5_0::Subscribe::parse(body).map_err(fault)?;
+        let (packet, consumed) = v5_0::Subscribe::parse(body).map_err(|error| misplaced(error, body))?;
         used_up(consumed, body)?;
-        properties::check_texts(packet.props())?;
+        properties::check(packet.props())?;
         for property in packet.props() {
             if let Property::SubscriptionIdentifier(number) = property {
                 identifier = Some(number.val());
@@ -26,6 +29,20 @@ pub(super) fn subscribe(version: Version, body: &[u8]) -> Result<Packet, CloseRe
         (packet.packet_id(), wishes(packet.entries(), version, None)?)
     };
     Ok(Packet::Subscribe { id: nonzero(id)?, wishes, identifier })
+}
+
+/// A property that does not belong to the packet makes it malformed (2.2.2.2); an entry too few is a protocol error (3.8.3, 3.10.3), and so is
+/// identifier 0 (3.8.2.1.2): the library has one word for all of it.
+fn misplaced(error: MqttError, body: &[u8]) -> CloseReason {
+    let belongs = |property: &Property| {
+        matches!(property, Property::SubscriptionIdentifier(_) | Property::UserProperty(_))
+    };
+    match Properties::parse(body.get(2..).unwrap_or_default()) {
+        Ok((properties, _)) if !properties.iter().all(belongs) => {
+            CloseReason::Malformed("a property that does not belong here")
+        }
+        _ => fault(error),
+    }
 }
 
 fn wishes(entries: &[SubEntry], version: Version, identifier: Option<u32>) -> Result<Vec<Wish>, CloseReason> {
@@ -64,9 +81,9 @@ fn wish(entry: &SubEntry, version: Version, identifier: Option<u32>) -> Result<W
 /// Reads the body of an UNSUBSCRIBE (3.10).
 pub(super) fn unsubscribe(version: Version, body: &[u8]) -> Result<Packet, CloseReason> {
     let (id, filters) = if version == Version::V5 {
-        let (packet, consumed) = v5_0::Unsubscribe::parse(body).map_err(fault)?;
+        let (packet, consumed) = v5_0::Unsubscribe::parse(body).map_err(|error| misplaced(error, body))?;
         used_up(consumed, body)?;
-        properties::check_texts(packet.props())?;
+        properties::check(packet.props())?;
         (packet.packet_id(), texts(packet.entries())?)
     } else {
         let (packet, consumed) = v3_1_1::Unsubscribe::parse(body).map_err(fault)?;
@@ -92,7 +109,7 @@ pub(super) fn disconnect(body: &[u8]) -> Result<Packet, CloseReason> {
     used_up(consumed, body)?;
     let mut expiry_s = None;
     if let Some(properties) = packet.props() {
-        properties::check_texts(properties)?;
+        properties::check(properties)?;
         for property in properties {
             match property {
                 Property::SessionExpiryInterval(expiry) => expiry_s = Some(expiry.val()),
@@ -111,7 +128,7 @@ pub(super) fn auth(body: &[u8]) -> Result<Packet, CloseReason> {
     let (packet, consumed) = v5_0::Auth::parse(body).map_err(fault)?;
     used_up(consumed, body)?;
     if let Some(properties) = packet.props() {
-        properties::check_texts(properties)?;
+        properties::check(properties)?;
     }
     Ok(Packet::Auth)
 }

@@ -2,7 +2,7 @@
 
 use super::super::packet::{Code, Delivery, Properties, Reply, Version, Welcome};
 use super::aliases::Written;
-use super::{Front, REMAINING_MAX};
+use super::{Front, REMAINING_MAX, Stage};
 use crate::uplink::row::Qos;
 
 /// Property identifiers (2.2.2.2).
@@ -37,12 +37,17 @@ pub(super) fn reply(front: &mut Front, out: &mut Vec<u8>, reply: Reply<'_>) -> b
         Reply::Pong => frame(out, 0xd0, &[], max),
         Reply::Connected(welcome) => {
             front.received.allow(welcome.aliases_max);
-            front.welcomed = true;
+            front.stage = Stage::Welcomed;
             let body = if v5 { connected_v5(&welcome) } else { vec![u8::from(welcome.session_present), 0] };
             frame(out, 0x20, &body, max)
         }
-        Reply::Refused(code, words) if v5 => reasoned(front, out, 0x20, &[0, code as u8], words),
-        Reply::Refused(code, _) => frame(out, 0x20, &[0, return_code(code)], max),
+        Reply::Refused(code, words) => {
+            front.stage = Stage::Over;
+            if v5 {
+                return reasoned(front, out, 0x20, &[0, code as u8], words);
+            }
+            frame(out, 0x20, &[0, return_code(code)], max)
+        }
         Reply::Subscribed { id, granted } => {
             let version = front.version;
             let codes = granted.into_iter().map(|granted| granted_code(version, granted));
@@ -52,8 +57,10 @@ pub(super) fn reply(front: &mut Front, out: &mut Vec<u8>, reply: Reply<'_>) -> b
             frame(out, 0xb0, &answers(id, true, codes.into_iter().map(|code| code as u8)), max)
         }
         Reply::Unsubscribed { id, .. } => frame(out, 0xb0, &id.to_be_bytes(), max),
-        Reply::Goodbye(code, words) if v5 => reasoned(front, out, 0xe0, &[code as u8], words),
-        Reply::Goodbye(..) => true,
+        Reply::Goodbye(code, words) => {
+            front.stage = Stage::Over;
+            !v5 || reasoned(front, out, 0xe0, &[code as u8], words)
+        }
     }
 }
 
@@ -214,7 +221,7 @@ fn connected_v5(welcome: &Welcome) -> Vec<u8> {
 
 /// A packet that ends with properties, of which there is only a reason string: left out if the client does not want it or has no room for it.
 fn reasoned(front: &Front, out: &mut Vec<u8>, first: u8, head: &[u8], words: &str) -> bool {
-    if front.wants_reasons && !words.is_empty() {
+    if front.wants_words && !words.is_empty() {
         let mut body = head.to_vec();
         put_varint(&mut body, 3 + words.len());
         body.push(property::REASON);
