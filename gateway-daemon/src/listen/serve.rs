@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gateway_core::broker::{Action, Broker, ConnId, Counters, Gauges, Limits, Local, SessionId};
+use gateway_core::broker::{Action, Broker, ConnId, Counters, Fate, Gauges, Limits, Local, SessionId};
 use gateway_core::payload::Draft;
 use gateway_core::tag::BootNs;
 use gateway_core::uplink::row::Qos;
@@ -173,7 +173,12 @@ impl Task {
                 Action::Send { conn, bytes } => self.doors.send(conn, bytes),
                 Action::Close { conn, reason } => self.doors.close(conn, &reason),
                 Action::Hold { conn, held } => self.doors.hold(conn, held),
-                Action::Enqueue { session, qos, draft, .. } => (self.enqueue)(session, qos, draft),
+                Action::Enqueue { session, qos, draft, ticket } => {
+                    (self.enqueue)(session, qos, draft);
+                    if let Some(ticket) = ticket {
+                        self.broker.handle_receipt((self.clock)(), ticket, Fate::Safe);
+                    }
+                }
                 _ => {}
             }
         }

@@ -1,5 +1,7 @@
 //! What a broker has done since it was made.
 
+use super::CloseReason;
+
 /// Counts of a broker; every drop and every refusal has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
@@ -43,4 +45,100 @@ pub struct Counters {
     pub unrendered_messages_total: u64,
     /// Retained messages delivered but not kept, because there were too many.
     pub unretained_messages_total: u64,
+    /// Packets of clients.
+    pub received_packets_total: u64,
+    /// Bytes of clients.
+    pub received_bytes_total: u64,
+    /// Packets to clients.
+    pub sent_packets_total: u64,
+    /// Bytes to clients.
+    pub sent_bytes_total: u64,
+    /// QoS 2 messages that a client sent again, and that were not published again.
+    pub repeated_messages_total: u64,
+    /// Acknowledgements of clients for nothing that was in flight.
+    pub stray_acknowledgements_total: u64,
+    /// Messages that a client may not publish; acknowledged, if need be, and dropped.
+    pub publish_refused_total: u64,
+    /// Access rules that do not fit the client id or user they met.
+    pub unfit_rules_total: u64,
+    /// Times that nothing more was read from a connection for a while: its password was compared, or its publishes waited for the disk.
+    pub held_total: u64,
+    /// Sessions that ended because their expiry came.
+    pub expired_sessions_total: u64,
+    /// Retained messages that expired.
+    pub expired_retained_total: u64,
+    /// Messages of a shared subscription that another member got because the first one's session ended.
+    pub passed_on_messages_total: u64,
+    /// Messages that expired while they waited for their session.
+    pub dropped_expired_messages_total: u64,
+    /// Stored messages that could not be read.
+    pub dropped_unreadable_messages_total: u64,
+    /// Stored messages that were lost with their database.
+    pub dropped_lost_messages_total: u64,
+    /// Messages that their client refused (5.0).
+    pub dropped_refused_messages_total: u64,
+    /// Messages larger than their client takes (5.0).
+    pub dropped_large_messages_total: u64,
+    /// Messages that their client may not read.
+    pub dropped_forbidden_messages_total: u64,
+    /// Messages of this process dropped because the disk was too slow for what has to survive.
+    pub dropped_local_messages_total: u64,
+    /// Messages that an uplink's queue dropped while somebody waited for them.
+    pub refused_by_uplinks_total: u64,
+    /// Turns that became durable.
+    pub turns_total: u64,
+    /// Turns that failed; they were asked again.
+    pub failed_turns_total: u64,
+    /// Reads that failed; they were asked again.
+    pub failed_reads_total: u64,
+    /// Times the database was replaced.
+    pub resets_total: u64,
+    /// Stored facts that could not be understood.
+    pub damaged_facts_total: u64,
+}
+
+impl Counters {
+    /// Messages dropped for any reason on their way to clients.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        [
+            self.dropped_away_messages_total,
+            self.dropped_slow_messages_total,
+            self.dropped_full_messages_total,
+            self.dropped_session_messages_total,
+            self.dropped_expired_messages_total,
+            self.dropped_unreadable_messages_total,
+            self.dropped_lost_messages_total,
+            self.dropped_refused_messages_total,
+            self.dropped_large_messages_total,
+            self.dropped_forbidden_messages_total,
+            self.dropped_local_messages_total,
+            self.unrendered_messages_total,
+        ]
+        .iter()
+        .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Counts the end of a connection.
+    pub(super) fn count_close(&mut self, reason: &CloseReason) {
+        match reason {
+            CloseReason::Malformed(_)
+            | CloseReason::Protocol(_)
+            | CloseReason::Topic(_)
+            | CloseReason::Alias
+            | CloseReason::Payload
+            | CloseReason::ReceiveMaximum
+            | CloseReason::Quota(_)
+            | CloseReason::TooLarge => self.malformed_total += 1,
+            CloseReason::Handshake | CloseReason::KeepAlive => self.silent_total += 1,
+            CloseReason::Stalled => self.stalled_total += 1,
+            CloseReason::TakenOver => self.takeovers_total += 1,
+            CloseReason::Version
+            | CloseReason::ClientId
+            | CloseReason::Login { .. }
+            | CloseReason::Refused(_)
+            | CloseReason::NotAuthorized => self.logins_refused_total += 1,
+            CloseReason::Goodbye | CloseReason::Full | CloseReason::Shutdown => {}
+        }
+    }
 }

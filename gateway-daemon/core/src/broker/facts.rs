@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use message::{delivery, row, row_size};
-pub(super) use recovery::{Recovered, RecoveredSession, recover};
+pub(super) use recovery::{RecoveredSession, recover};
 pub(super) use wire::Damaged;
 
 use super::change::{FactKey, FactKind, QUEUE_PREFIX, QueueName};

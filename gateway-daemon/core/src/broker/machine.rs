@@ -1,122 +1,164 @@
-//! The broker itself: connections, sessions, routing.
+//! The broker itself: what comes in, and who deals with it.
 
+mod bridges;
+mod conn;
+mod connect;
+mod deliver;
+mod durable;
+mod end;
+mod expiry;
+mod login;
+mod publish;
 mod route;
+mod subscribe;
+mod sys;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use mqtt_protocol_core::mqtt::result_code::ConnectReturnCode;
-
-use super::access::Access;
-use super::front_old::{Front, Hello, Packet, Reply, Said};
-use super::retained::Retained;
-use super::session::{Owner, Session};
+use self::bridges::Unsent;
+use self::conn::{Conn, Kind};
+use self::deliver::Word;
+use self::expiry::Alarm;
+use self::route::Post;
+use super::access::{Access, Failures};
+use super::change::Answer;
+use super::front::Front;
+use super::journal::{self, Journal, Position};
+use super::outbound::{DropReason, Held, Totals, TotalsLimits};
+use super::packet::{Message, Packet, Reply};
+use super::retained::{Retained, Retention};
+use super::session::Session;
 use super::settings::Settings;
-use super::topic::{TopicError, TopicFilter, TopicName};
-use super::tree::Tree;
-use super::{
-    Action, Answer, BrokerError, CloseReason, ConnId, Counters, Fate, Found, Limits, Local, Origin,
-    SessionId, Ticket,
-};
-use crate::tag::{BootNs, RunId};
-use crate::uplink::row::Qos;
+use super::ticket::Tickets;
+use super::topic::{TopicError, TopicName};
+use super::tree::{Matches, Tree};
+use super::{Action, CloseReason, ConnId, Counters, Found, Gauges, Limits, Local, Origin, SessionId, Ticket};
+use crate::tag::{BootId, BootNs, RunId};
+use crate::uplink::row::StoreFault;
 
-struct Conn {
-    front: Front,
-    /// `None` before CONNECT.
-    session: Option<SessionId>,
-    will: Option<Said>,
-    /// Longest silence allowed; zero is for ever.
-    silence_max: Duration,
-    deadline: BootNs,
-    /// Its entry in [`Broker::alarms`], at or before the deadline.
-    alarm: Option<BootNs>,
-    /// Bytes handed out and not yet written.
-    unsent: usize,
+/// Who waits for a ticket.
+#[derive(Debug)]
+enum Waiter {
+    /// An acknowledgement in a connection's line.
+    Line(ConnId, Kind, u64),
+    /// PUBREC of a QoS 2 message.
+    Received(SessionId, u16),
+    /// The fact of a received message, which holds it until the uplinks do.
+    Held(SessionId, u16),
+    /// Whoever published it in this process.
+    Local,
 }
 
 /// A sans-IO broker. After every input, take its actions by [`Broker::poll_action`] until there are none, and call
 /// [`Broker::timeout`] when [`Broker::poll_timeout`] says.
 pub struct Broker {
     settings: Settings,
-    limits: Limits,
+    run: RunId,
+    /// Sessions survive; `false` keeps everything in memory.
+    store: bool,
+    /// Nobody is asked who it is.
+    open_to_all: bool,
+    started: BootNs,
+    /// The latest time that was told.
+    now: BootNs,
+    stopping: bool,
     conns: BTreeMap<ConnId, Conn>,
     sessions: BTreeMap<SessionId, Session>,
     clients: BTreeMap<Arc<str>, SessionId>,
     last_session: u32,
     tree: Tree<SessionId>,
+    /// Memory of [`Tree::matching`].
+    found: Matches<SessionId>,
     retained: Retained,
-    /// Sum of what sessions hold.
-    held_bytes: usize,
-    /// When connections may be due; a connection's own deadline may be later, then it is put in again.
-    alarms: BTreeSet<(BootNs, ConnId)>,
+    journal: Journal,
+    totals: Totals,
+    tickets: Tickets<Waiter>,
+    /// Acknowledgements that are true once a position is durable, in its order.
+    after: VecDeque<(Position, (ConnId, Kind, u64))>,
+    reads: BTreeMap<u64, SessionId>,
+    last_read: u64,
+    unsent: Vec<Unsent>,
+    received_total: usize,
+    failures: Failures,
+    alarms: BTreeSet<(BootNs, Alarm)>,
+    /// The figures have an alarm.
+    watched: bool,
+    connected_max: usize,
     /// Connections found faulty while something else was going on.
     doomed: VecDeque<(ConnId, CloseReason)>,
+    /// Connections that are read again.
+    released: VecDeque<ConnId>,
+    /// Connections held for the disk.
+    stopped: Vec<ConnId>,
+    /// Connections with something to send.
+    dirty: Vec<ConnId>,
+    /// Sessions that wait for retained messages.
+    replaying: Vec<SessionId>,
     actions: VecDeque<Action>,
     counters: Counters,
 }
 
 impl Broker {
-    /// A broker over a store, with what the store held: sessions, their queues, retained messages.
+    /// A broker over a store, with what the store held: sessions, their queues, retained messages. Open bridges before anything else.
     #[must_use]
     pub fn new(now: BootNs, settings: Settings, run: RunId, found: Found) -> Self {
-        let _ = (now, run, found);
-        Self { settings: settings.clone(), ..Self::in_memory(settings.limits) }
+        let mut broker = Self::build(now, settings, run, true);
+        broker.recover(now, &found);
+        broker
     }
 
     /// A broker without a store: no [`Action::Turn`] is ever asked, and whoever acknowledges a message has it in memory. For tests and the
     /// pretend cloud of the demo. Everybody may do everything.
     #[must_use]
     pub fn in_memory(limits: Limits) -> Self {
+        let settings = Settings { limits, ..Settings::default() };
+        Self::build(BootNs(0), settings, RunId { boot: BootId(0), start_ms: 0 }, false)
+    }
+
+    fn build(now: BootNs, settings: Settings, run: RunId, store: bool) -> Self {
+        let limits = settings.limits;
+        let volatile = Held { rows: u64::MAX, bytes: limits.queued_bytes_total_max as u64 };
+        let durable = Held { rows: limits.stored_rows_total_max, bytes: limits.stored_bytes_total_max };
         Self {
-            settings: Settings { limits, ..Settings::default() },
-            limits,
+            run,
+            store,
+            open_to_all: !store,
+            started: now,
+            now,
+            stopping: false,
             conns: BTreeMap::new(),
             sessions: BTreeMap::new(),
             clients: BTreeMap::new(),
             last_session: 0,
             tree: Tree::default(),
+            found: Matches::default(),
             retained: Retained::new(limits.retained_max, limits.retained_bytes_max),
-            held_bytes: 0,
+            journal: Journal::new(journal::Settings {
+                run,
+                commit_interval: limits.commit_interval,
+                retained_interval: limits.retained_interval,
+                dirty_bytes_max: limits.dirty_bytes_max,
+            }),
+            totals: Totals::new(TotalsLimits { volatile, durable }),
+            tickets: Tickets::default(),
+            after: VecDeque::new(),
+            reads: BTreeMap::new(),
+            last_read: 0,
+            unsent: Vec::new(),
+            received_total: 0,
+            failures: Failures::default(),
             alarms: BTreeSet::new(),
+            watched: false,
+            connected_max: 0,
             doomed: VecDeque::new(),
+            released: VecDeque::new(),
+            stopped: Vec::new(),
+            dirty: Vec::new(),
+            replaying: Vec::new(),
             actions: VecDeque::new(),
             counters: Counters::default(),
-        }
-    }
-
-    /// Opens a session whose subscriber is a durable queue outside: whatever matches `filters` leaves as
-    /// [`Action::Enqueue`], with at most the QoS of the filter. Retained messages that are older than the bridge do not
-    /// enter it: they were delivered to its queue when they were published.
-    ///
-    /// # Errors
-    /// There is no room for another session or for its subscriptions.
-    pub fn open_bridge(
-        &mut self,
-        filters: impl IntoIterator<Item = (TopicFilter, Qos)>,
-    ) -> Result<SessionId, BrokerError> {
-        let filters: BTreeMap<TopicFilter, Qos> = filters.into_iter().collect();
-        if self.sessions.len() >= self.limits.sessions_max {
-            return Err(BrokerError::Sessions(self.limits.sessions_max));
-        }
-        if self.tree.len().saturating_add(filters.len()) > self.limits.subscriptions_max {
-            return Err(BrokerError::Subscriptions(self.limits.subscriptions_max));
-        }
-        let id = self.add_session(Session::new(Owner::Bridge, false, None));
-        for (filter, qos) in &filters {
-            self.tree.insert(filter, id, *qos);
-        }
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.filters = filters;
-        }
-        Ok(id)
-    }
-
-    /// Ends a bridge session; what it enqueued stays where it is.
-    pub fn close_bridge(&mut self, id: SessionId) {
-        if matches!(self.sessions.get(&id), Some(session) if matches!(session.owner, Owner::Bridge)) {
-            self.remove_session(id);
+            settings,
         }
     }
 
@@ -131,331 +173,243 @@ impl Broker {
         local: &Local<'_>,
         ready: impl FnOnce() -> Option<Arc<[u8]>>,
     ) -> Result<Option<Ticket>, TopicError> {
+        self.now = self.now.max(now);
         let topic = TopicName::new(Arc::clone(&local.draft.topic))?;
         self.counters.local_messages_total += 1;
-        self.route(&topic, local.draft, local.qos, ready);
+        let ticket = local.want.then(|| self.tickets.open(Waiter::Local));
+        if !local.want && self.journal.is_full() {
+            // Nobody waits for it, and nobody can be made to wait.
+            self.counters.dropped_local_messages_total += 1;
+            return Ok(None);
+        }
+        self.route(now, Post::of_process(topic, local, ticket), ready);
+        if let Some(ticket) = ticket {
+            self.settle_ticket(now, ticket);
+        }
         self.settle(now);
-        Ok(None)
-    }
-
-    /// A password was compared with its hash, as [`Action::Verify`] asked.
-    pub fn handle_verified(&mut self, now: BootNs, conn: ConnId, ok: bool) {
-        let _ = (conn, ok);
-        self.settle(now);
-    }
-
-    /// The store answers a turn or a read, or says that it was replaced.
-    pub fn handle_answer(&mut self, now: BootNs, answer: Answer) {
-        let _ = answer;
-        self.settle(now);
-    }
-
-    /// What became of a message of [`Action::Enqueue`] with a ticket. Said once for each such action, perhaps before it returns.
-    pub fn handle_receipt(&mut self, now: BootNs, ticket: Ticket, fate: Fate) {
-        let _ = (ticket, fate);
-        self.settle(now);
-    }
-
-    /// Other users and rules hold from here on; whoever is connected and is nobody any more is turned away.
-    pub fn replace_access(&mut self, now: BootNs, access: Access) {
-        self.settings.access = access;
-        self.settle(now);
-    }
-
-    /// Says goodbye to everybody and makes everything durable that is not: go on acting and answering until [`Broker::is_flushed`].
-    pub fn stop(&mut self, now: BootNs) {
-        self.settle(now);
-    }
-
-    /// Whether nothing is left to be made durable.
-    #[must_use]
-    pub fn is_flushed(&self) -> bool {
-        self.actions.is_empty()
+        Ok(ticket)
     }
 
     /// A client has opened connection `conn`, a number never used before.
     pub fn handle_open(&mut self, now: BootNs, conn: ConnId, origin: Origin) {
-        let _ = origin;
-        if self.conns.len() >= self.limits.connections_max {
+        self.now = self.now.max(now);
+        self.begin(now);
+        if self.conns.len() >= self.settings.limits.connections_max || self.stopping {
             self.counters.connections_refused_total += 1;
-            self.actions.push_back(Action::Close { conn, reason: CloseReason::Full });
+            let reason = if self.stopping { CloseReason::Shutdown } else { CloseReason::Full };
+            self.actions.push_back(Action::Close { conn, reason });
             return;
         }
         self.counters.connections_total += 1;
-        let deadline = now.plus(self.limits.handshake_max);
-        let front = Front::new(self.limits.packet_bytes_max);
-        self.alarms.insert((deadline, conn));
-        let silence_max = Duration::ZERO;
-        let alarm = Some(deadline);
-        self.conns
-            .insert(conn, Conn { front, session: None, will: None, silence_max, deadline, alarm, unsent: 0 });
+        self.connected_max = self.connected_max.max(self.conns.len() + 1);
+        let deadline = now.plus(self.settings.limits.handshake_max);
+        let front = Front::new(self.settings.limits.packet_bytes_max);
+        self.alarms.insert((deadline, Alarm::Conn(conn)));
+        self.conns.insert(conn, Conn::new(front, origin, deadline));
     }
 
     /// A client has sent bytes, cut anywhere. Bytes of a connection that was closed are ignored.
     pub fn handle_bytes(&mut self, now: BootNs, conn: ConnId, bytes: &[u8]) {
-        if let Some(open) = self.conns.get_mut(&conn) {
-            open.front.push(bytes);
-        }
-        while let Some(open) = self.conns.get_mut(&conn) {
-            let mut answers = Vec::new();
-            let packet = open.front.next(&mut answers);
-            if packet.is_ok() && open.session.is_some() && !open.silence_max.is_zero() {
-                open.deadline = now.plus(open.silence_max);
+        self.now = self.now.max(now);
+        self.counters.received_bytes_total += bytes.len() as u64;
+        self.read(now, conn, bytes);
+        self.settle(now);
+    }
+
+    /// Reads packets until there are none or the connection is held.
+    fn read(&mut self, now: BootNs, conn: ConnId, mut bytes: &[u8]) {
+        loop {
+            let Some(open) = self.conns.get_mut(&conn) else { return };
+            if open.is_held() {
+                return self.put_aside(conn, bytes);
             }
-            self.send(conn, answers);
-            let outcome = match packet {
-                Ok(Some(packet)) => self.handle_packet(now, conn, packet),
-                Ok(None) => break,
+            let outcome = match open.front.next(now, &mut bytes) {
+                Ok(None) => return,
+                Ok(Some(packet)) => {
+                    self.counters.received_packets_total += 1;
+                    if !open.silence_max.is_zero() {
+                        open.deadline = now.plus(open.silence_max);
+                    }
+                    self.handle_packet(now, conn, packet)
+                }
                 Err(reason) => Err(reason),
             };
             if let Err(reason) = outcome {
-                self.doomed.push_back((conn, reason));
+                self.close(now, conn, reason);
+                return;
             }
-            self.settle(now);
         }
     }
 
     /// `bytes` of what [`Action::Send`] gave for a connection have been written: there is room for more.
     pub fn handle_sent(&mut self, now: BootNs, conn: ConnId, bytes: usize) {
+        self.now = self.now.max(now);
         let Some(open) = self.conns.get_mut(&conn) else { return };
+        let had_room = open.has_room(self.settings.limits.outbox_bytes_max / 2);
         open.unsent = open.unsent.saturating_sub(bytes);
-        if let Some(session) = open.session {
-            self.pump(session);
+        let Some(id) = open.session else { return };
+        if !had_room {
+            self.pump(now, id);
+        }
+        if self.sessions.get(&id).is_some_and(|session| !session.replays.is_empty()) {
+            self.replaying.push(id);
         }
         self.settle(now);
     }
 
     /// A client's connection is gone without a word.
     pub fn handle_closed(&mut self, now: BootNs, conn: ConnId) {
-        self.drop_conn(now, conn, true);
+        self.now = self.now.max(now);
+        self.end(now, conn);
         self.settle(now);
     }
 
-    /// When [`Broker::timeout`] wants to be called next; early is harmless.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<BootNs> {
-        self.alarms.first().map(|(at, _)| *at)
-    }
-
-    /// Closes connections that were silent for too long.
-    pub fn timeout(&mut self, now: BootNs) {
-        while let Some(&(at, conn)) = self.alarms.first() {
-            if at > now {
-                break;
-            }
-            self.alarms.pop_first();
-            let Some(open) = self.conns.get_mut(&conn) else { continue };
-            open.alarm = None;
-            if open.deadline > now {
-                open.alarm = Some(open.deadline);
-                self.alarms.insert((open.deadline, conn));
-            } else if open.session.is_none() {
-                self.doomed.push_back((conn, CloseReason::Handshake));
-            } else {
-                self.doomed.push_back((conn, CloseReason::KeepAlive));
-            }
+    /// A password was compared with its hash, as [`Action::Verify`] asked.
+    pub fn handle_verified(&mut self, now: BootNs, conn: ConnId, ok: bool) {
+        self.now = self.now.max(now);
+        if let Err(reason) = self.verified(now, conn, ok) {
+            self.doomed.push_back((conn, reason));
         }
         self.settle(now);
     }
 
+    /// The store answers a turn or a read, or says that it was replaced.
+    pub fn handle_answer(&mut self, now: BootNs, answer: Answer) {
+        self.now = self.now.max(now);
+        self.answered(now, &answer);
+        self.settle(now);
+    }
+
+    /// Other users and rules hold from here on; whoever is connected and would not be let in any more is turned away.
+    pub fn replace_access(&mut self, now: BootNs, access: Access) {
+        self.now = self.now.max(now);
+        self.settings.access = access;
+        self.check_everybody();
+        self.settle(now);
+    }
+
+    /// Says goodbye to everybody and makes everything durable that is not: go on acting and answering until [`Broker::is_flushed`].
+    pub fn stop(&mut self, now: BootNs) {
+        self.now = self.now.max(now);
+        self.begin(now);
+        self.stopping = true;
+        self.doomed.extend(self.conns.keys().map(|conn| (*conn, CloseReason::Shutdown)));
+        self.settle(now);
+        self.journal.flush();
+    }
+
+    /// Whether nothing is left to be made durable.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.actions.is_empty() && self.dirty.is_empty() && self.journal.is_clean()
+    }
+
     /// What to do next, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if let Some(send) = self.take_send() {
+            return Some(send);
+        }
+        if !self.store {
+            return None;
+        }
+        // Last, so that a turn holds what all inputs so far have changed.
+        let turn = self.journal.poll(self.now);
+        self.let_go(self.now);
+        self.settle(self.now);
+        turn.map(Action::Turn).or_else(|| self.actions.pop_front()).or_else(|| self.take_send())
+    }
+
+    /// Why the last turn failed, until one is done.
+    #[must_use]
+    pub fn fault(&self) -> Option<StoreFault> {
+        self.journal.fault()
     }
 
     /// What has been done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters
+        let dropped = |reason| self.totals.dropped(reason);
+        Counters {
+            dropped_full_messages_total: dropped(DropReason::Full) + dropped(DropReason::TotalFull),
+            dropped_expired_messages_total: dropped(DropReason::Expired),
+            dropped_unreadable_messages_total: dropped(DropReason::Unreadable),
+            dropped_lost_messages_total: dropped(DropReason::Lost),
+            dropped_refused_messages_total: dropped(DropReason::Refused),
+            dropped_session_messages_total: self.counters.dropped_session_messages_total
+                + dropped(DropReason::Ended),
+            dropped_large_messages_total: self.counters.dropped_large_messages_total
+                + dropped(DropReason::TooLarge),
+            dropped_forbidden_messages_total: self.counters.dropped_forbidden_messages_total
+                + dropped(DropReason::Forbidden),
+            ..self.counters
+        }
     }
 
     /// How much there is of everything.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
+        let (volatile, durable) = (self.totals.volatile(), self.totals.durable());
         Gauges {
             connections: self.conns.len(),
             sessions: self.sessions.len(),
             subscriptions: self.tree.len(),
+            shared_subscriptions: self.tree.shared_len(),
             retained_messages: self.retained.len(),
-            held_bytes: self.held_bytes,
+            retained_bytes: self.retained.bytes(),
+            held_messages: volatile.rows + durable.rows,
+            held_bytes: volatile.bytes,
+            stored_messages: durable.rows,
+            stored_bytes: durable.bytes,
+            dirty_bytes: self.journal.dirty_bytes(),
+            waiting_acknowledgements: self.tickets.len(),
         }
     }
 
     fn handle_packet(&mut self, now: BootNs, conn: ConnId, packet: Packet) -> Result<(), CloseReason> {
         if let Packet::Connect(hello) = packet {
-            return self.connect(now, conn, *hello);
+            return self.hello(now, conn, hello);
         }
         let not_connected = CloseReason::Protocol("a packet before CONNECT was accepted");
         let id = self.conns.get(&conn).and_then(|open| open.session).ok_or(not_connected)?;
         match packet {
             Packet::Connect(_) => {}
             Packet::Publish(said) => self.published(now, conn, id, said)?,
-            Packet::Acknowledged(packet) => self.finished(id, packet, Qos::AtLeastOnce),
-            Packet::Completed(packet) => self.finished(id, packet, Qos::ExactlyOnce),
-            Packet::Received(packet) => {
-                if let Some(session) = self.sessions.get_mut(&id) {
-                    self.held_bytes -= session.confirm(packet);
-                }
-                self.reply(conn, Reply::Release(packet));
+            Packet::Acknowledged(packet) => self.heard(now, conn, id, packet, Word::Acknowledged)?,
+            Packet::Completed(packet) => self.heard(now, conn, id, packet, Word::Completed)?,
+            Packet::Received { id: packet, refused } => {
+                self.heard(now, conn, id, packet, Word::Received { refused })?;
             }
-            Packet::Release(packet) => {
-                if let Some(session) = self.sessions.get_mut(&id) {
-                    session.received.remove(&packet);
-                }
-                self.reply(conn, Reply::Complete(packet));
+            Packet::Release(packet) => self.release(now, conn, id, packet),
+            Packet::Subscribe { id: packet, wishes, identifier } => {
+                self.subscribe(now, conn, id, (packet, identifier), wishes)?;
+                self.watch_figures(now);
             }
-            Packet::Subscribe { id: packet, filters } => self.subscribe(conn, id, packet, filters)?,
             Packet::Unsubscribe { id: packet, filters } => {
-                for filter in filters {
-                    self.unsubscribe(id, &TopicFilter::new(filter).map_err(CloseReason::Topic)?);
-                }
-                self.reply(conn, Reply::Unsubscribed(packet));
+                self.unsubscribe(now, conn, id, packet, &filters)?;
             }
-            Packet::Ping => self.reply(conn, Reply::Pong),
-            Packet::Disconnect => {
-                if let Some(open) = self.conns.get_mut(&conn) {
-                    open.will = None;
-                }
-                return Err(CloseReason::Goodbye);
+            Packet::Ping => self.tell(conn, Reply::Pong),
+            Packet::Disconnect { with_will, expiry_s } => {
+                return Err(self.goodbye(conn, id, with_will, expiry_s));
             }
+            Packet::Auth => return Err(CloseReason::Protocol("AUTH without enhanced authentication")),
         }
         Ok(())
     }
 
-    /// CONNECT ("MQTT Version 3.1.1", 3.1.4): take-over, session present, and what the session is still owed.
-    fn connect(&mut self, now: BootNs, conn: ConnId, hello: Hello) -> Result<(), CloseReason> {
-        if self.conns.get(&conn).is_none_or(|open| open.session.is_some()) {
-            return Err(CloseReason::Protocol("a second CONNECT"));
-        }
-        if hello.client.is_empty() && !hello.clean {
-            return Err(self.refuse(conn, ConnectReturnCode::IdentifierRejected, "no client id"));
-        }
-        let client: Arc<str> = if hello.client.is_empty() {
-            format!("auto-{}", conn.0).into()
-        } else {
-            hello.client.as_str().into()
-        };
-        let mut old = self.clients.get(&client).copied();
-        if let Some(rival) = old.and_then(|id| self.sessions.get(&id)?.conn) {
-            self.close(now, rival, CloseReason::TakenOver);
-            old = self.clients.get(&client).copied();
-        }
-        if let (Some(id), true) = (old, hello.clean) {
-            self.remove_session(id);
-            old = None;
-        }
-        if old.is_none() && self.sessions.len() >= self.limits.sessions_max {
-            return Err(self.refuse(conn, ConnectReturnCode::ServerUnavailable, "too many sessions"));
-        }
-        let id = old.unwrap_or_else(|| {
-            self.add_session(Session::new(Owner::Client(Arc::clone(&client)), hello.clean, None))
-        });
-        self.clients.insert(client, id);
-        self.attach(now, conn, id, hello);
-        self.reply(conn, Reply::Connected { session_present: old.is_some() });
-        self.resume(conn, id);
-        Ok(())
-    }
-
-    fn attach(&mut self, now: BootNs, conn: ConnId, id: SessionId, hello: Hello) {
-        let (Some(open), Some(session)) = (self.conns.get_mut(&conn), self.sessions.get_mut(&id)) else {
-            return;
-        };
-        session.conn = Some(conn);
-        session.clean = hello.clean;
-        open.session = Some(id);
-        open.will = hello.will;
-        // One and a half times, 3.1.2.10.
-        open.silence_max = Duration::from_millis(u64::from(hello.keep_alive) * 1500);
-        if let Some(alarm) = open.alarm.take() {
-            self.alarms.remove(&(alarm, conn));
-        }
-        if !open.silence_max.is_zero() {
-            open.deadline = now.plus(open.silence_max);
-            open.alarm = Some(open.deadline);
-            self.alarms.insert((open.deadline, conn));
-        }
-        open.front.restore(session.received.iter().copied());
-    }
-
-    fn reply(&mut self, conn: ConnId, reply: Reply<'_>) {
-        if let Some(open) = self.conns.get_mut(&conn) {
-            let bytes = open.front.encode(reply);
-            self.send(conn, bytes);
-        }
-    }
-
-    /// Hands bytes out, joined with those just before. A client that makes us answer and never reads is cut.
-    fn send(&mut self, conn: ConnId, mut bytes: Vec<u8>) {
-        let Some(open) = self.conns.get_mut(&conn) else { return };
-        if bytes.is_empty() {
-            return;
-        }
-        open.unsent = open.unsent.saturating_add(bytes.len());
-        // `deliver` and `pump` stop at the outbox, `resume` at what a session holds; the rest is room for answers.
-        let unsent_max =
-            self.limits.outbox_bytes_max + self.limits.queued_bytes_max + 2 * self.limits.packet_bytes_max;
-        if open.unsent > unsent_max {
-            self.doomed.push_back((conn, CloseReason::Stalled));
-        }
-        match self.actions.back_mut() {
-            Some(Action::Send { conn: last, bytes: before }) if *last == conn => before.append(&mut bytes),
-            _ => self.actions.push_back(Action::Send { conn, bytes }),
-        }
-    }
-
-    fn refuse(&mut self, conn: ConnId, code: ConnectReturnCode, why: &'static str) -> CloseReason {
-        self.counters.logins_refused_total += 1;
-        self.reply(conn, Reply::Refused(code));
-        CloseReason::Refused(why)
-    }
-
-    /// Ends the connections that were found faulty; their wills may find more.
-    fn settle(&mut self, now: BootNs) {
-        while let Some((conn, reason)) = self.doomed.pop_front() {
-            self.close(now, conn, reason);
-        }
-    }
-
-    fn close(&mut self, now: BootNs, conn: ConnId, reason: CloseReason) {
-        if !self.conns.contains_key(&conn) {
-            return;
-        }
-        match &reason {
-            CloseReason::Malformed(_)
-            | CloseReason::Protocol(_)
-            | CloseReason::Topic(_)
-            | CloseReason::TooLarge => {
-                self.counters.malformed_total += 1;
+    /// Keeps a retained message, or clears its topic.
+    fn retain(&mut self, now: BootNs, message: Arc<Message>, ticket: Option<Ticket>) {
+        let kept = self.retained.set(Arc::clone(&message));
+        match kept {
+            Retention::Kept => self.write_retained(now, message, ticket),
+            Retention::Cleared | Retention::Full { before: true } => {
+                self.remove_retained(now, &message.topic, ticket)
             }
-            CloseReason::Handshake | CloseReason::KeepAlive => self.counters.silent_total += 1,
-            CloseReason::Stalled => self.counters.stalled_total += 1,
-            CloseReason::TakenOver => self.counters.takeovers_total += 1,
-            CloseReason::Version => self.counters.logins_refused_total += 1,
-            _ => {}
+            Retention::Nothing | Retention::Full { before: false } => {}
         }
-        self.drop_conn(now, conn, !matches!(reason, CloseReason::Goodbye));
-        self.actions.push_back(Action::Close { conn, reason });
-    }
-
-    fn drop_conn(&mut self, now: BootNs, conn: ConnId, will: bool) {
-        let Some(open) = self.conns.remove(&conn) else { return };
-        if let Some(alarm) = open.alarm {
-            self.alarms.remove(&(alarm, conn));
-        }
-        if let Some(id) = open.session {
-            let clean = self.sessions.get_mut(&id).is_some_and(|session| {
-                session.conn = None;
-                session.clean
-            });
-            if clean {
-                self.remove_session(id);
-            }
-        }
-        if let (Some(said), true) = (open.will, will) {
-            self.counters.wills_total += 1;
-            self.route_said(now, &said);
-        }
+        self.counters.unretained_messages_total += u64::from(matches!(kept, Retention::Full { .. }));
     }
 
     fn add_session(&mut self, session: Session) -> SessionId {
@@ -466,33 +420,4 @@ impl Broker {
         self.sessions.insert(id, session);
         id
     }
-
-    fn remove_session(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.remove(&id) else { return };
-        for filter in session.filters.keys() {
-            self.tree.remove(filter, id);
-        }
-        if let Owner::Client(client) = &session.owner {
-            self.clients.remove(client);
-        }
-        self.held_bytes -= session.held_bytes;
-        let undelivered =
-            session.queue.len() + session.in_flight.iter().filter(|f| f.delivery.is_some()).count();
-        self.counters.dropped_session_messages_total += undelivered as u64;
-    }
-}
-
-/// Sizes of a broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Gauges {
-    /// Open connections.
-    pub connections: usize,
-    /// Sessions, connected or not, bridges included.
-    pub sessions: usize,
-    /// Subscriptions of all sessions.
-    pub subscriptions: usize,
-    /// Retained messages.
-    pub retained_messages: usize,
-    /// Bytes that wait for sessions or are in flight.
-    pub held_bytes: usize,
 }

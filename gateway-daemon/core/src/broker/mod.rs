@@ -21,28 +21,24 @@ pub mod access;
 pub mod bridge;
 pub mod change;
 mod counters;
-#[allow(dead_code, unused_imports, reason = "the machine takes them in use")]
 mod facts;
-#[allow(dead_code, reason = "the machine of front_old speaks until it is rewritten")]
 mod front;
-mod front_old;
-#[allow(dead_code, unused_imports, reason = "the machine takes them in use")]
+mod gauges;
 mod journal;
 mod machine;
-#[allow(dead_code, unused_imports, reason = "the machine takes them in use")]
 mod outbound;
 pub mod packet;
 mod retained;
 mod session;
 pub mod settings;
-#[allow(dead_code, unused_imports, reason = "the machine takes them in use")]
 mod ticket;
 pub mod topic;
 pub mod tree;
 
 pub use change::{Answer, Change, FactKey, FactKind, Found, Read, Turn};
 pub use counters::Counters;
-pub use machine::{Broker, Gauges};
+pub use gauges::Gauges;
+pub use machine::Broker;
 pub use settings::{Limits, Settings};
 pub use topic::{TopicError, TopicFilter, TopicName};
 
@@ -205,6 +201,15 @@ pub enum CloseReason {
     /// More than [`Limits::connections_max`] connections.
     #[error("too many connections")]
     Full,
+    /// The log-in failed, and the client has been told. One line of the log in a while: with how many there were since the last.
+    #[error("log-in refused")]
+    Login {
+        /// How many failed since it was logged last; `None`: not to be logged.
+        failures: Option<u64>,
+    },
+    /// Its user or its client id is not let in any more.
+    #[error("not let in any more")]
+    NotAuthorized,
     /// The daemon stops.
     #[error("the broker is shutting down")]
     Shutdown,

@@ -23,8 +23,10 @@ mod shelf;
 mod totals;
 
 use std::collections::VecDeque;
+use std::mem::take;
 use std::sync::Arc;
 
+pub(super) use recovered::Past;
 pub(super) use shelf::Held;
 use shelf::Shelf;
 pub(super) use totals::{DropReason, Limit, Totals, TotalsLimits, WhenFull};
@@ -290,6 +292,29 @@ impl Outbound {
             desk.totals.drop(reason, 1);
         }
         known
+    }
+
+    /// Whether something with this identifier waits for an answer of the client.
+    pub(super) fn is_in_flight(&self, id: u16) -> bool {
+        self.flights.iter().any(|parcel| parcel.id() == id)
+            || self.releases.iter().any(|release| identifier(release.seq) == id)
+    }
+
+    /// Takes out what is in memory and may be given to another session: everything that was not sent, and QoS 1 messages in flight. What
+    /// is on disk only stays, and is dropped with the session.
+    pub(super) fn take_rest(&mut self, desk: &mut Desk<'_>) -> Vec<Delivery> {
+        let (flights, head, tail) = (take(&mut self.flights), take(&mut self.head), take(&mut self.tail));
+        let sent = self.sent;
+        let mut rest = Vec::new();
+        for parcel in flights.into_iter().chain(head).chain(tail) {
+            self.strike(desk, &parcel, Due::Soon);
+            if parcel.seq <= sent && parcel.delivery.qos == Qos::ExactlyOnce {
+                desk.totals.drop(DropReason::Ended, 1);
+            } else {
+                rest.push(parcel.delivery);
+            }
+        }
+        rest
     }
 
     /// The client is there. What was in flight comes again by [`Outbound::next`], releases first.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::topic::{TopicFilter, TopicName};
+use super::topic::{TopicError, TopicFilter, TopicName};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
 
@@ -52,6 +52,23 @@ pub struct Message {
     pub at: BootNs,
     /// Seconds after `at` at which nobody wants it any more; `None` is for ever.
     pub expiry_s: Option<u32>,
+}
+
+impl Message {
+    /// Whole seconds since it came.
+    pub(super) fn age_s(&self, now: BootNs) -> u32 {
+        u32::try_from(now.since(self.at).as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether nobody wants it any more.
+    pub(super) fn is_expired(&self, now: BootNs) -> bool {
+        self.expires_at().is_some_and(|at| at <= now)
+    }
+
+    /// When nobody wants it any more.
+    pub(super) fn expires_at(&self) -> Option<BootNs> {
+        self.expiry_s.map(|s| self.at.plus(Duration::from_secs(s.into())))
+    }
 }
 
 /// A packet of a client, checked.
@@ -129,7 +146,8 @@ pub(super) struct Said {
     pub(super) message: Message,
     /// Packet identifier; 0 with QoS 0.
     pub(super) id: u16,
-    /// Sent before.
+    /// Sent before, as the client says; the packet identifier says whether that is so.
+    #[expect(dead_code, reason = "3.3.1.1: the flag alone proves nothing")]
     pub(super) again: bool,
 }
 
@@ -155,6 +173,14 @@ pub struct Options {
     pub identifier: Option<u32>,
 }
 
+impl Options {
+    /// What 3.x can say: a QoS.
+    #[must_use]
+    pub fn plain(qos: Qos) -> Self {
+        Self { qos, no_local: false, retain_as_published: false, replay: Replay::Always, identifier: None }
+    }
+}
+
 /// Retain handling (3.8.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replay {
@@ -175,13 +201,6 @@ pub(super) struct Delivery {
     pub(super) retain: bool,
     /// Identifiers of the subscriptions that want it; empty for most.
     pub(super) identifiers: Box<[u32]>,
-}
-
-impl Delivery {
-    /// Bytes it counts for in limits.
-    pub(super) fn size(&self) -> usize {
-        self.message.topic.as_str().len().saturating_add(self.message.body.len())
-    }
 }
 
 /// Reason codes of 5.0 (2.4) that the broker uses; the front translates them for 3.x where there is a word, and says nothing where there is none.
@@ -276,4 +295,40 @@ pub struct Subscription {
     pub share: Option<Arc<str>>,
     /// What is wanted.
     pub filter: TopicFilter,
+}
+
+/// First level of the filter of a shared subscription (4.8.2).
+const SHARE: &str = "$share/";
+
+impl Subscription {
+    /// A filter that is not shared.
+    #[must_use]
+    pub fn own(filter: TopicFilter) -> Self {
+        Self { share: None, filter }
+    }
+
+    /// Reads `FILTER` or `$share/NAME/FILTER`.
+    ///
+    /// # Errors
+    /// Says which rule the text breaks.
+    pub fn parse(text: &str) -> Result<Self, TopicError> {
+        let Some(shared) = text.strip_prefix(SHARE) else { return Ok(Self::own(TopicFilter::new(text)?)) };
+        let (name, filter) = shared.split_once('/').unwrap_or((shared, ""));
+        if name.is_empty() {
+            return Err(TopicError::Empty);
+        }
+        if name.contains(['+', '#']) {
+            return Err(TopicError::NotAlone(name.to_owned()));
+        }
+        Ok(Self { share: Some(name.into()), filter: TopicFilter::new(filter)? })
+    }
+
+    /// As it was asked for.
+    #[must_use]
+    pub fn text(&self) -> Arc<str> {
+        match &self.share {
+            None => self.filter.as_str().into(),
+            Some(share) => format!("{SHARE}{share}/{}", self.filter).into(),
+        }
+    }
 }

@@ -1,90 +1,149 @@
 //! The last retained message of each topic, bounded in number and bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::packet::Message;
 use super::topic::{TopicFilter, TopicName};
-use crate::uplink::row::Qos;
-
-/// A retained message.
-#[derive(Debug, Clone)]
-pub(super) struct Kept {
-    pub(super) body: Arc<[u8]>,
-    pub(super) qos: Qos,
-}
+use crate::tag::BootNs;
 
 /// Retained messages by topic.
 #[derive(Debug)]
 pub(super) struct Retained {
-    kept: BTreeMap<TopicName, Kept>,
+    kept: BTreeMap<TopicName, Arc<Message>>,
+    /// When those that expire do.
+    expiries: BTreeSet<(BootNs, TopicName)>,
     bytes: usize,
     rows_max: usize,
     bytes_max: usize,
 }
 
+/// What came of a retained message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retention {
+    /// It is the last one of its topic.
+    Kept,
+    /// The topic has none any more: it was cleared.
+    Cleared,
+    /// Nothing was there to clear.
+    Nothing,
+    /// There is no room; what was there before is gone if `before`, because it is not the last one.
+    Full {
+        /// There was one.
+        before: bool,
+    },
+}
+
 impl Retained {
     pub(super) fn new(rows_max: usize, bytes_max: usize) -> Self {
-        Self { kept: BTreeMap::new(), bytes: 0, rows_max, bytes_max }
+        Self { kept: BTreeMap::new(), expiries: BTreeSet::new(), bytes: 0, rows_max, bytes_max }
     }
 
     pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Keeps a message in place of the topic's last one; an empty body clears the topic ("MQTT Version 3.1.1", 3.3.1.3). `false` when there
-    /// is no room: the topic's last message stays then neither, because it is not the last one.
-    pub(super) fn set(&mut self, topic: &TopicName, kept: Kept) -> bool {
-        if let Some(old) = self.kept.remove(topic) {
-            self.bytes -= size(topic, &old);
-        }
-        if kept.body.is_empty() {
-            return true;
-        }
-        let bytes = self.bytes.saturating_add(size(topic, &kept));
-        if self.kept.len() >= self.rows_max || bytes > self.bytes_max {
-            return false;
-        }
-        self.bytes = bytes;
-        self.kept.insert(topic.clone(), kept);
-        true
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Every kept message a filter asks for, by topic. Only topics with the filter's literal beginning are looked at.
+    /// Keeps a message in place of the topic's last one; an empty body clears the topic ("MQTT Version 5.0", 3.3.1.3).
+    pub(super) fn set(&mut self, message: Arc<Message>) -> Retention {
+        let before = self.remove(&message.topic);
+        if message.body.is_empty() {
+            return if before { Retention::Cleared } else { Retention::Nothing };
+        }
+        let bytes = self.bytes.saturating_add(size(&message));
+        if self.kept.len() >= self.rows_max || bytes > self.bytes_max {
+            return Retention::Full { before };
+        }
+        self.bytes = bytes;
+        if let Some(at) = message.expires_at() {
+            self.expiries.insert((at, message.topic.clone()));
+        }
+        self.kept.insert(message.topic.clone(), message);
+        Retention::Kept
+    }
+
+    /// When the next message expires.
+    pub(super) fn next_expiry(&self) -> Option<BootNs> {
+        self.expiries.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out a topic whose message has expired.
+    pub(super) fn expire(&mut self, now: BootNs) -> Option<TopicName> {
+        let (_, topic) = self.expiries.first().filter(|(at, _)| *at <= now)?;
+        let topic = topic.clone();
+        self.remove(&topic);
+        Some(topic)
+    }
+
+    /// Every kept message a filter asks for, by topic, beyond `after`. Only topics with the filter's literal beginning are looked at.
     pub(super) fn matching<'a>(
         &'a self,
         filter: &'a TopicFilter,
-    ) -> impl Iterator<Item = (&'a TopicName, &'a Kept)> {
+        after: Option<&'a TopicName>,
+    ) -> impl Iterator<Item = &'a Arc<Message>> {
         let prefix = filter.literal_prefix();
+        let from = after.map_or(Bound::Included(prefix), |topic| Bound::Excluded(topic.as_str()));
         self.kept
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .range::<str, _>((from, Bound::Unbounded))
             .take_while(move |(topic, _)| topic.as_str().starts_with(prefix))
             .filter(move |(topic, _)| filter.matches(topic))
+            .map(|(_, message)| message)
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.kept.values()
+    }
+
+    fn remove(&mut self, topic: &TopicName) -> bool {
+        let Some(old) = self.kept.remove(topic) else { return false };
+        self.bytes -= size(&old);
+        if let Some(at) = old.expires_at() {
+            self.expiries.remove(&(at, topic.clone()));
+        }
+        true
     }
 }
 
-fn size(topic: &TopicName, kept: &Kept) -> usize {
-    topic.as_str().len().saturating_add(kept.body.len())
+fn size(message: &Message) -> usize {
+    message.topic.as_str().len().saturating_add(message.body.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::uplink::row::Qos;
 
-    fn set(retained: &mut Retained, topic: &str, body: &str) -> bool {
-        let kept = Kept { body: body.as_bytes().into(), qos: Qos::AtMostOnce };
-        retained.set(&TopicName::new(topic).unwrap(), kept)
+    fn message(topic: &str, body: &str, expiry_s: Option<u32>) -> Arc<Message> {
+        Arc::new(Message {
+            topic: TopicName::new(topic).unwrap(),
+            body: body.as_bytes().into(),
+            qos: Qos::AtMostOnce,
+            retain: true,
+            properties: None,
+            at: BootNs(0),
+            expiry_s,
+        })
+    }
+
+    fn set(retained: &mut Retained, topic: &str, body: &str) -> Retention {
+        retained.set(message(topic, body, None))
     }
 
     fn topics(retained: &Retained, filter: &str) -> Vec<String> {
-        retained.matching(&TopicFilter::new(filter).unwrap()).map(|(topic, _)| topic.to_string()).collect()
+        let filter = TopicFilter::new(filter).unwrap();
+        retained.matching(&filter, None).map(|message| message.topic.to_string()).collect()
     }
 
     #[test]
     fn filters_find_what_they_match_and_nothing_that_only_begins_alike() {
         let mut retained = Retained::new(10, 1000);
         for topic in ["a", "a/b", "a/b/c", "a-b", "ab", "b", "$SYS/a"] {
-            assert!(set(&mut retained, topic, "1"));
+            assert_eq!(set(&mut retained, topic, "1"), Retention::Kept);
         }
         assert_eq!(topics(&retained, "a/#"), ["a", "a/b", "a/b/c"]);
         assert_eq!(topics(&retained, "a/+"), ["a/b"]);
@@ -95,22 +154,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_filter_is_found_beyond_a_topic() {
+        let mut retained = Retained::new(10, 1000);
+        for topic in ["a", "a/b", "a/c", "b"] {
+            set(&mut retained, topic, "1");
+        }
+        let filter = TopicFilter::new("a/#").unwrap();
+        let after = TopicName::new("a/b").unwrap();
+        let left: Vec<_> = retained.matching(&filter, Some(&after)).map(|m| m.topic.to_string()).collect();
+        assert_eq!(left, ["a/c"]);
+    }
+
+    #[test]
     fn an_empty_body_clears_and_room_is_reused() {
         let mut retained = Retained::new(2, 10);
-        assert!(set(&mut retained, "a", "1234"));
-        assert!(set(&mut retained, "b", "1234"));
-        assert!(!set(&mut retained, "c", "1"), "two are kept");
-        assert!(set(&mut retained, "c", ""), "nothing to clear is no refusal");
-        assert!(set(&mut retained, "a", ""));
-        assert!(set(&mut retained, "c", "1234"));
+        assert_eq!(set(&mut retained, "a", "1234"), Retention::Kept);
+        assert_eq!(set(&mut retained, "b", "1234"), Retention::Kept);
+        assert_eq!(set(&mut retained, "c", "1"), Retention::Full { before: false }, "two are kept");
+        assert_eq!(set(&mut retained, "c", ""), Retention::Nothing, "nothing to clear is no refusal");
+        assert_eq!(set(&mut retained, "a", ""), Retention::Cleared);
+        assert_eq!(set(&mut retained, "c", "1234"), Retention::Kept);
     }
 
     #[test]
     fn what_does_not_fit_is_refused_and_an_outdated_message_is_not_kept() {
         let mut retained = Retained::new(2, 10);
-        assert!(set(&mut retained, "a", "1234"));
-        assert!(!set(&mut retained, "b", "123456"));
-        assert!(!set(&mut retained, "a", "1234567890"));
+        assert_eq!(set(&mut retained, "a", "1234"), Retention::Kept);
+        assert_eq!(set(&mut retained, "b", "123456"), Retention::Full { before: false });
+        assert_eq!(set(&mut retained, "a", "1234567890"), Retention::Full { before: true });
         assert_eq!((retained.len(), retained.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_message_expires_unless_another_one_takes_its_place() {
+        let mut retained = Retained::new(5, 100);
+        retained.set(message("a", "1", Some(10)));
+        retained.set(message("b", "1", Some(5)));
+        retained.set(message("a", "2", None));
+        let s = |s: u64| BootNs(s * 1_000_000_000);
+        assert_eq!(retained.next_expiry(), Some(s(5)));
+        assert_eq!(retained.expire(s(4)), None);
+        assert_eq!(retained.expire(s(5)).map(|topic| topic.to_string()), Some("b".into()));
+        assert_eq!((retained.expire(s(100)), retained.len(), retained.bytes), (None, 1, 2));
     }
 }

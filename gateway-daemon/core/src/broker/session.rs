@@ -1,42 +1,19 @@
 //! What a client is owed: its subscriptions, what waits for it, and what it has not acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::ConnId;
-use super::topic::TopicFilter;
-use crate::uplink::row::Qos;
-
-/// A message on its way to a client. Topic and body are shared with everyone who gets it.
-#[derive(Debug, Clone)]
-pub(super) struct Delivery {
-    pub(super) topic: Arc<str>,
-    pub(super) body: Arc<[u8]>,
-    pub(super) qos: Qos,
-    pub(super) retain: bool,
-}
-
-impl Delivery {
-    /// Bytes it counts for in limits.
-    pub(super) fn size(&self) -> usize {
-        self.topic.len().saturating_add(self.body.len())
-    }
-}
-
-/// A message sent and not yet done with.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    pub(super) id: u16,
-    /// `None` once the client said that it has received a QoS 2 message: only the release is left to do.
-    pub(super) delivery: Option<Delivery>,
-    qos: Qos,
-}
+use super::outbound::{Limit, Outbound, WhenFull};
+use super::packet::{Options, Subscription, Testament, Version};
+use super::topic::TopicName;
+use super::{ConnId, Ticket};
+use crate::tag::BootNs;
 
 /// Whom a session is for.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// A client by its id, connected or not.
-    Client(Arc<str>),
+    /// A client, connected or not.
+    Client,
     /// A durable queue outside: messages leave as [`super::Action::Enqueue`].
     Bridge,
 }
@@ -45,98 +22,78 @@ pub(super) enum Owner {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) owner: Owner,
-    /// Forgotten when its connection ends.
-    pub(super) clean: bool,
+    /// The client id; empty for a bridge.
+    pub(super) client: Arc<str>,
+    /// Whoever was let in with it last.
+    pub(super) user: Option<Arc<str>>,
+    pub(super) version: Version,
+    /// Seconds after the end of its connection; `u32::MAX` is never.
+    pub(super) expiry_s: u32,
     pub(super) conn: Option<ConnId>,
-    pub(super) filters: BTreeMap<TopicFilter, Qos>,
-    pub(super) queue: VecDeque<Delivery>,
-    /// Bytes of what waits and of what is in flight.
-    pub(super) held_bytes: usize,
-    /// In the order in which they were sent first.
-    pub(super) in_flight: VecDeque<InFlight>,
+    /// Most messages in flight.
+    pub(super) window: usize,
+    pub(super) filters: BTreeMap<Subscription, Options>,
+    pub(super) outbound: Outbound,
     /// QoS 2 messages of the client that it has not released.
-    pub(super) received: BTreeSet<u16>,
-    last_id: u16,
+    pub(super) received: BTreeMap<u16, Received>,
+    /// Retained messages that are still to be given.
+    pub(super) replays: VecDeque<Replaying>,
+    /// When it ends, without a connection; it has an alarm then.
+    pub(super) ends_at: Option<BootNs>,
+    /// The will of its last connection and when it speaks; it has an alarm then.
+    pub(super) will: Option<(BootNs, Box<Testament>)>,
+}
+
+/// A QoS 2 message of a client that it has not released.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    /// PUBREC waits for this.
+    pub(super) pending: Option<Ticket>,
+    /// Which connection waits for PUBREC, and its place in the line.
+    pub(super) owed: Option<(ConnId, u64)>,
+    /// Uplinks do not have it yet: its fact holds the message until this is settled.
+    pub(super) held: Option<Ticket>,
+    /// The client has released it; PUBCOMP waits for `held`.
+    pub(super) released: Option<(ConnId, u64)>,
+}
+
+/// Retained messages on their way to a new subscriber.
+#[derive(Debug)]
+pub(super) struct Replaying {
+    pub(super) subscription: Subscription,
+    pub(super) options: Options,
+    /// The last one given.
+    pub(super) after: Option<TopicName>,
 }
 
 impl Session {
-    pub(super) fn new(owner: Owner, clean: bool, conn: Option<ConnId>) -> Self {
+    /// A session of a client that is not there yet.
+    pub(super) fn of_client(client: Arc<str>, outbound: Outbound) -> Self {
         Self {
-            owner,
-            clean,
-            conn,
+            owner: Owner::Client,
+            client,
+            user: None,
+            version: Version::V311,
+            expiry_s: 0,
+            conn: None,
+            window: 1,
             filters: BTreeMap::new(),
-            queue: VecDeque::new(),
-            held_bytes: 0,
-            in_flight: VecDeque::new(),
-            received: BTreeSet::new(),
-            last_id: 0,
+            outbound,
+            received: BTreeMap::new(),
+            replays: VecDeque::new(),
+            ends_at: None,
+            will: None,
         }
     }
 
-    pub(super) fn push(&mut self, delivery: Delivery) {
-        self.held_bytes += delivery.size();
-        self.queue.push_back(delivery);
+    /// A session whose messages leave at once.
+    pub(super) fn of_bridge() -> Self {
+        let nothing = Limit { rows_max: 0, bytes_max: 0, when_full: WhenFull::DropNewest };
+        Self { owner: Owner::Bridge, ..Self::of_client("".into(), Outbound::volatile(nothing)) }
     }
 
-    /// Takes the next waiting message into flight, under a packet identifier that no message in flight has.
-    pub(super) fn launch(&mut self) -> Option<(u16, Delivery)> {
-        let delivery = self.queue.pop_front()?;
-        let id = self.free_id();
-        self.in_flight.push_back(InFlight { id, qos: delivery.qos, delivery: Some(delivery.clone()) });
-        Some((id, delivery))
-    }
-
-    /// PUBACK or PUBCOMP: done. Gives the bytes that are held no longer.
-    pub(super) fn finish(&mut self, id: u16, qos: Qos) -> usize {
-        let place = self.in_flight.iter().position(|flight| flight.id == id && flight.qos == qos);
-        let done = place.and_then(|place| self.in_flight.remove(place));
-        self.free(done.and_then(|flight| flight.delivery))
-    }
-
-    /// PUBREC: the client has it, only the release is left to do. Gives the bytes that are held no longer.
-    pub(super) fn confirm(&mut self, id: u16) -> usize {
-        let found =
-            self.in_flight.iter_mut().find(|flight| flight.id == id && flight.qos == Qos::ExactlyOnce);
-        let delivery = found.and_then(|flight| flight.delivery.take());
-        self.free(delivery)
-    }
-
-    fn free(&mut self, delivery: Option<Delivery>) -> usize {
-        let bytes = delivery.as_ref().map_or(0, Delivery::size);
-        self.held_bytes -= bytes;
-        bytes
-    }
-
-    /// There is one, because far fewer than 65,535 messages are in flight.
-    fn free_id(&mut self) -> u16 {
-        loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if self.in_flight.iter().all(|flight| flight.id != self.last_id) {
-                return self.last_id;
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packet_identifiers_are_never_0_and_never_shared() {
-        let mut session = Session::new(Owner::Client("a".into()), false, None);
-        let delivery = Delivery { topic: "t".into(), body: [1].into(), qos: Qos::AtLeastOnce, retain: false };
-        session.push(delivery.clone());
-        assert_eq!(session.launch().unwrap().0, 1);
-        for _ in 0..65_534 {
-            session.push(delivery.clone());
-            let (id, _) = session.launch().unwrap();
-            assert!(id > 1);
-            assert_eq!(session.finish(id, Qos::AtLeastOnce), 2);
-        }
-        session.push(delivery);
-        assert_eq!(session.launch().unwrap().0, 2, "1 is still in flight");
-        assert_eq!(session.held_bytes, 4, "two are held");
+    /// Whether it is forgotten with its connection.
+    pub(super) fn is_fleeting(&self) -> bool {
+        self.expiry_s == 0
     }
 }

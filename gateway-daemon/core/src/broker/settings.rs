@@ -15,13 +15,13 @@ pub const SUBSCRIPTIONS_MAX: usize = 20_000;
 /// released. Enough to fill a local line, few enough to send again.
 pub const INFLIGHT_MAX: usize = 100;
 
-/// Most messages that wait for one session; the newest is dropped and counted when full.
+/// Most messages that wait for one session in memory; see [`WhenFull`].
 pub const QUEUED_MAX: usize = 10_000;
 
-/// Most bytes of topics and bodies that wait for one session or are in flight to it.
+/// Most bytes of messages that wait for one session in memory or are in flight to it.
 pub const QUEUED_BYTES_MAX: usize = 4 << 20;
 
-/// Most bytes that wait for all sessions together or are in flight to them.
+/// Most bytes that wait for all sessions in memory together or are in flight to them.
 pub const QUEUED_BYTES_TOTAL_MAX: usize = 32 << 20;
 
 /// Largest packet taken from a client, bytes; also bounds what comes before CONNECT.
@@ -37,8 +37,45 @@ pub const RETAINED_MAX: usize = 10_000;
 /// Most bytes of retained topics and bodies.
 pub const RETAINED_BYTES_MAX: usize = 8 << 20;
 
+/// Most messages that wait for one durable session, on disk or not.
+pub const STORED_ROWS_MAX: u64 = 100_000;
+
+/// Most bytes that wait for one durable session.
+pub const STORED_BYTES_MAX: u64 = 64 << 20;
+
+/// Most messages that wait for durable sessions, on disk or not, all together: a card of 100 GB holds far more, the index of it in memory does not.
+pub const STORED_ROWS_TOTAL_MAX: u64 = 1_000_000;
+
+/// Most bytes that wait for durable sessions, all together: a fraction of a small card.
+pub const STORED_BYTES_TOTAL_MAX: u64 = 512 << 20;
+
+/// Most subscriptions of one session.
+pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 2000;
+
+/// Most QoS 1 and 2 messages of one client of 5.0 that are not acknowledged: it is told, and cut when it sends more.
+pub const RECEIVE_MAX: usize = 1000;
+
+/// How long rows of connected sessions wait for their acknowledgement before they are written: as long as for uplinks.
+pub const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long retained messages wait that nobody waits for: a topic that changes every second is written twice a minute.
+pub const RETAINED_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Bytes that are only in memory and have to survive; above, publishers are held until the disk has caught up.
+pub const DIRTY_BYTES_MAX: u64 = 4 << 20;
+
 /// Longest time from the opening of a connection to its CONNECT.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// What happens to a message of QoS 1 or 2 when a session's queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// It is dropped: what was accepted first is kept. What mosquitto does.
+    #[default]
+    DropNewest,
+    /// The oldest that was never sent makes room; of stored ones a few dozen at a time.
+    DropOldest,
+}
 
 /// Bounds of a broker; the defaults are the constants of this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +104,28 @@ pub struct Limits {
     pub retained_bytes_max: usize,
     /// See [`HANDSHAKE_MAX`].
     pub handshake_max: Duration,
+    /// See [`STORED_ROWS_MAX`].
+    pub stored_rows_max: u64,
+    /// See [`STORED_BYTES_MAX`].
+    pub stored_bytes_max: u64,
+    /// See [`STORED_ROWS_TOTAL_MAX`].
+    pub stored_rows_total_max: u64,
+    /// See [`STORED_BYTES_TOTAL_MAX`].
+    pub stored_bytes_total_max: u64,
+    /// See [`SUBSCRIPTIONS_PER_SESSION_MAX`].
+    pub subscriptions_per_session_max: usize,
+    /// See [`RECEIVE_MAX`].
+    pub receive_max: usize,
+    /// Longest keep-alive of clients of 5.0, seconds; 0 leaves it to them. Clients of 3.x cannot be told.
+    pub keep_alive_max_s: u16,
+    /// What happens to a message when its session's queue is full.
+    pub when_full: WhenFull,
+    /// See [`COMMIT_INTERVAL`].
+    pub commit_interval: Duration,
+    /// See [`RETAINED_INTERVAL`].
+    pub retained_interval: Duration,
+    /// See [`DIRTY_BYTES_MAX`].
+    pub dirty_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -84,6 +143,17 @@ impl Default for Limits {
             retained_max: RETAINED_MAX,
             retained_bytes_max: RETAINED_BYTES_MAX,
             handshake_max: HANDSHAKE_MAX,
+            stored_rows_max: STORED_ROWS_MAX,
+            stored_bytes_max: STORED_BYTES_MAX,
+            stored_rows_total_max: STORED_ROWS_TOTAL_MAX,
+            stored_bytes_total_max: STORED_BYTES_TOTAL_MAX,
+            subscriptions_per_session_max: SUBSCRIPTIONS_PER_SESSION_MAX,
+            receive_max: RECEIVE_MAX,
+            keep_alive_max_s: 0,
+            when_full: WhenFull::default(),
+            commit_interval: COMMIT_INTERVAL,
+            retained_interval: RETAINED_INTERVAL,
+            dirty_bytes_max: DIRTY_BYTES_MAX,
         }
     }
 }

@@ -113,8 +113,7 @@ pub(crate) fn healthy() -> Snapshot {
 }
 
 fn listener(name: &str, url: &str, connections: u64) -> Listener {
-    let address = url.split_once("://").unwrap().1.into();
-    Listener { name: name.into(), url: url.into(), address, connections }
+    Listener { name: name.into(), url: url.into(), connections, ..Listener::default() }
 }
 
 fn tag(device: &str, name: &str, value: serde_json::Value, unit: Option<&str>, age_ms: u64) -> Tag {

@@ -242,10 +242,11 @@ async fn a_client_that_says_nothing_is_cut() {
 async fn a_refused_client_hears_why_before_it_is_closed() {
     let server = server().await;
     let mut old = TcpStream::connect(server.addr()).await.unwrap();
-    old.write_all(b"\x10\x0f\0\x06MQIsdp\x03\x02\0\x3c\0\x01a").await.unwrap();
+    // No client id, and no clean session.
+    old.write_all(b"\x10\x0c\0\x04MQTT\x04\0\0\x3c\0\0").await.unwrap();
     let mut said = Vec::new();
     timeout(PATIENCE, old.read_to_end(&mut said)).await.expect("closed in time").unwrap();
-    assert_eq!(said, [0x20, 2, 0, 1]);
+    assert_eq!(said, [0x20, 2, 0, 2]);
 }
 
 #[tokio::test]

@@ -101,12 +101,8 @@ impl Front {
         }
     }
 
-    /// The version, once CONNECT has said it.
-    pub(super) fn version(&self) -> Option<Version> {
-        self.version
-    }
-
     /// Whether nothing waits to be cut into packets.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }

@@ -9,7 +9,8 @@ impl CloseReason {
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         Some(match self {
-            Self::Goodbye | Self::Handshake | Self::Refused(_) => return None,
+            Self::Goodbye | Self::Handshake | Self::Refused(_) | Self::Login { .. } => return None,
+            Self::NotAuthorized => Code::NotAuthorized,
             Self::KeepAlive => Code::KeepAliveTimeout,
             Self::TakenOver => Code::SessionTakenOver,
             Self::Malformed(_) => Code::MalformedPacket,

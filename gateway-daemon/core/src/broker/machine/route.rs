@@ -1,236 +1,221 @@
-//! The way of a message through the broker: from a publisher to sessions, and from a session to its connection.
+//! The way of a message through the broker: from a publisher to the sessions that want it.
 
 use std::sync::Arc;
 
 use super::Broker;
-use crate::broker::front_old::{Reply, Said};
-use crate::broker::retained::Kept;
-use crate::broker::session::{Delivery, Owner};
-use crate::broker::topic::{TopicError, TopicFilter, TopicName};
-use crate::broker::{Action, CloseReason, ConnId, SessionId};
+use crate::broker::packet::{Code, Delivery, Message, Options};
+use crate::broker::session::Owner;
+use crate::broker::topic::TopicName;
+use crate::broker::{Action, Local, SessionId, Ticket};
 use crate::payload::Draft;
 use crate::tag::BootNs;
 use crate::uplink::row::{Body, Priority, Qos};
 
-impl Broker {
-    pub(super) fn published(
+/// A message on its way through the broker.
+pub(super) struct Post<'a> {
+    pub(super) topic: TopicName,
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+    /// Who sent it: subscriptions without local messages do not get it, and it does not go back to the bridge it came from.
+    pub(super) from: Option<SessionId>,
+    /// As the process made it; bridges get it as it is.
+    pub(super) draft: Option<&'a Draft>,
+    /// As clients get it, once somebody wants it so.
+    pub(super) message: Option<Arc<Message>>,
+    /// Whoever waits until it is safe in queues and among retained messages.
+    pub(super) ticket: Option<Ticket>,
+    /// Whoever waits until the uplinks' queues have it.
+    pub(super) uplinks: Option<Ticket>,
+}
+
+/// Where a message went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Routed {
+    /// Sessions that want it.
+    pub(super) wanted: u32,
+    /// Bridges among them.
+    pub(super) uplinks: u32,
+}
+
+impl Routed {
+    /// What 5.0 tells the publisher.
+    pub(super) fn code(self) -> Code {
+        if self.wanted == 0 { Code::NoMatchingSubscribers } else { Code::Success }
+    }
+}
+
+impl<'a> Post<'a> {
+    pub(super) fn of_client(message: Arc<Message>, from: SessionId) -> Self {
+        Self { from: Some(from), ..Self::of_broker(message) }
+    }
+
+    pub(super) fn of_broker(message: Arc<Message>) -> Self {
+        Self {
+            topic: message.topic.clone(),
+            qos: message.qos,
+            retain: message.retain,
+            from: None,
+            draft: None,
+            message: Some(message),
+            ticket: None,
+            uplinks: None,
+        }
+    }
+
+    pub(super) fn of_process(topic: TopicName, local: &Local<'a>, ticket: Option<Ticket>) -> Self {
+        Self {
+            topic,
+            qos: local.qos,
+            retain: local.draft.retain,
+            from: local.from,
+            draft: Some(local.draft),
+            message: None,
+            ticket,
+            uplinks: ticket,
+        }
+    }
+
+    /// The message for the wire; `ready` is asked once at most.
+    fn message(
         &mut self,
         now: BootNs,
-        conn: ConnId,
-        id: SessionId,
-        said: Said,
-    ) -> Result<(), CloseReason> {
-        self.counters.received_messages_total += 1;
-        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
-        let fresh = said.qos != Qos::ExactlyOnce || session.received.insert(said.id);
-        if session.received.len() > self.limits.inflight_max {
-            return Err(CloseReason::Protocol("too many QoS 2 messages without their release"));
-        }
-        if fresh {
-            self.route_said(now, &said);
-        }
-        match said.qos {
-            Qos::AtMostOnce => {}
-            Qos::AtLeastOnce => self.reply(conn, Reply::Acknowledge(said.id)),
-            Qos::ExactlyOnce => self.reply(conn, Reply::Receive(said.id)),
-        }
-        Ok(())
-    }
-
-    pub(super) fn finished(&mut self, id: SessionId, packet: u16, qos: Qos) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            self.held_bytes -= session.finish(packet, qos);
-            self.pump(id);
-        }
-    }
-
-    pub(super) fn subscribe(
-        &mut self,
-        conn: ConnId,
-        id: SessionId,
-        packet: u16,
-        filters: Vec<(String, Qos)>,
-    ) -> Result<(), CloseReason> {
-        let mut granted = Vec::with_capacity(filters.len());
-        let mut accepted = Vec::with_capacity(filters.len());
-        for (text, qos) in filters {
-            let filter = match TopicFilter::new(text) {
-                Ok(filter) => filter,
-                Err(TopicError::TooDeep(_)) => {
-                    granted.push(None);
-                    continue;
-                }
-                Err(error) => return Err(CloseReason::Topic(error)),
+        ready: &mut Option<impl FnOnce() -> Option<Arc<[u8]>>>,
+    ) -> Option<Arc<Message>> {
+        if self.message.is_none() {
+            let body = match &self.draft?.body {
+                Body::Raw(body) => Arc::clone(body),
+                Body::Record(_) => ready.take()?()?,
             };
-            let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
-            if !session.filters.contains_key(&filter) && self.tree.len() >= self.limits.subscriptions_max {
-                self.counters.subscriptions_refused_total += 1;
-                granted.push(None);
-                continue;
-            }
-            self.tree.insert(&filter, id, qos);
-            session.filters.insert(filter.clone(), qos);
-            granted.push(Some(qos));
-            accepted.push((filter, qos));
+            self.message = Some(Arc::new(Message {
+                topic: self.topic.clone(),
+                body,
+                qos: self.qos,
+                retain: self.retain,
+                properties: None,
+                at: now,
+                expiry_s: None,
+            }));
         }
-        self.reply(conn, Reply::Subscribed { id: packet, granted });
-        for (filter, qos) in accepted {
-            self.replay(id, &filter, qos);
-        }
-        Ok(())
+        self.message.clone()
     }
 
-    /// Retained messages go to whoever subscribes, also again (3.8.4).
-    fn replay(&mut self, id: SessionId, filter: &TopicFilter, qos: Qos) {
-        let deliveries: Vec<Delivery> = self
-            .retained
-            .matching(filter)
-            .map(|(topic, kept)| Delivery {
-                topic: Arc::clone(topic.shared()),
-                body: Arc::clone(&kept.body),
-                qos: kept.qos.min(qos),
-                retain: true,
-            })
-            .collect();
-        for delivery in deliveries {
-            self.deliver(id, delivery);
+    /// The message for a queue outside.
+    fn draft(&self) -> Option<Draft> {
+        if let Some(draft) = self.draft {
+            return Some(draft.clone());
         }
-    }
-
-    pub(super) fn unsubscribe(&mut self, id: SessionId, filter: &TopicFilter) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.filters.remove(filter);
-            self.tree.remove(filter, id);
-        }
-    }
-
-    pub(super) fn route_said(&mut self, now: BootNs, said: &Said) {
-        let draft = Draft {
-            topic: Arc::clone(said.topic.shared()),
-            body: Body::Raw(Arc::clone(&said.body)),
+        let message = self.message.as_ref()?;
+        Some(Draft {
+            topic: Arc::clone(message.topic.shared()),
+            body: Body::Raw(Arc::clone(&message.body)),
             readings: 0,
             priority: Priority::Normal,
-            retain: said.retain,
-            at: now,
-        };
-        self.route(&said.topic, &draft, said.qos, || None);
+            retain: message.retain,
+            at: message.at,
+        })
     }
+}
 
+/// What the matching subscriptions of one session come to.
+struct Wanted {
+    qos: Qos,
+    retain_as_published: bool,
+}
+
+impl Broker {
+    /// Gives a message to everybody who wants it and keeps it if it is retained.
     pub(super) fn route(
         &mut self,
-        topic: &TopicName,
-        draft: &Draft,
-        qos: Qos,
+        now: BootNs,
+        mut post: Post<'_>,
         ready: impl FnOnce() -> Option<Arc<[u8]>>,
-    ) {
+    ) -> Routed {
         let mut ready = Some(ready);
-        let mut rendered = None;
-        let mut bytes = || match &draft.body {
-            Body::Raw(body) => Some(Arc::clone(body)),
-            Body::Record(_) => {
-                if let Some(ready) = ready.take() {
-                    rendered = ready();
-                }
-                rendered.clone()
-            }
-        };
-        for (id, wanted) in self.tree.matching(topic) {
-            let qos = qos.min(wanted);
-            if matches!(self.sessions.get(&id), Some(session) if matches!(session.owner, Owner::Bridge)) {
-                self.counters.enqueued_messages_total += 1;
-                self.actions.push_back(Action::Enqueue {
-                    session: id,
-                    qos,
-                    draft: draft.clone(),
-                    ticket: None,
-                });
-            } else if let Some(body) = bytes() {
-                self.deliver(id, Delivery { topic: Arc::clone(topic.shared()), body, qos, retain: false });
-            } else {
-                self.counters.unrendered_messages_total += 1;
+        let mut routed = Routed::default();
+        let mut found = std::mem::take(&mut self.found);
+        self.tree.matching(&post.topic, &mut found);
+        if found.own.len() > 1 {
+            found.own.sort_by_key(|(id, _)| *id);
+        }
+        let mut rest = &found.own[..];
+        while let Some(((id, _), _)) = rest.split_first() {
+            let count = rest.iter().take_while(|(other, _)| other == id).count();
+            let (subscriptions, others) = rest.split_at(count);
+            rest = others;
+            self.give(now, subscriptions, &mut post, &mut ready, &mut routed);
+        }
+        for group in &found.groups {
+            let sessions = &self.sessions;
+            let ready_now = |id| sessions.get(&id).is_some_and(|session| session.conn.is_some());
+            if let Some(chosen) = self.tree.pick(*group, ready_now) {
+                self.give(now, &[chosen], &mut post, &mut ready, &mut routed);
             }
         }
-        if draft.retain {
-            match bytes() {
-                Some(body) => {
-                    let kept = self.retained.set(topic, Kept { body, qos });
-                    self.counters.unretained_messages_total += u64::from(!kept);
-                }
+        found.clear();
+        self.found = found;
+        if post.retain {
+            match post.message(now, &mut ready) {
+                Some(message) => self.retain(now, message, post.ticket),
                 None => self.counters.unrendered_messages_total += 1,
             }
         }
+        routed
     }
 
-    fn deliver(&mut self, id: SessionId, delivery: Delivery) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        if delivery.qos == Qos::AtMostOnce {
-            let Some((conn, open)) = session.conn.and_then(|conn| Some((conn, self.conns.get_mut(&conn)?)))
-            else {
-                self.counters.dropped_away_messages_total += 1;
-                return;
-            };
-            if open.unsent >= self.limits.outbox_bytes_max {
-                self.counters.dropped_slow_messages_total += 1;
-                return;
-            }
-            self.counters.sent_messages_total += 1;
-            let bytes = open.front.encode(publish(&delivery, 0));
-            self.send(conn, bytes);
+    /// Gives a message to one session, once for all its matching subscriptions.
+    fn give(
+        &mut self,
+        now: BootNs,
+        subscriptions: &[(SessionId, Options)],
+        post: &mut Post<'_>,
+        ready: &mut Option<impl FnOnce() -> Option<Arc<[u8]>>>,
+        routed: &mut Routed,
+    ) {
+        let Some(&(id, _)) = subscriptions.first() else { return };
+        let own = post.from == Some(id);
+        let Some(session) = self.sessions.get(&id) else { return };
+        let bridge = session.owner == Owner::Bridge;
+        if bridge && own {
             return;
         }
-        let size = delivery.size();
-        let full = session.queue.len() >= self.limits.queued_max
-            || session.held_bytes.saturating_add(size) > self.limits.queued_bytes_max
-            || self.held_bytes.saturating_add(size) > self.limits.queued_bytes_total_max;
-        if full {
-            self.counters.dropped_full_messages_total += 1;
+        let heard =
+            subscriptions.iter().map(|(_, options)| options).filter(|options| !(own && options.no_local));
+        let wanted = heard.clone().fold(None, |wanted: Option<Wanted>, options| {
+            let before = wanted.unwrap_or(Wanted { qos: options.qos, retain_as_published: false });
+            Some(Wanted {
+                qos: before.qos.max(options.qos),
+                retain_as_published: before.retain_as_published || options.retain_as_published,
+            })
+        });
+        let Some(wanted) = wanted else { return };
+        routed.wanted += 1;
+        let qos = post.qos.min(wanted.qos);
+        if bridge {
+            routed.uplinks += 1;
+            self.enqueue(id, qos, post);
             return;
         }
-        session.push(delivery);
-        self.held_bytes += size;
-        self.pump(id);
-    }
-
-    /// Sends what waits, as far as window and connection have room.
-    pub(super) fn pump(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some((conn, open)) = session.conn.and_then(|conn| Some((conn, self.conns.get_mut(&conn)?)))
-        else {
+        let Some(message) = post.message(now, ready) else {
+            self.counters.unrendered_messages_total += 1;
             return;
         };
-        let mut bytes = Vec::new();
-        while session.in_flight.len() < self.limits.inflight_max
-            && open.unsent.saturating_add(bytes.len()) < self.limits.outbox_bytes_max
-        {
-            let Some((packet, delivery)) = session.launch() else { break };
-            self.counters.sent_messages_total += 1;
-            bytes.append(&mut open.front.encode(publish(&delivery, packet)));
-        }
-        self.send(conn, bytes);
+        let delivery = Delivery {
+            retain: message.retain && wanted.retain_as_published,
+            message,
+            qos,
+            identifiers: heard.filter_map(|options| options.identifier).collect(),
+        };
+        self.deliver(now, id, delivery, post.ticket);
     }
 
-    /// Sends again what was in flight, in the order of its first sending (4.4, 4.6), then what waited.
-    pub(super) fn resume(&mut self, conn: ConnId, id: SessionId) {
-        let (Some(open), Some(session)) = (self.conns.get_mut(&conn), self.sessions.get(&id)) else { return };
-        let mut bytes = Vec::new();
-        for flight in &session.in_flight {
-            self.counters.resent_messages_total += u64::from(flight.delivery.is_some());
-            bytes.append(&mut open.front.encode(match &flight.delivery {
-                Some(delivery) => publish_again(delivery, flight.id),
-                None => Reply::Release(flight.id),
-            }));
+    pub(super) fn enqueue(&mut self, id: SessionId, qos: Qos, post: &Post<'_>) {
+        let Some(draft) = post.draft() else { return };
+        // A message that is at most once is owed to nobody.
+        let ticket = post.uplinks.filter(|_| qos > Qos::AtMostOnce);
+        if let Some(ticket) = ticket {
+            self.tickets.owe(ticket, 1);
         }
-        self.send(conn, bytes);
-        self.pump(id);
+        self.counters.enqueued_messages_total += 1;
+        self.actions.push_back(Action::Enqueue { session: id, qos, draft, ticket });
     }
-}
-
-fn publish(delivery: &Delivery, id: u16) -> Reply<'_> {
-    let Delivery { topic, body, qos, retain } = delivery;
-    Reply::Publish { topic, body, qos: *qos, retain: *retain, id, again: false }
-}
-
-fn publish_again(delivery: &Delivery, id: u16) -> Reply<'_> {
-    let Delivery { topic, body, qos, retain } = delivery;
-    Reply::Publish { topic, body, qos: *qos, retain: *retain, id, again: true }
 }

@@ -1,16 +1,7 @@
 //! What all sessions hold together, and what they dropped.
 
 use super::Held;
-
-/// What happens to a message when a session's queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::broker) enum WhenFull {
-    /// It is dropped: what was accepted first is kept. What mosquitto does.
-    #[default]
-    DropNewest,
-    /// The oldest that was never sent makes room; of stored ones a few dozen at a time.
-    DropOldest,
-}
+pub(in crate::broker) use crate::broker::settings::WhenFull;
 
 /// Bounds of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +42,13 @@ pub(in crate::broker) enum DropReason {
     Refused,
     /// The client takes no packet as large (5.0).
     TooLarge,
+    /// The client may not read it.
+    Forbidden,
 }
 
 impl DropReason {
     /// How many there are.
-    pub(in crate::broker) const COUNT: usize = 8;
+    pub(in crate::broker) const COUNT: usize = 9;
 }
 
 /// Sums over all sessions.

@@ -56,9 +56,6 @@ fn wrong_packets_end_their_connection() {
         ("PUBLISH to a topic that is no UTF-8", packet(0x30, &[0, 2, 0xff, 0xfe])),
         ("PUBLISH without a body for its topic", packet(0x30, &[0, 9, b'a'])),
         ("empty PUBLISH", packet(0x30, &[])),
-        ("PUBACK of nothing", ack(PUBACK, 5)),
-        ("PUBREC of nothing", ack(PUBREC, 5)),
-        ("PUBCOMP of nothing", ack(PUBCOMP, 5)),
         ("a length of five bytes", vec![0x30, 0x80, 0x80, 0x80, 0x80, 0x01]),
         ("a packet larger than allowed", vec![0x30, 0xff, 0xff, 0xff, 0x7f]),
     ] {
@@ -99,15 +96,25 @@ fn wrong_beginnings_end_at_once_and_open_nothing() {
 }
 
 #[test]
-fn qos_2_messages_without_their_release_are_bounded() {
-    let mut bench = Bench::with(Limits { inflight_max: 10, ..Limits::default() });
+fn an_acknowledgement_of_nothing_does_no_harm_and_is_counted() {
+    let mut bench = Bench::new();
     let conn = bench.client("a", true);
-    for id in 1..=10 {
-        bench.say(conn, &publish(4, "t", id, "x"));
-    }
+    bench.say(conn, &[ack(PUBACK, 5), ack(PUBREC, 5), ack(PUBCOMP, 5)].concat());
+    assert_eq!(bench.told(conn), ack(PUBREL, 5), "ends an exchange that only the client remembers");
     assert_eq!(bench.fate(conn), None);
-    bench.say(conn, &publish(4, "t", 11, "x"));
-    assert!(matches!(bench.fate(conn), Some(CloseReason::Protocol(_))));
+    assert_eq!(bench.broker.counters().stray_acknowledgements_total, 3);
+}
+
+#[test]
+fn an_acknowledgement_of_the_wrong_kind_ends_the_connection() {
+    for (qos, wrong) in [(1, PUBREC), (1, PUBCOMP), (2, PUBACK), (2, PUBCOMP)] {
+        let mut bench = Bench::new();
+        let conn = bench.subscriber("a", true, "t", qos);
+        bench.local("t", "x", Qos::ExactlyOnce, false);
+        let id = bench.heard(conn)[0].2;
+        bench.say(conn, &ack(wrong, id));
+        assert!(matches!(bench.fate(conn), Some(CloseReason::Protocol(_))), "{wrong:x} of QoS {qos}");
+    }
 }
 
 #[test]
@@ -191,6 +198,8 @@ proptest! {
         bench.lose(witness);
         let gauges = bench.broker.gauges();
         prop_assert_eq!((gauges.sessions, gauges.subscriptions, gauges.held_bytes), (0, 0, 0));
+        // The figures of `$SYS` find nobody who wants them any more.
+        bench.wait(std::time::Duration::from_secs(20));
         prop_assert_eq!(bench.broker.poll_timeout(), None, "no alarm is left behind");
     }
 }

@@ -209,20 +209,14 @@ fn packets_may_come_cut_anywhere_and_glued_together() {
 }
 
 #[test]
-fn other_versions_are_refused_in_their_own_words() {
+fn a_version_from_the_future_is_refused() {
     let mut other = connect("a", true, 0, None);
-    for (level, answer) in [(5, vec![0x20, 3, 0, 0x84, 0]), (6, vec![0x20, 2, 0, 1])] {
-        other[8] = level;
-        let mut bench = Bench::new();
-        let conn = bench.open();
-        bench.say(conn, &other);
-        assert_eq!(bench.told(conn), answer);
-        assert_eq!(bench.fate(conn), Some(&CloseReason::Version));
-    }
+    other[8] = 6;
     let mut bench = Bench::new();
     let conn = bench.open();
-    bench.say(conn, b"\x10\x0f\0\x06MQIsdp\x03\x02\0\x3c\0\x01a");
-    assert_eq!(bench.told(conn), [0x20, 2, 0, 1]);
+    bench.say(conn, &other);
+    assert_eq!(bench.told(conn), [0x20, 3, 0, 0x84, 0], "in the words of 5.0");
+    assert_eq!(bench.fate(conn), Some(&CloseReason::Version));
 }
 
 #[test]
@@ -234,7 +228,7 @@ fn a_client_without_an_id_gets_one_if_its_session_is_clean() {
     let conn = bench.open();
     bench.say(conn, &connect("", false, 0, None));
     assert_eq!(bench.told(conn), [0x20, 2, 0, 2]);
-    assert!(matches!(bench.fate(conn), Some(CloseReason::Refused(_))));
+    assert_eq!(bench.fate(conn), Some(&CloseReason::ClientId));
 }
 
 #[test]

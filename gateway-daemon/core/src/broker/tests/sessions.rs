@@ -130,13 +130,15 @@ fn a_full_queue_drops_the_newest_and_counts() {
 
 #[test]
 fn all_queues_together_are_bounded_in_bytes() {
-    let mut bench = Bench::with(Limits { queued_bytes_total_max: 1000, ..Limits::default() });
+    // A row counts for its topic, its body, a byte of format and 64 for its columns.
+    let row = 64 + 1 + 1 + 34;
+    let mut bench = Bench::with(Limits { queued_bytes_total_max: 10 * row, ..Limits::default() });
     for id in ["a", "b", "c"] {
         let conn = bench.subscriber(id, false, "t", 1);
         bench.lose(conn);
     }
     for _ in 0..10 {
-        bench.local("t", &"x".repeat(99), Qos::AtLeastOnce, false);
+        bench.local("t", &"x".repeat(34), Qos::AtLeastOnce, false);
     }
     assert_eq!(bench.broker.gauges().held_bytes, 1000);
     assert_eq!(bench.broker.counters().dropped_full_messages_total, 20);

@@ -1,0 +1,30 @@
+//! How much a broker holds at the moment.
+
+/// Sizes of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gauges {
+    /// Open connections.
+    pub connections: usize,
+    /// Sessions, connected or not, bridges included.
+    pub sessions: usize,
+    /// Subscriptions of all sessions, shared ones included.
+    pub subscriptions: usize,
+    /// Shared subscriptions of all sessions.
+    pub shared_subscriptions: usize,
+    /// Retained messages.
+    pub retained_messages: usize,
+    /// Bytes of their topics and bodies.
+    pub retained_bytes: usize,
+    /// Messages of QoS 1 and 2 that wait for sessions or are in flight.
+    pub held_messages: u64,
+    /// Bytes of those that are in memory only, because their sessions end with their connections.
+    pub held_bytes: u64,
+    /// Messages of durable sessions among them.
+    pub stored_messages: u64,
+    /// Bytes of those.
+    pub stored_bytes: u64,
+    /// Bytes that are only in memory and have to survive.
+    pub dirty_bytes: u64,
+    /// Acknowledgements and callers that wait until a message is safe.
+    pub waiting_acknowledgements: usize,
+}

@@ -1,0 +1,100 @@
+//! Messages that leave for queues outside, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::route::Post;
+use super::{Broker, Waiter};
+use crate::broker::packet::{Message, Options, Subscription};
+use crate::broker::session::{Owner, Received, Session};
+use crate::broker::{BrokerError, Fate, SessionId, Ticket, TopicFilter};
+use crate::tag::BootNs;
+use crate::uplink::row::Qos;
+
+/// A QoS 2 message of an earlier run that uplinks may not have.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    message: Arc<Message>,
+    ticket: Ticket,
+}
+
+impl Broker {
+    /// Opens a session whose subscriber is a durable queue outside: whatever matches `filters` leaves as
+    /// [`super::Action::Enqueue`], with at most the QoS of the filter. Retained messages that are older than the bridge do not
+    /// enter it: they were delivered to its queue when they were published. Messages that an earlier run had promised to a client and not yet
+    /// given to a queue enter it at once: bridges are opened before anything else happens.
+    ///
+    /// # Errors
+    /// There is no room for another session or for its subscriptions.
+    pub fn open_bridge(
+        &mut self,
+        filters: impl IntoIterator<Item = (TopicFilter, Qos)>,
+    ) -> Result<SessionId, BrokerError> {
+        let limits = &self.settings.limits;
+        let filters: BTreeMap<TopicFilter, Qos> = filters.into_iter().collect();
+        if self.sessions.len() >= limits.sessions_max {
+            return Err(BrokerError::Sessions(limits.sessions_max));
+        }
+        if self.tree.len().saturating_add(filters.len()) > limits.subscriptions_max {
+            return Err(BrokerError::Subscriptions(limits.subscriptions_max));
+        }
+        let mut session = Session::of_bridge();
+        for (filter, qos) in filters {
+            session.filters.insert(Subscription::own(filter), Options::plain(qos));
+        }
+        let filters = session.filters.clone();
+        let id = self.add_session(session);
+        for (subscription, options) in &filters {
+            self.tree.insert(subscription, id, *options);
+        }
+        let unsent = std::mem::take(&mut self.unsent);
+        for Unsent { message, ticket } in &unsent {
+            let wanted = filters.iter().filter(|(s, _)| s.filter.matches(&message.topic));
+            if let Some(qos) = wanted.map(|(_, options)| options.qos).max() {
+                let post = Post { uplinks: Some(*ticket), ..Post::of_broker(Arc::clone(message)) };
+                self.enqueue(id, qos.min(message.qos), &post);
+            }
+        }
+        self.unsent = unsent;
+        Ok(id)
+    }
+
+    /// Ends a bridge session; what it enqueued stays where it is.
+    pub fn close_bridge(&mut self, id: SessionId) {
+        if self.sessions.get(&id).is_some_and(|session| session.owner == Owner::Bridge)
+            && let Some(session) = self.sessions.remove(&id)
+        {
+            for subscription in session.filters.keys() {
+                self.tree.remove(subscription, id);
+            }
+        }
+    }
+
+    /// What became of a message of [`super::Action::Enqueue`] with a ticket. Said once for each such action, perhaps before it returns.
+    pub fn handle_receipt(&mut self, now: BootNs, ticket: Ticket, fate: Fate) {
+        self.now = self.now.max(now);
+        self.counters.refused_by_uplinks_total += u64::from(fate == Fate::Dropped);
+        self.settle_ticket(now, ticket);
+        self.settle(now);
+    }
+
+    /// A message that a client has not released, of an earlier run.
+    pub(super) fn recover_received(&mut self, id: SessionId, packet: u16, message: Option<Message>) {
+        let held = message.map(|message| {
+            let ticket = self.tickets.open(Waiter::Held(id, packet));
+            self.unsent.push(Unsent { message: Arc::new(message), ticket });
+            ticket
+        });
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.received.insert(packet, Received { held, ..Received::default() });
+            self.received_total += 1;
+        }
+    }
+
+    /// Bridges are open: what no bridge wanted is owed to none.
+    pub(super) fn begin(&mut self, now: BootNs) {
+        for Unsent { ticket, .. } in std::mem::take(&mut self.unsent) {
+            self.settle_ticket(now, ticket);
+        }
+    }
+}

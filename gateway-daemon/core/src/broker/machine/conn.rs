@@ -1,0 +1,339 @@
+//! One connection: what it is told and what it waits for.
+//!
+//! Whatever is said to a connection goes into one buffer, which leaves as one [`Action::Send`] when the hands ask. Bytes of a
+//! connection that is held are put aside, bounded by [`ASIDE_BYTES_MAX`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::expiry::Alarm;
+use super::{Broker, login::Stage};
+use crate::broker::access::Grants;
+use crate::broker::front::Front;
+use crate::broker::packet::{Code, Options, Reply, Subscription, Testament, Version};
+use crate::broker::{Action, CloseReason, ConnId, Counters, Origin, SessionId};
+use crate::tag::BootNs;
+use crate::uplink::row::Qos;
+
+/// Most bytes put aside of a connection that is held, beside one packet: what the listener had read before it knew.
+const ASIDE_BYTES_MAX: usize = 256 << 10;
+
+/// Most acknowledgements that wait for the disk on behalf of one connection before it is held. Clients of 5.0 are told a lower
+/// limit; those of 3.x know none.
+const OWED_MAX: usize = 1000;
+
+/// Why nothing more is read from a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Why {
+    /// Its password is being compared, or its refusal is held back.
+    Login = 1,
+    /// The disk is too slow for what is published.
+    Disk = 2,
+    /// Too many acknowledgements wait.
+    Owed = 4,
+}
+
+/// What kind of acknowledgement is owed: each kind leaves in the order of its causes (4.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Acknowledge,
+    Receive,
+    Complete,
+    Subscribe,
+}
+
+/// An acknowledgement that waits for the disk.
+#[derive(Debug)]
+pub(super) enum Owed {
+    Acknowledge(u16, Code),
+    Receive(u16, Code),
+    Complete(u16, Code),
+    Subscribed { id: u16, granted: Vec<Result<Qos, Code>>, replay: Vec<(Subscription, Options)> },
+    Unsubscribed { id: u16, codes: Vec<Code> },
+}
+
+/// Acknowledgements in order; the first one that still waits holds up those behind it.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// Number of the first entry.
+    first: u64,
+    /// With whether it may go.
+    entries: VecDeque<(Owed, bool)>,
+}
+
+pub(super) struct Conn {
+    pub(super) front: Front,
+    pub(super) origin: Origin,
+    pub(super) stage: Stage,
+    /// `None` before CONNECT was accepted.
+    pub(super) session: Option<SessionId>,
+    pub(super) version: Version,
+    /// What it may do; `None` is everything.
+    pub(super) grants: Option<Box<Grants>>,
+    pub(super) will: Option<Box<Testament>>,
+    /// Longest silence allowed; zero is for ever.
+    pub(super) silence_max: Duration,
+    pub(super) deadline: BootNs,
+    /// Its entry among the alarms, at or before the deadline.
+    pub(super) alarm: Option<BootNs>,
+    /// What is to be sent and was not handed out.
+    pub(super) out: Vec<u8>,
+    /// In the list of connections with something to send.
+    listed: bool,
+    /// Bytes handed out and not yet written.
+    pub(super) unsent: usize,
+    /// Set of [`Why`].
+    held: u8,
+    /// Bytes put aside while held.
+    aside: usize,
+    lines: [Line; 4],
+}
+
+impl Conn {
+    pub(super) fn new(front: Front, origin: Origin, deadline: BootNs) -> Self {
+        Self {
+            front,
+            origin,
+            stage: Stage::Fresh,
+            session: None,
+            version: Version::V311,
+            grants: None,
+            will: None,
+            silence_max: Duration::ZERO,
+            deadline,
+            alarm: Some(deadline),
+            out: Vec::new(),
+            listed: false,
+            unsent: 0,
+            held: 0,
+            aside: 0,
+            lines: Default::default(),
+        }
+    }
+
+    /// Whether the client reads fast enough for more.
+    pub(super) fn has_room(&self, outbox_bytes_max: usize) -> bool {
+        self.unsent.saturating_add(self.out.len()) < outbox_bytes_max
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held != 0
+    }
+
+    pub(super) fn line(&mut self, kind: Kind) -> &mut Line {
+        &mut self.lines[kind as usize]
+    }
+
+    /// Messages of the client whose PUBACK is owed.
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.lines[Kind::Acknowledge as usize].len()
+    }
+
+    /// Writes a packet; `false` if it is too large for the client. Says through `dirty` when something is to be sent first.
+    pub(super) fn tell(&mut self, conn: ConnId, dirty: &mut Vec<ConnId>, reply: Reply<'_>) -> bool {
+        let told = self.front.encode(&mut self.out, reply);
+        self.list(conn, dirty);
+        told
+    }
+
+    pub(super) fn list(&mut self, conn: ConnId, dirty: &mut Vec<ConnId>) {
+        if !self.out.is_empty() && !std::mem::replace(&mut self.listed, true) {
+            dirty.push(conn);
+        }
+    }
+}
+
+impl Line {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The number of the next one that is put in.
+    pub(super) fn next_number(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// Puts an acknowledgement at the end; gives its number.
+    pub(super) fn push(&mut self, owed: Owed) -> u64 {
+        let number = self.next_number();
+        self.entries.push_back((owed, false));
+        number
+    }
+
+    /// One may go. Ones that have gone are no error.
+    pub(super) fn allow(&mut self, number: u64) {
+        let entry = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(entry) = entry.and_then(|at| self.entries.get_mut(at)) {
+            entry.1 = true;
+        }
+    }
+
+    /// The next one that may go.
+    pub(super) fn pop(&mut self) -> Option<Owed> {
+        let (owed, _) = self.entries.pop_front_if(|(_, allowed)| *allowed)?;
+        self.first += 1;
+        if self.entries.is_empty() {
+            self.entries.shrink_to(16);
+        }
+        Some(owed)
+    }
+
+    /// Whether PUBREC for this packet still waits.
+    pub(super) fn owes_receive(&self, id: u16) -> bool {
+        self.entries.iter().any(|(owed, _)| matches!(owed, Owed::Receive(other, _) if *other == id))
+    }
+}
+
+impl Broker {
+    /// Says something to a connection. A client that makes us answer and never reads is cut.
+    pub(super) fn tell(&mut self, conn: ConnId, reply: Reply<'_>) {
+        if let Some(open) = self.conns.get_mut(&conn) {
+            open.tell(conn, &mut self.dirty, reply);
+            self.counters.sent_packets_total += 1;
+            // `deliver` and `pump` stop at the outbox, `resume` at what a session holds; the rest is room for answers.
+            let limits = &self.settings.limits;
+            let unsent_max = limits.outbox_bytes_max + limits.queued_bytes_max + 2 * limits.packet_bytes_max;
+            if open.unsent.saturating_add(open.out.len()) > unsent_max {
+                self.doomed.push_back((conn, CloseReason::Stalled));
+            }
+        }
+    }
+
+    /// An acknowledgement that waits, or is said at once if nothing stands before it and `ready`. Gives its number if it waits.
+    pub(super) fn owe(&mut self, conn: ConnId, kind: Kind, owed: Owed, ready: bool) -> Option<u64> {
+        let open = self.conns.get_mut(&conn)?;
+        let line = open.line(kind);
+        if ready && line.len() == 0 {
+            self.pay(conn, owed);
+            return None;
+        }
+        let number = line.push(owed);
+        if ready {
+            line.allow(number);
+        }
+        if line.len() >= OWED_MAX {
+            self.hold(conn, Why::Owed);
+        }
+        Some(number)
+    }
+
+    /// An acknowledgement waits no longer; those behind it that do not either go as well.
+    pub(super) fn allow(&mut self, conn: ConnId, kind: Kind, number: u64) {
+        if let Some(open) = self.conns.get_mut(&conn) {
+            open.line(kind).allow(number);
+        }
+        while let Some(owed) = self.conns.get_mut(&conn).and_then(|open| open.line(kind).pop()) {
+            self.pay(conn, owed);
+        }
+        if self.conns.get_mut(&conn).is_some_and(|open| open.line(kind).len() < OWED_MAX / 2) {
+            self.unhold(conn, Why::Owed);
+        }
+    }
+
+    fn pay(&mut self, conn: ConnId, owed: Owed) {
+        match owed {
+            Owed::Acknowledge(id, code) => self.tell(conn, Reply::Acknowledge(id, code)),
+            Owed::Receive(id, code) => self.tell(conn, Reply::Receive(id, code)),
+            Owed::Complete(id, code) => self.tell(conn, Reply::Complete(id, code)),
+            Owed::Unsubscribed { id, codes } => self.tell(conn, Reply::Unsubscribed { id, codes }),
+            Owed::Subscribed { id, granted, replay } => {
+                self.tell(conn, Reply::Subscribed { id, granted });
+                self.begin_replay(conn, replay);
+            }
+        }
+    }
+
+    /// Reads nothing more from a connection for a reason.
+    pub(super) fn hold(&mut self, conn: ConnId, why: Why) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        if open.held == 0 {
+            self.counters.held_total += 1;
+            self.actions.push_back(Action::Hold { conn, held: true });
+        }
+        open.held |= why as u8;
+    }
+
+    /// A reason to read nothing is gone; with the last one, what was put aside is read.
+    pub(super) fn unhold(&mut self, conn: ConnId, why: Why) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        if open.held & why as u8 == 0 {
+            return;
+        }
+        open.held &= !(why as u8);
+        if open.held == 0 {
+            open.aside = 0;
+            self.actions.push_back(Action::Hold { conn, held: false });
+            self.released.push_back(conn);
+        }
+    }
+
+    /// Takes bytes of a connection that is held.
+    pub(super) fn put_aside(&mut self, conn: ConnId, bytes: &[u8]) {
+        let aside_max = ASIDE_BYTES_MAX.saturating_add(self.settings.limits.packet_bytes_max);
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        open.aside = open.aside.saturating_add(bytes.len());
+        if open.aside > aside_max {
+            self.doomed.push_back((conn, CloseReason::Quota("bytes while nothing is read")));
+        } else {
+            open.front.push(bytes);
+        }
+    }
+
+    /// What a connection has to send.
+    pub(super) fn take_send(&mut self) -> Option<Action> {
+        while let Some(conn) = self.dirty.pop() {
+            let Some(open) = self.conns.get_mut(&conn) else { continue };
+            open.listed = false;
+            if let Some(send) = open.take_out(conn, &mut self.counters) {
+                return Some(send);
+            }
+        }
+        None
+    }
+
+    /// Ends the connections that were found faulty; their wills may find more.
+    pub(super) fn settle(&mut self, now: BootNs) {
+        loop {
+            if let Some((conn, reason)) = self.doomed.pop_front() {
+                self.close(now, conn, reason);
+            } else if let Some(conn) = self.released.pop_front() {
+                self.read(now, conn, &[]);
+            } else if !self.replaying.is_empty() {
+                self.replay(now);
+            } else {
+                break;
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, now: BootNs, conn: ConnId, reason: CloseReason) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        open.front.farewell(&mut open.out, &reason);
+        let send = open.take_out(conn, &mut self.counters);
+        self.actions.extend(send);
+        self.counters.count_close(&reason);
+        self.actions.push_back(Action::Close { conn, reason });
+        self.end(now, conn);
+    }
+
+    /// A connection is no more. Gives what it was.
+    pub(super) fn forget(&mut self, conn: ConnId) -> Option<Conn> {
+        let open = self.conns.remove(&conn)?;
+        if let Some(alarm) = open.alarm {
+            self.alarms.remove(&(alarm, Alarm::Conn(conn)));
+        }
+        Some(open)
+    }
+}
+
+impl Conn {
+    fn take_out(&mut self, conn: ConnId, counters: &mut Counters) -> Option<Action> {
+        if self.out.is_empty() {
+            return None;
+        }
+        counters.sent_bytes_total += self.out.len() as u64;
+        self.unsent = self.unsent.saturating_add(self.out.len());
+        Some(Action::Send { conn, bytes: std::mem::take(&mut self.out) })
+    }
+}

@@ -1,0 +1,166 @@
+//! From a session to its connection, and what the client says to it.
+
+use super::Broker;
+use super::conn::{Conn, Kind, Owed};
+use crate::broker::outbound::{Desk, DropReason, Pushed, Receipt, Send};
+use crate::broker::packet::{Code, Delivery, Reply};
+use crate::broker::topic::TopicName;
+use crate::broker::{CloseReason, ConnId, SessionId, Ticket};
+use crate::tag::BootNs;
+use crate::uplink::row::Qos;
+
+/// An acknowledgement of a client for a message of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// PUBACK.
+    Acknowledged,
+    /// PUBREC; with an error it ends the exchange.
+    Received { refused: bool },
+    /// PUBCOMP.
+    Completed,
+}
+
+impl Broker {
+    /// Gives a message to a session: QoS 0 at once or not at all, others through its queue.
+    pub(super) fn deliver(&mut self, now: BootNs, id: SessionId, delivery: Delivery, ticket: Option<Ticket>) {
+        if delivery.qos == Qos::AtMostOnce {
+            return self.deliver_at_once(now, id, &delivery);
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+        if session.outbound.push(&mut desk, delivery, ticket) == Pushed::Owed
+            && let Some(ticket) = ticket
+        {
+            self.tickets.owe(ticket, 1);
+        }
+        self.pump(now, id);
+    }
+
+    fn deliver_at_once(&mut self, now: BootNs, id: SessionId, delivery: &Delivery) {
+        let conn = self.sessions.get(&id).and_then(|session| session.conn);
+        let Some((conn, open)) = conn.and_then(|conn| Some((conn, self.conns.get_mut(&conn)?))) else {
+            self.counters.dropped_away_messages_total += 1;
+            return;
+        };
+        if !open.may_receive(&delivery.message.topic) {
+            self.counters.dropped_forbidden_messages_total += 1;
+        } else if !open.has_room(self.settings.limits.outbox_bytes_max) {
+            self.counters.dropped_slow_messages_total += 1;
+        } else {
+            let age_s = delivery.message.age_s(now);
+            let told =
+                open.tell(conn, &mut self.dirty, Reply::Publish { delivery, id: 0, again: false, age_s });
+            self.counters.sent_packets_total += u64::from(told);
+            self.counters.sent_messages_total += u64::from(told);
+            self.counters.dropped_large_messages_total += u64::from(!told);
+        }
+    }
+
+    /// Sends what a session owes its client, as far as window and connection have room.
+    pub(super) fn pump(&mut self, now: BootNs, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some((conn, open)) = session.conn.and_then(|conn| Some((conn, self.conns.get_mut(&conn)?)))
+        else {
+            return;
+        };
+        let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+        let outbox_bytes_max = self.settings.limits.outbox_bytes_max;
+        while open.has_room(outbox_bytes_max) {
+            let (packet, reason) = match session.outbound.next(&mut desk, session.window) {
+                None => break,
+                Some(Send::Release(packet)) => {
+                    open.tell(conn, &mut self.dirty, Reply::Release(packet, Code::Success));
+                    self.counters.sent_packets_total += 1;
+                    continue;
+                }
+                Some(Send::Publish { id: packet, delivery, again }) => {
+                    let age_s = delivery.message.age_s(now);
+                    let publish = Reply::Publish { delivery, id: packet, again, age_s };
+                    if !open.may_receive(&delivery.message.topic) {
+                        (packet, DropReason::Forbidden)
+                    } else if open.tell(conn, &mut self.dirty, publish) {
+                        self.counters.sent_packets_total += 1;
+                        self.counters.sent_messages_total += u64::from(!again);
+                        self.counters.resent_messages_total += u64::from(again);
+                        continue;
+                    } else {
+                        (packet, DropReason::TooLarge)
+                    }
+                }
+            };
+            session.outbound.give_up(&mut desk, packet, reason);
+        }
+        self.want_read(now, id);
+    }
+
+    /// The client is back: what it did not acknowledge comes again, in the order of its first sending (4.4, 4.6), then what waited.
+    pub(super) fn resume(&mut self, now: BootNs, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.outbound.online();
+        }
+        self.pump(now, id);
+    }
+
+    /// An acknowledgement of a message of ours. One for nothing does no harm; one of the wrong kind ends the connection.
+    pub(super) fn heard(
+        &mut self,
+        now: BootNs,
+        conn: ConnId,
+        id: SessionId,
+        packet: u16,
+        word: Word,
+    ) -> Result<(), CloseReason> {
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let outbound = &mut session.outbound;
+        let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+        let known = match word {
+            Word::Acknowledged => outbound.acknowledged(&mut desk, packet),
+            Word::Completed => outbound.completed(&mut desk, packet),
+            Word::Received { refused: true } => outbound.give_up(&mut desk, packet, DropReason::Refused),
+            Word::Received { refused: false } => outbound.received(&mut desk, packet) == Receipt::Release,
+        };
+        if !known && outbound.is_in_flight(packet) {
+            return Err(CloseReason::Protocol("an acknowledgement of the wrong kind"));
+        }
+        if !known {
+            self.counters.stray_acknowledgements_total += 1;
+            if word == (Word::Received { refused: false }) {
+                // Ends an exchange that only the client remembers (4.3.3).
+                self.tell(conn, Reply::Release(packet, Code::PacketIdUnknown));
+            }
+            return Ok(());
+        }
+        self.pump(now, id);
+        if self.sessions.get(&id).is_some_and(|session| !session.replays.is_empty()) {
+            self.replaying.push(id);
+        }
+        Ok(())
+    }
+
+    /// An acknowledgement that is true once everything changed so far is durable.
+    pub(super) fn owe_after(&mut self, conn: ConnId, id: SessionId, kind: Kind, owed: Owed) {
+        if !self.is_durable(id) {
+            self.owe(conn, kind, owed, true);
+            return;
+        }
+        if let Some(number) = self.owe(conn, kind, owed, false) {
+            self.allow_after((conn, kind, number));
+        }
+    }
+
+    /// An acknowledgement that waits may go once everything changed so far is durable.
+    pub(super) fn allow_after(&mut self, (conn, kind, number): (ConnId, Kind, u64)) {
+        let position = self.journal.position();
+        if self.journal.is_durable(position) {
+            self.allow(conn, kind, number);
+        } else {
+            self.after.push_back((position, (conn, kind, number)));
+        }
+    }
+}
+
+impl Conn {
+    fn may_receive(&self, topic: &TopicName) -> bool {
+        self.grants.as_ref().is_none_or(|grants| grants.may_receive(topic))
+    }
+}

@@ -1,0 +1,350 @@
+//! What must survive: the broker's side of the journal.
+//!
+//! Nothing here decides what a client is told; it writes what changed and lets go what waited for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Broker;
+use super::conn::Why;
+use super::expiry::Alarm;
+use crate::broker::change::Answer;
+use crate::broker::facts::{self, SessionFact, Value};
+use crate::broker::journal::Due;
+use crate::broker::outbound::{Desk, Limit, Outbound, Past};
+use crate::broker::packet::{Message, Options, Subscription};
+use crate::broker::session::Session;
+use crate::broker::topic::TopicName;
+use crate::broker::{Action, ConnId, Found, SessionId, Ticket};
+use crate::tag::BootNs;
+use crate::uplink::row::Qos;
+
+impl Broker {
+    /// Whether what a session holds survives.
+    pub(super) fn is_durable(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.outbound.is_durable())
+    }
+
+    /// An empty queue for a client.
+    pub(super) fn new_outbound(&mut self, now: BootNs, client: &str, durable: bool) -> Outbound {
+        if !durable {
+            return Outbound::volatile(self.volatile_limit());
+        }
+        let limit = self.durable_limit();
+        let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+        Outbound::durable(&mut desk, &facts::queue_name(client), limit, &Past::default())
+    }
+
+    fn volatile_limit(&self) -> Limit {
+        let limits = &self.settings.limits;
+        Limit {
+            rows_max: limits.queued_max as u64,
+            bytes_max: limits.queued_bytes_max as u64,
+            when_full: limits.when_full,
+        }
+    }
+
+    fn durable_limit(&self) -> Limit {
+        let limits = &self.settings.limits;
+        Limit {
+            rows_max: limits.stored_rows_max,
+            bytes_max: limits.stored_bytes_max,
+            when_full: limits.when_full,
+        }
+    }
+
+    pub(super) fn write_session(&mut self, now: BootNs, id: SessionId) {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.outbound.is_durable()) else {
+            return;
+        };
+        let conn = session.conn.and_then(|conn| self.conns.get(&conn));
+        let will = conn.and_then(|open| open.will.as_deref());
+        let will = will.or(session.will.as_ref().map(|(_, will)| &**will)).cloned();
+        let fact = SessionFact {
+            version: session.version,
+            expiry_s: session.expiry_s,
+            user: session.user.clone(),
+            sent: session.outbound.sent(),
+            ended: conn.is_none().then_some(now),
+            will,
+        };
+        let value = facts::session(&fact, self.run.boot);
+        self.journal.put(now, facts::session_key(&session.client), value, None, Due::Soon);
+    }
+
+    pub(super) fn write_subscription(
+        &mut self,
+        now: BootNs,
+        id: SessionId,
+        subscription: &Subscription,
+        options: Options,
+    ) {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.outbound.is_durable()) else {
+            return;
+        };
+        let key = facts::subscription_key(&session.client, &subscription.text());
+        self.journal.put(now, key, facts::subscription(options), None, Due::Now);
+    }
+
+    pub(super) fn remove_subscription(&mut self, now: BootNs, id: SessionId, subscription: &Subscription) {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.outbound.is_durable()) else {
+            return;
+        };
+        let key = facts::subscription_key(&session.client, &subscription.text());
+        self.journal.remove(now, key, None, Due::Now);
+    }
+
+    /// A QoS 2 message is received; with the message if uplinks do not have it yet.
+    pub(super) fn write_received(
+        &mut self,
+        now: BootNs,
+        id: SessionId,
+        packet: u16,
+        held: Option<&Arc<Message>>,
+        ticket: Ticket,
+    ) {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.outbound.is_durable()) else {
+            return;
+        };
+        let key = facts::received_key(&session.client, packet);
+        self.tickets.owe(ticket, 1);
+        self.journal.put(now, key, facts::received(held), Some(ticket), Due::Now);
+    }
+
+    /// The uplinks have a received message: the identifier alone is enough.
+    pub(super) fn lighten_received(&mut self, now: BootNs, id: SessionId, packet: u16) {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.outbound.is_durable()) else {
+            return;
+        };
+        let key = facts::received_key(&session.client, packet);
+        self.journal.put(now, key, facts::received(None), None, Due::Lazy);
+    }
+
+    pub(super) fn remove_received(&mut self, now: BootNs, id: SessionId, packet: u16) {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.outbound.is_durable()) else {
+            return;
+        };
+        let key = facts::received_key(&session.client, packet);
+        self.journal.remove(now, key, None, Due::Now);
+    }
+
+    /// A retained message takes the place of the one before.
+    pub(super) fn write_retained(&mut self, now: BootNs, message: Arc<Message>, ticket: Option<Ticket>) {
+        if !self.store {
+            return;
+        }
+        let key = facts::retained_key(message.topic.shared());
+        let (ticket, due) = self.urgency(message.qos, ticket);
+        self.journal.put(now, key, Value::Retained(message), ticket, due);
+    }
+
+    pub(super) fn remove_retained(&mut self, now: BootNs, topic: &TopicName, ticket: Option<Ticket>) {
+        if !self.store {
+            return;
+        }
+        let (ticket, due) = self.urgency(Qos::AtLeastOnce, ticket);
+        self.journal.remove(now, facts::retained_key(topic.shared()), ticket, due);
+    }
+
+    fn urgency(&mut self, qos: Qos, ticket: Option<Ticket>) -> (Option<Ticket>, Due) {
+        match ticket.filter(|_| qos > Qos::AtMostOnce) {
+            None => (None, Due::Lazy),
+            Some(ticket) => {
+                self.tickets.owe(ticket, 1);
+                (Some(ticket), Due::Now)
+            }
+        }
+    }
+
+    /// What is known of a session goes; its queue goes by [`Outbound::end`].
+    pub(super) fn erase(&mut self, now: BootNs, session: &Session) {
+        if !session.outbound.is_durable() {
+            return;
+        }
+        let client = &session.client;
+        let subscriptions =
+            session.filters.keys().map(|subscription| facts::subscription_key(client, &subscription.text()));
+        let received = session.received.keys().map(|packet| facts::received_key(client, *packet));
+        let all = subscriptions.chain(received).chain([facts::session_key(client)]);
+        for fact in all {
+            self.journal.remove(now, fact, None, Due::Soon);
+        }
+    }
+
+    /// Publishers wait when the disk is too slow for them.
+    pub(super) fn hold_if_full(&mut self, conn: ConnId) {
+        if self.journal.is_full() {
+            self.hold(conn, Why::Disk);
+            if self.stopped.last() != Some(&conn) {
+                self.stopped.push(conn);
+            }
+        }
+    }
+
+    /// Asks for rows of a session that could be sent.
+    pub(super) fn want_read(&mut self, now: BootNs, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some(read) = session.outbound.wants_read(now, self.last_read + 1) {
+            self.last_read += 1;
+            self.reads.insert(read.number, id);
+            self.actions.push_back(Action::Read(read));
+        }
+    }
+
+    pub(super) fn answered(&mut self, now: BootNs, answer: &Answer) {
+        match answer {
+            Answer::Rows { number, rows, more } => {
+                let Some(id) = self.reads.remove(number) else { return };
+                let Some(session) = self.sessions.get_mut(&id) else { return };
+                let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+                session.outbound.rows(&mut desk, *number, rows, *more);
+                self.pump(now, id);
+            }
+            Answer::Unread { number, fault: _ } => {
+                self.counters.failed_reads_total += 1;
+                let Some(id) = self.reads.remove(number) else { return };
+                let Some(session) = self.sessions.get_mut(&id) else { return };
+                session.outbound.unread(now, *number);
+                if let Some(at) = session.outbound.read_timeout() {
+                    self.alarms.insert((at, Alarm::Read(id)));
+                }
+            }
+            Answer::Done { .. } | Answer::Failed { .. } => {
+                self.counters.turns_total += u64::from(matches!(answer, Answer::Done { .. }));
+                self.counters.failed_turns_total += u64::from(matches!(answer, Answer::Failed { .. }));
+                self.journal.answer(now, answer);
+            }
+            Answer::Reset { found } => {
+                self.counters.resets_total += 1;
+                self.journal.answer(now, answer);
+                self.put_everything(now, found);
+            }
+        }
+        self.let_go(now);
+    }
+
+    /// Whoever waited for what is durable now goes on.
+    pub(super) fn let_go(&mut self, now: BootNs) {
+        while let Some(ticket) = self.journal.next_safe() {
+            self.settle_ticket(now, ticket);
+        }
+        while let Some(progress) = self.journal.next_progress() {
+            let client = progress.queue.strip_prefix(crate::broker::change::QUEUE_PREFIX);
+            let Some(id) = client.and_then(|client| self.clients.get(client)).copied() else { continue };
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.outbound.progress(&self.journal, progress.until);
+            self.pump(now, id);
+        }
+        while let Some((_, (conn, kind, number))) =
+            self.after.pop_front_if(|(position, _)| self.journal.is_durable(*position))
+        {
+            self.allow(conn, kind, number);
+        }
+        if !self.stopped.is_empty() && !self.journal.is_full() {
+            for conn in std::mem::take(&mut self.stopped) {
+                self.unhold(conn, Why::Disk);
+            }
+        }
+    }
+
+    pub(super) fn journal_timeout(&self) -> Option<BootNs> {
+        self.journal.poll_timeout(self.now)
+    }
+
+    /// The database was replaced: everything that is known goes into it again, and what is there without a use goes.
+    fn put_everything(&mut self, now: BootNs, found: &Found) {
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let Some(session) = self.sessions.get_mut(&id).filter(|session| session.outbound.is_durable())
+            else {
+                continue;
+            };
+            let name = facts::queue_name(&session.client);
+            let stored = found.queues.iter().find(|(queue, _)| *queue == name).map(|(_, stored)| *stored);
+            let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+            session.outbound.reset(&mut desk, &stored.unwrap_or_default());
+            let filters: Vec<_> = session.filters.iter().map(|(s, options)| (s.clone(), *options)).collect();
+            let received: Vec<u16> = session.received.keys().copied().collect();
+            let client = Arc::clone(&session.client);
+            for (subscription, options) in filters {
+                self.write_subscription(now, id, &subscription, options);
+            }
+            for packet in received {
+                let key = facts::received_key(&client, packet);
+                self.journal.put(now, key, facts::received(None), None, Due::Now);
+            }
+            self.write_session(now, id);
+            self.pump(now, id);
+        }
+        for message in self.retained.iter() {
+            let key = facts::retained_key(message.topic.shared());
+            self.journal.put(now, key, Value::Retained(Arc::clone(message)), None, Due::Soon);
+        }
+        let strange = facts::recover(found, self.run.boot);
+        for (client, _) in strange.sessions.iter().filter(|(client, _)| !self.clients.contains_key(*client)) {
+            self.journal.drop_queue(&facts::queue_name(client));
+            self.journal.remove(now, facts::session_key(client), None, Due::Soon);
+        }
+    }
+
+    /// Makes what the store held.
+    pub(super) fn recover(&mut self, now: BootNs, found: &Found) {
+        let recovered = facts::recover(found, self.run.boot);
+        self.counters.damaged_facts_total += recovered.damaged;
+        for fact in recovered.stray_facts {
+            self.journal.remove(now, fact, None, Due::Soon);
+        }
+        for queue in &recovered.stray_queues {
+            self.journal.drop_queue(queue);
+        }
+        for (client, session) in recovered.sessions {
+            self.recover_session(now, &client, session);
+        }
+        for message in recovered.retained {
+            let topic = message.topic.clone();
+            if !matches!(self.retained.set(Arc::new(message)), crate::broker::retained::Retention::Kept) {
+                self.counters.unretained_messages_total += 1;
+                self.remove_retained(now, &topic, None);
+            }
+        }
+    }
+
+    fn recover_session(&mut self, now: BootNs, client: &Arc<str>, past: facts::RecoveredSession) {
+        let facts::RecoveredSession { fact, subscriptions, received, released, stored } = past;
+        let limit = self.durable_limit();
+        let sent = fact.ended.map(|_| fact.sent);
+        let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+        let past = Past { stored, released, sent };
+        let outbound = Outbound::durable(&mut desk, &facts::queue_name(client), limit, &past);
+        let mut session = Session::of_client(Arc::clone(client), outbound);
+        session.user = fact.user;
+        session.version = fact.version;
+        session.expiry_s = fact.expiry_s;
+        let id = self.add_session(session);
+        self.clients.insert(Arc::clone(client), id);
+        for (text, options) in subscriptions {
+            let Ok(subscription) = Subscription::parse(&text) else {
+                self.counters.damaged_facts_total += 1;
+                continue;
+            };
+            self.tree.insert(&subscription, id, options);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.filters.insert(subscription, options);
+            }
+        }
+        for (packet, message) in received {
+            self.recover_received(id, packet, message);
+        }
+        // The clock of a session starts again: a client is never forgotten earlier than it was promised.
+        let ends_at =
+            (fact.expiry_s != u32::MAX).then(|| now.plus(Duration::from_secs(fact.expiry_s.into())));
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.ends_at = ends_at;
+        self.alarms.extend(ends_at.map(|at| (at, Alarm::End(id))));
+        if let Some(will) = fact.will {
+            let at = now.plus(will.delay);
+            session.will = Some((at, Box::new(will)));
+            self.alarms.insert((at, Alarm::Will(id)));
+        }
+    }
+}

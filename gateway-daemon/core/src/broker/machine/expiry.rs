@@ -1,0 +1,77 @@
+//! What time does: handshakes, keep-alive, ends of sessions, wills, retained messages, figures.
+
+use super::Broker;
+use super::login::Stage;
+use crate::broker::{CloseReason, ConnId, SessionId};
+use crate::tag::BootNs;
+
+/// What may be due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alarm {
+    /// A connection may have been silent for too long; its own deadline may be later, then it is put in again.
+    Conn(ConnId),
+    /// A will speaks. Before the end of its session at the same moment.
+    Will(SessionId),
+    /// A session ends.
+    End(SessionId),
+    /// A read that failed is asked again.
+    Read(SessionId),
+    /// The figures of `$SYS` are told.
+    Figures,
+}
+
+impl Broker {
+    /// When [`Broker::timeout`] wants to be called next; early is harmless.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<BootNs> {
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        let others = [alarm, self.retained.next_expiry(), self.journal_timeout()];
+        others.into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn timeout(&mut self, now: BootNs) {
+        self.now = self.now.max(now);
+        while let Some((at, alarm)) = self.alarms.first().copied().filter(|(at, _)| *at <= now) {
+            self.alarms.remove(&(at, alarm));
+            match alarm {
+                Alarm::Conn(conn) => self.conn_may_be_late(now, conn),
+                Alarm::Will(id) => self.will_is_due(now, id),
+                Alarm::End(id) => {
+                    if let Some(session) = self.sessions.get_mut(&id) {
+                        session.ends_at = None;
+                    }
+                    self.counters.expired_sessions_total += 1;
+                    self.finish_session(now, id);
+                }
+                Alarm::Read(id) => self.want_read(now, id),
+                Alarm::Figures => self.tell_figures(now),
+            }
+        }
+        while let Some(topic) = self.retained.expire(now) {
+            self.counters.expired_retained_total += 1;
+            self.remove_retained(now, &topic, None);
+        }
+        self.settle(now);
+    }
+
+    fn conn_may_be_late(&mut self, now: BootNs, conn: ConnId) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        open.alarm = None;
+        if open.is_held() && matches!(open.stage, Stage::Up) {
+            // It is not heard, which is not its fault.
+            open.deadline = now.plus(open.silence_max);
+        }
+        if open.deadline > now {
+            open.alarm = Some(open.deadline);
+            self.alarms.insert((open.deadline, Alarm::Conn(conn)));
+            return;
+        }
+        let reason = match open.stage {
+            Stage::Up => CloseReason::KeepAlive,
+            Stage::Refusing { .. } => self.refuse_now(conn),
+            Stage::Fresh | Stage::Verifying { .. } => CloseReason::Handshake,
+        };
+        self.doomed.push_back((conn, reason));
+    }
+}
