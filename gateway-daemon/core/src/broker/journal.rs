@@ -20,6 +20,10 @@
 //! Bounds: above `dirty_bytes_max` ([`Journal::is_full`]) the broker holds publishers; the journal itself refuses nothing.
 
 mod dirty;
+#[cfg(test)]
+pub(super) mod disk;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -338,8 +342,8 @@ impl Journal {
 
     /// Nothing is dirty and nothing is under way.
     pub(super) fn is_clean(&self) -> bool {
-        let dirty = !self.dirty.is_empty() || !self.facts.is_empty() || !self.lazy.is_empty();
-        !dirty && self.under_way.is_none()
+        let rows = self.dirty.iter().any(|slot| !self.queues[slot.0 as usize].is_empty());
+        !rows && self.facts.is_empty() && self.lazy.is_empty() && self.under_way.is_none()
     }
 
     /// Why the last turn failed, until one is done.
