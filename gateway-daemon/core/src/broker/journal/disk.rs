@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::broker::change::{Answer, Change, FactKey, Found, QueueName, Read, Turn};
+use crate::broker::change::{Answer, Change, FactKey, QueueName, Read, Turn};
 use crate::uplink::row::{Row, Seq, Stored};
 
 /// Rows and facts.
@@ -52,13 +52,6 @@ impl Disk {
             rows.push(Arc::clone(row));
         }
         Answer::Rows { number: read.number, rows, more }
-    }
-
-    /// What a broker finds at start.
-    pub(in crate::broker) fn found(&self) -> Found {
-        let facts = self.facts.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect();
-        let queues = self.queues.iter().map(|(name, _)| (Arc::clone(name), self.stored(name))).collect();
-        Found { facts, queues, blind: false }
     }
 
     /// What one queue holds.
