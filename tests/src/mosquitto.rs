@@ -91,6 +91,12 @@ impl Mosquitto {
         self.port
     }
 
+    /// Its process id, unless it has ended.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// The version that it says it is.
     #[must_use]
     pub fn version(&self) -> String {
