@@ -8,7 +8,6 @@ pub mod app;
 pub mod cli;
 pub mod link;
 pub mod listen;
-pub mod login;
 pub mod status;
 pub mod store;
 
@@ -18,5 +17,10 @@ pub mod fuzzing {
     /// Rows of the queue database: any bytes are refused or are a row that encodes to the same bytes.
     pub fn fuzz_row(input: &[u8]) {
         crate::store::row_codec::fuzz(input);
+    }
+
+    /// The WebSocket in front of MQTT: the request, then frames, cut anywhere.
+    pub fn fuzz_websocket(input: &[u8]) {
+        crate::listen::fuzz(input);
     }
 }

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target by the name of its file in tests/fuzz/fuzz_targets.
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
     ("mbap", drivers::fuzzing::fuzz_mbap),
     ("record", gateway_core::fuzzing::fuzz_record),
     ("row", gateway_daemon::fuzzing::fuzz_row),
     ("rtu", drivers::fuzzing::fuzz_rtu),
     ("toml", gateway_config::fuzzing::fuzz_toml),
+    ("websocket", gateway_daemon::fuzzing::fuzz_websocket),
 ];
 
 /// Mutations of each corpus file: a moment in debug. TIDEGATE_MUTATIONS sets another number.

@@ -222,3 +222,27 @@ fn control(opcode: u8, body: &[u8], out: &mut Vec<u8>) {
     out.push(body.len().to_le_bytes()[0]);
     out.extend_from_slice(body);
 }
+
+/// Frames of a client, cut into pieces of a size that the first byte says: the same MQTT and the same answers come out as of one piece, and no
+/// more than was put in.
+pub(super) fn fuzz(input: &[u8]) {
+    let Some((piece, bytes)) = input.split_first() else { return };
+    let whole = fuzz_pieces(bytes, bytes.len().max(1));
+    assert!(whole == fuzz_pieces(bytes, usize::from(*piece).max(1)), "a cut changes what frames hold");
+    let (plain, answers, _) = whole;
+    assert!(plain.len() + answers.len() <= bytes.len() + 4, "frames hold more than was sent");
+}
+
+fn fuzz_pieces(bytes: &[u8], piece: usize) -> (Vec<u8>, Vec<u8>, Result<(), FrameFault>) {
+    let mut frames = Frames::new(0);
+    let (mut plain, mut answers, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
+    for piece in bytes.chunks(piece) {
+        let mut piece = piece.to_vec();
+        outcome = frames.take(&mut piece, &mut answers);
+        plain.append(&mut piece);
+        if outcome.is_err() {
+            break;
+        }
+    }
+    (plain, answers, outcome)
+}

@@ -107,5 +107,13 @@ pub enum OpenError {
     },
 }
 
+/// What a client says before and behind a WebSocket's handshake. Not part of the product.
+pub(crate) fn fuzz(input: &[u8]) {
+    match upgrade::judge(input, "/mqtt") {
+        upgrade::Verdict::Welcome { used, .. } => frames::fuzz(&input[used..]),
+        _ => frames::fuzz(input),
+    }
+}
+
 #[cfg(test)]
 mod tests;
