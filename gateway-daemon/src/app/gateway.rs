@@ -257,6 +257,11 @@ impl Gateway {
             }
         }
         self.local.flush();
+        // What follows from that is written as well, once: a client that reads fast and has much to get must not keep the loop from others.
+        if self.local.tell_sent(now) {
+            self.act(now);
+            self.local.flush();
+        }
     }
 
     fn is_settled(&self) -> bool {

@@ -10,7 +10,6 @@ pub mod gateway;
 mod known;
 mod local;
 mod measure;
-mod passwd;
 pub mod picture;
 mod rate;
 mod say;
@@ -58,6 +57,5 @@ pub fn execute(command: &Command) -> u8 {
         Command::Status(args) => watch::status(args),
         Command::Scan(args) => scan::run(args),
         Command::Demo(args) => showcase::demo(args),
-        Command::Passwd(args) => passwd::passwd(args),
     }
 }

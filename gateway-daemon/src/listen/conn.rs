@@ -1,12 +1,15 @@
 //! One connection: bytes in, bytes out, never waiting.
 
-use std::pin::Pin;
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use gateway_core::broker::ConnId;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 
 use super::accept::Arrived;
 use super::coat::{Coat, CoatFault};
@@ -149,15 +152,20 @@ impl Conn {
     /// its goodbye above all.
     pub(super) fn write(&mut self) {
         while !self.mute && self.refill() {
-            let mut cx = Context::from_waker(&self.waker);
-            match Pin::new(&mut self.stream).poll_write(&mut cx, &self.wire[self.written..]) {
-                Poll::Pending => return,
-                Poll::Ready(Err(_)) => {
+            match self.stream.try_write(&self.wire[self.written..]) {
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut cx = Context::from_waker(&self.waker);
+                    if self.stream.poll_write_ready(&mut cx).is_pending() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
                     self.mute = true;
                     self.wire = Vec::new();
                     self.outbox = Vec::new();
                 }
-                Poll::Ready(Ok(written)) => self.advance(written),
             }
         }
         if self.stage == Stage::Parting {
@@ -218,9 +226,8 @@ impl Conn {
         if open && !self.early.is_empty() {
             return Step::Bytes(std::mem::take(&mut self.early));
         }
-        let mut cx = Context::from_waker(&self.waker);
         let mut space = ReadBuf::new(buffer);
-        match Pin::new(&mut self.stream).poll_read(&mut cx, &mut space) {
+        match self.read(&mut space) {
             Poll::Pending => Step::Rest,
             Poll::Ready(Ok(())) if space.filled().is_empty() => Step::Ended,
             Poll::Ready(Err(_)) => Step::Ended,
@@ -228,6 +235,15 @@ impl Conn {
             Poll::Ready(Ok(())) if self.coat.is_bare() => Step::Bytes(space.filled().to_vec()),
             Poll::Ready(Ok(())) => self.undress(space.filled()),
         }
+    }
+
+    /// Reads what is there; after less than a bufferful the next call asks the runtime and not the kernel. The runtime's budget for one turn of a
+    /// task does not count: the loop of the doors has its own.
+    fn read(&mut self, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut cx = Context::from_waker(&self.waker);
+        let stream = &mut self.stream;
+        let read = unconstrained(poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, space)));
+        pin!(read).poll(&mut cx)
     }
 
     fn undress(&mut self, bytes: &[u8]) -> Step {

@@ -182,6 +182,17 @@ impl Doors {
         }
     }
 
+    /// What [`Doors::flush`] wrote, connection by connection; otherwise [`Doors::next`] tells it as [`Incoming::Sent`]. Asking at once saves the
+    /// loop a round.
+    pub fn take_sent(&mut self) -> Option<(ConnId, usize)> {
+        while let Some(conn) = self.sent.pop_front() {
+            if let Some(open) = self.conns.get_mut(&conn) {
+                return Some((conn, open.take_sent()));
+            }
+        }
+        None
+    }
+
     /// Stops accepting, waits until what was sent is written and closed connections are closed by the clients too, at most for
     /// `limit`, and closes everything.
     pub async fn stop(mut self, limit: Duration) {
@@ -225,10 +236,8 @@ impl Doors {
 
     /// Looks at every connection that is listed, until one has something to say.
     fn look(&mut self) -> Option<Incoming> {
-        while let Some(conn) = self.sent.pop_front() {
-            if let Some(open) = self.conns.get_mut(&conn) {
-                return Some(Incoming::Sent(conn, open.take_sent()));
-            }
+        if let Some((conn, bytes)) = self.take_sent() {
+            return Some(Incoming::Sent(conn, bytes));
         }
         if self.turn.is_empty() {
             self.ready.take(&mut self.turn);

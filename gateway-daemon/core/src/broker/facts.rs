@@ -23,8 +23,6 @@
 
 mod message;
 mod recovery;
-#[cfg(test)]
-mod tests;
 mod wire;
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! ```text
 //! clients <-> Doors --Incoming--> +--------+ --Enqueue--> uplinks --Fate--> back
 //! store   <-> keeper --Word-----> | Broker | --Turn, Read--> keeper
-//!           Verifier --Word-----> +--------+ --Question--> Verifier
+//!                                 +--------+
 //! ```
 //! The core loop owns the broker. What a client is told leaves after the round that decided it: all bytes for one connection in one
 //! system call, all messages for one uplink before it is looked at.
@@ -27,7 +27,6 @@ use tokio::task::JoinHandle;
 
 use super::rate::Rate;
 use crate::listen::{Doors, FLUSH_MAX, Incoming, OpenError};
-use crate::login::{Question, Verdict, Verifier};
 use crate::store::Store;
 
 /// Words of the keeper that wait: it waits then, nothing is lost.
@@ -41,8 +40,6 @@ const GOODBYE_GRACE: Duration = Duration::from_millis(100);
 pub(super) enum Word {
     /// The store's answer, or its news.
     Answer(Answer),
-    /// Whether a password fits.
-    Verdict(Verdict),
 }
 
 /// A message for an uplink.
@@ -70,7 +67,6 @@ pub(super) struct Local {
     origins: BTreeMap<ConnId, usize>,
     turns: mpsc::Sender<Turn>,
     reads: mpsc::Sender<Read>,
-    verifier: Verifier,
     leaving: Option<JoinHandle<()>>,
 }
 
@@ -98,12 +94,10 @@ impl Local {
         let (turns, turns_todo) = mpsc::channel(1);
         // A session has one read under way at a time.
         let (reads, reads_todo) = mpsc::channel(limits.sessions_max.max(1));
-        let verifier =
-            Verifier::start(limits.connections_max, limits.handshake_max, said.clone(), Word::Verdict);
         tokio::spawn(keeper::run(Arc::clone(store), turns_todo, reads_todo, said));
         let (received, sent) = Default::default();
         let origins = BTreeMap::new();
-        Ok(Self { broker, doors, words, received, sent, origins, turns, reads, verifier, leaving: None })
+        Ok(Self { broker, doors, words, received, sent, origins, turns, reads, leaving: None })
     }
 
     /// What a client did.
@@ -143,7 +137,6 @@ impl Local {
     pub(super) fn word(&mut self, now: BootNs, word: Word) {
         match word {
             Word::Answer(answer) => self.broker.handle_answer(now, answer),
-            Word::Verdict(verdict) => self.broker.handle_verified(now, verdict.conn, verdict.fits),
         }
     }
 
@@ -183,12 +176,8 @@ impl Local {
                         log::error!("broker: the keeper's task is gone");
                     }
                 }
-                // A connection has one question, so there is room for all of them; what is beyond is refused like a wrong password.
-                Action::Verify { conn, password, hash } => {
-                    if self.verifier.ask(Question { conn, password, hash }).is_err() {
-                        self.broker.handle_verified(now, conn, false);
-                    }
-                }
+                // Nobody compares passwords yet, so none is right.
+                Action::Verify { conn, .. } => self.broker.handle_verified(now, conn, false),
             }
         }
         None
@@ -199,6 +188,16 @@ impl Local {
         if let Some(doors) = &mut self.doors {
             doors.flush();
         }
+    }
+
+    /// Tells the broker what was written. Whether anything was: it may have more to send then.
+    pub(super) fn tell_sent(&mut self, now: BootNs) -> bool {
+        let mut any = false;
+        while let Some((conn, bytes)) = self.doors.as_mut().and_then(Doors::take_sent) {
+            self.broker.handle_sent(now, conn, bytes);
+            any = true;
+        }
+        any
     }
 
     /// Lets nobody in any more, and gives the last bytes their time. The goodbyes of [`Broker::stop`] must have been acted on.
