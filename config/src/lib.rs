@@ -155,7 +155,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
     let message = top::message(cx, &file);
     let id = gateway.as_ref().map(|g| g.id.as_str());
     let uplinks = uplink::uplinks(cx, &file, id, store.as_ref());
-    let broker = broker::broker(cx, &file);
+    let broker = broker::broker(cx, &file, store.as_ref());
     rules::warn_circles(cx, &uplinks);
     uplink::warn_own(cx, &uplinks, broker.as_ref());
     let field = device::field(cx, &file, bus::buses(cx, &file));

@@ -1,6 +1,6 @@
 //! `[broker]` and what is below it.
 
-use super::{KB, Kind, MB, MINUTE, SECOND, Section, Word, duration, int, key, size, word};
+use super::{DAY, HOUR, KB, Kind, MB, MINUTE, SECOND, Section, TB, Word, duration, int, key, size, word};
 
 /// Longest user name and client id in the file, bytes. MQTT allows 65,535, and nobody has typed one.
 const NAME_BYTES_MAX: usize = 256;
@@ -187,6 +187,11 @@ pub(crate) static CLIENT: Section = Section {
     )],
 };
 
+const WHEN_FULL: &[Word] = &[
+    word("drop-newest", "it is dropped: what was accepted first is kept"),
+    word("drop-oldest", "the oldest that was never sent makes room"),
+];
+
 /// `[broker.limits]`.
 pub(crate) static LIMITS: Section = Section {
     title: "[broker.limits]",
@@ -194,22 +199,59 @@ pub(crate) static LIMITS: Section = Section {
     keys: &[
         key("connections_max", int(1, 100_000, "connections"), "Most connections at once.").or("1000"),
         key("sessions_max", int(1, 100_000, "sessions"), "Most sessions, connected or not.").or("2000"),
-        key("subscriptions_max", int(1, 1_000_000, ""), "Most subscriptions of all sessions together.")
-            .or("20_000"),
+        key("subscriptions_max", int(1, 1_000_000, ""), "Most subscriptions of all sessions together.").or("20_000"),
+        key("subscriptions_per_session_max", int(1, 1_000_000, ""), "Most subscriptions of one session.").or("2000"),
+        key("inflight_max", int(1, 1000, "messages"), "Most unacknowledged messages to one client.").or("100"),
         key(
-            "inflight_max",
-            int(1, 1000, "messages"),
-            "Most unacknowledged messages to one client, and from one with 5.0.",
+            "receive_max",
+            int(1, 65_535, "messages"),
+            "Most unacknowledged messages from one client of 5.0, which is told.",
         )
-        .or("100"),
-        key("queued_max", int(1, 10_000_000, "messages"), "Most messages that wait for one session.")
-            .or("10_000"),
-        key("queued_bytes_max", size(KB, 1000 * MB), "Most bytes that wait for one session.").or("\"4MiB\""),
-        key("queued_bytes_total_max", size(KB, 1000 * MB), "Most bytes that wait for all sessions together.")
-            .or("\"32MiB\""),
+        .or("1000"),
         key("packet_max", size(KB, 268 * MB), "Largest MQTT packet of a client.").or("\"256KiB\""),
+        key("queued_max", int(1, 1_000_000, "messages"), "Most messages that wait for one session in memory.").or("10_000"),
+        key("queued_bytes_max", size(KB, 1000 * MB), "Most bytes that wait for one session in memory.").or("\"4MiB\""),
+        key("queued_bytes_total_max", size(KB, 1000 * MB), "Most bytes that wait for all sessions in memory together.")
+            .or("\"32MiB\""),
+        key(
+            "stored_max",
+            int(1, 100_000_000, "messages"),
+            "Most messages that wait for one session that outlives its connection, on disk or not.",
+        )
+        .or("100_000"),
+        key("stored_bytes_max", size(KB, TB), "Most bytes of them.").or("\"64MiB\""),
+        key(
+            "stored_total_max",
+            int(1, 100_000_000, "messages"),
+            "Most messages that wait for all such sessions together.",
+        )
+        .or("1_000_000"),
+        key("stored_bytes_total_max", size(KB, TB), "Most bytes of them.").or("\"512MiB\""),
+        key(
+            "when_full",
+            Kind::Choice(WHEN_FULL, &[]),
+            "What happens to a message of QoS 1 or 2 when its session's queue is full.",
+        )
+        .or("\"drop-newest\""),
+        key(
+            "session_expiry_max",
+            duration(SECOND, 3650 * DAY),
+            "Longest time that a session outlives its connection, whatever its client asks for; as the client says without it, for \
+             ever with 3.1 and 3.1.1.",
+        ),
+        key(
+            "keep_alive_max",
+            duration(SECOND, 18 * HOUR),
+            "Longest keep-alive of clients of 5.0, which are told; as they say without it.",
+        ),
         key("retained_max", int(0, 1_000_000, "messages"), "Most retained messages.").or("10_000"),
         key("retained_bytes_max", size(KB, 1000 * MB), "Most bytes of retained messages.").or("\"8MiB\""),
+        key(
+            "retained_interval",
+            duration(SECOND, HOUR),
+            "How long retained messages of QoS 0, for which nobody waits, are only in memory: spares the card.",
+        )
+        .or("\"30s\""),
         key(
             "connect_timeout",
             duration(SECOND, 10 * MINUTE),
@@ -220,8 +262,10 @@ pub(crate) static LIMITS: Section = Section {
     aliases: &[
         ("max_connections", "connections_max"),
         ("max_inflight_messages", "inflight_max"),
-        ("max_queued_messages", "queued_max"),
-        ("max_queued_bytes", "queued_bytes_max"),
+        ("max_queued_messages", "stored_max"),
+        ("max_queued_bytes", "stored_bytes_max"),
+        ("persistent_client_expiration", "session_expiry_max"),
+        ("max_keepalive", "keep_alive_max"),
         ("max_packet_size", "packet_max"),
         ("message_size_limit", "packet_max"),
         ("handshake_timeout", "connect_timeout"),

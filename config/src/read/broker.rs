@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use gateway_core::broker::access::Access;
-use gateway_core::broker::settings::{Limits, Settings};
+use gateway_core::broker::settings::{Limits, Settings, WhenFull};
 use gateway_core::settings::{CertificateIdentity, ListenerSettings, ListenerTls};
 use gateway_core::tag::Name;
 use toml::de::DeValue;
 
 use super::files::{self, Pem};
+use super::top::Store;
 use super::{Context, access};
 use crate::keys::broker::LIMITS;
 use crate::reader::Reader;
@@ -23,17 +24,38 @@ const LOCAL: &str = "local";
 const WEBSOCKET_PATH: &str = "/mqtt";
 
 /// The broker; `None` without its table, and when something of it is wrong.
-pub(crate) fn broker<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Option<Settings> {
+pub(crate) fn broker<'a, 't>(
+    cx: &Context<'a, 't>,
+    file: &Reader<'a, 't>,
+    store: Option<&Store>,
+) -> Option<Settings> {
     let reader = file.table("broker")?;
     let access = access::access(cx, &reader);
-    let limits = limits(cx, &reader);
+    let limits = limits(cx, &reader, store);
     let listeners = listeners(cx, &reader, access.as_ref());
     Some(Settings { listeners: listeners?, access: access?, limits: limits? })
 }
 
-fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>) -> Option<Limits> {
+fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&Store>) -> Option<Limits> {
     let reader = cx.table_or_empty(broker, "limits", &LIMITS);
     let size = |key: &str| reader.size(key).and_then(|bytes| usize::try_from(bytes).ok());
+    let seconds = |key: &str| match reader.has(key).then(|| reader.duration(key)) {
+        None => Some(None),
+        Some(None) => None,
+        Some(Some(time)) if time.subsec_nanos() != 0 => {
+            let text = format!("`{key}` has a fraction of a second, expected whole seconds");
+            cx.found.wrong(&reader.at(key), text);
+            None
+        }
+        Some(Some(time)) => Some(Some(time.as_secs())),
+    };
+    let keep_alive = seconds("keep_alive_max");
+    let session_expiry = seconds("session_expiry_max");
+    let when_full = match reader.choice("when_full") {
+        Some("drop-oldest") => Some(WhenFull::DropOldest),
+        Some(_) => Some(WhenFull::DropNewest),
+        None => None,
+    };
     Some(Limits {
         connections_max: reader.uint("connections_max")?,
         sessions_max: reader.uint("sessions_max")?,
@@ -46,6 +68,17 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>) -> Option<Limit
         retained_max: reader.uint("retained_max")?,
         retained_bytes_max: size("retained_bytes_max")?,
         handshake_max: reader.duration("connect_timeout")?,
+        stored_rows_max: reader.uint("stored_max")?,
+        stored_bytes_max: reader.size("stored_bytes_max")?,
+        stored_rows_total_max: reader.uint("stored_total_max")?,
+        stored_bytes_total_max: reader.size("stored_bytes_total_max")?,
+        subscriptions_per_session_max: reader.uint("subscriptions_per_session_max")?,
+        receive_max: reader.uint("receive_max")?,
+        keep_alive_max_s: keep_alive?.map_or(0, |s| u16::try_from(s).unwrap_or(u16::MAX)),
+        session_expiry_max_s: session_expiry?.map_or(u32::MAX, |s| u32::try_from(s).unwrap_or(u32::MAX)),
+        when_full: when_full?,
+        commit_interval: store?.commit_interval,
+        retained_interval: reader.duration("retained_interval")?,
         ..Limits::default()
     })
 }

@@ -118,6 +118,9 @@ pub struct Limits {
     pub receive_max: usize,
     /// Longest keep-alive of clients of 5.0, seconds; 0 leaves it to them. Clients of 3.x cannot be told.
     pub keep_alive_max_s: u16,
+    /// Longest time that a session outlives its connection, seconds, whatever its client asks for; `u32::MAX` (default) leaves it to clients, of which
+    /// those of 3.x without clean session ask for ever.
+    pub session_expiry_max_s: u32,
     /// What happens to a message when its session's queue is full.
     pub when_full: WhenFull,
     /// See [`COMMIT_INTERVAL`].
@@ -150,6 +153,7 @@ impl Default for Limits {
             subscriptions_per_session_max: SUBSCRIPTIONS_PER_SESSION_MAX,
             receive_max: RECEIVE_MAX,
             keep_alive_max_s: 0,
+            session_expiry_max_s: u32::MAX,
             when_full: WhenFull::default(),
             commit_interval: COMMIT_INTERVAL,
             retained_interval: RETAINED_INTERVAL,

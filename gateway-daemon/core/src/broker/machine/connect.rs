@@ -113,7 +113,7 @@ impl Broker {
         Welcome {
             session_present,
             assigned: client.assigned.then_some(client.id),
-            expiry_s: None,
+            expiry_s: (hello.expiry_s > limits.session_expiry_max_s).then_some(limits.session_expiry_max_s),
             keep_alive: self.keep_alive(hello),
             receive_max: u16::try_from(limits.receive_max).unwrap_or(u16::MAX).max(1),
             packet_bytes_max: u32::try_from(limits.packet_bytes_max).unwrap_or(u32::MAX),

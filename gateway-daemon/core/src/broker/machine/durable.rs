@@ -336,8 +336,8 @@ impl Broker {
             self.recover_received(id, packet, message);
         }
         // The clock of a session starts again: a client is never forgotten earlier than it was promised.
-        let ends_at =
-            (fact.expiry_s != u32::MAX).then(|| now.plus(Duration::from_secs(fact.expiry_s.into())));
+        let expiry_s = fact.expiry_s.min(self.settings.limits.session_expiry_max_s);
+        let ends_at = (expiry_s != u32::MAX).then(|| now.plus(Duration::from_secs(expiry_s.into())));
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.ends_at = ends_at;
         self.alarms.extend(ends_at.map(|at| (at, Alarm::End(id))));

@@ -59,8 +59,9 @@ impl Broker {
             self.finish_session(now, id);
             return;
         }
-        if session.expiry_s != NEVER_S {
-            let at = now.plus(Duration::from_secs(session.expiry_s.into()));
+        let expiry_s = session.expiry_s.min(self.settings.limits.session_expiry_max_s);
+        if expiry_s != NEVER_S {
+            let at = now.plus(Duration::from_secs(expiry_s.into()));
             session.ends_at = Some(at);
             self.alarms.insert((at, Alarm::End(id)));
         }

@@ -1,8 +1,10 @@
 //! What outlives a connection.
 
 use super::wire::{
-    Bench, GOODBYE, PUBACK, PUBCOMP, PUBREC, PUBREL, ack, connect, frames, publish, subscribe,
+    Bench, GOODBYE, PUBACK, PUBCOMP, PUBREC, PUBREL, ack, connect, frames, packet, publish, subscribe,
 };
+use std::time::Duration;
+
 use crate::broker::{CloseReason, ConnId, Limits};
 use crate::uplink::row::Qos;
 
@@ -158,4 +160,33 @@ fn sessions_connections_and_subscriptions_have_limits_that_are_told() {
     let third = bench.open();
     assert_eq!(bench.fate(third), Some(&CloseReason::Full));
     assert_eq!(bench.fate(first), None);
+}
+
+#[test]
+fn a_session_outlives_its_connection_no_longer_than_the_limit_allows() {
+    let mut bench = Bench::with(Limits { session_expiry_max_s: 60, ..Limits::default() });
+    let conn = bench.subscriber("a", false, "t", 1);
+    bench.wait(Duration::from_secs(100)); // connected sessions do not end
+    bench.say(conn, GOODBYE);
+    bench.wait(Duration::from_secs(59));
+    let (conn, present, _) = again(&mut bench, "a", false);
+    assert!(present);
+    bench.lose(conn);
+    bench.wait(Duration::from_secs(61));
+    assert!(!again(&mut bench, "a", false).1);
+}
+
+#[test]
+fn a_client_of_5_is_told_how_long_its_session_lives() {
+    let mut bench = Bench::with(Limits { session_expiry_max_s: 60, ..Limits::default() });
+    for (wish, answer) in [(61_u32, Some(60_u32)), (u32::MAX, Some(60)), (60, None), (0, None)] {
+        let conn = bench.open();
+        let mut body = b"\0\x04MQTT\x05\x02\0\0\x05\x11".to_vec();
+        body.extend(wish.to_be_bytes());
+        body.extend(b"\0\x01a");
+        bench.say(conn, &packet(0x10, &body));
+        let told = bench.told(conn);
+        let said = told.windows(5).find(|five| five[0] == 0x11).map(|five| five[1..].to_vec());
+        assert_eq!(said, answer.map(|seconds| seconds.to_be_bytes().to_vec()), "{wish}: {told:?}");
+    }
 }
