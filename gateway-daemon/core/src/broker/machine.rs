@@ -57,6 +57,8 @@ pub struct Broker {
     run: RunId,
     /// Sessions survive; `false` keeps everything in memory.
     store: bool,
+    /// What is stored is not known yet: no durable session can be opened.
+    blind: bool,
     /// Nobody is asked who it is.
     open_to_all: bool,
     started: BootNs,
@@ -123,6 +125,7 @@ impl Broker {
         Self {
             run,
             store,
+            blind: false,
             open_to_all: !store,
             started: now,
             now,

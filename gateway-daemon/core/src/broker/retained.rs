@@ -44,6 +44,11 @@ impl Retained {
         self.kept.len()
     }
 
+    /// Whether a topic has a message.
+    pub(super) fn contains(&self, topic: &TopicName) -> bool {
+        self.kept.contains_key(topic)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -2,7 +2,15 @@
 //! codec under test.
 
 mod bridge;
+mod disk;
+mod durable;
 mod hostile;
+mod login;
 mod protocol;
 mod sessions;
+mod shared;
+mod system;
+mod v5;
+mod wills;
 mod wire;
+mod wire5;

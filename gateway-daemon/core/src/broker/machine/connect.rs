@@ -20,7 +20,7 @@ impl Broker {
         &mut self,
         now: BootNs,
         conn: ConnId,
-        hello: Hello,
+        mut hello: Hello,
         client: Client,
         user: Option<Arc<str>>,
     ) -> Result<(), CloseReason> {
@@ -37,16 +37,19 @@ impl Broker {
         if old.is_none() && self.sessions.len() >= self.settings.limits.sessions_max {
             return Err(self.refuse(conn, Code::ServerUnavailable, "too many sessions"));
         }
+        if old.is_none() && hello.expiry_s > 0 && self.blind {
+            return Err(self.refuse(conn, Code::ServerUnavailable, "stored sessions cannot be read yet"));
+        }
         let id = match old {
             Some(id) => id,
             None => self.open_session(now, &client.id, &hello),
         };
+        if let Some(open) = self.conns.get_mut(&conn) {
+            open.will = hello.will.take().map(Box::new);
+        }
         self.attach(now, conn, id, &hello, user);
         let welcome = self.welcome(&hello, client, old.is_some());
         self.tell(conn, Reply::Connected(welcome));
-        if let Some(open) = self.conns.get_mut(&conn) {
-            open.will = hello.will.map(Box::new);
-        }
         self.resume(now, id);
         Ok(())
     }

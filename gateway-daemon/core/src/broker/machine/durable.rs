@@ -217,7 +217,11 @@ impl Broker {
             Answer::Reset { found } => {
                 self.counters.resets_total += 1;
                 self.journal.answer(now, answer);
-                self.put_everything(now, found);
+                if self.blind {
+                    self.recover(now, found);
+                } else {
+                    self.put_everything(now, found);
+                }
             }
         }
         self.let_go(now);
@@ -289,6 +293,7 @@ impl Broker {
 
     /// Makes what the store held.
     pub(super) fn recover(&mut self, now: BootNs, found: &Found) {
+        self.blind = found.blind;
         let recovered = facts::recover(found, self.run.boot);
         self.counters.damaged_facts_total += recovered.damaged;
         for fact in recovered.stray_facts {
@@ -302,6 +307,10 @@ impl Broker {
         }
         for message in recovered.retained {
             let topic = message.topic.clone();
+            if self.retained.contains(&topic) {
+                // Published before the store could be read.
+                continue;
+            }
             if !matches!(self.retained.set(Arc::new(message)), crate::broker::retained::Retention::Kept) {
                 self.counters.unretained_messages_total += 1;
                 self.remove_retained(now, &topic, None);

@@ -137,9 +137,8 @@ impl Broker {
     /// Gives some retained messages to a session; `false` when there are none or the client has to read first.
     fn replay_some(&mut self, now: BootNs, id: SessionId) -> bool {
         let limits = self.settings.limits;
+        let room = self.has_room(id);
         let Some(session) = self.sessions.get_mut(&id) else { return false };
-        let room = session.conn.and_then(|conn| self.conns.get(&conn));
-        let room = room.is_some_and(|open| open.has_room(limits.outbox_bytes_max / 2));
         if !room || session.outbound.held().rows >= limits.inflight_max as u64 {
             return false;
         }
@@ -153,18 +152,30 @@ impl Broker {
         }
         let kept = messages.len();
         messages.extend(self.retained.matching(filter, after.as_ref()).take(REPLAY_ROWS_MAX).cloned());
-        let again = messages.len() - kept == REPLAY_ROWS_MAX;
-        let last = messages.last().map(|message| message.topic.clone());
+        let mut again = messages.len() - kept == REPLAY_ROWS_MAX;
         let options = *options;
-        if again && let Some(session) = self.sessions.get_mut(&id) {
-            replaying.after = last;
-            session.replays.push_front(replaying);
-        }
-        for message in messages.into_iter().filter(|message| !message.is_expired(now)) {
+        for message in messages {
+            if !self.has_room(id) {
+                again = true;
+                break;
+            }
+            replaying.after = Some(message.topic.clone());
+            if message.is_expired(now) {
+                continue;
+            }
             let qos = message.qos.min(options.qos);
             let identifiers = options.identifier.into_iter().collect();
             self.deliver(now, id, Delivery { message, qos, retain: true, identifiers }, None);
         }
+        if again && let Some(session) = self.sessions.get_mut(&id) {
+            session.replays.push_front(replaying);
+        }
         true
+    }
+
+    /// Whether a session's client reads fast enough for more that can wait.
+    fn has_room(&self, id: SessionId) -> bool {
+        let conn = self.sessions.get(&id).and_then(|session| self.conns.get(&session.conn?));
+        conn.is_some_and(|open| open.has_room(self.settings.limits.outbox_bytes_max / 2))
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{Action, Broker, CloseReason, ConnId, Limits, Local, Origin, SessionId};
+use super::disk::Disk;
+use crate::broker::{
+    Action, Broker, CloseReason, ConnId, Fate, Limits, Local, Origin, SessionId, Settings, Ticket,
+};
 use crate::payload::Draft;
 use crate::tag::BootNs;
 use crate::uplink::row::{Body, Priority, Qos};
@@ -17,9 +20,17 @@ pub(super) struct Bench {
     told: BTreeMap<ConnId, Vec<u8>>,
     pub(super) closed: Vec<(ConnId, CloseReason)>,
     pub(super) others: Vec<Action>,
+    /// Tickets of messages in uplinks' queues that are not said to be safe.
+    pub(super) owed: Vec<Ticket>,
     pub(super) enqueued: Vec<(SessionId, Qos, Draft)>,
     /// Whether bytes count as written at once.
     pub(super) writes: bool,
+    /// Behind a broker that has one.
+    pub(super) disk: Disk,
+    pub(super) settings: Settings,
+    pub(super) runs: u64,
+    /// Whether uplinks' queues say at once that a message is safe.
+    pub(super) receipts: bool,
 }
 
 impl Bench {
@@ -31,10 +42,15 @@ impl Bench {
         Self {
             broker: Broker::in_memory(limits),
             now: BootNs(1),
+            disk: Disk::default(),
+            settings: Settings::default(),
+            runs: 1,
+            receipts: true,
             last: 0,
             told: BTreeMap::new(),
             closed: Vec::new(),
             others: Vec::new(),
+            owed: Vec::new(),
             enqueued: Vec::new(),
             writes: true,
         }
@@ -119,6 +135,15 @@ impl Bench {
             .collect()
     }
 
+    /// What was said of reading from a connection, in order.
+    pub(super) fn holds(&self, conn: ConnId) -> Vec<bool> {
+        let hold = |action: &Action| match action {
+            Action::Hold { conn: other, held } if *other == conn => Some(*held),
+            _ => None,
+        };
+        self.others.iter().filter_map(hold).collect()
+    }
+
     /// Why a connection was closed, if it was.
     pub(super) fn fate(&self, conn: ConnId) -> Option<&CloseReason> {
         self.closed.iter().find(|(closed, _)| *closed == conn).map(|(_, reason)| reason)
@@ -134,7 +159,25 @@ impl Bench {
                     self.told.entry(conn).or_default().extend(bytes);
                 }
                 Action::Close { conn, reason } => self.closed.push((conn, reason)),
-                Action::Enqueue { session, qos, draft, .. } => self.enqueued.push((session, qos, draft)),
+                Action::Enqueue { session, qos, draft, ticket } => {
+                    self.enqueued.push((session, qos, draft));
+                    match ticket {
+                        Some(ticket) if self.receipts => {
+                            self.broker.handle_receipt(self.now, ticket, Fate::Safe);
+                        }
+                        Some(ticket) => self.owed.push(ticket),
+                        None => {}
+                    }
+                }
+                Action::Turn(turn) => {
+                    if let Some(answer) = self.disk.take(turn) {
+                        self.broker.handle_answer(self.now, answer);
+                    }
+                }
+                Action::Read(read) => {
+                    let answer = self.disk.read(&read);
+                    self.broker.handle_answer(self.now, answer);
+                }
                 other => self.others.push(other),
             }
         }
