@@ -94,6 +94,8 @@ pub enum Command {
     Scan(Scan),
     /// Show the whole product on one terminal: simulated devices, gateway and a pretend cloud
     Demo(Demo),
+    /// Make the lines that let a user of the local broker log in by password
+    Passwd(Passwd),
 }
 
 /// `run`.
@@ -324,6 +326,25 @@ pub struct Demo {
     pub config: Option<PathBuf>,
 }
 
+/// `passwd`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Asks twice, without showing what is typed, and prints what to paste into the configuration: the hash of the password (Argon2id),
+never the password itself. Changes no file. Exit code 1 when the password is empty, too long or not the same twice.
+
+Examples:
+  gateway-daemon passwd press3 >> gateway.toml
+  printf '%s\\n' \"$SECRET\" | gateway-daemon passwd --stdin press3
+  systemd-ask-password | gateway-daemon passwd --stdin      only the password_hash line")]
+pub struct Passwd {
+    /// Name of the user; without it only the hash is printed
+    #[arg(value_name = "USER", value_parser = parse::user)]
+    pub user: Option<String>,
+    /// Read the password from standard input, one line, instead of asking
+    #[arg(long)]
+    pub stdin: bool,
+}
+
 impl Command {
     /// The word it is called by.
     #[must_use]
@@ -338,6 +359,7 @@ impl Command {
             Self::Status(_) => "status",
             Self::Scan(_) => "scan",
             Self::Demo(_) => "demo",
+            Self::Passwd(_) => "passwd",
         }
     }
 }

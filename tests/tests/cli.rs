@@ -311,3 +311,96 @@ fn golden_help_of_all_commands() {
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(kept == page, "docs/commands.md is stale: run `cargo xtask golden` and look at the difference");
 }
+
+/// `passwd` with this on standard input.
+fn passwd(args: &[&str], input: &[u8]) -> (i32, String, String) {
+    use std::io::Write as _;
+    let mut child = Command::new(binary().unwrap())
+        .args([&["passwd"], args].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn passwd_prints_lines_that_the_configuration_takes() {
+    let (code, lines, said) = passwd(&["--stdin", "press 3"], b"hunter2\nmore\n");
+    assert_eq!((code, said.as_str()), (0, ""));
+    let hash = lines.strip_prefix("[broker.user.\"press 3\"]\npassword_hash = \"").unwrap();
+    let hash = hash.strip_suffix("\"\n").unwrap();
+    assert!(gateway_daemon::login::compare(b"hunter2", hash) && !lines.contains("hunter2"), "{lines}");
+    let file = format!("[gateway]\nid = \"g\"\n{lines}");
+    let (config, _) =
+        gateway_config::parse(&file, "x", Path::new("/x"), &gateway_config::Environment::default()).unwrap();
+    assert!(config.broker.unwrap().access.users.contains_key("press 3"));
+    let (code, lines, _) = passwd(&["--stdin"], b"hunter2"); // without the end of a line
+    assert!(code == 0 && lines.starts_with("password_hash = \"$argon2id$") && lines.lines().count() == 1);
+}
+
+#[test]
+fn passwd_refuses_what_is_no_password_and_says_why() {
+    for (input, reason) in [
+        (&b""[..], "error: the password is empty\n"),
+        (b"\n", "error: the password is empty\n"),
+        (b"\xff\n", "error: the password is not UTF-8, which MQTT clients would send\n"),
+        (&[b'x'; 3000], "error: the password has more than 1024 bytes\n"),
+    ] {
+        assert_eq!(passwd(&["--stdin", "me"], input), (1, String::new(), reason.to_owned()));
+    }
+    let (code, out, said) = passwd(&["me"], b"hunter2\n");
+    assert_eq!((code, out.as_str()), (64, ""));
+    assert_eq!(said, "error: standard input is no terminal: write --stdin to read the password from it\n");
+    let (code, _, said) = passwd(&["--stdin", ""], b"hunter2\n");
+    assert!(code == 64 && said.contains("a user name has 1 to 256 bytes"), "{said}");
+}
+
+/// `passwd me` on a terminal where these lines are typed, each when it is asked for: the exit code, standard output, standard error, and what
+/// the terminal showed.
+fn typed(lines: [&str; 2]) -> (i32, String, String, String) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::io::Write as _;
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave = std::fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let mut child = Command::new(binary().unwrap())
+        .args(["passwd", "me"])
+        .stdin(slave)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keyboard = std::fs::File::from(master);
+    let (mut asked, mut questions) = (String::new(), child.stderr.take().unwrap());
+    for (line, question) in lines.into_iter().zip(["Password of me: ", "The same again: "]) {
+        while !asked.ends_with(question) {
+            let mut byte = [0];
+            questions.read_exact(&mut byte).unwrap(); // ends with an error if the program does
+            asked.push(char::from(byte[0]));
+        }
+        keyboard.write_all(line.as_bytes()).unwrap();
+    }
+    questions.read_to_string(&mut asked).unwrap();
+    let output = child.wait_with_output().unwrap();
+    // The last of the terminal's users is gone, so reading ends when all is read.
+    let mut shown = Vec::new();
+    let _ = keyboard.read_to_end(&mut shown);
+    (output.status.code().unwrap(), text(&output.stdout), asked, text(&shown))
+}
+
+#[test]
+fn passwd_asks_twice_on_a_terminal_and_shows_nothing_of_it() {
+    let (code, out, asked, shown) = typed(["hunter2\n", "hunter2\n"]);
+    assert!(code == 0 && out.starts_with("[broker.user.me]\npassword_hash = \"$argon2id$"), "{out}{asked}");
+    assert_eq!(asked, "Password of me: The same again: ");
+    assert!(!shown.contains("hunter") && shown.contains('\n'), "{shown:?}");
+    let (code, out, asked, _) = typed(["hunter2\n", "hunter3\n"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(asked.ends_with("error: the two passwords differ\n"), "{asked}");
+}

@@ -10,6 +10,7 @@ pub mod gateway;
 mod known;
 mod local;
 mod measure;
+mod passwd;
 pub mod picture;
 mod rate;
 mod say;
@@ -57,5 +58,6 @@ pub fn execute(command: &Command) -> u8 {
         Command::Status(args) => watch::status(args),
         Command::Scan(args) => scan::run(args),
         Command::Demo(args) => showcase::demo(args),
+        Command::Passwd(args) => passwd::passwd(args),
     }
 }

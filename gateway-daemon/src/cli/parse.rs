@@ -12,6 +12,17 @@ use super::WriteTarget;
 /// Longest time a command line may name: a day.
 const DURATION_MAX: Duration = Duration::from_secs(86_400);
 
+/// Longest name of a user that a configuration takes, bytes.
+const USER_BYTES_MAX: usize = 256;
+
+/// A name that a user of the local broker can have.
+pub(super) fn user(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.len() > USER_BYTES_MAX || text.contains(char::is_control) {
+        return Err(format!("a user name has 1 to {USER_BYTES_MAX} bytes and no control characters"));
+    }
+    Ok(text.to_owned())
+}
+
 /// A tag of the configuration: `DEVICE/TAG`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagRef {

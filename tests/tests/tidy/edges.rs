@@ -28,7 +28,8 @@ const CORE_EDGES: [(&str, &str); 13] = [
 ];
 
 /// Crates that only one room of the daemon may speak to, and which.
-const FOREIGN: [(&str, &[&str]); 6] = [
+const FOREIGN: [(&str, &[&str]); 7] = [
+    ("argon2", &["login"]),
     ("rusqlite", &["store"]),
     ("rumqttc", &["link"]),
     ("gateway_config", &["app", "main.rs"]),

@@ -23,6 +23,8 @@
 
 mod message;
 mod recovery;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;

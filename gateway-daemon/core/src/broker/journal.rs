@@ -20,6 +20,10 @@
 //! Bounds: above `dirty_bytes_max` ([`Journal::is_full`]) the broker holds publishers; the journal itself refuses nothing.
 
 mod dirty;
+#[cfg(test)]
+pub(super) mod disk;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,11 +34,12 @@ use dirty::{DirtyFact, DirtyQueue, DirtyRow};
 use turn::UnderWay;
 
 use super::Ticket;
-use super::change::{Answer, FactKey, QueueName, Turn};
+use super::change::{Answer, FactKey, FactKind, QueueName, Turn};
 use super::facts::{self, Value};
+use super::mutant::{Faults, Mutant};
 use super::packet::Delivery;
 use crate::tag::{BootNs, RunId};
-use crate::uplink::row::{Seq, StoreFault};
+use crate::uplink::row::{Qos, Seq, StoreFault};
 
 /// Pause after the first failure: a busy card is well again by then.
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -119,6 +124,9 @@ pub(super) struct Journal {
     failures: u32,
     paused_until: Option<BootNs>,
     fault: Option<StoreFault>,
+    faults: Faults,
+    /// A mutant calls what was changed last durable.
+    lies: bool,
 }
 
 impl Journal {
@@ -147,7 +155,20 @@ impl Journal {
             failures: 0,
             paused_until: None,
             fault: None,
+            faults: Faults::default(),
+            lies: false,
         }
+    }
+
+    /// Switches a deliberate fault on.
+    #[cfg(feature = "mutants")]
+    pub(super) fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+    }
+
+    /// The fault that is switched on.
+    pub(super) fn faults(&self) -> Faults {
+        self.faults
     }
 
     /// This run.
@@ -203,6 +224,13 @@ impl Journal {
         due: Due,
     ) {
         let (seq, delivery) = row;
+        let ticket = self.belie(
+            ticket,
+            match delivery.message.qos {
+                Qos::ExactlyOnce => Mutant::ReceiveBeforeCommit,
+                _ => Mutant::AckBeforeCommit,
+            },
+        );
         let at = now.plus(self.interval(due));
         let size = facts::row_size(&delivery);
         let state = self.queue(slot);
@@ -223,6 +251,8 @@ impl Journal {
             if !row.tried {
                 return true;
             }
+        } else if self.faults.has(Mutant::AnnihilateUnderWay) && self.is_under_way(slot, seq) {
+            return true;
         }
         self.delete_range(now, slot, (seq, seq), due);
         false
@@ -310,6 +340,7 @@ impl Journal {
     /// The place of what was changed last, loose rows and lazy facts aside: durable when this is.
     pub(super) fn position(&self) -> Position {
         match &self.under_way {
+            _ if self.lies => Position::PAST,
             _ if self.fresh => Position(self.number + 1),
             Some(turn) => Position(turn.number),
             None => Position(self.done),
@@ -338,8 +369,8 @@ impl Journal {
 
     /// Nothing is dirty and nothing is under way.
     pub(super) fn is_clean(&self) -> bool {
-        let dirty = !self.dirty.is_empty() || !self.facts.is_empty() || !self.lazy.is_empty();
-        !dirty && self.under_way.is_none()
+        let rows = self.dirty.iter().any(|slot| !self.queues[slot.0 as usize].is_empty());
+        !rows && self.facts.is_empty() && self.lazy.is_empty() && self.under_way.is_none()
     }
 
     /// Why the last turn failed, until one is done.
@@ -374,6 +405,16 @@ impl Journal {
     }
 
     fn change(&mut self, now: BootNs, fact: FactKey, value: Option<Value>, ticket: Option<Ticket>, due: Due) {
+        self.lies = match fact.kind {
+            FactKind::Received => value.is_none() && self.faults.has(Mutant::CompleteBeforeCommit),
+            FactKind::Subscription => self.faults.has(Mutant::SubscribeBeforeCommit),
+            _ => false,
+        };
+        let ticket = match fact.kind {
+            FactKind::Received => self.belie(ticket, Mutant::ReceiveBeforeCommit),
+            FactKind::Retained => self.belie(ticket, Mutant::RetainBeforeCommit),
+            _ => ticket,
+        };
         let mut dirty = DirtyFact::new(&fact, value);
         dirty.tickets.extend(ticket);
         self.dirty_bytes += dirty.size;
@@ -396,6 +437,15 @@ impl Journal {
         }
         self.facts.insert(fact, dirty);
         self.want(now.plus(self.interval(due)), due);
+    }
+
+    /// A ticket, unless a mutant settles it too early.
+    fn belie(&mut self, ticket: Option<Ticket>, mutant: Mutant) -> Option<Ticket> {
+        if !self.faults.has(mutant) {
+            return ticket;
+        }
+        self.safe.extend(ticket);
+        None
     }
 
     fn first_row(&self) -> Option<BootNs> {

@@ -110,6 +110,22 @@ impl Broker {
         broker
     }
 
+    /// A broker with a deliberate fault, for a simulation that has to notice it.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn with_mutant(
+        now: BootNs,
+        settings: Settings,
+        run: RunId,
+        found: Found,
+        mutant: Option<super::Mutant>,
+    ) -> Self {
+        let mut broker = Self::build(now, settings, run, true);
+        broker.journal.set_faults(super::mutant::Faults::of(mutant));
+        broker.recover(now, &found);
+        broker
+    }
+
     /// A broker without a store: no [`Action::Turn`] is ever asked, and whoever acknowledges a message has it in memory. For tests and the
     /// pretend cloud of the demo. Everybody may do everything.
     #[must_use]

@@ -26,6 +26,7 @@ mod front;
 mod gauges;
 mod journal;
 mod machine;
+mod mutant;
 mod outbound;
 pub mod packet;
 mod retained;
@@ -39,6 +40,8 @@ pub use change::{Answer, Change, FactKey, FactKind, Found, Read, Turn};
 pub use counters::Counters;
 pub use gauges::Gauges;
 pub use machine::Broker;
+#[cfg(feature = "mutants")]
+pub use mutant::Mutant;
 pub use settings::{Limits, Settings};
 pub use topic::{TopicError, TopicFilter, TopicName};
 

@@ -20,6 +20,8 @@
 
 mod recovered;
 mod shelf;
+#[cfg(test)]
+mod tests;
 mod totals;
 
 use std::collections::VecDeque;
@@ -35,6 +37,7 @@ use super::Ticket;
 use super::change::{QUEUE_PREFIX, QueueName};
 use super::facts;
 use super::journal::{Due, Journal, Position, Slot};
+use super::mutant::Mutant;
 use super::packet::Delivery;
 use crate::tag::BootNs;
 use crate::uplink::row::{Qos, Seq};
@@ -217,7 +220,8 @@ impl Outbound {
         }
         if self.untold > 0
             && let Some(release) = self.releases.iter_mut().find(|release| !release.told)
-            && desk.journal.is_durable(release.position)
+            && (desk.journal.is_durable(release.position)
+                || desk.journal.faults().has(Mutant::ReleaseBeforeCommit))
         {
             release.told = true;
             self.untold -= 1;
@@ -235,7 +239,10 @@ impl Outbound {
                 desk.totals.drop(DropReason::Expired, 1);
                 continue;
             }
-            let unsafe_yet = qos == Qos::ExactlyOnce && self.queue.is_some() && seq > self.durable;
+            let unsafe_yet = qos == Qos::ExactlyOnce
+                && self.queue.is_some()
+                && seq > self.durable
+                && !desk.journal.faults().has(Mutant::SendBeforeCommit);
             if unsafe_yet || self.is_identifier_used(seq) {
                 return None;
             }
@@ -330,6 +337,9 @@ impl Outbound {
     pub(super) fn offline(&mut self, desk: &mut Desk<'_>) {
         self.online = false;
         self.read = None;
+        if desk.journal.faults().has(Mutant::ForgetReleased) {
+            self.releases.clear();
+        }
         while let Some(parcel) = self.flights.pop_back() {
             self.head.push_front(parcel);
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! clients <-> Doors --Incoming--> +--------+ --Enqueue--> uplinks --Fate--> back
 //! store   <-> keeper --Word-----> | Broker | --Turn, Read--> keeper
-//!                                 +--------+
+//!           Verifier --Word-----> +--------+ --Question--> Verifier
 //! ```
 //! The core loop owns the broker. What a client is told leaves after the round that decided it: all bytes for one connection in one
 //! system call, all messages for one uplink before it is looked at.
@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 
 use super::rate::Rate;
 use crate::listen::{Doors, FLUSH_MAX, Incoming, OpenError};
+use crate::login::{Question, Verdict, Verifier};
 use crate::store::Store;
 
 /// Words of the keeper that wait: it waits then, nothing is lost.
@@ -40,6 +41,8 @@ const GOODBYE_GRACE: Duration = Duration::from_millis(100);
 pub(super) enum Word {
     /// The store's answer, or its news.
     Answer(Answer),
+    /// Whether a password fits.
+    Verdict(Verdict),
 }
 
 /// A message for an uplink.
@@ -67,6 +70,7 @@ pub(super) struct Local {
     origins: BTreeMap<ConnId, usize>,
     turns: mpsc::Sender<Turn>,
     reads: mpsc::Sender<Read>,
+    verifier: Verifier,
     leaving: Option<JoinHandle<()>>,
 }
 
@@ -94,10 +98,12 @@ impl Local {
         let (turns, turns_todo) = mpsc::channel(1);
         // A session has one read under way at a time.
         let (reads, reads_todo) = mpsc::channel(limits.sessions_max.max(1));
+        let verifier =
+            Verifier::start(limits.connections_max, limits.handshake_max, said.clone(), Word::Verdict);
         tokio::spawn(keeper::run(Arc::clone(store), turns_todo, reads_todo, said));
         let (received, sent) = Default::default();
         let origins = BTreeMap::new();
-        Ok(Self { broker, doors, words, received, sent, origins, turns, reads, leaving: None })
+        Ok(Self { broker, doors, words, received, sent, origins, turns, reads, verifier, leaving: None })
     }
 
     /// What a client did.
@@ -137,6 +143,7 @@ impl Local {
     pub(super) fn word(&mut self, now: BootNs, word: Word) {
         match word {
             Word::Answer(answer) => self.broker.handle_answer(now, answer),
+            Word::Verdict(verdict) => self.broker.handle_verified(now, verdict.conn, verdict.fits),
         }
     }
 
@@ -176,8 +183,12 @@ impl Local {
                         log::error!("broker: the keeper's task is gone");
                     }
                 }
-                // Nobody compares passwords yet, so none is right.
-                Action::Verify { conn, .. } => self.broker.handle_verified(now, conn, false),
+                // A connection has one question, so there is room for all of them; what is beyond is refused like a wrong password.
+                Action::Verify { conn, password, hash } => {
+                    if self.verifier.ask(Question { conn, password, hash }).is_err() {
+                        self.broker.handle_verified(now, conn, false);
+                    }
+                }
             }
         }
         None

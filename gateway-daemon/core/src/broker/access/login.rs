@@ -8,6 +8,9 @@ use super::Access;
 const NOBODY: &str =
     "$argon2id$v=19$m=7168,t=5,p=1$c29tZWJvZHkgZWxzZSE$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
+/// Longest password that is compared, bytes: many connections at once may wait for their comparison.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+
 /// What a connection says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim<'a> {
@@ -36,7 +39,7 @@ pub enum Login {
         /// What [`crate::broker::Action::Verify`] carries.
         hash: Arc<str>,
     },
-    /// A user name without a password, which is as good as a wrong one: "bad user name or password".
+    /// A user name without a password or with one above [`PASSWORD_BYTES_MAX`], which is as good as a wrong one: "bad user name or password".
     BadPassword,
     /// Nobody, where nobody is let in, or a client id that belongs to others: "not authorised".
     NotAuthorized,
@@ -52,12 +55,12 @@ impl Access {
         };
         match (claim.certificate, claim.user, claim.password) {
             (Some(name), _, _) => accept(Some(name)),
-            (None, Some(user), Some(_)) => {
+            (None, Some(user), Some(password)) if password.len() <= PASSWORD_BYTES_MAX => {
                 let hash = self.users.get(user).and_then(|u| u.hash.clone());
                 let hash = hash.filter(|_| self.may_use(claim.client, Some(user)));
                 Login::Verify { user: user.into(), hash: hash.unwrap_or_else(|| self.nobody()) }
             }
-            (None, Some(_), None) => Login::BadPassword,
+            (None, Some(_), _) => Login::BadPassword,
             // 5.0 allows a password without a user name; there is nobody to compare it with.
             (None, None, _) if claim.anonymous => accept(None),
             (None, None, _) => Login::NotAuthorized,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use failures::{Failures, Penalty};
 pub use grants::{Grants, STEPS_MAX};
-pub use login::{Claim, Login};
+pub use login::{Claim, Login, PASSWORD_BYTES_MAX};
 pub use rule::{Deed, Rule, RuleError};
 
 /// Most rules of one user, of one client id, or of everybody: each publish asks them in order.

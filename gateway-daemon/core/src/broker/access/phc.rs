@@ -39,11 +39,26 @@ pub enum PhcError {
     },
 }
 
-/// Whether a text is a hash of Argon2id whose comparison stays within bounds.
+/// A hash of Argon2id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Phc<'a> {
+    /// Memory, KiB.
+    pub m: u32,
+    /// Passes.
+    pub t: u32,
+    /// Lanes.
+    pub p: u32,
+    /// Base64 without padding.
+    pub salt: &'a str,
+    /// Base64 without padding.
+    pub digest: &'a str,
+}
+
+/// Reads a hash whose comparison stays within bounds.
 ///
 /// # Errors
-/// Says what it is instead. The text itself is not repeated.
-pub fn check(text: &str) -> Result<(), PhcError> {
+/// Says what the text is instead. The text itself is not repeated.
+pub fn parse(text: &str) -> Result<Phc<'_>, PhcError> {
     let rest = text.strip_prefix("$argon2id$").ok_or(PhcError::Algorithm)?;
     let mut parts = rest.split('$');
     let mut next = || parts.next().ok_or(PhcError::Form);
@@ -69,7 +84,7 @@ pub fn check(text: &str) -> Result<(), PhcError> {
     if m > MEMORY_KIB_MAX || m.saturating_mul(t) > WORK_KIB_MAX || p > LANES_MAX {
         return Err(PhcError::Cost { m, t, p });
     }
-    Ok(())
+    Ok(Phc { m, t, p, salt, digest })
 }
 
 /// Whether a text is Base64 without padding of so many bytes.
@@ -81,6 +96,10 @@ fn bytes(text: &str, range: std::ops::RangeInclusive<usize>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(text: &str) -> Result<(), PhcError> {
+        parse(text).map(drop)
+    }
 
     const SALT: &str = "c29tZXNhbHQ";
     const DIGEST: &str = "Zm9vYmFyYmF6Zm9vYmFyYmF6";

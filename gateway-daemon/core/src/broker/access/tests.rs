@@ -279,6 +279,8 @@ fn nobody_comes_in_only_where_nobody_may() {
     assert_eq!(access.login(&claim("c", None, None)), Login::NotAuthorized);
     assert_eq!(access.login(&claim("c", None, Some(b"x"))), Login::NotAuthorized);
     assert_eq!(access.login(&claim("c", Some("me"), None)), Login::BadPassword);
+    let long = [b'x'; PASSWORD_BYTES_MAX + 1];
+    assert_eq!(access.login(&claim("c", Some("me"), Some(&long))), Login::BadPassword);
     let anonymous = Claim { anonymous: true, ..claim("c", None, None) };
     assert_eq!(access.login(&anonymous), Login::Accepted(None));
     // Who claims to be somebody has to prove it even where nobody is let in.

@@ -65,6 +65,11 @@ impl DirtyQueue {
         self.rows.remove(place)
     }
 
+    /// Whether a row is here.
+    pub(super) fn holds(&self, seq: Seq) -> bool {
+        self.rows.binary_search_by_key(&seq, |row| row.seq).is_ok()
+    }
+
     /// When its rows are due.
     pub(super) fn due(&self) -> Option<BootNs> {
         self.rows.front().map(|row| row.due)

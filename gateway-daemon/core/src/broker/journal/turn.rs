@@ -2,9 +2,10 @@
 
 use super::dirty::{DirtyFact, DirtyQueue};
 use super::{Journal, PAUSE_MAX, PAUSE_MIN, Progress, Slot};
-use crate::broker::change::{FactKey, Turn};
+use crate::broker::change::{FactKey, FactKind, Turn};
+use crate::broker::mutant::Mutant;
 use crate::tag::BootNs;
-use crate::uplink::row::StoreFault;
+use crate::uplink::row::{Seq, StoreFault};
 
 /// The turn that the store is at.
 #[derive(Debug)]
@@ -41,11 +42,14 @@ impl Journal {
             self.facts.append(&mut self.lazy);
         }
         under_way.facts.extend(std::mem::take(&mut self.facts));
+        (self.urgent, self.fresh, self.tight_at) = (false, false, None);
+        if self.faults.has(Mutant::SplitReceived) {
+            self.split_received(&mut under_way);
+        }
         for (key, fact) in &under_way.facts {
             under_way.bytes += fact.size;
             changes.push(fact.write(key, run.boot));
         }
-        (self.urgent, self.fresh, self.tight_at) = (false, false, None);
         self.rows_at = self.first_row();
         if changes.is_empty() {
             return None;
@@ -78,6 +82,14 @@ impl Journal {
     pub(super) fn failed(&mut self, now: BootNs, number: u64, fault: StoreFault) {
         let Some(turn) = self.under_way.take_if(|turn| turn.number == number) else { return };
         self.fault = Some(fault);
+        if self.faults.has(Mutant::BelieveFailed) {
+            self.under_way = Some(turn);
+            return self.done(number);
+        }
+        if self.faults.has(Mutant::ForgetFailed) {
+            self.dirty_bytes -= turn.bytes;
+            return;
+        }
         let pause = PAUSE_MIN.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = (self.failures + 1).min(16);
         self.paused_until = Some(now.plus(pause.min(PAUSE_MAX)));
@@ -106,6 +118,23 @@ impl Journal {
             }
         }
         (self.urgent, self.fresh) = (true, true);
+    }
+
+    /// Whether a row is in the turn that the store is at.
+    pub(super) fn is_under_way(&self, slot: Slot, seq: Seq) -> bool {
+        let queues = self.under_way.iter().flat_map(|turn| &turn.queues);
+        queues.filter(|(other, _)| *other == slot).any(|(_, taken)| taken.holds(seq))
+    }
+
+    /// Of a mutant: received identifiers wait for the next turn if this one has rows.
+    fn split_received(&mut self, under_way: &mut UnderWay) {
+        let has_rows = under_way.queues.iter().any(|(_, taken)| !taken.rows.is_empty());
+        let keep = |key: &FactKey| has_rows && key.kind == FactKind::Received;
+        let (kept, taken): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut under_way.facts).into_iter().partition(|(key, _)| keep(key));
+        under_way.facts = taken;
+        (self.urgent, self.fresh) = (!kept.is_empty(), !kept.is_empty());
+        self.facts.extend(kept);
     }
 
     /// Gives the slot of a dropped queue free once nothing of it is dirty.

@@ -10,6 +10,7 @@ use super::{
 use crate::broker::change::{QueueName, Read};
 use crate::broker::facts;
 use crate::broker::journal::{Due, Journal, Position};
+use crate::broker::mutant::Mutant;
 use crate::tag::BootNs;
 use crate::uplink::row::{Row, Seq, Stored};
 
@@ -47,6 +48,9 @@ impl Outbound {
         outbound.sent = sent.unwrap_or(stored.last);
         let highest = released.iter().map(|(_, seq)| *seq).max().unwrap_or_default();
         outbound.last = stored.last.max(outbound.sent).max(highest);
+        if desk.journal.faults().has(Mutant::ReuseIdentifier) {
+            outbound.last = stored.last;
+        }
         outbound.releases = released
             .iter()
             .map(|(_, seq)| Release { seq: *seq, position: Position::PAST, told: false })
@@ -118,7 +122,8 @@ impl Outbound {
         let mut split = Vec::new();
         for row in rows {
             let (seq, size) = (row.seq, row.size());
-            let gone = self.gone.iter().any(|(_, first, last)| (*first..=*last).contains(&seq));
+            let gone = self.gone.iter().any(|(_, first, last)| (*first..=*last).contains(&seq))
+                && !desk.journal.faults().has(Mutant::StaleRead);
             if gone || !(first..=until.min(last)).contains(&seq) {
                 continue;
             }
@@ -128,6 +133,9 @@ impl Outbound {
                 Ok(_) => split.push((seq, size)),
                 Err(facts::Damaged) => self.lose(desk, seq, size),
             }
+        }
+        if desk.journal.faults().has(Mutant::ReorderResend) && rows.iter().all(|row| row.seq <= self.sent) {
+            self.head.make_contiguous().reverse();
         }
         let vanished = self.shelf.cut(until);
         self.held.take(vanished.rows, vanished.bytes);

@@ -57,6 +57,12 @@ impl Shelf {
         self.chunks.is_empty()
     }
 
+    /// How many chunks there are.
+    #[cfg(test)]
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
     pub(super) fn held(&self) -> Held {
         self.held
     }

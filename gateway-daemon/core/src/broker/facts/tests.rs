@@ -1,0 +1,241 @@
+//! What is written is read again, and anything else is refused without harm.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::broker::change::Found;
+use crate::broker::packet::{Delivery, Properties};
+use crate::broker::topic::TopicName;
+use crate::tag::RunId;
+use crate::uplink::row::{Body, Qos, Row};
+
+const BOOT: BootId = BootId(0x1122_3344_5566_7788);
+const OTHER: BootId = BootId(1);
+
+fn any_qos() -> impl Strategy<Value = Qos> {
+    prop_oneof![Just(Qos::AtMostOnce), Just(Qos::AtLeastOnce), Just(Qos::ExactlyOnce)]
+}
+
+fn any_topic() -> impl Strategy<Value = TopicName> {
+    "[a-zä/ ]{1,30}".prop_map(|text| TopicName::new(text).expect("a topic name"))
+}
+
+fn any_properties() -> impl Strategy<Value = Properties> {
+    let user = proptest::collection::vec(("[a-z]{0,5}", "\\PC{0,9}"), 0..4);
+    let correlation = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9));
+    (any::<bool>(), proptest::option::of("\\PC{0,9}"), proptest::option::of(any_topic()), correlation, user)
+        .prop_map(|(utf8, content_type, response_topic, correlation, user)| Properties {
+            utf8,
+            content_type: content_type.map(Into::into),
+            response_topic,
+            correlation: correlation.map(Into::into),
+            user: user.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        })
+}
+
+prop_compose! {
+    fn any_message()(
+        topic in any_topic(),
+        body in proptest::collection::vec(any::<u8>(), 0..50),
+        qos in any_qos(),
+        retain in any::<bool>(),
+        properties in proptest::option::of(any_properties()),
+        at in any::<u64>(),
+        expiry_s in any::<Option<u32>>(),
+    ) -> Message {
+        // Without anything in them they are none at all.
+        let properties = properties.filter(|properties| *properties != Properties::default()).map(Arc::new);
+        Message { topic, body: body.into(), qos, retain, properties, at: BootNs(at), expiry_s }
+    }
+}
+
+fn run(boot: BootId) -> RunId {
+    RunId { boot, start_ms: 5 }
+}
+
+fn bytes(value: &Value) -> Arc<[u8]> {
+    value.encode(BOOT)
+}
+
+proptest! {
+    #[test]
+    fn a_message_of_a_queue_is_read_as_it_was_written(
+        message in any_message(), identifiers in proptest::collection::vec(1..0x0fff_ffff_u32, 0..4), retain: bool,
+    ) {
+        let delivery = Delivery {
+            qos: message.qos, retain, identifiers: identifiers.into(), message: Arc::new(Message { retain, ..message }),
+        };
+        let row = row(&delivery, Seq(9), run(BOOT));
+        prop_assert_eq!(row.size(), row_size(&delivery));
+        prop_assert_eq!((row.seq, row.at), (Seq(9), delivery.message.at));
+        prop_assert_eq!(super::delivery(&row, BOOT), Ok(delivery.clone()));
+        let later = super::delivery(&row, OTHER).expect("it is not damaged");
+        prop_assert_eq!(later.message.at, BootNs(0), "at least as old as that boot");
+        prop_assert_eq!(later.message.expiry_s, delivery.message.expiry_s);
+    }
+
+    #[test]
+    fn retained_and_received_messages_are_read_as_they_were_written(message in any_message()) {
+        let message = Arc::new(message);
+        let retained = Value::Retained(Arc::clone(&message));
+        prop_assert_eq!(bytes(&retained).len(), retained.size());
+        prop_assert_eq!(read_retained(&bytes(&retained), BOOT), Ok(Message::clone(&message)));
+        let held = received(Some(&message));
+        prop_assert_eq!(bytes(&held).len(), held.size());
+        prop_assert_eq!(read_received(&bytes(&held), BOOT), Ok(Some(Message::clone(&message))));
+    }
+
+    #[test]
+    fn a_session_is_read_as_it_was_written(
+        expiry_s: u32, user in proptest::option::of("\\PC{0,9}"), sent: u64, ended: Option<u64>,
+        will in proptest::option::of((any_message(), any::<u32>())), version in 0..3_usize,
+    ) {
+        let fact = SessionFact {
+            version: [Version::V31, Version::V311, Version::V5][version],
+            expiry_s,
+            user: user.map(Into::into),
+            sent: Seq(sent),
+            ended: ended.map(BootNs),
+            will: will.map(|(message, s)| Testament { message, delay: Duration::from_secs(s.into()) }),
+        };
+        let read = read_session(&bytes(&session(&fact, BOOT)), BOOT).expect("it is not damaged");
+        prop_assert_eq!(format!("{read:?}"), format!("{fact:?}"));
+        let later = read_session(&bytes(&session(&fact, BOOT)), OTHER).expect("it is not damaged");
+        prop_assert_eq!(later.ended, ended.map(|_| BootNs(0)));
+    }
+
+    #[test]
+    fn a_subscription_is_read_as_it_was_written(
+        qos in any_qos(), no_local: bool, retain_as_published: bool, replay in 0..3_usize,
+        identifier in proptest::option::of(1..0x0fff_ffff_u32),
+    ) {
+        let replay = [Replay::Always, Replay::IfNew, Replay::Never][replay];
+        let options = Options { qos, no_local, retain_as_published, replay, identifier };
+        prop_assert_eq!(read_subscription(&bytes(&subscription(options))), Ok(options));
+    }
+
+    #[test]
+    fn bytes_that_nobody_wrote_do_no_harm(noise in proptest::collection::vec(any::<u8>(), 0..80), first in 0..4_u8) {
+        let mut bytes = noise;
+        if let Some(byte) = bytes.first_mut() {
+            *byte = first;
+        }
+        let _ = read_retained(&bytes, BOOT);
+        let _ = read_received(&bytes, BOOT);
+        let _ = read_session(&bytes, BOOT);
+        let _ = read_subscription(&bytes);
+        let _ = read_released(&bytes);
+        let mut row = row(&sample(), Seq(1), run(BOOT));
+        row.body = Body::Raw(bytes.into());
+        let _ = delivery(&row, BOOT);
+    }
+
+    #[test]
+    fn a_byte_of_damage_never_panics_and_never_makes_more_than_there_was(
+        message in any_message(), place: prop::sample::Index, with: u8,
+    ) {
+        let mut bytes = bytes(&Value::Retained(Arc::new(message))).to_vec();
+        let place = place.index(bytes.len());
+        bytes[place] = with;
+        if let Ok(read) = read_retained(&bytes, BOOT) {
+            let user = read.properties.as_ref().map_or(0, |properties| properties.user.len());
+            prop_assert!(read.body.len() + read.topic.as_str().len() + user <= bytes.len());
+        }
+    }
+}
+
+fn sample() -> Delivery {
+    let message = Message {
+        topic: TopicName::new("a/b").unwrap(),
+        body: b"1".as_slice().into(),
+        qos: Qos::AtLeastOnce,
+        retain: true,
+        properties: None,
+        at: BootNs(1),
+        expiry_s: None,
+    };
+    Delivery { message: Arc::new(message), qos: Qos::AtLeastOnce, retain: true, identifiers: Box::default() }
+}
+
+#[test]
+fn the_plain_row_costs_one_byte_more_than_its_payload() {
+    let row = row(&sample(), Seq(1), run(BOOT));
+    assert_eq!(row.body.bytes().len(), 2);
+}
+
+#[test]
+fn a_body_that_is_a_record_is_no_message_of_a_client() {
+    let row = Row { body: Body::Record([1, 2].into()), ..row(&sample(), Seq(1), run(BOOT)) };
+    assert_eq!(delivery(&row, BOOT), Err(Damaged));
+}
+
+/// Two clients whose names and filters could be confused if the key were just both.
+fn two_clients() -> Found {
+    let fact = SessionFact {
+        version: Version::V311,
+        expiry_s: u32::MAX,
+        user: None,
+        sent: Seq(3),
+        ended: None,
+        will: None,
+    };
+    let options = Options {
+        qos: Qos::ExactlyOnce,
+        no_local: false,
+        retain_as_published: false,
+        replay: Replay::Always,
+        identifier: None,
+    };
+    let put = |key: FactKey, value: Value| (key, bytes(&value));
+    let message = sample().message;
+    Found {
+        facts: vec![
+            put(subscription_key("a", "b/c"), subscription(options)),
+            put(session_key(&"a".into()), session(&fact, BOOT)),
+            put(session_key(&"ab".into()), session(&fact, BOOT)),
+            put(received_key("ab", 7), received(Some(&message))),
+            put(released_key("a", 10), released(Seq(10))),
+            put(released_key("a", 300), released(Seq(5))),
+            put(retained_key(message.topic.shared()), Value::Retained(message)),
+        ],
+        queues: vec![(queue_name("a"), crate::uplink::row::Stored { last: Seq(9), ..Default::default() })],
+        ..Found::default()
+    }
+}
+
+#[test]
+fn everything_comes_back_to_the_session_it_belongs_to() {
+    let all = recover(&two_clients(), BOOT);
+    let (a, ab) = (&all.sessions["a"], &all.sessions["ab"]);
+    assert_eq!(a.subscriptions.len(), 1);
+    assert_eq!(&*a.subscriptions[0].0, "b/c");
+    assert_eq!(a.released, [(300, Seq(5)), (10, Seq(10))], "by seq");
+    assert_eq!((a.stored.last, a.fact.sent), (Seq(9), Seq(3)));
+    assert!(ab.subscriptions.is_empty() && ab.released.is_empty());
+    assert_eq!(ab.received.len(), 1);
+    assert_eq!(ab.received[0].1.as_ref().unwrap().topic.as_str(), "a/b");
+    assert_eq!(all.retained.len(), 1);
+    assert!(all.stray_facts.is_empty() && all.stray_queues.is_empty());
+    assert_eq!(all.damaged, 0);
+}
+
+#[test]
+fn what_is_damaged_or_belongs_to_nobody_is_named_and_the_rest_is_there() {
+    let mut found = two_clients();
+    found.facts[2].1 = [9, 9].into();
+    found.facts.push((released_key("nobody", 3), bytes(&released(Seq(1)))));
+    found.facts.push((FactKey { kind: FactKind::Received, key: [255, 255, 1].into() }, [1].into()));
+    found.facts.push((FactKey { kind: FactKind::Session, key: [0xff].into() }, [1].into()));
+    found.facts.push((retained_key(&"other".into()), bytes(&Value::Retained(sample().message))));
+    found.queues.push((queue_name("gone"), Default::default()));
+    let all = recover(&found, BOOT);
+    assert_eq!(all.sessions.len(), 1);
+    assert_eq!(all.damaged, 4);
+    assert_eq!(
+        all.stray_facts.len(),
+        4 + 2,
+        "the received identifier of the damaged session and that of nobody"
+    );
+    assert_eq!(all.stray_queues, [queue_name("gone")]);
+    assert_eq!(all.retained.len(), 1);
+}

@@ -1,0 +1,98 @@
+//! Passwords of local clients: compared in a task of their own, because that takes tens of milliseconds and megabytes by design.
+//!
+//! ```text
+//! Broker --Question--> [queue] --> one comparison at a time, in a blocking thread --Verdict--> Broker
+//! ```
+//!
+//! A comparison with the default cost takes [`MEMORY_KIB`] KiB and [`PASSES`] passes: the smallest memory that OWASP recommends for Argon2id
+//! ("Password Storage Cheat Sheet": m = 7 MiB, t = 5, p = 1), because memory is what the gateway has least of. Hashes of other programs bring
+//! their own cost, bounded by [`gateway_core::broker::access::phc`].
+//!
+//! Bounds: as many questions wait as the caller says, one comparison runs. A question that waited longer than its client does is answered without a
+//! comparison. Never: keeps a password after the verdict, writes one to the log, or sees a configuration.
+
+mod base64;
+mod hash;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_core::broker::ConnId;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use hash::{MEMORY_KIB, PASSES, compare, make};
+
+/// Whether a password is the one of a hash.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Which connection waits.
+    pub conn: ConnId,
+    /// What the client sent.
+    pub password: Vec<u8>,
+    /// Argon2id in PHC format.
+    pub hash: Arc<str>,
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Question").field("conn", &self.conn).finish_non_exhaustive()
+    }
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Which connection waits.
+    pub conn: ConnId,
+    /// The password is the right one.
+    pub fits: bool,
+}
+
+/// Where questions are asked. Its task ends with it.
+#[derive(Debug)]
+pub struct Verifier {
+    questions: mpsc::Sender<(Instant, Question)>,
+}
+
+impl Verifier {
+    /// Starts the task: at most `questions_max` wait, each at most for `patience`; verdicts go to `verdicts`, made into what it carries. Must be
+    /// called within a tokio runtime.
+    pub fn start<T: Send + 'static>(
+        questions_max: usize,
+        patience: Duration,
+        verdicts: mpsc::Sender<T>,
+        made: impl Fn(Verdict) -> T + Send + 'static,
+    ) -> Self {
+        let (questions, mut todo) = mpsc::channel::<(Instant, Question)>(questions_max.max(1));
+        tokio::spawn(async move {
+            while let Some((asked, question)) = todo.recv().await {
+                let conn = question.conn;
+                let is_late = asked.elapsed() > patience;
+                let fits = !is_late && answered(question).await;
+                if verdicts.send(made(Verdict { conn, fits })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { questions }
+    }
+
+    /// Asks a question.
+    ///
+    /// # Errors
+    /// The question, when as many as are allowed wait already.
+    pub fn ask(&self, question: Question) -> Result<(), Question> {
+        self.questions.try_send((Instant::now(), question)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full((_, question))
+            | mpsc::error::TrySendError::Closed((_, question)) => question,
+        })
+    }
+}
+
+async fn answered(question: Question) -> bool {
+    let compared = tokio::task::spawn_blocking(move || compare(&question.password, &question.hash));
+    compared.await.unwrap_or(false) // a comparison that did not end is none that fits
+}
