@@ -24,7 +24,9 @@ pub struct Arrivals {
     pub duplicates: u64,
     /// Birth, last will, ledger and the like.
     pub notices: u64,
-    /// Messages that are no JSON of this gateway.
+    /// Messages of local clients: whatever is no JSON object.
+    pub others: u64,
+    /// Messages beyond what is remembered.
     pub unreadable: u64,
 }
 
@@ -32,7 +34,7 @@ impl Arrivals {
     /// Takes the body of one message.
     pub fn take(&mut self, body: &[u8]) {
         let Ok(Value::Object(message)) = serde_json::from_slice::<Value>(body) else {
-            self.unreadable += 1;
+            self.others += 1;
             return;
         };
         let (Some(boot), Some(seq)) =
@@ -139,7 +141,7 @@ mod tests {
         ] {
             arrivals.take(body);
         }
-        assert_eq!((arrivals.messages, arrivals.notices, arrivals.unreadable), (0, 3, 3));
+        assert_eq!((arrivals.messages, arrivals.notices, arrivals.others), (0, 3, 3));
     }
 
     #[test]

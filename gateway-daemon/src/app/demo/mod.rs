@@ -1,4 +1,5 @@
-//! The whole product on one terminal: simulated devices, the real gateway, and a pretend cloud that counts what arrives.
+//! The whole product on one terminal: simulated devices, the real gateway with a door for local clients, and a pretend cloud that counts
+//! what arrives.
 //!
 //! The gateway is the one that `run` starts; the demo gives it a configuration, looks at its snapshots, takes the
 //! cloud away and brings it back. In the end every reading is counted on both sides. Nothing is left behind: the database
@@ -10,13 +11,16 @@ pub mod picture;
 pub mod screen;
 pub mod script;
 
+use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use gateway_config::{Config, Environment, Problems};
-use gateway_core::settings::Transport;
+use gateway_core::broker;
+use gateway_core::settings::{ListenerSettings, Transport};
+use gateway_core::tag::Name;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::cloud::Cloud;
@@ -80,6 +84,7 @@ async fn show(args: &cli::Demo, gateway: &mut impl Gateway, cloud: &mut Cloud) -
     let mut screen = Screen::new();
     let mut depths = Vec::new();
     let mut stops = 0;
+    let mut invited = false;
     let (mut phase, mut said) = (None, None);
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,6 +110,10 @@ async fn show(args: &cli::Demo, gateway: &mut impl Gateway, cloud: &mut Cloud) -
         if screen.is_terminal() {
             screen.draw(&picture::draw(&view, screen.ink()));
         } else {
+            if let Some(words) = snapshot.broker.as_ref().and_then(picture::invitation).filter(|_| !invited) {
+                invited = true;
+                screen.say(&format!("The gateway is a broker for local clients, too; {words}\n"));
+            }
             if phase.replace(script.phase()) != Some(script.phase()) {
                 screen.say(&format!("{caption}\n"));
             }
@@ -145,7 +154,8 @@ fn facts(snapshot: &Snapshot, arrived: u64, stops: u32) -> Facts {
     }
 }
 
-/// The configuration of the demo: its first uplink goes to the pretend cloud, its files into the demo's own directory.
+/// The configuration of the demo: its first uplink goes to the pretend cloud, its files into the demo's own directory, and its local broker
+/// has one door, on any free port of this machine.
 fn configure(path: Option<&Path>, folder: &Path, port: u16) -> Result<Config, Problems> {
     let env = Environment::of_process();
     let (mut config, _) = match path {
@@ -161,6 +171,16 @@ fn configure(path: Option<&Path>, folder: &Path, port: u16) -> Result<Config, Pr
         link.port = port;
         (link.tls, link.proxy, link.login) = (None, None, None);
     }
+    let door = Name::new("local").map(|name| ListenerSettings {
+        name,
+        address: (Ipv4Addr::LOCALHOST, 0).into(),
+        websocket: None,
+        tls: None,
+        anonymous: true,
+    });
+    let limits = config.broker.map(|broker| broker.limits).unwrap_or_default();
+    config.broker =
+        Some(broker::Settings { listeners: door.into_iter().collect(), limits, ..Default::default() });
     Ok(config)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::arrivals::Arrivals;
 use crate::app::picture::words::{count, duration};
 use crate::app::picture::{self, Ink, Mood};
-use crate::app::snapshot::{Ledger, Snapshot};
+use crate::app::snapshot::{Broker, Ledger, Snapshot};
 
 /// Queue depths remembered for the curve: a minute at two pictures per second.
 pub const DEPTHS_MAX: usize = 60;
@@ -39,6 +39,9 @@ pub fn draw(view: &View<'_>, ink: Ink) -> String {
     }
     text.push_str(&format!("  depth   {}\n", curve(view.depths)));
     text.push_str(&cloud_line(view.arrivals, ink));
+    if let Some(broker) = &view.snapshot.broker {
+        text.push_str(&local_line(broker, ink));
+    }
     text.push('\n');
     text.push_str(&picture::tags(view.snapshot, &[], ink));
     text.push('\n');
@@ -65,13 +68,37 @@ fn cloud_line(arrivals: &Arrivals, ink: Ink) -> String {
         0 => "no gaps".to_owned(),
         holes => ink.paint(Mood::Warn, &format!("{} messages still to come", count(holes))),
     };
+    let others = match arrivals.others {
+        0 => String::new(),
+        others => format!(", {} messages of local clients", count(others)),
+    };
     format!(
-        "{}  {} readings in {} messages arrived, {} repeated, {holes}\n",
+        "{}  {} readings in {} messages arrived, {} repeated, {holes}{others}\n",
         ink.paint(Mood::Bold, "pretend cloud"),
         count(arrivals.readings),
         count(arrivals.messages),
         count(arrivals.duplicates),
     )
+}
+
+/// Who is connected, and how anybody can be.
+fn local_line(broker: &Broker, ink: Ink) -> String {
+    let clients = match broker.clients {
+        0 => ink.paint(Mood::Faint, "no client yet"),
+        1 => "1 client".to_owned(),
+        clients => format!("{} clients", count(clients)),
+    };
+    let traffic = format!("{} messages received and {} sent", count(broker.received), count(broker.sent));
+    let invitation = invitation(broker).map(|words| format!("  {}", ink.paint(Mood::Faint, &words)));
+    let invitation = invitation.unwrap_or_default();
+    format!("{}  {clients} connected, {traffic}{invitation}\n", ink.paint(Mood::Bold, "local broker"))
+}
+
+/// How to watch the readings with a client of one's own; `None` without a door.
+#[must_use]
+pub fn invitation(broker: &Broker) -> Option<String> {
+    let port = broker.listeners.first()?.address.rsplit_once(':')?.1;
+    Some(format!("watch it: mosquitto_sub -p {port} -t '#' -v"))
 }
 
 /// Depths as a curve of blocks, scaled to the highest.

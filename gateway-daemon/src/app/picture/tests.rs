@@ -113,7 +113,8 @@ pub(crate) fn healthy() -> Snapshot {
 }
 
 fn listener(name: &str, url: &str, connections: u64) -> Listener {
-    Listener { name: name.into(), url: url.into(), connections, ..Listener::default() }
+    let address = url.split_once("://").unwrap().1.into();
+    Listener { name: name.into(), url: url.into(), address, connections }
 }
 
 fn tag(device: &str, name: &str, value: serde_json::Value, unit: Option<&str>, age_ms: u64) -> Tag {
