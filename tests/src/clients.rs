@@ -125,8 +125,9 @@ impl Sub {
     /// # Errors
     /// It is missing.
     pub fn spawn(port: u16, args: &[&str]) -> Result<Self> {
-        let mut command = Command::new("mosquitto_sub");
-        command.args(["-d", "-F", FORMAT, "-p", &port.to_string()]).args(args);
+        // Line by line: with a pipe behind it, it would keep what it says to itself until there are 4 KiB.
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", "mosquitto_sub", "-d", "-F", FORMAT, "-p", &port.to_string()]).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().context(INSTALL)?;
         let lines = BufReader::new(child.stdout.take().context("standard output is piped")?).lines();
