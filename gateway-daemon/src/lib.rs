@@ -8,6 +8,7 @@ pub mod app;
 pub mod cli;
 pub mod link;
 pub mod listen;
+pub mod login;
 pub mod status;
 pub mod store;
 
