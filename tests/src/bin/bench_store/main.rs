@@ -1,4 +1,4 @@
-//! The store: rows appended and drained per second, and bytes that reach the disk per row, beside the row's own bytes and beside
+//! The store: turns of the local broker (`turns`; alone with that argument), rows appended and drained per second, and bytes that reach the disk per row, beside the row's own bytes and beside
 //! SQLite with one transaction per row in the same run.
 //!
 //! Bytes are counted at the block device of an ext4 in a file, mounted for this run, so that file system metadata and journal are in them. Where that is
@@ -6,6 +6,8 @@
 //!
 //! A commit every 12 ms stands for one per second: fast enough to wait for, slow enough that every sync finds a changed
 //! modification time, as it does in the field.
+
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +22,7 @@ use gateway_daemon::store::{Store, peer};
 use tidegate_tests::bench::{Goal, Measured};
 
 /// Size of the disk.
-const DISK_BYTES: u64 = 512 << 20;
+const DISK_BYTES: u64 = 1024 << 20;
 /// Pause between two paced commits.
 const PACE: Duration = Duration::from_millis(12);
 /// Rows the peer stores: each costs a sync.
@@ -127,6 +129,9 @@ fn row(seq: u64, body: usize) -> Arc<Row> {
 #[tokio::main]
 async fn main() -> Result<()> {
     let disk = Disk::new()?;
+    if std::env::args().any(|arg| arg == "turns") {
+        return turns::run(&disk).await;
+    }
     let goal = Goal::AtMost(2.0);
     // 1,000 readings per second as 100 messages of 10, as 10 messages of 100, and a small site with one message per second.
     let hundred = wear(&disk, "100 rows/s of 10 readings", (100, 65, 300), goal).await?;
@@ -141,7 +146,8 @@ async fn main() -> Result<()> {
         goal: Goal::AtMost(0.5),
     }
     .print();
-    speed(&disk, peer_rows_per_s).await
+    speed(&disk, peer_rows_per_s).await?;
+    turns::run(&disk).await
 }
 
 /// Stores `rows` rows per commit, paced, and reports the bytes that reach the disk per row.
