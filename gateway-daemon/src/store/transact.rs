@@ -121,11 +121,7 @@ impl Db {
             }
         }
         let committed = answers.iter().any(Result::is_ok);
-        let mut outcome = settle(asks, answers, counters, committed);
-        if committed && let Err(trouble) = self.checkpoint_if_long(counters) {
-            outcome.fault = outcome.fault.or(Some((trouble.fault(), trouble.to_string())));
-        }
-        outcome
+        settle(asks, answers, counters, committed)
     }
 
     fn transact(&mut self, asks: &[Ask], learned: &Learned, counters: &mut Counters) -> Vec<Done> {
@@ -327,8 +323,8 @@ impl Db {
         Ok(u64::try_from(pages).unwrap_or(0))
     }
 
-    /// Copies the log into the database when it has reached its length. Only ever after a write.
-    fn checkpoint_if_long(&mut self, counters: &mut Counters) -> Result<(), Trouble> {
+    /// Copies the log into the database when it has reached its length. Only ever after a write, and when that was answered: nobody waits for it.
+    pub(super) fn checkpoint_if_long(&mut self, counters: &mut Counters) -> Result<(), Trouble> {
         if self.log_pages("NOOP")? >= self.budget.wal_pages_max {
             self.checkpoint(counters)?;
         }

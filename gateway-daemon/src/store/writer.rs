@@ -170,6 +170,7 @@ fn answer_wants(
             (Waiting::Queue(_), Reply::Answer(_)) | (Waiting::Broker(_), Reply::Event(_)) => {}
         }
     }
+    engine.tidy();
 }
 
 fn answer_other(engine: &mut Engine, request: Request) -> bool {

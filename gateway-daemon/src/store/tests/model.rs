@@ -151,6 +151,7 @@ proptest! {
             let expected: Vec<_> =
                 batch.iter().map(|(queue, op)| Reply::Event(expect(&mut models[*queue as usize], op))).collect();
             prop_assert_eq!(engine.serve(wants), expected);
+            engine.tidy();
             if reopen {
                 prop_assert_eq!(engine.close(), Ok(()));
                 engine = open().0;

@@ -226,6 +226,7 @@ proptest! {
         for (batch, end) in batches {
             let wants = batch.iter().map(|step| want(step, uplink, &mut next)).collect();
             let replies = engine.serve(wants);
+            engine.tidy();
             model = judge(&model, &batch, &replies)?;
             match end {
                 0 => {
