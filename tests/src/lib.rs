@@ -5,6 +5,7 @@
 pub mod account;
 pub mod bare;
 pub mod bench;
+pub mod careful;
 pub mod certs;
 pub mod clients;
 pub mod counter_device;
