@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target by the name of its file in tests/fuzz/fuzz_targets.
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 7] = [
+    ("broker", gateway_core::fuzzing::fuzz_broker),
     ("mbap", drivers::fuzzing::fuzz_mbap),
     ("record", gateway_core::fuzzing::fuzz_record),
     ("row", gateway_daemon::fuzzing::fuzz_row),

@@ -1,5 +1,9 @@
 //! Entry points of the fuzz targets in `tests/fuzz`: bytes in, promises checked, nothing returned. Not part of the API.
 
+mod broker;
+
+pub use broker::fuzz_broker;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Packets that end their connection, and the code they end it with.
 
-use super::{MAX, NOW, VERSIONS, feed, frame, hello_bytes, welcomed};
+use super::{MAX, NOW, VERSIONS, byte, feed, frame, hello_bytes, welcomed};
 use crate::broker::CloseReason;
 use crate::broker::front::{Front, HELLO_BYTES_MAX};
 use crate::broker::packet::{Code, Packet, Version};
@@ -102,7 +102,7 @@ fn a_publish_with_dup_at_qos_0_or_with_qos_3_is_refused() {
 #[test]
 fn topics_of_a_publish_that_are_none_are_refused() {
     for topic in [&b"+"[..], b"a/#", b"a+", b"a\0b", b"\xc3", b"\xed\xa0\x80", b"\xff", b"\xc0\x80"] {
-        let mut body = vec![0, topic.len() as u8];
+        let mut body = vec![0, byte(topic.len())];
         body.extend_from_slice(topic);
         body.push(0);
         check_all(&frame(0x30, &body), Code::MalformedPacket);
@@ -142,7 +142,7 @@ fn properties_of_a_publish_that_are_wrong_are_refused() {
         (b"\x03\0\x01\xff", Code::MalformedPacket),
         (b"\x03\0\x03\xed\xa0\x80", Code::MalformedPacket),
     ] {
-        let body = [&b"\0\x01a"[..], &[properties.len() as u8], properties, b"body"].concat();
+        let body = [&b"\0\x01a"[..], &[byte(properties.len())], properties, b"body"].concat();
         check(Version::V5, &frame(0x30, &body), code);
     }
     // More properties than packet.
@@ -345,7 +345,7 @@ fn fields_of_a_connect_that_are_wrong_are_refused() {
 #[test]
 fn a_client_that_asks_for_reasons_is_told_in_words_if_it_has_room_for_them() {
     let hello = |properties: &[u8]| {
-        let len = properties.len() as u8;
+        let len = byte(properties.len());
         frame(0x10, &[b"\0\x04MQTT\x05\x02\0\x3c", &[len][..], properties, b"\0\x01a"].concat())
     };
     let last_word = |hello: &[u8]| {

@@ -77,10 +77,15 @@ pub(super) fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     let mut len = body.len();
     while len > 0x7f {
-        bytes.push((len & 0x7f) as u8 | 0x80);
+        bytes.push(byte(len & 0x7f) | 0x80);
         len >>= 7;
     }
-    bytes.push(len as u8);
+    bytes.push(byte(len));
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// A small number as a byte.
+pub(super) fn byte(number: usize) -> u8 {
+    u8::try_from(number).expect("the tests' small numbers are small")
 }

@@ -7,7 +7,7 @@ use mqtt_protocol_core::mqtt::packet::{
 };
 use mqtt_protocol_core::mqtt::result_code::ConnectReasonCode;
 
-use super::{NOW, VERSIONS, frame, welcomed, welcomed_by, written};
+use super::{NOW, VERSIONS, byte, frame, welcomed, welcomed_by, written};
 use crate::broker::front::Front;
 use crate::broker::packet::{Code, Delivery, Message, Properties, Reply, Version, Welcome};
 use crate::broker::topic::TopicName;
@@ -118,7 +118,7 @@ fn bodies_of_every_length_have_the_right_remaining_length() {
 
 /// A client of 5.0 with these properties of CONNECT.
 fn client(properties: &[u8]) -> Front {
-    let len = properties.len() as u8;
+    let len = byte(properties.len());
     welcomed_by(&frame(0x10, &[b"\0\x04MQTT\x05\x02\0\x3c", &[len][..], properties, b"\0\x01a"].concat()))
 }
 
@@ -172,7 +172,7 @@ fn nothing_larger_than_a_client_takes_is_written() {
     let delivery = delivery("t", b"0123456789", Qos::AtMostOnce);
     let size = written(&mut client(b""), publish(&delivery)).len();
     for (max, fits) in [(size - 1, false), (size, true)] {
-        let mut front = client(&[0x27, 0, 0, 0, max as u8]);
+        let mut front = client(&[0x27, 0, 0, 0, byte(max)]);
         let mut out = b"before".to_vec();
         assert_eq!(front.encode(&mut out, publish(&delivery)), fits);
         assert_eq!(out.len(), 6 + if fits { size } else { 0 });
