@@ -78,7 +78,19 @@ impl Watcher {
     /// # Errors
     /// When the connection is lost.
     pub async fn publish(&mut self, topic: &str, payload: &[u8]) -> Result<()> {
-        self.client.publish(topic, payload.to_vec(), PublishOptions::at_least_once()).await?;
+        self.say(topic, payload, PublishOptions::at_least_once()).await
+    }
+
+    /// Publishes a retained message with QoS 1 and waits for the acknowledgement.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn retain(&mut self, topic: &str, payload: &[u8]) -> Result<()> {
+        self.say(topic, payload, PublishOptions::at_least_once().retain(true)).await
+    }
+
+    async fn say(&mut self, topic: &str, payload: &[u8], options: PublishOptions) -> Result<()> {
+        self.client.publish(topic, payload.to_vec(), options).await?;
         within("PUBACK", async {
             while !matches!(self.poll().await?, Event::Incoming(Incoming::PubAck(_))) {}
             Ok(())

@@ -446,31 +446,6 @@ async fn qos_0_and_1_keep_their_own_tokens_when_mixed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_resumed_session_delivers_each_message_of_the_cloud_once_and_acknowledges_it() -> Result<()> {
-    let broker = Mosquitto::start(&Options::default()).await?;
-    // The session of our client id, with a subscription from another time.
-    Watcher::start(broker.port(), "gateway-1", false, "cmd/#").await?.stop().await?;
-    let mut cloud = Watcher::start(broker.port(), "cloud", true, "none").await?;
-    cloud.publish("cmd/valve", b"open").await?;
-    let mut link = open(plain(broker.port()));
-    ensure!(up(&mut link).await?);
-    let expected = LinkEvent::Message {
-        topic: "cmd/valve".into(),
-        payload: b"open".to_vec(),
-        qos: Qos::AtLeastOnce,
-        retain: false,
-    };
-    assert_eq!(next(&mut link).await?, expected);
-    order(&link, LinkCommand::Disconnect)?;
-    loss(&mut link).await?;
-    let mut again = open(plain(broker.port()));
-    ensure!(up(&mut again).await?);
-    order(&again, message(1, "t", b"x"))?;
-    // A message that was not acknowledged would be repeated before this PUBACK.
-    acked(&mut again, 1).await
-}
-
-#[tokio::test]
 async fn publishing_goes_on_through_a_flood_of_messages_from_the_broker() -> Result<()> {
     let fake = FakeBroker::start(|mut peer| async move {
         peer.accept(false).await?;

@@ -38,7 +38,7 @@ use super::errand::Errand;
 use super::known::Known;
 use super::local::{self, Enqueue, Local, Word};
 use super::survey::Rates;
-use super::upstream::{Happening, Rendering, Upstream};
+use super::upstream::{self, Happening, Rendering, Upstream};
 use super::walltime::WallTimes;
 use super::{measure, survey};
 use crate::listen::Incoming;
@@ -182,13 +182,13 @@ impl Gateway {
             }
             Happening::Link { uplink, epoch, event } => {
                 survey::log_link(self.config.uplinks[uplink].0.name.as_str(), &event);
-                self.upstreams[uplink].uplink.link(now, epoch, event);
+                self.upstreams[uplink].link(now, epoch, event);
                 uplink
             }
         };
         // Between two events of one batch the window must move, or a burst of acknowledgements would leave the link idle.
         let rendering = rendering(&self.known, &self.walls, &self.config);
-        self.upstreams[uplink].pump(now, rendering);
+        upstream::pump(now, &mut self.upstreams, uplink, rendering);
     }
 
     fn word(&mut self, word: Word) {
@@ -232,16 +232,24 @@ impl Gateway {
                 upstream.publish(now, qos, draft, ticket);
             }
         }
+        for ticket in self.local.safe.drain(..) {
+            upstream::safe(&mut self.upstreams, ticket);
+        }
     }
 
     /// Carries out everything that was decided in this round, until nobody has a say any more.
     fn settle(&mut self, now: BootNs) {
         loop {
             self.act(now);
+            // What came down may go up elsewhere.
+            if upstream::enter(now, &mut self.local.broker, &mut self.upstreams) {
+                continue;
+            }
             let rendering = rendering(&self.known, &self.walls, &self.config);
             let mut quiet = true;
-            for upstream in &mut self.upstreams {
-                upstream.pump(now, rendering);
+            for index in 0..self.upstreams.len() {
+                upstream::pump(now, &mut self.upstreams, index, rendering);
+                let upstream = &mut self.upstreams[index];
                 while let Some((ticket, fate)) = upstream.poll_fate() {
                     quiet = false;
                     let fate = match fate {

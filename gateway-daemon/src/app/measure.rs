@@ -24,6 +24,7 @@ pub(super) fn text(gateway: &Gateway) -> String {
     readings(&mut page, gateway);
     for (upstream, (settings, _)) in gateway.upstreams.iter().zip(&gateway.config.uplinks) {
         uplink(&mut page, settings.name.as_str(), upstream);
+        down(&mut page, settings.name.as_str(), upstream);
         ledger(&mut page, settings.name.as_str(), upstream);
     }
     store(&mut page, gateway);
@@ -124,6 +125,22 @@ fn uplink(page: &mut Page, name: &str, upstream: &Upstream) {
     page.count(&m::UPLINK_ACKS, labels, counters.acks_total);
     page.count(&m::UPLINK_STALE_ACKS, labels, counters.stale_acks_total);
     page.count(&m::UPLINK_REFUSED, labels, counters.refused_total);
+    page.count(&m::UPLINK_UNMAPPED, labels, upstream.unmapped);
+    page.count(&m::UPLINK_SERVER, labels, machine.server() as u64);
+}
+
+fn down(page: &mut Page, name: &str, upstream: &Upstream) {
+    let (labels, counters) = (&[name], upstream.down.counters());
+    page.count(&m::DOWN_RECEIVED, labels, counters.received_messages_total);
+    page.count(&m::DOWN_ENTERED, labels, counters.entered_messages_total);
+    page.count(&m::DOWN_ACKNOWLEDGED, labels, counters.acknowledged_messages_total);
+    page.count(&m::DOWN_PENDING, labels, upstream.down.pending() as u64);
+    page.count(&m::DOWN_ECHOES, labels, counters.echo_messages_total);
+    page.count(&m::DOWN_UNWANTED, labels, counters.unwanted_messages_total);
+    page.count(&m::DOWN_UNMAPPED, labels, counters.unmapped_messages_total);
+    page.count(&m::DOWN_OVERRUN, labels, counters.overrun_messages_total);
+    page.count(&m::DOWN_OVERRUNS, labels, counters.overruns_total);
+    page.count(&m::DOWN_REFUSED, labels, upstream.refused.len() as u64);
 }
 
 fn ledger(page: &mut Page, name: &str, upstream: &Upstream) {

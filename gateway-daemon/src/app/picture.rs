@@ -190,7 +190,7 @@ pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
         Mood::Calm
     };
     format!(
-        "{}  {}\n  link    {link}{}\n  queue   {}\n  window  {} of {} in flight, {}/s acknowledged\n  ledger  {}\n",
+        "{}  {}\n  link    {link}{}\n  queue   {}\n  window  {} of {} in flight, {}/s acknowledged\n{}  ledger  {}\n",
         ink.paint(Mood::Bold, &format!("uplink {}", uplink.name)),
         uplink.url,
         loss.unwrap_or_default(),
@@ -208,8 +208,25 @@ pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
         uplink.in_flight,
         uplink.window,
         rate(uplink.acks_per_s),
+        down_line(uplink, ink),
         ledger(&uplink.ledger, ink),
     )
+}
+
+/// What came down, if anything did or was refused.
+fn down_line(uplink: &Uplink, ink: Ink) -> String {
+    if uplink.received == 0 && uplink.refused.is_empty() {
+        return String::new();
+    }
+    let waits = match uplink.receiving {
+        0 => String::new(),
+        some => format!(", {} wait for the disk", count(some)),
+    };
+    let refused = match uplink.refused.as_slice() {
+        [] => String::new(),
+        filters => ink.paint(Mood::Bad, &format!("; the cloud refuses {}", filters.join(", "))),
+    };
+    format!("  down    {} messages{waits}{refused}\n", count(uplink.received))
 }
 
 /// The promise in numbers of readings, with what breaks it.

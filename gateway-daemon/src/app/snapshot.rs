@@ -190,6 +190,14 @@ pub struct Uplink {
     pub window: u64,
     /// Messages acknowledged per second, lately.
     pub acks_per_s: f64,
+    /// Messages of the cloud that entered the local broker.
+    pub received: u64,
+    /// Messages of the cloud that wait for the local broker or its disk.
+    pub receiving: u64,
+    /// Own messages that the cloud sent back and that were left out.
+    pub echoes: u64,
+    /// Filters of `accept` that the cloud refuses.
+    pub refused: Vec<String>,
     /// Most rows in the queue.
     pub rows_max: u64,
     /// Where every message is.

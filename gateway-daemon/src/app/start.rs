@@ -21,7 +21,7 @@ use super::gateway::{CYCLES_MAX, Gateway, HAPPENINGS_MAX};
 use super::known::Known;
 use super::local::Local;
 use super::survey::Rates;
-use super::upstream::{Happening, Upstream};
+use super::upstream::{self, Happening, Upstream};
 use super::walltime::WallTimes;
 use crate::status::notify::Notify;
 use crate::store::Store;
@@ -78,9 +78,10 @@ impl Gateway {
         let mut queues = Vec::with_capacity(config.uplinks.len());
         for (index, (settings, link)) in config.uplinks.iter().enumerate() {
             let refused = |fault: String| StartError::Forward { uplink: settings.name.to_string(), fault };
-            let rules = BridgeRules::new(&settings.forward);
-            let filters = rules.map_err(|(_, fault)| refused(fault.to_string()))?.filters();
-            let session = local.broker.open_bridge(filters).map_err(|fault| refused(fault.to_string()))?;
+            let rules = |rules| BridgeRules::new(rules).map_err(|(_, fault)| refused(fault.to_string()));
+            let (up, down) = (rules(&settings.forward)?, rules(&settings.accept)?);
+            let session =
+                local.broker.open_bridge(up.filters()).map_err(|fault| refused(fault.to_string()))?;
             let (queue, stored) = store.open_queue(settings.name.as_str()).await;
             queues.push(queue);
             let identity = Identity {
@@ -95,8 +96,15 @@ impl Gateway {
                 }
             }
             let place = (Arc::clone(&store), queue);
-            upstreams.push(Upstream::new((index, uplink), link.clone(), session, place, happened.clone()));
+            upstreams.push(Upstream::new(
+                (index, uplink),
+                link.clone(),
+                (session, up, down),
+                place,
+                happened.clone(),
+            ));
         }
+        upstream::introduce(&mut upstreams);
         tokio::spawn(forward_resets(Arc::clone(&store), queues, happened));
         let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
         let buses = start_buses(&field, &cycles_in)?;

@@ -211,6 +211,10 @@ fn uplink(upstream: &Upstream, settings: &Settings, now: BootNs) -> snapshot::Up
         in_flight: machine.in_flight() as u64,
         window: u64::from(settings.window),
         acks_per_s: upstream.acks.per_s(),
+        received: upstream.down.counters().entered_messages_total,
+        receiving: upstream.down.pending() as u64,
+        echoes: upstream.down.counters().echo_messages_total,
+        refused: upstream.refused.iter().map(ToString::to_string).collect(),
         rows_max: settings.limits.rows_max,
         ledger: ledger(machine.queue().ledger()),
     }
@@ -295,6 +299,10 @@ pub(super) fn log_link(uplink: &str, event: &LinkEvent) {
         LinkEvent::Refused { why, .. } => {
             log::error!(uplink = uplink; "uplink {uplink}: a message cannot be sent and is dropped: {why}");
         }
-        LinkEvent::Acked { .. } | LinkEvent::Message { .. } => {}
+        LinkEvent::Subscribed { refused } if !refused.is_empty() => {
+            let filters = refused.join(", ");
+            log::warn!(uplink = uplink; "uplink {uplink}: the cloud refuses to send {filters}; check its access rules; asked again at the next connect");
+        }
+        LinkEvent::Acked { .. } | LinkEvent::Message { .. } | LinkEvent::Subscribed { .. } => {}
     }
 }

@@ -7,13 +7,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::broker::{SessionId, Ticket};
+use gateway_core::broker::bridge::BridgeRules;
+use gateway_core::broker::bridge::down::{Arrival, Came, Down, Entry};
+use gateway_core::broker::bridge::echo;
+use gateway_core::broker::{Broker, Local, SessionId, Ticket, TopicName};
 use gateway_core::payload::{self, Draft};
 use gateway_core::settings::LinkSettings;
 use gateway_core::tag::{BootNs, RunId};
 use gateway_core::uplink::link::{Epoch, LinkCommand, LinkEvent, Will};
+use gateway_core::uplink::loss::Loss;
 use gateway_core::uplink::machine::State;
-use gateway_core::uplink::queue::{Fate, Message, Receipt, Waiting};
+use gateway_core::uplink::queue::{DropReason, Fate, Message, Receipt, Waiting};
 use gateway_core::uplink::row::{Qos, QueueId, Row, Seq, StoreEvent, StoreOp, Tally};
 use gateway_core::uplink::{Action, Uplink};
 use tokio::sync::mpsc;
@@ -86,8 +90,14 @@ struct Port {
 pub(super) struct Upstream {
     /// The machine.
     pub uplink: Uplink,
-    /// Its connection settings.
+    /// Settings of the present or next connection, to the server in use.
     pub link_settings: Arc<LinkSettings>,
+    /// Messages that went nowhere because their topics cannot be mapped to topics of the cloud.
+    pub unmapped: u64,
+    /// The way down.
+    pub down: Down,
+    /// Filters that the cloud refused on the present connection.
+    pub refused: Vec<Arc<str>>,
     /// Its session in the broker.
     pub session: SessionId,
     /// Acknowledgements per second.
@@ -97,6 +107,13 @@ pub(super) struct Upstream {
     /// What was left only in memory when it stopped.
     pub left: Option<Tally>,
     /// Who waits for which message: at most what is only in memory, which the queue bounds.
+    up: BridgeRules,
+    all_servers: LinkSettings,
+    /// By server: whether it has heard of our subscriptions in this run.
+    subscribed: Vec<bool>,
+    /// Which uplinks will hear what this one sends: see [`pump`].
+    hearers: Vec<usize>,
+    sent: Vec<(Arc<str>, u64)>,
     tickets: BTreeMap<Seq, Ticket>,
     /// Taken by the core loop in the same turn.
     fates: VecDeque<(Ticket, Fate)>,
@@ -113,15 +130,23 @@ impl Upstream {
     pub(super) fn new(
         (index, uplink): (usize, Uplink),
         link_settings: LinkSettings,
-        session: SessionId,
+        (session, up, down): (SessionId, BridgeRules, BridgeRules),
         (store, queue): (Arc<Store>, QueueId),
         happenings: mpsc::Sender<Happening>,
     ) -> Self {
         let (ops, todo) = mpsc::channel(OPS_MAX);
         tokio::spawn(carry_ops(index, store, queue, todo, happenings.clone()));
         Self {
-            uplink,
-            link_settings: Arc::new(link_settings),
+            uplink: uplink.with_servers(link_settings.servers()),
+            link_settings: Arc::new(link_settings.to_server(0)),
+            up,
+            unmapped: 0,
+            down: Down::new(down),
+            refused: Vec::new(),
+            subscribed: vec![false; link_settings.servers()],
+            all_servers: link_settings,
+            hearers: Vec::new(),
+            sent: Vec::new(),
             session,
             acks: Rate::default(),
             since: BootNs(0),
@@ -139,10 +164,22 @@ impl Upstream {
     /// Takes a message that the broker routed here. With a ticket its fate comes out of [`Self::poll_fate`], exactly once.
     pub(super) fn publish(&mut self, now: BootNs, qos: Qos, draft: Draft, ticket: Option<Ticket>) {
         let waiting = if ticket.is_some() { Waiting::Urgent } else { Waiting::Nobody };
+        let passed = TopicName::new(Arc::clone(&draft.topic)).map(|topic| self.up.pass(&topic, &draft, qos));
+        let Ok(Ok(Some((qos, draft)))) = passed else {
+            self.unmapped += 1;
+            self.fates.extend(ticket.map(|ticket| (ticket, Fate::Dropped(DropReason::Topic))));
+            return;
+        };
         let seq = self.uplink.publish(now, Message { waiting, ..Message::of(draft, qos) });
         if let Some(ticket) = ticket {
             self.tickets.insert(seq, ticket);
         }
+    }
+
+    /// Host and port of each server.
+    fn servers(&self) -> Vec<(String, u16)> {
+        let all = (0..self.all_servers.servers()).map(|index| self.all_servers.to_server(index));
+        all.map(|server| (server.host, server.port)).collect()
     }
 
     /// What became of a message published with a ticket; for [`gateway_core::broker::Broker`]. Ask after every [`Self::pump`], until there is no more.
@@ -150,12 +187,65 @@ impl Upstream {
         self.fates.pop_front()
     }
 
+    /// An event of the link. Afterwards [`enter`] what came down and [`pump`].
+    pub(super) fn link(&mut self, now: BootNs, epoch: Epoch, event: LinkEvent) {
+        if self.port.as_ref().is_some_and(|port| port.epoch == epoch) {
+            match &event {
+                LinkEvent::Up { session_present } => self.subscribe(epoch, *session_present),
+                LinkEvent::Subscribed { refused } => {
+                    self.subscribed[self.uplink.server()] = refused.is_empty();
+                    self.refused.clone_from(refused);
+                }
+                LinkEvent::Down { .. } => self.down.lost(),
+                LinkEvent::Message { .. } | LinkEvent::Acked { .. } | LinkEvent::Refused { .. } => {}
+            }
+            if let LinkEvent::Message { delivery, topic, payload, qos, retain } = event {
+                let arrival = Arrival { delivery, topic, payload, qos, retain };
+                if self.down.came(now, arrival) == Came::Overrun {
+                    self.uplink.abandon(now, epoch, Loss::Overrun);
+                }
+                return;
+            }
+        }
+        self.uplink.link(now, epoch, event);
+    }
+
+    /// The cloud's session remembers subscriptions, but not whether they are those of this configuration: they are said once to each server in a run, and
+    /// again when its session is fresh or it has refused one.
+    fn subscribe(&mut self, epoch: Epoch, session_present: bool) {
+        self.refused.clear();
+        let filters = self.down.rules().filters();
+        let known = session_present && self.subscribed[self.uplink.server()];
+        if filters.is_empty() || known {
+            return;
+        }
+        let filters = filters.into_iter().map(|(filter, qos)| (Arc::from(filter.as_str()), qos)).collect();
+        self.command(epoch, LinkCommand::Subscribe { filters });
+    }
+
+    fn note_sent(&mut self, epoch: Epoch, topic: &Arc<str>, payload: &[u8]) {
+        let leaves = self.port.as_ref().is_some_and(|port| port.epoch == epoch);
+        if leaves && !self.hearers.is_empty() {
+            self.sent.push((Arc::clone(topic), echo::print(topic, payload)));
+        }
+    }
+
+    /// Tells the link what is safe by now.
+    fn acknowledge(&mut self) {
+        let Some(port) = &self.port else { return };
+        let Some(through) = self.down.poll_acknowledge() else { return };
+        if port.commands.try_send(LinkCommand::Acknowledge { through }).is_err() {
+            self.down.untold();
+        }
+    }
+
     /// Carries out everything that the machine wants at this moment.
-    pub(super) fn pump(&mut self, now: BootNs, rendering: Rendering<'_>) {
+    fn pump(&mut self, now: BootNs, rendering: Rendering<'_>) {
         let state = std::mem::discriminant(&self.uplink.state());
         while let Some(action) = self.uplink.poll_action() {
             self.act(now, action, rendering);
         }
+        self.acknowledge();
         if std::mem::discriminant(&self.uplink.state()) != state || self.since == BootNs(0) {
             self.since = now;
         }
@@ -169,12 +259,13 @@ impl Upstream {
                     log::error!("uplink {}: the store's task is gone", self.index);
                 }
             }
-            Action::Connect { epoch, will } => self.connect(epoch, will),
+            Action::Connect { epoch, server, will } => self.connect(epoch, server, will),
             Action::Send { epoch, token, row, .. } => {
                 match payload::render_row(&row, rendering.schemas, rendering.clock, rendering.units) {
                     Ok(payload) => {
                         let topic = Arc::clone(&row.topic);
                         let payload = payload.to_vec();
+                        self.note_sent(epoch, &topic, &payload);
                         self.command(
                             epoch,
                             LinkCommand::Publish { token, topic, qos: row.qos, retain: row.retain, payload },
@@ -190,6 +281,7 @@ impl Upstream {
                 }
             }
             Action::Announce { epoch, token, topic, payload, qos, retain } => {
+                self.note_sent(epoch, &topic, &payload);
                 self.command(epoch, LinkCommand::Publish { token, topic, qos, retain, payload });
             }
             Action::Disconnect { epoch, clean } => self.disconnect(epoch, clean),
@@ -201,8 +293,9 @@ impl Upstream {
         }
     }
 
-    fn connect(&mut self, epoch: Epoch, will: Will) {
+    fn connect(&mut self, epoch: Epoch, server: usize, will: Will) {
         self.cut();
+        self.link_settings = Arc::new(self.all_servers.to_server(server));
         let mut link = link::spawn(Arc::clone(&self.link_settings), epoch, Some(will));
         let commands = link.commands.clone();
         let (index, happenings) = (self.index, self.happenings.clone());
@@ -230,6 +323,7 @@ impl Upstream {
         if clean {
             self.command(epoch, LinkCommand::Disconnect);
             if let Some(port) = self.port.take_if(|port| port.epoch == epoch) {
+                self.down.lost();
                 self.leaving = Some(port.forward);
             }
         } else {
@@ -246,6 +340,7 @@ impl Upstream {
     fn cut(&mut self) {
         if let Some(port) = self.port.take() {
             port.forward.abort();
+            self.down.lost();
         }
     }
 
@@ -258,6 +353,63 @@ impl Upstream {
                 abort.abort();
             }
         }
+    }
+}
+
+/// Gives what came down to the broker, which says with [`gateway_core::broker::Action::Safe`] when it is safe ([`safe`]). Whether there was anything.
+pub(super) fn enter(now: BootNs, broker: &mut Broker, upstreams: &mut [Upstream]) -> bool {
+    let mut any = false;
+    for upstream in upstreams {
+        while let Some(Entry { delivery, qos, draft }) = upstream.down.next() {
+            let local = Local { draft: &draft, qos, from: Some(upstream.session), want: delivery.is_some() };
+            // The topic was checked on its way here, and the body is ready.
+            let ticket = broker.publish(now, &local, || None).unwrap_or_default();
+            if let Some(delivery) = delivery {
+                upstream.down.entered(delivery, ticket);
+            }
+            any = true;
+        }
+    }
+    any
+}
+
+/// The broker says that a message is safe.
+pub(super) fn safe(upstreams: &mut [Upstream], ticket: Ticket) {
+    for upstream in upstreams {
+        upstream.down.safe(ticket);
+    }
+}
+
+/// Carries out everything that the machine of an uplink wants at this moment, and tells the uplinks that will hear what it sends.
+pub(super) fn pump(now: BootNs, upstreams: &mut [Upstream], index: usize, rendering: Rendering<'_>) {
+    let sender = &mut upstreams[index];
+    sender.pump(now, rendering);
+    if sender.sent.is_empty() {
+        return;
+    }
+    let (sent, hearers) = (std::mem::take(&mut sender.sent), sender.hearers.clone());
+    for (topic, print) in sent {
+        let Ok(topic) = TopicName::new(topic) else { continue };
+        for hearer in &hearers {
+            upstreams[*hearer].down.expect_echo(now, &topic, print);
+        }
+    }
+}
+
+/// Finds out which uplinks hear what others send: those that lead to the same server and subscribe to something. One that says that it is a bridge does
+/// not hear itself.
+pub(super) fn introduce(upstreams: &mut [Upstream]) {
+    let servers: Vec<Vec<(String, u16)>> = upstreams.iter().map(|upstream| upstream.servers()).collect();
+    let listens: Vec<bool> =
+        upstreams.iter().map(|upstream| !upstream.down.rules().as_slice().is_empty()).collect();
+    for (index, upstream) in upstreams.iter_mut().enumerate() {
+        let deaf = upstream.all_servers.bridge_bit;
+        let hears = |other: &usize| {
+            listens[*other]
+                && !(deaf && *other == index)
+                && servers[index].iter().any(|server| servers[*other].contains(server))
+        };
+        upstream.hearers = (0..servers.len()).filter(hears).collect();
     }
 }
 

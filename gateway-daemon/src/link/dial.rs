@@ -12,6 +12,7 @@ use rustix::net::sockopt;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
+use super::badge::Badge;
 use super::pulse::Pulse;
 use super::tls::Tls;
 use super::watched::{Socket, Trace, Watched, Wire};
@@ -73,7 +74,10 @@ pub(super) async fn dial(
 fn alive(stream: impl Wire + 'static, next: Stage, settings: &LinkSettings, trace: Trace) -> Box<dyn Wire> {
     match next {
         Stage::WebSocket => Box::new(Watched::new(stream, trace)),
-        _ => Box::new(Watched::new(Pulse::new(stream, settings.keep_alive), trace)),
+        _ => {
+            let badge = Badge::new(stream, settings.bridge_bit);
+            Box::new(Watched::new(Pulse::new(badge, settings.keep_alive), trace))
+        }
     }
 }
 

@@ -15,10 +15,14 @@
 //! reading and the broker feels it; nothing is dropped. Every wait has a limit: connecting `connect_timeout`, a write without progress
 //! [`write_stall`], a clean stop [`FLUSH_MAX`] + [`GOODBYE_MAX`].
 //!
-//! Never: re-sends, reconnects, subscribes, logs a secret, or decides that an acknowledgement is late (the machine does).
+//! Messages of the cloud are acknowledged when the machine says that they are safe, in their order; the link reads and pings all the while.
+//!
+//! Never: re-sends, reconnects, subscribes by itself, logs a secret, or decides that an acknowledgement is late (the machine does).
 
+mod badge;
 mod classify;
 mod dial;
+mod downlink;
 mod packet;
 mod proxy;
 mod pulse;

@@ -11,19 +11,32 @@ use gateway_core::uplink::link::{LinkCommand, LinkEvent, Token, Will};
 use gateway_core::uplink::loss::Loss;
 use gateway_core::uplink::row::Qos;
 use rumqttc::{
-    AsyncClient, Broker, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions, NetworkOptions,
-    Outgoing, PublishOptions, QoS,
+    AckMode, AsyncClient, Broker, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions,
+    NetworkOptions, Outgoing, PublishOptions, QoS,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::downlink::Downlink;
 use super::tls::{self, Tls};
 use super::watched::Trace;
 use super::{FLUSH_MAX, GOODBYE_MAX, IN_FLIGHT_MAX, classify, dial, packet};
 
 /// Requests that rumqttc writes before it flushes: few system calls, and the first of them leaves soon.
 const REQUEST_BATCH_MAX: usize = 64;
+
+/// Acknowledgements of messages of the cloud that wait in the client; further ones wait here.
+pub(super) const ACKS_MAX: usize = 512;
+
+/// Filters of one SUBSCRIBE: AWS IoT takes no more.
+pub(super) const SUBSCRIBE_MAX: usize = 8;
+
+/// SUBSCRIBEs of one connection: enough for the rules of an uplink, eight at a time.
+pub(super) const SUBSCRIBES_MAX: usize = 16;
+
+/// Requests that wait for the client: everything that is ever handed to it at once, and the DISCONNECT.
+const REQUESTS_MAX: usize = IN_FLIGHT_MAX as usize + ACKS_MAX + SUBSCRIBES_MAX + 1;
 
 /// rumqttc has a limit of its own for connecting and for every flush, as a total and not as a stall: on a slow line a flush of honest
 /// length would end the connection. It is put out of the way; `connect_timeout` and the stall limit are ours.
@@ -57,6 +70,7 @@ pub(super) async fn epoch(
                 qos1: VecDeque::new(),
                 by_packet_id: vec![None; usize::from(IN_FLIGHT_MAX) + 1],
                 in_flight: 0,
+                downlink: Downlink::default(),
                 taking: true,
                 stop: Stop::No,
             };
@@ -81,7 +95,7 @@ async fn connect(
         dial::dial(settings_in.clone(), tls.clone(), trace_in.clone(), deadline)
     });
     let (client, mut event_loop) = AsyncClient::builder(options)
-        .capacity(usize::from(IN_FLIGHT_MAX) + 1)
+        .capacity(REQUESTS_MAX)
         .try_build()
         .map_err(|e| Loss::Settings { detail: e.to_string().into() })?;
     let mut network = NetworkOptions::new();
@@ -134,7 +148,9 @@ fn options(settings: &LinkSettings, will: Option<Will>) -> Result<MqttOptions, L
         .set_keep_alive(keep_alive_s)
         // Outgoing packets were checked before they reach the client; the will is the only one it has to check.
         .set_max_packet_size(packet_max, packet_max)
-        .set_request_channel_capacity(usize::from(IN_FLIGHT_MAX) + 1)
+        .set_request_channel_capacity(REQUESTS_MAX)
+        // A message of the cloud is acknowledged when it is safe, and the machine knows when.
+        .set_ack_mode(AckMode::Manual)
         .set_max_request_batch(REQUEST_BATCH_MAX)
         .set_inflight(IN_FLIGHT_MAX);
     match &settings.login {
@@ -153,7 +169,7 @@ fn options(settings: &LinkSettings, will: Option<Will>) -> Result<MqttOptions, L
 }
 
 /// Publishes travel as at most once or at least once; see [`LinkCommand::Publish`].
-fn on_wire(qos: Qos) -> QoS {
+pub(super) fn on_wire(qos: Qos) -> QoS {
     match qos {
         Qos::AtMostOnce => QoS::AtMostOnce,
         Qos::AtLeastOnce | Qos::ExactlyOnce => QoS::AtLeastOnce,
@@ -175,6 +191,8 @@ struct Session {
     by_packet_id: Vec<Option<Token>>,
     /// All publishes handed to the client and not acknowledged.
     in_flight: u16,
+    /// What the cloud sent and asked for.
+    downlink: Downlink,
     /// Commands are still taken.
     taking: bool,
     stop: Stop,
@@ -225,7 +243,7 @@ impl Session {
             if let Err(loss) = result {
                 break loss;
             }
-            if matches!(self.stop, Stop::Flush(_)) && self.in_flight == 0 {
+            if matches!(self.stop, Stop::Flush(_)) && self.is_flushed() {
                 self.say_goodbye();
             }
         };
@@ -273,13 +291,27 @@ impl Session {
                     Qos::AtLeastOnce | Qos::ExactlyOnce => self.qos1.push_back(token),
                 }
             }
+            LinkCommand::Subscribe { filters } => {
+                let refused = self.downlink.subscribe(&self.client, filters);
+                if !refused.is_empty() {
+                    return self.tell(LinkEvent::Subscribed { refused }).await;
+                }
+            }
+            LinkCommand::Acknowledge { through } => {
+                self.downlink.acknowledge(through);
+                return self.downlink.flush(&self.client);
+            }
             LinkCommand::Disconnect => {
                 self.taking = false;
-                let wait = if self.in_flight == 0 { Duration::ZERO } else { FLUSH_MAX };
+                let wait = if self.is_flushed() { Duration::ZERO } else { FLUSH_MAX };
                 self.stop = Stop::Flush(Instant::now() + wait);
             }
         }
         Ok(())
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.in_flight == 0 && self.downlink.is_written()
     }
 
     fn say_goodbye(&mut self) {
@@ -311,20 +343,20 @@ impl Session {
                 }
             }
             Event::Incoming(Incoming::Publish(message)) => {
-                let Ok(topic) = std::str::from_utf8(&message.topic) else {
-                    return Err(Loss::Protocol { detail: "a topic that is not UTF-8".into() });
-                };
-                self.tell(LinkEvent::Message {
-                    topic: topic.into(),
-                    qos: match message.qos {
-                        QoS::AtMostOnce => Qos::AtMostOnce,
-                        QoS::AtLeastOnce => Qos::AtLeastOnce,
-                        QoS::ExactlyOnce => Qos::ExactlyOnce,
-                    },
-                    retain: message.retain,
-                    payload: message.payload.into(),
-                })
-                .await
+                let event = self.downlink.message(message)?;
+                self.tell(event).await
+            }
+            Event::Outgoing(Outgoing::Subscribe(id)) => {
+                self.downlink.subscribing(id);
+                Ok(())
+            }
+            Event::Incoming(Incoming::SubAck(ack)) => match self.downlink.subscribed(&ack) {
+                Some(event) => self.tell(event).await,
+                None => Ok(()),
+            },
+            Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_)) => {
+                self.downlink.written();
+                self.downlink.flush(&self.client)
             }
             Event::Outgoing(Outgoing::Disconnect) => Err(Loss::Stopped),
             _ => Ok(()),

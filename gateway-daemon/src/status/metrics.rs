@@ -99,6 +99,19 @@ table! {
     UPLINK_ACKS Counter "uplink_acks_total" ["uplink"] "Acknowledgements of the connection on which the message was sent.";
     UPLINK_STALE_ACKS Counter "uplink_stale_acks_total" ["uplink"] "Acknowledgements of an older connection, ignored.";
     UPLINK_REFUSED Counter "uplink_refused_messages_total" ["uplink"] "Messages that can never be sent, dropped and counted.";
+    UPLINK_UNMAPPED Counter "uplink_unmapped_messages_total" ["uplink"] "Messages of this gateway dropped because the rule for their topic makes no legal topic of it.";
+    UPLINK_SERVER Gauge "uplink_server" ["uplink"] "Which of its servers is in use or tried next: 0 is the first.";
+
+    DOWN_RECEIVED Counter "down_received_messages_total" ["uplink"] "Messages of the cloud that came, repetitions included.";
+    DOWN_ENTERED Counter "down_entered_messages_total" ["uplink"] "Messages of the cloud that entered the local broker.";
+    DOWN_ACKNOWLEDGED Counter "down_acknowledged_messages_total" ["uplink"] "Messages acknowledged to the cloud, because they were on disk or nobody keeps them.";
+    DOWN_PENDING Gauge "down_pending_messages" ["uplink"] "Messages of the cloud that wait for the local broker or its disk.";
+    DOWN_ECHOES Counter "down_echo_messages_total" ["uplink"] "Own messages that the cloud sent back, recognised and left out.";
+    DOWN_UNWANTED Counter "down_unwanted_messages_total" ["uplink"] "Messages of the cloud that no rule of `accept` takes: subscriptions of an earlier configuration.";
+    DOWN_UNMAPPED Counter "down_unmapped_messages_total" ["uplink"] "Messages of the cloud dropped because the rule for their topic makes no legal topic of it.";
+    DOWN_OVERRUN Counter "down_overrun_messages_total" ["uplink"] "Messages of QoS 0 of the cloud for which there was no room.";
+    DOWN_OVERRUNS Counter "down_overruns_total" ["uplink"] "Connections cut because the cloud sent more than the disk takes.";
+    DOWN_REFUSED Gauge "down_refused_filters" ["uplink"] "Filters that the cloud refused on the present connection.";
 
     QUEUE_RESTORED Counter "queue_restored_messages_total" ["uplink"] "Ledger: messages found in the store at start, or salvaged.";
     QUEUE_PRODUCED Counter "queue_produced_messages_total" ["uplink"] "Ledger: messages given to the queue by this run.";

@@ -18,6 +18,8 @@ pub enum Action {
     Connect {
         /// Number of the attempt.
         epoch: Epoch,
+        /// Index of the server, below the number of [`Uplink::with_servers`].
+        server: usize,
         /// Last will for CONNECT.
         will: Will,
     },

@@ -18,6 +18,10 @@ pub struct Epoch(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
+/// Number of a message of the cloud that has to be acknowledged: 1, 2, 3 ... within its epoch, in the order in which they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Delivery(pub u64);
+
 /// The last will: what the broker publishes when the link dies without a clean stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Will {
@@ -48,6 +52,16 @@ pub enum LinkCommand {
         /// The message itself.
         payload: Vec<u8>,
     },
+    /// Subscribe at the cloud. Answered by [`LinkEvent::Subscribed`].
+    Subscribe {
+        /// Filters and the most QoS wanted; 2 travels as 1.
+        filters: Vec<(Arc<str>, Qos)>,
+    },
+    /// This message and all before it are safe: they may be acknowledged to the cloud.
+    Acknowledge {
+        /// The last one.
+        through: Delivery,
+    },
     /// Write what was accepted so far, wait a bounded time for its acknowledgements, say DISCONNECT (the broker then drops the
     /// will) and end with [`Loss::Stopped`].
     Disconnect,
@@ -73,8 +87,15 @@ pub enum LinkEvent {
         /// What is wrong with it.
         why: PublishFault,
     },
-    /// A message of the cloud. It has been acknowledged to the broker.
+    /// The cloud has answered [`LinkCommand::Subscribe`] completely.
+    Subscribed {
+        /// Filters that it refused.
+        refused: Vec<Arc<str>>,
+    },
+    /// A message of the cloud.
     Message {
+        /// To be acknowledged by [`LinkCommand::Acknowledge`], else the cloud delivers it again on the next connection. `None` for QoS 0.
+        delivery: Option<Delivery>,
         /// Topic.
         topic: Arc<str>,
         /// Payload, at most the packet limit of the link.

@@ -17,6 +17,7 @@
 //! - A row leaves the queue only by an acknowledgement of the connection on which it was sent (QoS 0: by being written), or by a
 //!   counted drop.
 //! - At most `window` rows are in flight, plus one birth, one ledger and one stop message.
+//! - Servers are tried in turn, and the pause grows only when a whole round of them has failed.
 //! - The back-off ends only with an acknowledged publish, never with CONNACK.
 //! - The first publish of a connection is the birth message.
 //!
@@ -32,6 +33,7 @@ use super::loss::{Loss, TakeOverWatch};
 use super::mutant::{Faults, Mutant};
 use super::queue::{DropReason, Message, Queue, QueueSettings};
 use super::row::{Seq, StoreEvent, Stored};
+use super::servers::Servers;
 use super::settings::Settings;
 use super::share::Share;
 use super::status::Identity;
@@ -70,6 +72,7 @@ pub struct Uplink {
     pub(super) ledger_at: BootNs,
     pub(super) ending: Option<(Epoch, bool)>,
     pub(super) stop: Option<Stop>,
+    pub(super) servers: Servers,
     pub(super) counters: Counters,
     pub(super) faults: Faults,
     pub(super) now: BootNs,
@@ -104,10 +107,18 @@ impl Uplink {
             ledger_at: BootNs(0),
             ending: None,
             stop: None,
+            servers: Servers::default(),
             counters: Counters::default(),
             faults: Faults::default(),
             now: BootNs(0),
         }
+    }
+
+    /// How many servers there are; one without a word. See [`Servers`].
+    #[must_use]
+    pub fn with_servers(mut self, count: usize) -> Self {
+        self.servers = Servers::new(count);
+        self
     }
 
     /// Switches a deliberate fault on.
@@ -159,7 +170,7 @@ impl Uplink {
                 };
                 self.give_up(token, reason);
             }
-            LinkEvent::Message { .. } => {}
+            LinkEvent::Message { .. } | LinkEvent::Subscribed { .. } => {}
             LinkEvent::Down { loss, up_for } => self.lost(loss, up_for),
         }
     }
@@ -169,6 +180,16 @@ impl Uplink {
         self.at(now);
         if epoch == self.epoch {
             self.give_up(token, DropReason::Unreadable);
+        } else {
+            self.counters.stale_events_total += 1;
+        }
+    }
+
+    /// The hands cannot go on with the connection `epoch`: it is cut, and the next attempt follows as after any other loss.
+    pub fn abandon(&mut self, now: BootNs, epoch: Epoch, loss: Loss) {
+        self.at(now);
+        if epoch == self.epoch && matches!(self.state, State::Connecting { .. } | State::Up { .. }) {
+            self.cut(loss);
         } else {
             self.counters.stale_events_total += 1;
         }
@@ -276,6 +297,12 @@ impl Uplink {
         self.flights.len()
     }
 
+    /// The server of the current or last attempt, by its index.
+    #[must_use]
+    pub fn server(&self) -> usize {
+        self.servers.current()
+    }
+
     /// The longest pause the next failure may cause.
     #[must_use]
     pub fn backoff_ceiling(&self) -> Duration {
@@ -306,6 +333,7 @@ impl Uplink {
     fn connect(&mut self) {
         self.epoch = Epoch(self.epoch.0.saturating_add(1));
         self.state = State::Connecting { since: self.now };
+        self.servers.attempt();
         self.connect_due = true;
         self.flights = Flights::default();
         self.share = Share::new(self.settings.window);
@@ -358,6 +386,7 @@ impl Uplink {
         }
         if flight.acked_by_cloud || steady {
             self.backoff.reset();
+            self.servers.worked();
         }
     }
 
@@ -403,10 +432,13 @@ impl Uplink {
         self.queue.detach(self.now);
         self.flights = Flights::default();
         self.birth_due = false;
-        self.state = if self.stop.is_some() {
-            State::Idle
-        } else {
-            State::BackingOff { until: self.now.plus(self.backoff.pause(&mut self.jitter, self.faults)) }
-        };
+        let round_over = self.servers.lost();
+        if self.stop.is_some() {
+            self.state = State::Idle;
+            return;
+        }
+        let pause =
+            if round_over { self.backoff.pause(&mut self.jitter, self.faults) } else { self.jitter_only() };
+        self.state = State::BackingOff { until: self.now.plus(pause) };
     }
 }

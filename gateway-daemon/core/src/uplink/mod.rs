@@ -13,6 +13,7 @@ mod mutant;
 pub mod queue;
 pub mod row;
 mod sending;
+mod servers;
 pub mod settings;
 mod share;
 mod status;

@@ -26,7 +26,8 @@ impl Uplink {
         }
         if std::mem::take(&mut self.connect_due) {
             self.counters.connects_total += 1;
-            return Some(Action::Connect { epoch: self.epoch, will: self.will() });
+            let (epoch, server) = (self.epoch, self.servers.current());
+            return Some(Action::Connect { epoch, server, will: self.will() });
         }
         if let Some(stopped) = self.finish_stop() {
             return Some(stopped);

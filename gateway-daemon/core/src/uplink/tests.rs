@@ -392,3 +392,59 @@ fn a_cloud_that_never_acknowledges_is_served_at_most_once() {
     bench.link(LinkEvent::Acked { token: sent[0].0 });
     assert_eq!(bench.uplink.queue().ledger().acknowledged.rows, 1);
 }
+
+#[test]
+fn servers_are_tried_in_turn_with_short_pauses_and_the_one_that_worked_is_tried_first_when_it_is_lost() {
+    let mut bench = Bench::new(settings(), Stored::default());
+    bench.uplink = bench.uplink.with_servers(3);
+    let attempt = |bench: &mut Bench| {
+        let State::BackingOff { until } = bench.uplink.state() else { panic!("{:?}", bench.uplink.state()) };
+        let pause = until.since(bench.now);
+        bench.now = until;
+        bench.pass(0);
+        let server = bench.actions().iter().find_map(|action| match action {
+            Action::Connect { server, .. } => Some(*server),
+            _ => None,
+        });
+        (server.unwrap(), pause)
+    };
+    let fails = |bench: &mut Bench| bench.link(LinkEvent::Down { loss: Loss::WriteTimeout, up_for: None });
+    let mut tried = Vec::new();
+    for _ in 0..30 {
+        let (server, pause) = attempt(&mut bench);
+        tried.push(server);
+        // Within a round nobody waits longer than at the first attempt.
+        assert!(server == 0 || pause <= Duration::from_secs(1), "{pause:?}");
+        fails(&mut bench);
+    }
+    assert_eq!(tried, [0, 1, 2].repeat(10));
+    assert_eq!(bench.uplink.backoff_ceiling(), Duration::from_secs(120));
+    attempt(&mut bench);
+    fails(&mut bench);
+    // The second one accepts the connection and drops it again: that is not working.
+    assert_eq!(attempt(&mut bench).0, 1);
+    bench.link(LinkEvent::Up { session_present: false });
+    bench.actions();
+    bench.link(LinkEvent::Down { loss: Loss::WriteTimeout, up_for: Some(Duration::ZERO) });
+    assert_eq!(attempt(&mut bench).0, 2);
+    bench.link(LinkEvent::Up { session_present: false });
+    bench.actions();
+    bench.link(LinkEvent::Acked { token: Token(1) });
+    bench.link(LinkEvent::Down { loss: Loss::WriteTimeout, up_for: Some(Duration::from_secs(100)) });
+    assert_eq!((attempt(&mut bench).0, bench.uplink.server()), (2, 2));
+    fails(&mut bench);
+    assert_eq!(attempt(&mut bench).0, 0);
+}
+
+#[test]
+fn a_connection_that_the_hands_abandon_is_cut_and_made_again() {
+    let mut bench = Bench::new(settings(), Stored::default());
+    bench.connect();
+    bench.uplink.abandon(bench.now, bench.uplink.epoch(), Loss::Overrun);
+    assert!(matches!(bench.actions()[..], [Action::Disconnect { clean: false, .. }]));
+    assert_eq!(bench.uplink.last_loss(), Some(&Loss::Overrun));
+    let old = bench.uplink.epoch();
+    bench.connect();
+    bench.uplink.abandon(bench.now, old, Loss::Overrun);
+    assert!(matches!(bench.uplink.state(), State::Up { .. }));
+}

@@ -68,6 +68,8 @@ pub(super) struct Local {
     pub sent: Rate,
     /// Through which listener each connection came.
     origins: BTreeMap<ConnId, usize>,
+    /// What messages of uplinks have become safe; taken after every [`Self::act`].
+    pub safe: Vec<Ticket>,
     turns: mpsc::Sender<Turn>,
     reads: mpsc::Sender<Read>,
     verifier: Verifier,
@@ -103,7 +105,20 @@ impl Local {
         tokio::spawn(keeper::run(Arc::clone(store), turns_todo, reads_todo, said));
         let (received, sent) = Default::default();
         let origins = BTreeMap::new();
-        Ok(Self { broker, doors, words, received, sent, origins, turns, reads, verifier, leaving: None })
+        let safe = Vec::new();
+        Ok(Self {
+            broker,
+            doors,
+            words,
+            received,
+            sent,
+            origins,
+            safe,
+            turns,
+            reads,
+            verifier,
+            leaving: None,
+        })
     }
 
     /// What a client did.
@@ -170,8 +185,7 @@ impl Local {
                 Action::Enqueue { session, qos, draft, ticket } => {
                     return Some(Enqueue { session, qos, draft, ticket });
                 }
-                // Nobody in this process waits for a message to be safe.
-                Action::Safe { .. } => {}
+                Action::Safe { ticket } => self.safe.push(ticket),
                 // One turn and one read per session are under way, so there is room unless the keeper is gone, and then the process is ending.
                 Action::Turn(turn) => {
                     if self.turns.try_send(turn).is_err() {

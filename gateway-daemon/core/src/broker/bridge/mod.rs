@@ -7,6 +7,8 @@
 //!
 //! Pure and without state; [`loops`] finds rules that would send messages around in circles. Bounds: [`RULES_MAX`] rules of one direction.
 
+pub mod down;
+pub mod echo;
 pub mod loops;
 #[cfg(test)]
 mod tests;

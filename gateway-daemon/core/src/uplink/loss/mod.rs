@@ -180,6 +180,8 @@ pub enum Loss {
     },
     /// Our writes were not taken: the socket was full for too long.
     WriteTimeout,
+    /// The cloud sends more than our disk takes; decided by the way down, so that the cloud keeps the rest.
+    Overrun,
     /// The server closed the connection; MQTT 3.1.1 carries no reason.
     Closed {
         /// Where we were: [`Stage::Mqtt`] before CONNACK, `None` when the link was up.
@@ -211,7 +213,7 @@ pub enum Loss {
 
 impl Loss {
     /// Every word that [`Self::word`] can give, for documents and metrics.
-    pub const WORDS: [&'static str; 34] = [
+    pub const WORDS: [&'static str; 35] = [
         "dns",
         "tcp-refused",
         "tcp-unreachable",
@@ -240,6 +242,7 @@ impl Loss {
         "keep-alive",
         "ack-timeout",
         "write-timeout",
+        "overrun",
         "closed-by-server",
         "taken-over",
         "protocol",
@@ -277,6 +280,7 @@ impl Loss {
             Self::KeepAlive { .. } => "keep-alive",
             Self::AckTimeout { .. } => "ack-timeout",
             Self::WriteTimeout => "write-timeout",
+            Self::Overrun => "overrun",
             Self::Closed { .. } => "closed-by-server",
             Self::TakenOver { .. } => "taken-over",
             Self::Protocol { .. } => "protocol",

@@ -27,6 +27,7 @@ fn samples() -> Vec<Loss> {
         Loss::KeepAlive { after: Duration::from_secs(30) },
         Loss::AckTimeout { after: Duration::from_secs(10) },
         Loss::WriteTimeout,
+        Loss::Overrun,
         Loss::Closed { stage: None },
         Loss::TakenOver { closes: 3 },
         Loss::Protocol { detail: "second CONNACK".into() },

@@ -211,6 +211,10 @@ fn session(loss: &Loss, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Loss::WriteTimeout => {
             f.write_str("nothing could be sent for too long: the line is dead or the broker does not read; check the network")
         }
+        Loss::Overrun => f.write_str(
+            "the broker sends more than the disk of this gateway takes: the connection is cut so that it keeps the rest; look at the state \
+             of the store, or subscribe to less",
+        ),
         Loss::Closed { stage: Some(stage) } => write!(
             f,
             "the server closed the connection during {stage} without a reason; check scheme and port of the `url`, and the broker's log"
