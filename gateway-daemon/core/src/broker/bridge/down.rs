@@ -1,7 +1,7 @@
 //! Messages of the cloud on their way into the broker: rules, order, and when each may be acknowledged to the cloud.
 //!
 //! ```text
-//!           came                   next               entered, safe
+//!           came                poll_entry            entered, safe
 //!  cloud ---------> waiting ----------------> entering -------------> acknowledge, in the order in which they came
 //!                   echo, no rule: dropped, counted, acknowledged with the others
 //! ```
@@ -211,7 +211,7 @@ impl Down {
     }
 
     /// The next message for the broker, if there is room. Publish it, and if it has a delivery say so with [`Self::entered`] before asking again.
-    pub fn next(&mut self) -> Option<Entry> {
+    pub fn poll_entry(&mut self) -> Option<Entry> {
         loop {
             let full = self.entering.len() >= ENTERING_MAX || self.entering_bytes > ENTERING_BYTES_MAX;
             if full {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn enter(down: &mut Down, ticket: Option<u64>) -> Entry {
-        let entry = down.next().unwrap();
+        let entry = down.poll_entry().unwrap();
         if let Some(delivery) = entry.delivery {
             down.entered(delivery, ticket.map(Ticket));
         }
@@ -365,7 +365,7 @@ mod tests {
         came(&mut down, 2, "other");
         came(&mut down, 3, "a/+");
         enter(&mut down, Some(1));
-        assert!(down.next().is_none());
+        assert!(down.poll_entry().is_none());
         assert_eq!(down.poll_acknowledge(), None);
         down.safe(Ticket(1));
         assert_eq!(down.poll_acknowledge(), Some(Delivery(3)));
@@ -382,7 +382,7 @@ mod tests {
         let overrun = loop {
             number += 1;
             let came = down.came(BootNs(0), arrival(number, "cmd/x"));
-            while let Some(Entry { delivery: Some(delivery), .. }) = down.next() {
+            while let Some(Entry { delivery: Some(delivery), .. }) = down.poll_entry() {
                 down.entered(delivery, Some(Ticket(delivery.0)));
             }
             if came == Came::Overrun {
@@ -409,8 +409,8 @@ mod tests {
         let large = |number| Arrival { payload: vec![0; WAITING_BYTES_MAX], ..arrival(number, "cmd/x") };
         assert_eq!(down.came(BootNs(0), large(1)), Came::Taken);
         assert_eq!(down.came(BootNs(0), large(2)), Came::Overrun);
-        assert!(down.next().is_some());
-        assert!(down.next().is_none());
+        assert!(down.poll_entry().is_some());
+        assert!(down.poll_entry().is_none());
     }
 
     #[test]
@@ -420,10 +420,10 @@ mod tests {
         down.expect_echo(BootNs(0), &topic, echo::print("cmd/x", b"on"));
         down.expect_echo(BootNs(0), &TopicName::new("elsewhere").unwrap(), 1);
         came(&mut down, 1, "cmd/x");
-        assert!(down.next().is_none());
+        assert!(down.poll_entry().is_none());
         assert_eq!(down.poll_acknowledge(), Some(Delivery(1)));
         came(&mut down, 2, "cmd/x");
-        assert!(down.next().is_some());
+        assert!(down.poll_entry().is_some());
         assert_eq!(down.counters().echo_messages_total, 1);
     }
 

@@ -164,7 +164,10 @@ proptest! {
     }
 }
 
-fn sides(uplinks: &[(&[Rule], &[Rule], &[(&str, u16)])]) -> Vec<Risk> {
+/// Rules up, rules down and servers of an uplink.
+type Plan<'a> = (&'a [Rule], &'a [Rule], &'a [(&'a str, u16)]);
+
+fn sides(uplinks: &[Plan<'_>]) -> Vec<Risk> {
     let rules: Vec<_> = uplinks
         .iter()
         .map(|(up, down, servers)| (BridgeRules::new(up).unwrap(), BridgeRules::new(down).unwrap(), *servers))
