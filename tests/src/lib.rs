@@ -19,6 +19,7 @@ pub mod panel;
 pub mod peers;
 pub mod proxy;
 pub mod sim;
+pub mod sim_broker;
 pub mod sink;
 pub mod site;
 pub mod wait;

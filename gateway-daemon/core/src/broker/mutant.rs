@@ -25,8 +25,6 @@ pub enum Mutant {
     SplitReceived,
     /// A QoS 2 message is sent before its row is durable.
     SendBeforeCommit,
-    /// After a restart packet identifiers begin again although some are in use.
-    ReuseIdentifier,
     /// A row that is acknowledged while its turn is under way is taken for one that was never written.
     AnnihilateUnderWay,
     /// A failed turn is not joined with what changed meanwhile.
@@ -44,7 +42,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 15] = [
+    pub const ALL: [(&'static str, Self); 14] = [
         ("ack-before-commit", Self::AckBeforeCommit),
         ("retain-before-commit", Self::RetainBeforeCommit),
         ("receive-before-commit", Self::ReceiveBeforeCommit),
@@ -53,7 +51,6 @@ impl Mutant {
         ("subscribe-before-commit", Self::SubscribeBeforeCommit),
         ("split-received", Self::SplitReceived),
         ("send-before-commit", Self::SendBeforeCommit),
-        ("reuse-identifier", Self::ReuseIdentifier),
         ("annihilate-under-way", Self::AnnihilateUnderWay),
         ("forget-failed", Self::ForgetFailed),
         ("believe-failed", Self::BelieveFailed),

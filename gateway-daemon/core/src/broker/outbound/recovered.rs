@@ -48,9 +48,6 @@ impl Outbound {
         outbound.sent = sent.unwrap_or(stored.last);
         let highest = released.iter().map(|(_, seq)| *seq).max().unwrap_or_default();
         outbound.last = stored.last.max(outbound.sent).max(highest);
-        if desk.journal.faults().has(Mutant::ReuseIdentifier) {
-            outbound.last = stored.last;
-        }
         outbound.releases = released
             .iter()
             .map(|(_, seq)| Release { seq: *seq, position: Position::PAST, told: false })

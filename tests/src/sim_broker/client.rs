@@ -1,0 +1,343 @@
+//! A client that keeps every promise of MQTT: it remembers its session for ever and sends again what was not answered, in order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::oracle::{Name, Oracle, Verdict};
+use super::wire::{self, Heard};
+
+/// Most messages of a publisher without an answer.
+const WINDOW: usize = 6;
+/// The filter that every subscriber uses: everybody's ordinary messages.
+pub const EVERYTHING: &str = "m/+/+";
+/// Retained messages.
+const RETAINED: &str = "r/+";
+
+/// How far a message of a publisher is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Publish,
+    Release,
+}
+
+#[derive(Debug, Clone)]
+struct Pending {
+    id: u16,
+    /// QoS 3 stands for a retained message of QoS 1.
+    name: Name,
+    stage: Stage,
+    /// Sent on some connection.
+    again: bool,
+}
+
+/// What is asked and not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    Subscribe,
+    Unsubscribe,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number, which is its place.
+    pub me: usize,
+    /// Speaks 5.0.
+    pub v5: bool,
+    /// Its session never ends.
+    pub durable: bool,
+    /// Publishes.
+    pub publishes: bool,
+    /// Subscribes with this QoS.
+    pub wants: Option<u8>,
+    /// Number of its connection.
+    pub conn: Option<u64>,
+    /// CONNACK came.
+    pub up: bool,
+    /// Thinks about messages of QoS 1 for a while before it acknowledges them; those of QoS 2 it answers at once.
+    pub slow: bool,
+    /// PUBACKs that it has yet to send.
+    late: Vec<u8>,
+    /// What it wants to send now.
+    pub out: Vec<u8>,
+    buffer: Vec<u8>,
+    pending: VecDeque<Pending>,
+    last: BTreeMap<u8, u64>,
+    unreleased: BTreeSet<u16>,
+    asked: Asked,
+    subscribed: bool,
+    /// What retained messages there must be, at least, after a SUBSCRIBE for them.
+    retained: Option<BTreeMap<usize, u64>>,
+    receive_max: u16,
+}
+
+impl Client {
+    /// A client that was never connected.
+    #[must_use]
+    pub fn new(me: usize, v5: bool, durable: bool, publishes: bool, wants: Option<u8>) -> Self {
+        Self {
+            me,
+            v5,
+            durable,
+            publishes,
+            wants,
+            conn: None,
+            up: false,
+            slow: false,
+            late: Vec::new(),
+            out: Vec::new(),
+            buffer: Vec::new(),
+            pending: VecDeque::new(),
+            last: BTreeMap::new(),
+            unreleased: BTreeSet::new(),
+            asked: Asked::Nothing,
+            subscribed: false,
+            retained: None,
+            receive_max: if me % 2 == 0 { 4 } else { 65_535 },
+        }
+    }
+
+    /// A connection is there.
+    pub fn open(&mut self, conn: u64) {
+        self.conn = Some(conn);
+        let name = format!("client-{}", self.me);
+        self.out = wire::connect(self.v5, &name, self.durable, self.receive_max);
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self, oracle: &mut Oracle) {
+        (self.conn, self.up) = (None, false);
+        self.out.clear();
+        self.late.clear();
+        self.buffer.clear();
+        self.retained = None;
+        if !self.durable {
+            self.unreleased.clear();
+            (self.subscribed, self.asked) = (false, Asked::Nothing);
+            oracle.forgets(self.me);
+        }
+    }
+
+    /// Whether nothing is left to be answered.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let wants = self.wants.is_none() || self.subscribed;
+        self.up
+            && wants
+            && self.pending.is_empty()
+            && self.late.is_empty()
+            && self.unreleased.is_empty()
+            && self.asked == Asked::Nothing
+    }
+
+    /// Publishes one more message, if the window has room. `qos` 3 is a retained message of QoS 1.
+    pub fn publish(&mut self, now: u64, qos: u8, oracle: &mut Oracle) {
+        if !self.up || self.pending.len() >= WINDOW {
+            return;
+        }
+        let used: BTreeSet<u16> = self.pending.iter().map(|pending| pending.id).collect();
+        let Some(id) = (1..).find(|id| !used.contains(id)) else { return };
+        let number = self.last.entry(qos).or_default();
+        *number += 1;
+        let name = (self.me, qos, *number);
+        self.pending.push_back(Pending { id, name, stage: Stage::Publish, again: false });
+        self.send(now, self.pending.len() - 1, oracle);
+    }
+
+    /// Subscribes or unsubscribes.
+    pub fn change_mind(&mut self, now: u64, oracle: &mut Oracle) {
+        let Some(qos) = self.wants.filter(|_| self.up && self.asked == Asked::Nothing) else { return };
+        if self.subscribed {
+            self.asked = Asked::Unsubscribe;
+            oracle.leaves(self.me);
+            self.out.extend(wire::unsubscribe(self.v5, 900, EVERYTHING));
+        } else {
+            self.asked = Asked::Subscribe;
+            oracle.asks(now, self.me);
+            self.out.extend(wire::subscribe(self.v5, 901, EVERYTHING, qos));
+        }
+        self.subscribed = !self.subscribed;
+    }
+
+    /// Whether it is subscribed, or has asked for it.
+    #[must_use]
+    pub fn is_subscribed(&self) -> bool {
+        self.subscribed
+    }
+
+    /// Sends the PUBACKs it has thought about.
+    pub fn wake(&mut self) {
+        self.out.append(&mut self.late);
+    }
+
+    /// Asks for the retained messages.
+    pub fn look_at_retained(&mut self, oracle: &Oracle) {
+        if self.up && self.retained.is_none() {
+            self.retained = Some(oracle.retained_since());
+            self.out.extend(wire::subscribe(self.v5, 902, RETAINED, 0));
+        }
+    }
+
+    /// Bytes of the broker.
+    ///
+    /// # Errors
+    /// A promise was broken.
+    pub fn hear(&mut self, now: u64, bytes: &[u8], oracle: &mut Oracle) -> Verdict {
+        self.buffer.extend_from_slice(bytes);
+        while let Some(heard) = wire::next(&mut self.buffer, self.v5)? {
+            self.heard(now, heard, oracle)?;
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, now: u64, heard: Heard, oracle: &mut Oracle) -> Verdict {
+        match heard {
+            Heard::Connected(present, code) => self.connected(now, present, code, oracle)?,
+            Heard::Publish { qos, retain, id, topic, body, .. } => {
+                self.take(qos, retain, id, &topic, &body, oracle)?;
+            }
+            Heard::Ack(id) => self.finish(now, id, |name| name.1 != 2, oracle),
+            Heard::Rec(id) => {
+                let found = self.pending.iter_mut().find(|pending| pending.id == id && pending.name.1 == 2);
+                if let Some(pending) = found {
+                    pending.stage = Stage::Release;
+                }
+                self.out.extend(wire::answer(0x62, id));
+            }
+            Heard::Rel(id) => {
+                self.unreleased.remove(&id);
+                self.out.extend(wire::answer(0x70, id));
+            }
+            Heard::Comp(id) => self.finish(now, id, |name| name.1 == 2, oracle),
+            Heard::Subscribed(901) => {
+                self.asked = Asked::Nothing;
+                oracle.subscribed(now, self.me);
+            }
+            Heard::Unsubscribed(_) => {
+                self.asked = Asked::Nothing;
+                oracle.left(now, self.me);
+            }
+            Heard::Subscribed(_) | Heard::Other(_) => {}
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, now: u64, present: bool, code: u8, oracle: &mut Oracle) -> Verdict {
+        if code != 0 {
+            return Err(format!("{} is refused with {code}", self.me));
+        }
+        self.up = true;
+        if !present {
+            if self.durable && oracle.is_subscribed(self.me) {
+                return Err(format!("the session of {} and its subscription are forgotten", self.me));
+            }
+            if self.pending.iter().any(|pending| pending.stage == Stage::Release)
+                || !self.unreleased.is_empty()
+            {
+                return Err(format!("the session of {} is forgotten in the middle of an exchange", self.me));
+            }
+        }
+        for place in 0..self.pending.len() {
+            self.send(now, place, oracle);
+        }
+        // A SUBSCRIBE without an answer is asked again.
+        match self.asked {
+            Asked::Nothing => {}
+            Asked::Subscribe => {
+                let qos = self.wants.unwrap_or(0);
+                self.out.extend(wire::subscribe(self.v5, 901, EVERYTHING, qos));
+            }
+            Asked::Unsubscribe => self.out.extend(wire::unsubscribe(self.v5, 900, EVERYTHING)),
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, now: u64, place: usize, oracle: &mut Oracle) {
+        let pending = &mut self.pending[place];
+        if pending.stage == Stage::Release {
+            self.out.extend(wire::answer(0x62, pending.id));
+            return;
+        }
+        let (me, qos, number) = pending.name;
+        let again = if pending.again { 8 } else { 0 };
+        pending.again = true;
+        let (flags, topic) = match qos {
+            3 => (1 << 1 | 1, format!("r/{me}")),
+            qos => (qos << 1, format!("m/{me}/{qos}")),
+        };
+        if qos == 3 {
+            oracle.retained_sent(me, number);
+        } else {
+            oracle.sent(now, pending.name);
+        }
+        self.out.extend(wire::publish(self.v5, flags | again, pending.id, &topic, &number.to_string()));
+    }
+
+    fn finish(&mut self, now: u64, id: u16, fits: impl Fn(Name) -> bool, oracle: &mut Oracle) {
+        let place = self.pending.iter().position(|pending| pending.id == id && fits(pending.name));
+        let Some(done) = place.and_then(|place| self.pending.remove(place)) else { return };
+        if done.name.1 == 3 {
+            oracle.retained_acknowledged(done.name.0, done.name.2);
+        } else {
+            oracle.acknowledged(now, done.name);
+        }
+    }
+
+    fn take(
+        &mut self,
+        qos: u8,
+        retain: bool,
+        id: u16,
+        topic: &str,
+        body: &[u8],
+        oracle: &mut Oracle,
+    ) -> Verdict {
+        let words: Vec<&str> = topic.split('/').collect();
+        let number = std::str::from_utf8(body).ok().and_then(|text| text.parse().ok());
+        let publisher = words.get(1).and_then(|word| word.parse().ok());
+        let (Some(number), Some(publisher)) = (number, publisher) else {
+            return Err(format!("a message that nobody sends: {topic:?} {body:?}"));
+        };
+        if words[0] == "r" {
+            return self.take_retained(publisher, number, retain, oracle);
+        }
+        let published = words.get(2).and_then(|word| word.parse().ok()).unwrap_or(0);
+        match qos {
+            1 => {
+                let answers = if self.slow { &mut self.late } else { &mut self.out };
+                answers.extend(wire::answer(0x40, id));
+                oracle.taken(self.me, (publisher, published, number), qos)
+            }
+            2 => {
+                self.out.extend(wire::answer(0x50, id));
+                if !self.unreleased.insert(id) {
+                    return Ok(());
+                }
+                oracle.taken(self.me, (publisher, published, number), qos)
+            }
+            _ => Err(format!("{topic} comes with QoS {qos}")),
+        }
+    }
+
+    fn take_retained(&mut self, publisher: usize, number: u64, retain: bool, oracle: &Oracle) -> Verdict {
+        oracle.retained_taken(publisher, number)?;
+        let Some(least) = self.retained.as_mut().filter(|_| retain) else { return Ok(()) };
+        match least.remove(&publisher) {
+            Some(least) if number < least => {
+                Err(format!("retained message {number} of {publisher} although {least} was acknowledged"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After a look at the retained messages and time for the answer: none is missing.
+    ///
+    /// # Errors
+    /// One is.
+    pub fn has_retained(&self) -> Verdict {
+        let missing = self.retained.iter().flatten().find(|(_, number)| **number > 0);
+        missing.map_or(Ok(()), |(publisher, number)| {
+            Err(format!("retained message {number} of {publisher} is gone"))
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! A store in memory with the durability of a real one: what a turn wrote survives a crash, what it did not write does not.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use gateway_core::broker::change::QueueName;
+use gateway_core::broker::{Answer, Change, FactKey, Found, Read, Turn};
+use gateway_core::uplink::row::{Row, Seq, Stored};
+
+/// Rows and facts.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    queues: BTreeMap<QueueName, BTreeMap<Seq, Arc<Row>>>,
+    facts: BTreeMap<FactKey, Arc<[u8]>>,
+}
+
+impl Disk {
+    /// Carries a turn out.
+    pub fn apply(&mut self, turn: &Turn) {
+        for change in &turn.changes {
+            match change {
+                Change::Insert { queue, row } => {
+                    let rows = self.queues.entry(Arc::clone(queue)).or_default();
+                    rows.insert(row.seq, Arc::clone(row));
+                }
+                Change::Delete { queue, seqs: (first, last) } => {
+                    if let Some(rows) = self.queues.get_mut(queue) {
+                        rows.retain(|seq, _| !(*first..=*last).contains(seq));
+                    }
+                }
+                Change::Drop { queue } => _ = self.queues.remove(queue),
+                Change::Put { fact, value } => _ = self.facts.insert(fact.clone(), Arc::clone(value)),
+                Change::Remove { fact } => _ = self.facts.remove(fact),
+            }
+        }
+    }
+
+    /// Answers a read as things are at this moment.
+    #[must_use]
+    pub fn read(&self, read: &Read) -> Answer {
+        let none = BTreeMap::new();
+        let stored = self.queues.get(&read.queue).unwrap_or(&none);
+        let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
+        for row in
+            stored.range((Bound::Excluded(read.after), Bound::Included(read.until))).map(|(_, row)| row)
+        {
+            bytes += row.size();
+            if rows.len() >= read.rows_max as usize || (bytes > read.bytes_max && !rows.is_empty()) {
+                more = true;
+                break;
+            }
+            rows.push(Arc::clone(row));
+        }
+        Answer::Rows { number: read.number, rows, more }
+    }
+
+    /// What a broker finds at start.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        let queues = self.queues.iter().map(|(name, rows)| {
+            let mut stored = Stored::default();
+            rows.values().for_each(|row| stored.normal.add_row(row));
+            stored.first = rows.keys().next().copied().unwrap_or_default();
+            stored.last = rows.keys().next_back().copied().unwrap_or_default();
+            (Arc::clone(name), stored)
+        });
+        let facts = self.facts.iter().map(|(key, value)| (key.clone(), Arc::clone(value)));
+        Found { facts: facts.collect(), queues: queues.collect(), blind: false }
+    }
+
+    /// Rows of all queues.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.queues.values().map(BTreeMap::len).sum()
+    }
+
+    /// Facts of a kind.
+    #[must_use]
+    pub fn facts(&self, kind: gateway_core::broker::FactKind) -> usize {
+        self.facts.keys().filter(|key| key.kind == kind).count()
+    }
+}

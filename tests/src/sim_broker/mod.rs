@@ -1,0 +1,100 @@
+//! The whole broker with many clients, a disk and everything that goes wrong, in virtual time and repeatable by a seed.
+//!
+//! Clients speak bytes of 3.1.1 and 5.0 over connections that are cut at any byte; the daemon is killed at any moment and finds on its disk what its turns
+//! wrote; turns and reads fail, late or after they reached the disk. [`oracle`] follows every message: what was acknowledged arrives at every durable
+//! subscriber, QoS 2 exactly once, in the order of its publisher and QoS; acknowledged subscriptions, sessions and retained messages survive; nobody gets
+//! what was not published or what it unsubscribed from; in the end nothing is left on disk that nobody is owed. Named mutants ([`Mutant`]) prove that
+//! it would notice.
+//!
+//! Bounds: [`world::EVENTS_MAX`] events, [`world::QUIET_MAX`] of virtual time to become quiet.
+
+mod client;
+mod disk;
+mod oracle;
+mod wire;
+pub mod world;
+
+use std::fmt;
+
+use gateway_core::broker::Mutant;
+
+/// What one run has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Virtual minutes.
+    pub minutes: u64,
+    /// Events.
+    pub events: u64,
+    /// Messages taken by subscribers.
+    pub received: u64,
+    /// Taken again, as QoS 1 allows.
+    pub repeated: u64,
+    /// Acknowledged to publishers.
+    pub acknowledged: u64,
+    /// Kills of the daemon.
+    pub crashes: u64,
+    /// Connections cut.
+    pub cuts: u64,
+    /// Turns of the store, and how many of them failed.
+    pub turns: (u64, u64),
+    /// Rows written and never written, as far as the disk knows.
+    pub rows_written: u64,
+}
+
+/// What to run; the same case always runs the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// Where everything random comes from.
+    pub seed: u64,
+    /// Virtual minutes before everything heals.
+    pub minutes: u64,
+    /// A deliberate fault of the broker.
+    pub mutant: Option<Mutant>,
+    /// Nothing goes wrong.
+    pub calm: bool,
+    /// Prints every event on standard error.
+    pub trace: bool,
+}
+
+impl Case {
+    /// A seed as it comes.
+    #[must_use]
+    pub fn of(seed: u64, minutes: u64) -> Self {
+        Self { seed, minutes, mutant: None, calm: false, trace: false }
+    }
+
+    /// Runs the world and waits until it is quiet.
+    ///
+    /// # Errors
+    /// The promise that was broken, and how to see it again.
+    pub fn run(self) -> Result<Report, Failure> {
+        let mut world = world::World::new(self);
+        world.run().map_err(|what| Failure { case: self, at_ms: world.now() / world::MS, what })
+    }
+}
+
+/// A promise was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What was run.
+    pub case: Case,
+    /// Virtual time of the failure, ms.
+    pub at_ms: u64,
+    /// What was broken.
+    pub what: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Case { seed, minutes, mutant, .. } = self.case;
+        let mutant = mutant.map_or("none", Mutant::name);
+        write!(
+            f,
+            "seed {seed}, mutant {mutant}: after {} ms of virtual time: {}\nreplay: BROKER_SEED={seed} BROKER_MINUTES={minutes} \
+             BROKER_MUTANT={mutant} cargo test -p tidegate-tests --test sim_broker one_seed -- --nocapture",
+            self.at_ms, self.what
+        )
+    }
+}
+
+impl std::error::Error for Failure {}

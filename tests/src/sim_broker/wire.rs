@@ -1,0 +1,172 @@
+//! MQTT 3.1.1 and 5.0 as a client speaks it, just enough for the simulation, and written from the standards rather than with the broker's codec.
+
+/// What a broker says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// CONNACK: session present and the code.
+    Connected(bool, u8),
+    /// PUBLISH.
+    Publish {
+        /// 0 to 2.
+        qos: u8,
+        /// Retain flag.
+        retain: bool,
+        /// DUP flag.
+        again: bool,
+        /// 0 with QoS 0.
+        id: u16,
+        /// Topic.
+        topic: String,
+        /// Payload.
+        body: Vec<u8>,
+    },
+    /// PUBACK.
+    Ack(u16),
+    /// PUBREC.
+    Rec(u16),
+    /// PUBREL.
+    Rel(u16),
+    /// PUBCOMP.
+    Comp(u16),
+    /// SUBACK.
+    Subscribed(u16),
+    /// UNSUBACK.
+    Unsubscribed(u16),
+    /// Anything else, by its type.
+    Other(u8),
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    let mut left = body.len();
+    loop {
+        let byte = u8::try_from(left % 128).unwrap_or(0);
+        left /= 128;
+        out.push(if left > 0 { byte | 0x80 } else { byte });
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(body);
+    out
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// CONNECT; `durable` sessions never end.
+#[must_use]
+pub fn connect(v5: bool, client: &str, durable: bool, receive_max: u16) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(&mut body, "MQTT");
+    body.extend_from_slice(&[if v5 { 5 } else { 4 }, if durable { 0 } else { 2 }, 0, 0]);
+    if v5 {
+        let expiry: u32 = if durable { u32::MAX } else { 0 };
+        body.push(8);
+        body.push(0x11);
+        body.extend_from_slice(&expiry.to_be_bytes());
+        body.push(0x21);
+        body.extend_from_slice(&receive_max.to_be_bytes());
+    }
+    text(&mut body, client);
+    packet(0x10, &body)
+}
+
+/// PUBLISH of QoS 1 or 2.
+#[must_use]
+pub fn publish(v5: bool, flags: u8, id: u16, topic: &str, payload: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(&mut body, topic);
+    body.extend_from_slice(&id.to_be_bytes());
+    if v5 {
+        body.push(0);
+    }
+    body.extend_from_slice(payload.as_bytes());
+    packet(0x30 | flags, &body)
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP by its first byte.
+#[must_use]
+pub fn answer(first: u8, id: u16) -> Vec<u8> {
+    packet(first, &id.to_be_bytes())
+}
+
+/// SUBSCRIBE to one filter.
+#[must_use]
+pub fn subscribe(v5: bool, id: u16, filter: &str, qos: u8) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    if v5 {
+        body.push(0);
+    }
+    text(&mut body, filter);
+    body.push(qos);
+    packet(0x82, &body)
+}
+
+/// UNSUBSCRIBE from one filter.
+#[must_use]
+pub fn unsubscribe(v5: bool, id: u16, filter: &str) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    if v5 {
+        body.push(0);
+    }
+    text(&mut body, filter);
+    packet(0xa2, &body)
+}
+
+/// Cuts the next packet off the front.
+///
+/// # Errors
+/// What the broker sent is not MQTT.
+pub fn next(buffer: &mut Vec<u8>, v5: bool) -> Result<Option<Heard>, String> {
+    let (mut len, mut at) = (0_usize, 1);
+    loop {
+        let Some(&byte) = buffer.get(at) else { return Ok(None) };
+        len |= usize::from(byte & 0x7f) << (7 * (at - 1));
+        at += 1;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        if at > 4 {
+            return Err("a remaining length of five bytes".into());
+        }
+    }
+    if buffer.len() < at + len {
+        return Ok(None);
+    }
+    let whole: Vec<u8> = buffer.drain(..at + len).collect();
+    let heard = parse(whole[0], &whole[at..], v5);
+    heard.ok_or_else(|| format!("a malformed packet: {whole:02x?}")).map(Some)
+}
+
+fn parse(first: u8, body: &[u8], v5: bool) -> Option<Heard> {
+    let id = || Some(u16::from_be_bytes([*body.first()?, *body.get(1)?]));
+    Some(match first >> 4 {
+        2 => Heard::Connected(body.first()? & 1 == 1, *body.get(1)?),
+        3 => {
+            let len = usize::from(id()?);
+            let topic = String::from_utf8(body.get(2..2 + len)?.to_vec()).ok()?;
+            let mut at = 2 + len;
+            let qos = first >> 1 & 3;
+            let mut id = 0;
+            if qos > 0 {
+                id = u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]);
+                at += 2;
+            }
+            if v5 {
+                at += 1 + usize::from(*body.get(at)?);
+            }
+            let (retain, again) = (first & 1 == 1, first & 8 != 0);
+            Heard::Publish { qos, retain, again, id, topic, body: body.get(at..)?.to_vec() }
+        }
+        4 => Heard::Ack(id()?),
+        5 => Heard::Rec(id()?),
+        6 => Heard::Rel(id()?),
+        7 => Heard::Comp(id()?),
+        9 => Heard::Subscribed(id()?),
+        11 => Heard::Unsubscribed(id()?),
+        other => Heard::Other(other),
+    })
+}
