@@ -93,7 +93,7 @@ impl Client {
             asked: Asked::Nothing,
             subscribed: false,
             retained: None,
-            receive_max: if me % 2 == 0 { 4 } else { 65_535 },
+            receive_max: if me.is_multiple_of(2) { 4 } else { 65_535 },
         }
     }
 
@@ -194,7 +194,7 @@ impl Client {
         match heard {
             Heard::Connected(present, code) => self.connected(now, present, code, oracle)?,
             Heard::Publish { qos, retain, id, topic, body, .. } => {
-                self.take(qos, retain, id, &topic, &body, oracle)?;
+                self.take((qos, retain, id), &topic, &body, oracle)?;
             }
             Heard::Ack(id) => self.finish(now, id, |name| name.1 != 2, oracle),
             Heard::Rec(id) => {
@@ -283,11 +283,10 @@ impl Client {
         }
     }
 
+    /// PUBLISH: its QoS, retain flag and identifier.
     fn take(
         &mut self,
-        qos: u8,
-        retain: bool,
-        id: u16,
+        (qos, retain, id): (u8, bool, u16),
         topic: &str,
         body: &[u8],
         oracle: &mut Oracle,

@@ -8,10 +8,10 @@
 //!
 //! Bounds: [`world::EVENTS_MAX`] events, [`world::QUIET_MAX`] of virtual time to become quiet.
 
-mod client;
-mod disk;
-mod oracle;
-mod wire;
+pub mod client;
+pub mod disk;
+pub mod oracle;
+pub mod wire;
 pub mod world;
 
 use std::fmt;

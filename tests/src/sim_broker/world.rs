@@ -31,8 +31,6 @@ enum Event {
     ToBroker { conn: u64, bytes: Vec<u8> },
     /// Bytes arrive at a client.
     ToClient { conn: u64, bytes: Vec<u8> },
-    /// The client sees that its connection is closed.
-    Closed { conn: u64 },
     /// The store carries out what it was asked first.
     Store { run: u64 },
     /// The store's answer arrives.
@@ -186,9 +184,6 @@ impl World {
                 }
                 self.speak(client);
             }
-            Event::Closed { conn } => {
-                return Err(format!("the broker closed connection {conn} of a client that did no wrong"));
-            }
             Event::Store { run } if run == self.run => self.carry_out(),
             Event::Answer { run, answer } if run == self.run => {
                 let now = self.boot_now();
@@ -223,7 +218,7 @@ impl World {
         }
         let (now, oracle) = (self.now, &mut self.oracle);
         let client = &mut self.clients[me];
-        if self.healing || dice % 7 == 0 {
+        if self.healing || dice.is_multiple_of(7) {
             client.wake();
         }
         if self.healing {
