@@ -132,6 +132,11 @@ impl Doors {
     pub fn close(&mut self, conn: ConnId, reason: &CloseReason) {
         match reason {
             CloseReason::Goodbye => log::debug!(conn = conn.0; "client disconnected"),
+            CloseReason::Login { failures: None, .. } => log::debug!(conn = conn.0; "log-in refused"),
+            CloseReason::Login { failures: Some(count), peer } => log::warn!(
+                conn = conn.0, peer = &**peer, count = *count;
+                "log-in from {peer} refused; failed log-ins since the last such line: {count}"
+            ),
             reason => log::info!(conn = conn.0; "connection of a client closed: {reason}"),
         }
         if let Some(open) = self.conns.get_mut(&conn).filter(|open| open.is_open()) {

@@ -209,6 +209,8 @@ pub enum CloseReason {
     Login {
         /// How many failed since it was logged last; `None`: not to be logged.
         failures: Option<u64>,
+        /// Where the client came from.
+        peer: Box<str>,
     },
     /// Its user or its client id is not let in any more.
     #[error("not let in any more")]

@@ -123,12 +123,11 @@ impl Broker {
 
     /// Tells a connection in [`Stage::Refusing`] that it is turned away.
     pub(super) fn refuse_now(&mut self, conn: ConnId) -> CloseReason {
-        let Some(Stage::Refusing { code, failures }) = self.conns.get(&conn).map(|open| &open.stage) else {
-            return CloseReason::Handshake;
-        };
-        let (code, failures) = (*code, *failures);
+        let Some(open) = self.conns.get(&conn) else { return CloseReason::Handshake };
+        let Stage::Refusing { code, failures } = open.stage else { return CloseReason::Handshake };
+        let peer = open.origin.peer.as_str().into();
         self.tell(conn, Reply::Refused(code, ""));
-        CloseReason::Login { failures }
+        CloseReason::Login { failures, peer }
     }
 
     /// Refuses CONNECT.
