@@ -5,6 +5,7 @@ use std::sync::Arc;
 use drivers::bus;
 use drivers::clock;
 use gateway_config::Config;
+use gateway_core::broker::SessionId;
 use gateway_core::broker::bridge::BridgeRules;
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
@@ -12,6 +13,7 @@ use gateway_core::poll::schedule::Schedule;
 use gateway_core::process::Processor;
 use gateway_core::tag::{BootNs, Cycle};
 use gateway_core::uplink::row::QueueId;
+use gateway_core::uplink::settings::Settings;
 use gateway_core::uplink::{Identity, Uplink};
 use tokio::sync::mpsc;
 
@@ -77,11 +79,7 @@ impl Gateway {
         let mut upstreams = Vec::with_capacity(config.uplinks.len());
         let mut queues = Vec::with_capacity(config.uplinks.len());
         for (index, (settings, link)) in config.uplinks.iter().enumerate() {
-            let refused = |fault: String| StartError::Forward { uplink: settings.name.to_string(), fault };
-            let rules = |rules| BridgeRules::new(rules).map_err(|(_, fault)| refused(fault.to_string()));
-            let (up, down) = (rules(&settings.forward)?, rules(&settings.accept)?);
-            let session =
-                local.broker.open_bridge(up.filters()).map_err(|fault| refused(fault.to_string()))?;
+            let bridge = open_bridge(&mut local, settings)?;
             let (queue, stored) = store.open_queue(settings.name.as_str()).await;
             queues.push(queue);
             let identity = Identity {
@@ -96,13 +94,7 @@ impl Gateway {
                 }
             }
             let place = (Arc::clone(&store), queue);
-            upstreams.push(Upstream::new(
-                (index, uplink),
-                link.clone(),
-                (session, up, down),
-                place,
-                happened.clone(),
-            ));
+            upstreams.push(Upstream::new((index, uplink), link.clone(), bridge, place, happened.clone()));
         }
         upstream::introduce(&mut upstreams);
         tokio::spawn(forward_resets(Arc::clone(&store), queues, happened));
@@ -152,6 +144,18 @@ async fn forward_resets(store: Arc<Store>, queues: Vec<QueueId>, happened: mpsc:
             return;
         }
     }
+}
+
+/// The session of an uplink in the broker, and its rules up and down.
+fn open_bridge(
+    local: &mut Local,
+    settings: &Settings,
+) -> Result<(SessionId, BridgeRules, BridgeRules), StartError> {
+    let refused = |fault: String| StartError::Forward { uplink: settings.name.to_string(), fault };
+    let rules = |rules| BridgeRules::new(rules).map_err(|(_, fault)| refused(fault.to_string()));
+    let (up, down) = (rules(&settings.forward)?, rules(&settings.accept)?);
+    let session = local.broker.open_bridge(up.filters()).map_err(|fault| refused(fault.to_string()))?;
+    Ok((session, up, down))
 }
 
 fn start_buses(field: &Arc<Field>, cycles: &mpsc::Sender<Cycle>) -> Result<Vec<bus::Bus>, StartError> {

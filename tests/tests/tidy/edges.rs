@@ -7,7 +7,7 @@ const CORE: &str = "gateway-daemon/core/src/";
 const DAEMON: &str = "gateway-daemon/src/";
 
 /// Edges between rooms of the core beside those that every room has: `tag`, and the plain `settings` of any room.
-const CORE_EDGES: [(&str, &str); 13] = [
+const CORE_EDGES: [(&str, &str); 14] = [
     // The vocabulary of a line's conversation is part of the settings of devices.
     ("poll", "process::settings"),
     ("process", "poll::request"),
@@ -17,6 +17,8 @@ const CORE_EDGES: [(&str, &str); 13] = [
     ("broker", "uplink::row"),
     // Its doors are listeners, whose settings the hand of that name has too.
     ("broker", "settings"),
+    // The way down gives back the numbers of the link.
+    ("broker", "uplink::link"),
     ("uplink", "payload"),
     ("uplink", "settings"),
     // The way in for the fuzzers.
