@@ -81,7 +81,7 @@ pub struct Counters {
     pub dropped_large_messages_total: u64,
     /// Messages that their client may not read.
     pub dropped_forbidden_messages_total: u64,
-    /// Messages of this process dropped because the disk was too slow for what has to survive.
+    /// Messages of this process not given to a durable session because the disk was too slow for what has to survive.
     pub dropped_local_messages_total: u64,
     /// Messages that an uplink's queue dropped while somebody waited for them.
     pub refused_by_uplinks_total: u64,

@@ -196,11 +196,6 @@ impl Broker {
         let topic = TopicName::new(Arc::clone(&local.draft.topic))?;
         self.counters.local_messages_total += 1;
         let ticket = local.want.then(|| self.tickets.open(Waiter::Local));
-        if !local.want && self.journal.is_full() {
-            // Nobody waits for it, and nobody can be made to wait.
-            self.counters.dropped_local_messages_total += 1;
-            return Ok(None);
-        }
         self.route(now, Post::of_process(topic, local, ticket), ready);
         if let Some(ticket) = ticket {
             self.settle_ticket(now, ticket);

@@ -4,16 +4,21 @@
 //! [`Action`]s. One broker serves two kinds of sessions alike: clients behind connections, and *bridges*, whose messages leave as
 //! [`Action::Enqueue`] for a durable queue (an uplink is a bridge).
 //!
-//! MQTT 3.1.1: QoS 0, 1 and 2 delivered as the lower of publish and subscription, retained messages, last wills, keep-alive,
-//! take-over, persistent sessions, overlapping subscriptions delivered once with the highest QoS. Level 3 and 5.0 are refused with
-//! their own return codes.
+//! MQTT 3.1, 3.1.1 and 5.0. The way of a message:
 //!
-//! Invariants: whatever a client sends can end its own connection and nothing else; messages to one session keep their order
-//! within a QoS; every message that is not delivered is counted in [`Counters`]; all bounds are in [`settings`].
+//! ```text
+//! bytes --front--> Packet --machine--> tree: who wants it?
+//!                     |                  |-- session of a client: outbound (window, queue, rows on disk) --front--> bytes
+//!                     |                  |-- session of a bridge: Action::Enqueue --> handle_receipt
+//!                     |                  `-- retained
+//!                     `-- acknowledgement: in the connection's line until its ticket is settled --front--> bytes
+//!        outbound, facts --> journal --> Action::Turn --> handle_answer: tickets, lines and queues go on
+//! ```
 //!
-//! It keeps everything in memory and acknowledges a client's message once it is routed: that is enough for the pretend cloud
-//! of the demo and for messages of this process, which the queue behind [`Action::Enqueue`] makes durable. A listener for
-//! clients whose acknowledgement must mean "on disk" needs [`Action::Enqueue`] to be answered first.
+//! Invariants: whatever a client sends can end its own connection and nothing else; whatever a client is told is true of the disk before it is
+//! told ([`change`]); acknowledgements of one connection leave in the order of its packets; messages to one session keep their
+//! order within a QoS; every message that is not delivered is counted in [`Counters`]; all bounds are in [`settings`], and what happens beyond
+//! is counted too.
 //!
 //! It never reads a clock, opens a socket or blocks.
 

@@ -30,7 +30,10 @@ impl Broker {
             self.close(now, rival, CloseReason::TakenOver);
             old = self.clients.get(&client.id).copied();
         }
-        if let (Some(id), true) = (old, hello.clean) {
+        // A session belongs to whoever made it: nobody gets the messages of another user by its client id.
+        let foreign = |id| self.sessions.get(&id).is_some_and(|session: &Session| session.user != user);
+        let anew = hello.clean || (!self.open_to_all && old.is_some_and(foreign));
+        if let (Some(id), true) = (old, anew) {
             self.finish_session(now, id);
             old = None;
         }

@@ -199,6 +199,11 @@ impl Broker {
             self.counters.unrendered_messages_total += 1;
             return;
         };
+        if post.draft.is_some() && post.ticket.is_none() && self.journal.is_full() && self.is_durable(id) {
+            // Nobody waits for it, and nobody can be made to wait.
+            self.counters.dropped_local_messages_total += 1;
+            return;
+        }
         let delivery = Delivery {
             retain: message.retain && wanted.retain_as_published,
             message,

@@ -3,11 +3,13 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::disk::open_door;
 use super::wire::{
     Bench, GOODBYE, PING, PUBACK, PUBCOMP, PUBREC, PUBREL, ack, connect, packet, publish, subscribe, text,
     unsubscribe,
 };
-use crate::broker::{CloseReason, Limits};
+use super::wire5::{connect5, disconnect5, four, publish5, subscribe5, two};
+use crate::broker::{CloseReason, Limits, Settings};
 use crate::uplink::row::Qos;
 
 /// Says something wrong after CONNECT; only this connection ends.
@@ -152,6 +154,21 @@ fn packets() -> impl Strategy<Value = Vec<u8>> {
         )),
         (prop::sample::select(vec![PUBACK, PUBREC, PUBREL, PUBCOMP]), 0_u16..4)
             .prop_map(|(kind, id)| ack(kind, id)),
+        (prop::sample::select(vec!["a", "b", ""]), any::<bool>(), 0_u32..20, 0_u16..5).prop_map(
+            |(id, clean, expiry_s, aliases)| {
+                connect5(id, clean, 0, &[four(0x11, expiry_s), two(0x22, aliases)], None)
+            }
+        ),
+        (1_u16..4, prop::sample::select(vec!["t", "$share/x/t", "#", "$SYS/#"]), 0_u8..64)
+            .prop_map(|(id, topic, options)| subscribe5(id, Some(5), &[(topic, options)])),
+        (0_u8..16, topics(), 0_u16..4, 0_u16..4).prop_map(|(flags, topic, id, alias)| publish5(
+            flags,
+            topic,
+            id,
+            &[two(0x23, alias), four(0x02, 3)],
+            "x"
+        )),
+        (0_u8..6, 0_u32..5).prop_map(|(code, expiry_s)| disconnect5(code, &[four(0x11, expiry_s)])),
         Just(PING.to_vec()),
         Just(GOODBYE.to_vec()),
         vec(any::<u8>(), 0..20),
@@ -163,9 +180,14 @@ proptest! {
     #[test]
     fn any_bytes_in_any_order_break_no_promise(
         steps in vec((0_usize..3, packets(), 0_u8..20, any::<bool>()), 1..60),
+        stored in any::<bool>(),
     ) {
         let limits = Limits { queued_max: 5, queued_bytes_total_max: 2000, inflight_max: 3, sessions_max: 5, ..Limits::default() };
-        let mut bench = Bench::with(limits);
+        let mut bench = if stored {
+            Bench::stored(Settings { limits, listeners: vec![open_door()], ..Settings::default() })
+        } else {
+            Bench::with(limits)
+        };
         let witness = bench.subscriber("witness", true, "alive", 0);
         let mut conns = [bench.client("a", false), bench.client("b", true), bench.open()];
         for (who, bytes, event, halves) in steps {
@@ -190,6 +212,8 @@ proptest! {
         for conn in conns {
             bench.lose(conn);
         }
+        // Sessions with ids of the broker's choice end by their expiry.
+        bench.wait(std::time::Duration::from_secs(60));
         for id in ["a", "b"] {
             let conn = bench.open();
             bench.say(conn, &connect(id, true, 0, None));
@@ -199,7 +223,12 @@ proptest! {
         let gauges = bench.broker.gauges();
         prop_assert_eq!((gauges.sessions, gauges.subscriptions, gauges.held_bytes), (0, 0, 0));
         // The figures of `$SYS` find nobody who wants them any more.
-        bench.wait(std::time::Duration::from_secs(20));
+        bench.wait(std::time::Duration::from_secs(60));
         prop_assert_eq!(bench.broker.poll_timeout(), None, "no alarm is left behind");
+        // Retained messages are all that may stay.
+        bench.wait(std::time::Duration::from_secs(60));
+        prop_assert_eq!(bench.disk.rows(), 0);
+        prop_assert_eq!(bench.disk.facts.len(), if stored { bench.broker.gauges().retained_messages } else { 0 });
+        prop_assert_eq!(bench.broker.gauges().waiting_acknowledgements, 0);
     }
 }
