@@ -1,5 +1,6 @@
 //! MQTT clients of others in front of the gateway's own broker: mosquitto's programs, Paho of PyPI, mqtt of npm.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -101,7 +102,20 @@ pub struct Heard {
 pub struct Sub {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Lines with messages that came before SUBACK, as those of a session do.
+    early: VecDeque<String>,
     complaints: Arc<Mutex<String>>,
+}
+
+/// Subscribes as `mosquitto_sub` does with these arguments, and says goodbye once that is acknowledged. (Told to end by a signal, mosquitto_sub may
+/// lock itself up, and with 5.0 it asks for its will.)
+///
+/// # Errors
+/// It is missing, or it is refused; the error holds what it said.
+pub async fn subscribe_and_leave(port: u16, args: &[&str]) -> Result<String> {
+    let mut command = Command::new("mosquitto_sub");
+    command.args(["-E", "-p", &port.to_string()]).args(args);
+    finish(command, INSTALL).await
 }
 
 impl Sub {
@@ -116,6 +130,9 @@ impl Sub {
             // `Client NAME received SUBACK`, then `Subscribed (mid: 1): 1`.
             if line.starts_with("Subscribed (") {
                 return Ok(sub);
+            }
+            if line.starts_with("MSG ") {
+                sub.early.push_back(line);
             }
         }
     }
@@ -140,7 +157,7 @@ impl Sub {
             let _ = errors.read_to_string(&mut text).await;
             *kept.lock().unwrap_or_else(PoisonError::into_inner) = text;
         });
-        Ok(Self { child, lines, complaints })
+        Ok(Self { child, lines, early: VecDeque::new(), complaints })
     }
 
     async fn line(&mut self) -> Result<String> {
@@ -161,7 +178,10 @@ impl Sub {
     /// It has ended.
     pub async fn next(&mut self) -> Result<Heard> {
         loop {
-            let line = self.line().await?;
+            let line = match self.early.pop_front() {
+                Some(line) => line,
+                None => self.line().await?,
+            };
             let Some(message) = line.strip_prefix("MSG ") else { continue };
             let mut parts = message.splitn(4, ' ');
             let mut part = || parts.next().map(str::to_owned).with_context(|| line.clone());
@@ -180,18 +200,6 @@ impl Sub {
             payloads.push(self.next().await?.payload);
         }
         Ok(payloads)
-    }
-
-    /// Ends it with SIGTERM: it says DISCONNECT.
-    ///
-    /// # Errors
-    /// It is gone already.
-    pub async fn stop(mut self) -> Result<()> {
-        let id = i32::try_from(self.child.id().context("mosquitto_sub is gone")?)?;
-        let pid = rustix::process::Pid::from_raw(id).context("no process id")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        within("mosquitto_sub to end", self.child.wait()).await?;
-        Ok(())
     }
 
     /// Ends it with SIGKILL: it says nothing.

@@ -1,5 +1,7 @@
 //! The gateway's counters as metrics: every room's counters into one page. Changes nothing.
 
+mod local;
+
 use drivers::bus::{LineState, Report, WireCounters};
 use drivers::clock;
 use gateway_core::tag::WallClock as _;
@@ -27,6 +29,7 @@ pub(super) fn text(gateway: &Gateway) -> String {
         down(&mut page, settings.name.as_str(), upstream);
         ledger(&mut page, settings.name.as_str(), upstream);
     }
+    local::broker(&mut page, gateway);
     store(&mut page, gateway);
     page.count(&m::LOG_SUPPRESSED, &[], journal::suppressed_total());
     page.text()
@@ -220,7 +223,8 @@ pub(super) fn sentence(gateway: &Gateway) -> String {
 mod tests {
     #[test]
     fn every_metric_of_the_table_is_written() {
-        let (table, here) = (include_str!("../status/metrics.rs"), include_str!("measure.rs"));
+        let table = include_str!("../status/metrics.rs");
+        let here = [include_str!("measure.rs"), include_str!("measure/local.rs")].concat();
         let ids: Vec<&str> = table
             .lines()
             .filter(|line| line.contains(" Counter \"") || line.contains(" Gauge \""))

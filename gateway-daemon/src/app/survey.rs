@@ -165,13 +165,13 @@ impl Gateway {
             sessions: (gauges.sessions as u64).saturating_sub(self.upstreams.len() as u64),
             subscriptions: gauges.subscriptions as u64,
             retained: gauges.retained_messages as u64,
-            waiting: 0,
-            stored: 0,
+            waiting: gauges.held_messages,
+            stored: gauges.stored_messages,
             received: counters.received_messages_total,
             received_per_s: self.local.received.per_s(),
             sent: counters.sent_messages_total,
             sent_per_s: self.local.sent.per_s(),
-            dropped: 0,
+            dropped: counters.dropped(),
             logins_refused: counters.logins_refused_total,
         }
     }

@@ -1,0 +1,84 @@
+//! The counters of the local broker as metrics. Without `[broker]` there are none.
+
+use super::super::gateway::Gateway;
+use crate::status::metrics::{self as m, Page};
+
+/// Everything that the broker counts.
+pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
+    let Some(settings) = &gateway.config.broker else { return };
+    for (index, door) in settings.listeners.iter().enumerate() {
+        page.count(&m::LISTEN_CONNECTIONS, &[door.name.as_str()], gateway.local.connections(index));
+    }
+    gauges(page, gateway);
+    counters(page, gateway);
+    let counters = gateway.local.broker.counters();
+    for (reason, count) in [
+        ("away", counters.dropped_away_messages_total),
+        ("slow", counters.dropped_slow_messages_total),
+        ("full", counters.dropped_full_messages_total),
+        ("session", counters.dropped_session_messages_total),
+        ("unrendered", counters.unrendered_messages_total),
+        ("expired", counters.dropped_expired_messages_total),
+        ("unreadable", counters.dropped_unreadable_messages_total),
+        ("lost", counters.dropped_lost_messages_total),
+        ("refused", counters.dropped_refused_messages_total),
+        ("large", counters.dropped_large_messages_total),
+        ("forbidden", counters.dropped_forbidden_messages_total),
+        ("disk", counters.dropped_local_messages_total),
+    ] {
+        page.count(&m::BROKER_DROPPED, &[reason], count);
+    }
+}
+
+fn gauges(page: &mut Page, gateway: &Gateway) {
+    let gauges = gateway.local.broker.gauges();
+    page.count(&m::BROKER_CONNECTIONS, &[], gauges.connections as u64);
+    page.count(&m::BROKER_SESSIONS, &[], gauges.sessions as u64);
+    page.count(&m::BROKER_SUBSCRIPTIONS, &[], gauges.subscriptions as u64);
+    page.count(&m::BROKER_SHARED_SUBSCRIPTIONS, &[], gauges.shared_subscriptions as u64);
+    page.count(&m::BROKER_RETAINED_MESSAGES, &[], gauges.retained_messages as u64);
+    page.count(&m::BROKER_RETAINED_BYTES, &[], gauges.retained_bytes as u64);
+    page.count(&m::BROKER_HELD_MESSAGES, &[], gauges.held_messages);
+    page.count(&m::BROKER_HELD_BYTES, &[], gauges.held_bytes);
+    page.count(&m::BROKER_STORED_MESSAGES, &[], gauges.stored_messages);
+    page.count(&m::BROKER_STORED_BYTES, &[], gauges.stored_bytes);
+    page.count(&m::BROKER_DIRTY_BYTES, &[], gauges.dirty_bytes);
+    page.count(&m::BROKER_WAITING_ACKNOWLEDGEMENTS, &[], gauges.waiting_acknowledgements as u64);
+}
+
+fn counters(page: &mut Page, gateway: &Gateway) {
+    let counters = gateway.local.broker.counters();
+    page.count(&m::BROKER_CONNECTIONS_TOTAL, &[], counters.connections_total);
+    page.count(&m::BROKER_CONNECTIONS_REFUSED_TOTAL, &[], counters.connections_refused_total);
+    page.count(&m::BROKER_LOGINS_REFUSED_TOTAL, &[], counters.logins_refused_total);
+    page.count(&m::BROKER_TAKEOVERS_TOTAL, &[], counters.takeovers_total);
+    page.count(&m::BROKER_MALFORMED_TOTAL, &[], counters.malformed_total);
+    page.count(&m::BROKER_SILENT_TOTAL, &[], counters.silent_total);
+    page.count(&m::BROKER_STALLED_TOTAL, &[], counters.stalled_total);
+    page.count(&m::BROKER_SUBSCRIPTIONS_REFUSED_TOTAL, &[], counters.subscriptions_refused_total);
+    page.count(&m::BROKER_RECEIVED_MESSAGES_TOTAL, &[], counters.received_messages_total);
+    page.count(&m::BROKER_LOCAL_MESSAGES_TOTAL, &[], counters.local_messages_total);
+    page.count(&m::BROKER_SENT_MESSAGES_TOTAL, &[], counters.sent_messages_total);
+    page.count(&m::BROKER_RESENT_MESSAGES_TOTAL, &[], counters.resent_messages_total);
+    page.count(&m::BROKER_ENQUEUED_MESSAGES_TOTAL, &[], counters.enqueued_messages_total);
+    page.count(&m::BROKER_WILLS_TOTAL, &[], counters.wills_total);
+    page.count(&m::BROKER_UNRETAINED_MESSAGES_TOTAL, &[], counters.unretained_messages_total);
+    page.count(&m::BROKER_RECEIVED_PACKETS_TOTAL, &[], counters.received_packets_total);
+    page.count(&m::BROKER_RECEIVED_BYTES_TOTAL, &[], counters.received_bytes_total);
+    page.count(&m::BROKER_SENT_PACKETS_TOTAL, &[], counters.sent_packets_total);
+    page.count(&m::BROKER_SENT_BYTES_TOTAL, &[], counters.sent_bytes_total);
+    page.count(&m::BROKER_REPEATED_MESSAGES_TOTAL, &[], counters.repeated_messages_total);
+    page.count(&m::BROKER_STRAY_ACKNOWLEDGEMENTS_TOTAL, &[], counters.stray_acknowledgements_total);
+    page.count(&m::BROKER_PUBLISH_REFUSED_TOTAL, &[], counters.publish_refused_total);
+    page.count(&m::BROKER_UNFIT_RULES_TOTAL, &[], counters.unfit_rules_total);
+    page.count(&m::BROKER_HELD_TOTAL, &[], counters.held_total);
+    page.count(&m::BROKER_EXPIRED_SESSIONS_TOTAL, &[], counters.expired_sessions_total);
+    page.count(&m::BROKER_EXPIRED_RETAINED_TOTAL, &[], counters.expired_retained_total);
+    page.count(&m::BROKER_PASSED_ON_MESSAGES_TOTAL, &[], counters.passed_on_messages_total);
+    page.count(&m::BROKER_REFUSED_BY_UPLINKS_TOTAL, &[], counters.refused_by_uplinks_total);
+    page.count(&m::BROKER_TURNS_TOTAL, &[], counters.turns_total);
+    page.count(&m::BROKER_FAILED_TURNS_TOTAL, &[], counters.failed_turns_total);
+    page.count(&m::BROKER_FAILED_READS_TOTAL, &[], counters.failed_reads_total);
+    page.count(&m::BROKER_RESETS_TOTAL, &[], counters.resets_total);
+    page.count(&m::BROKER_DAMAGED_FACTS_TOTAL, &[], counters.damaged_facts_total);
+}
