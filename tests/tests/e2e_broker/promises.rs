@@ -37,13 +37,15 @@ async fn kept_or_counted_holds_for_messages_of_local_clients() {
     );
     assert!((1..=10).contains(&broker.stored), "{broker:?}");
     assert_eq!(metric(&yard, "broker_dropped_messages_total{reason=\"full\"}").await, broker.dropped);
-    let yard = yard.crash().await.unwrap();
+    let mut yard = yard.crash().await.unwrap();
     let port = yard.port("local").await.unwrap();
     let kept = yard.broker().await.unwrap().stored;
     assert!(kept >= broker.stored, "what was counted as kept is kept: {kept} of {}", broker.stored);
     let mut sub = Sub::start(port, &reader).await.unwrap();
+    let mut heard = sub.payloads(usize::try_from(kept).unwrap()).await.unwrap();
+    yard.wait_for("an empty queue", |broker| broker.waiting == 0).await.unwrap();
     mosquitto_pub(port, &["-q", "1", "-t", "k/x", "-m", "15"]).await.unwrap();
-    let heard = sub.payloads(usize::try_from(kept).unwrap() + 1).await.unwrap();
+    heard.extend(sub.payloads(1).await.unwrap());
     let numbers: Vec<u32> = heard.iter().map(|payload| payload.parse().unwrap()).collect();
     assert!(
         numbers.is_sorted_by(|a, b| a < b) && numbers.last() == Some(&15),
