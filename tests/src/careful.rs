@@ -25,7 +25,7 @@ const SUBACK: u8 = 0x90;
 const DISCONNECT: u8 = 0xE0;
 
 /// Publishes without an answer at once.
-const WINDOW: usize = 100;
+pub const WINDOW: usize = 100;
 
 /// A connection, packet by packet.
 struct Wire {

@@ -7,11 +7,11 @@
 //! ```
 //! `TIDEGATE_ROUNDS` and `TIDEGATE_SEED` choose how often and when the last test kills.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use tidegate_tests::careful::{Message, Publisher, Subscriber};
+use tidegate_tests::careful::{Message, Publisher, Subscriber, WINDOW};
 use tidegate_tests::gateway::Gateway;
 use tidegate_tests::mosquitto::{Mosquitto, Options};
 use tidegate_tests::office::{Arrival, Office};
@@ -92,14 +92,21 @@ backoff_max = "1s"
     }
 }
 
-/// Checks that 1 to `count` are there, each for the first time in order. Gives the number of repetitions.
-fn in_order(numbers: &[u64], count: u64) -> Result<u64> {
-    let mut last = 0;
-    for number in numbers {
-        ensure!(*number <= last + 1, "{number} comes after {last}: there is a hole");
-        last = last.max(*number);
+/// Checks that 1 to `count` are there, each for the first time before all that are more than `slack` above it. Gives the number of
+/// repetitions.
+fn in_order(numbers: &[u64], count: u64, slack: u64) -> Result<u64> {
+    let (mut lowest, mut early) = (1, BTreeSet::new());
+    for (place, number) in numbers.iter().enumerate() {
+        let around = || &numbers[place.saturating_sub(20)..(place + 20).min(numbers.len())];
+        ensure!(*number <= lowest + slack, "{number} comes before {lowest}; around it: {:?}", around());
+        if *number >= lowest {
+            early.insert(*number);
+        }
+        while early.remove(&lowest) {
+            lowest += 1;
+        }
     }
-    ensure!(last == count, "{last} of {count} arrived");
+    ensure!(lowest == count + 1 && early.is_empty(), "{lowest} is missing, of {count}");
     Ok(numbers.len() as u64 - count)
 }
 
@@ -310,12 +317,19 @@ impl Crowd {
             Ok(())
         };
         within("the subscribers", wait).await.with_context(log)?;
-        let twice = in_order(&numbers(&self.hmi.messages), sent_one + 1).context("hmi").with_context(log)?;
+        let twice =
+            in_order(&numbers(&self.hmi.messages), sent_one + 1, 0).context("hmi").with_context(log)?;
         let exact: Vec<u64> = (1..=sent_two + 1).collect();
         ensure!(numbers(&self.logger.messages) == exact, "QoS 2 is not exactly once; {}", log());
-        let up_one = in_order(&self.plant.cloud_has("line/one", sent_one + 1).await?, sent_one + 1);
-        let up_two = in_order(&self.plant.cloud_has("line/two", sent_two + 1).await?, sent_two + 1);
-        let (up_one, up_two) = (up_one.with_context(log)?, up_two.with_context(log)?);
+        // A message that was under way to the cloud at a kill is enqueued again by its publisher or its fact, behind later ones that were on disk
+        // already: what is not acknowledged to the end may be overtaken by what was published before it was.
+        let slack = WINDOW as u64;
+        let up_one = in_order(&self.plant.cloud_has("line/one", sent_one + 1).await?, sent_one + 1, slack);
+        let up_two = in_order(&self.plant.cloud_has("line/two", sent_two + 1).await?, sent_two + 1, slack);
+        let (up_one, up_two) = (
+            up_one.context("line/one in the cloud").with_context(log)?,
+            up_two.context("line/two in the cloud").with_context(log)?,
+        );
         println!(
             "{sent_one} of QoS 1 and {sent_two} of QoS 2; repeated: {twice} to the subscriber, {up_one} and {up_two} to the cloud"
         );
