@@ -98,7 +98,7 @@ impl Conn {
         }
     }
 
-    pub(super) fn slot(&self) -> &Slot {
+    pub(super) fn slot(&self) -> &Arc<Slot> {
         &self.slot
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake as _};
 use std::time::Duration;
 
 use gateway_core::broker::{CloseReason, ConnId, Limits};
@@ -232,9 +232,9 @@ impl Doors {
         let id = ConnId(self.last_conn);
         let origin = arrived.origin.clone();
         let conn = Conn::new(id, arrived, &self.ready);
-        // It is looked at once, so that its waker is known to its socket.
-        conn.slot().claim();
-        self.turn.push_back(id);
+        // It is looked at once, so that its waker is known to its socket; behind all that are ready, so that the DISCONNECT of a client
+        // that comes back at once is read before its CONNECT.
+        conn.slot().wake_by_ref();
         self.conns.insert(id, conn);
         Incoming::Open(id, origin)
     }

@@ -38,7 +38,12 @@ pub(super) fn reply(front: &mut Front, out: &mut Vec<u8>, reply: Reply<'_>) -> b
         Reply::Connected(welcome) => {
             front.received.allow(welcome.aliases_max);
             front.stage = Stage::Welcomed;
-            let body = if v5 { connected_v5(&welcome) } else { vec![u8::from(welcome.session_present), 0] };
+            let body = match front.version {
+                Some(Version::V5) => connected_v5(&welcome),
+                // A reserved byte in 3.1, where clients know of no session present.
+                Some(Version::V31) => vec![0, 0],
+                _ => vec![u8::from(welcome.session_present), 0],
+            };
             frame(out, 0x20, &body, max)
         }
         Reply::Refused(code, words) => {

@@ -233,9 +233,8 @@ fn a_welcome_says_what_a_client_of_5_cannot_know() {
         packet_bytes_max: 1000,
         aliases_max: 10,
     };
-    for version in [Version::V31, Version::V311] {
-        assert_eq!(written(&mut welcomed(version), Reply::Connected(welcome())), b"\x20\x02\x01\0");
-    }
+    assert_eq!(written(&mut welcomed(Version::V311), Reply::Connected(welcome())), b"\x20\x02\x01\0");
+    assert_eq!(written(&mut welcomed(Version::V31), Reply::Connected(welcome())), b"\x20\x02\0\0");
     let bytes = written(&mut welcomed(Version::V5), Reply::Connected(welcome()));
     let (packet, consumed) = v5_0::Connack::parse(body(&bytes, 0x20)).unwrap();
     assert_eq!(consumed, bytes.len() - 2);
