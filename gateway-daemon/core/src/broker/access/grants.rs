@@ -91,7 +91,7 @@ impl Ruling {
         let wanted: Vec<_> = filter.levels().collect();
         let rules = self.filters.iter().map(|(allow, f)| (*allow, f.levels().collect())).collect();
         let beginning: Vec<_> = (0..self.filters.len()).map(|rule| (rule, Place::At(0))).collect();
-        Cover { rules, otherwise: self.otherwise, steps: 0 }.all(&wanted, 0, &beginning)
+        Cover { rules, otherwise: self.otherwise, steps: 0 }.all(&wanted, (0, true), &beginning)
     }
 }
 
@@ -123,10 +123,13 @@ enum Level<'a> {
 }
 
 impl<'a> Cover<'a> {
-    /// Whether every topic is allowed whose levels go on as `wanted`.
-    fn all(&mut self, wanted: &[&'a str], depth: usize, places: &[(usize, Place)]) -> bool {
+    /// Whether every topic is allowed whose levels go on as `wanted`; `bare` if what stands before is no topic, because it has no character.
+    fn all(&mut self, wanted: &[&'a str], (depth, bare): (usize, bool), places: &[(usize, Place)]) -> bool {
         if self.steps > STEPS_MAX {
             return false;
+        }
+        if bare && wanted.is_empty() {
+            return true;
         }
         let settled = match places.first() {
             None => Some(self.otherwise),
@@ -137,13 +140,11 @@ impl<'a> Cover<'a> {
             (Some(allowed), _) => allowed,
             (None, None) => self.ends(places),
             // `a/#` includes `a`, and `#` alone needs a level (4.7.1.2).
-            (None, Some((&"#", _))) => {
-                (depth == 0 || self.ends(places)) && self.branch(wanted, depth, places)
-            }
+            (None, Some((&"#", _))) => (bare || self.ends(places)) && self.branch(wanted, depth, places),
             (None, Some((&"+", rest))) => self.branch(rest, depth, places),
             (None, Some((level, rest))) => {
                 let next = self.step(places, Level::Named(level), depth);
-                self.all(rest, depth + 1, &next)
+                self.all(rest, (depth + 1, bare && depth == 0 && level.is_empty()), &next)
             }
         }
     }
@@ -162,7 +163,7 @@ impl<'a> Cover<'a> {
         let mut levels = [Level::Other].into_iter().chain(names.into_iter().map(Level::Named));
         levels.all(|level| {
             let next = self.step(places, level, depth);
-            self.all(rest, depth + 1, &next)
+            self.all(rest, (depth + 1, depth == 0 && level == Level::Named("")), &next)
         })
     }
 

@@ -122,6 +122,8 @@ fn the_state_of_the_broker_is_readable_unless_a_rule_says_otherwise() {
     assert!(!everybody(&["any $SYS/#"], &[]).may_publish(&name("$SYS/uptime")));
     // `#` takes nothing that begins with `$`, so neither allows nor denies it.
     assert!(everybody(&["any #"], &[]).may_subscribe(&filter("#")));
+    // `/#` includes its parent by the words of 4.7.1.2, which is no topic: it has no character.
+    assert!(everybody(&["any a", "any +/+/#"], &[]).may_subscribe(&filter("/#")));
     assert!(!everybody(&["any #"], &[]).may_subscribe(&filter("$priv/x")));
 }
 

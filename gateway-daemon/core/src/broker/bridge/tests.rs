@@ -53,7 +53,7 @@ fn topics_lose_and_gain_whole_levels_at_their_beginning() {
 fn a_topic_that_gets_too_long_or_too_deep_does_not_pass() {
     let long = "a".repeat(65_530);
     assert_eq!(mapped(&rule("#", "", "site/7"), &long), None);
-    let deep = "a/".repeat(198) + "a";
+    let deep = "a/".repeat(199) + "a";
     assert_eq!(mapped(&rule("#", "", "b"), &deep).map(|topic| topic.len()), Some(deep.len() + 2));
     assert_eq!(mapped(&rule("#", "", "b/c"), &deep), None);
 }
