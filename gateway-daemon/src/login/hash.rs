@@ -2,7 +2,7 @@
 
 use std::io;
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use gateway_core::broker::access::phc;
 
 use super::base64;
@@ -52,8 +52,9 @@ pub fn compare(password: &[u8], hash: &str) -> bool {
 fn digest(password: &[u8], salt: &[u8], (m, t, p): (u32, u32, u32), len: usize) -> Option<Vec<u8>> {
     let params = Params::new(m, t, p, Some(len)).ok()?;
     let mut digest = vec![0; len];
+    let mut memory = vec![Block::default(); params.block_count()];
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(password, salt, &mut digest)
+        .hash_password_into_with_memory(password, salt, &mut digest, &mut memory)
         .ok()?;
     Some(digest)
 }
