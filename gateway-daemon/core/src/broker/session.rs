@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::outbound::{Limit, Outbound, WhenFull};
-use super::packet::{Options, Subscription, Testament, Version};
+use super::packet::{Message, Options, Subscription, Testament, Version};
 use super::topic::TopicName;
 use super::{ConnId, Ticket};
 use crate::tag::BootNs;
@@ -53,6 +53,8 @@ pub(super) struct Received {
     pub(super) owed: Option<(ConnId, u64)>,
     /// Uplinks do not have it yet: its fact holds the message until this is settled.
     pub(super) held: Option<Ticket>,
+    /// The message while it is held, for a database that is replaced.
+    pub(super) message: Option<Arc<Message>>,
     /// The client has released it; PUBCOMP waits for `held`.
     pub(super) released: Option<(ConnId, u64)>,
 }

@@ -7,6 +7,7 @@ mod durable;
 mod hostile;
 mod login;
 mod protocol;
+mod reset;
 mod sessions;
 mod shared;
 mod system;

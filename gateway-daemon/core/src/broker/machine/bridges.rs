@@ -80,13 +80,14 @@ impl Broker {
 
     /// A message that a client has not released, of an earlier run.
     pub(super) fn recover_received(&mut self, id: SessionId, packet: u16, message: Option<Message>) {
-        let held = message.map(|message| {
+        let message = message.map(Arc::new);
+        let held = message.clone().map(|message| {
             let ticket = self.tickets.open(Waiter::Held(id, packet));
-            self.unsent.push(Unsent { message: Arc::new(message), ticket });
+            self.unsent.push(Unsent { message, ticket });
             ticket
         });
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.received.insert(packet, Received { held, ..Received::default() });
+            session.received.insert(packet, Received { held, message, ..Received::default() });
             self.received_total += 1;
         }
     }

@@ -255,40 +255,44 @@ impl Broker {
         self.journal.poll_timeout(self.now)
     }
 
-    /// The database was replaced: everything that is known goes into it again, and what is there without a use goes.
+    /// The database was replaced: what is known goes into it again, and whatever else salvage brought back goes: an identifier that its client has long
+    /// released would swallow its next message.
     fn put_everything(&mut self, now: BootNs, found: &Found) {
-        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for (fact, _) in &found.facts {
+            self.journal.remove(now, fact.clone(), None, Due::Soon);
+        }
+        for (queue, _) in &found.queues {
+            let client = queue.strip_prefix(crate::broker::change::QUEUE_PREFIX).unwrap_or_default();
+            if !self.clients.get(client).is_some_and(|id| self.is_durable(*id)) {
+                self.journal.drop_queue(queue);
+            }
+        }
+        let ids: Vec<SessionId> = self.sessions.keys().copied().filter(|id| self.is_durable(*id)).collect();
         for id in ids {
-            let Some(session) = self.sessions.get_mut(&id).filter(|session| session.outbound.is_durable())
-            else {
-                continue;
-            };
-            let name = facts::queue_name(&session.client);
-            let stored = found.queues.iter().find(|(queue, _)| *queue == name).map(|(_, stored)| *stored);
-            let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
-            session.outbound.reset(&mut desk, &stored.unwrap_or_default());
-            let filters: Vec<_> = session.filters.iter().map(|(s, options)| (s.clone(), *options)).collect();
-            let received: Vec<u16> = session.received.keys().copied().collect();
-            let client = Arc::clone(&session.client);
-            for (subscription, options) in filters {
-                self.write_subscription(now, id, &subscription, options);
-            }
-            for packet in received {
-                let key = facts::received_key(&client, packet);
-                self.journal.put(now, key, facts::received(None), None, Due::Now);
-            }
-            self.write_session(now, id);
-            self.pump(now, id);
+            self.put_session(now, id, found);
         }
         for message in self.retained.iter() {
             let key = facts::retained_key(message.topic.shared());
             self.journal.put(now, key, Value::Retained(Arc::clone(message)), None, Due::Soon);
         }
-        let strange = facts::recover(found, self.run.boot);
-        for (client, _) in strange.sessions.iter().filter(|(client, _)| !self.clients.contains_key(*client)) {
-            self.journal.drop_queue(&facts::queue_name(client));
-            self.journal.remove(now, facts::session_key(client), None, Due::Soon);
+    }
+
+    fn put_session(&mut self, now: BootNs, id: SessionId, found: &Found) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let name = facts::queue_name(&session.client);
+        let stored = found.queues.iter().find(|(queue, _)| *queue == name).map(|(_, stored)| *stored);
+        let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+        session.outbound.reset(&mut desk, &stored.unwrap_or_default());
+        for (packet, entry) in &session.received {
+            let key = facts::received_key(&session.client, *packet);
+            self.journal.put(now, key, facts::received(entry.message.as_ref()), None, Due::Now);
         }
+        let filters: Vec<_> = session.filters.iter().map(|(s, options)| (s.clone(), *options)).collect();
+        for (subscription, options) in filters {
+            self.write_subscription(now, id, &subscription, options);
+        }
+        self.write_session(now, id);
+        self.pump(now, id);
     }
 
     /// Makes what the store held.

@@ -92,11 +92,13 @@ impl Broker {
         let held = held.filter(|held| routed.uplinks > 0 || self.tickets.close(*held).is_none());
         let owed = Owed::Receive(packet, routed.code());
         let owed = self.owe(conn, Kind::Receive, owed, false).map(|number| (conn, number));
+        let message = message.filter(|_| held.is_some());
+        self.write_received(now, id, packet, message.as_ref(), ticket);
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.received.insert(packet, Received { pending: Some(ticket), owed, held, released: None });
+            let entry = Received { pending: Some(ticket), owed, held, message, released: None };
+            session.received.insert(packet, entry);
             self.received_total += 1;
         }
-        self.write_received(now, id, packet, message.filter(|_| held.is_some()).as_ref(), ticket);
         if let Some(held) = held {
             self.settle_ticket(now, held);
         }
@@ -170,7 +172,7 @@ impl Broker {
         let Some(entry) = session.received.get_mut(&packet).filter(|entry| entry.held == Some(ticket)) else {
             return;
         };
-        entry.held = None;
+        (entry.held, entry.message) = (None, None);
         match entry.released.take() {
             None => self.lighten_received(now, id, packet),
             Some((conn, number)) => {

@@ -1,0 +1,58 @@
+//! The database was replaced while the broker was at work.
+
+use std::time::Duration;
+
+use super::wire::{Bench, PUBREC, ack, connect, publish};
+use crate::broker::{Answer, FactKey, FactKind, TopicFilter, facts};
+use crate::uplink::row::Qos;
+
+/// Salvage of a damaged database brought `disk` back.
+fn replace(bench: &mut Bench) {
+    let found = bench.disk.found();
+    bench.broker.handle_answer(bench.now, Answer::Reset { found });
+    bench.run();
+    bench.wait(Duration::from_secs(40));
+}
+
+#[test]
+fn salvage_brings_nothing_back_that_was_over() {
+    let mut bench = Bench::durable();
+    let conn = bench.subscriber("a", false, "t", 1);
+    bench.wait(Duration::from_secs(40));
+    let known = bench.disk.facts.clone();
+    let strange: [FactKey; 3] = [
+        facts::received_key("a", 9),
+        facts::subscription_key("a", "once/#"),
+        FactKey { kind: FactKind::Retained, key: b"cleared".as_slice().into() },
+    ];
+    for fact in strange {
+        bench.disk.facts.insert(fact, facts::received(None).encode(crate::tag::BootId(7)));
+    }
+    bench.disk.queues.insert("local/stranger".into(), Default::default());
+    replace(&mut bench);
+    let keys = |facts: &std::collections::BTreeMap<_, _>| facts.keys().cloned().collect::<Vec<FactKey>>();
+    assert_eq!(keys(&bench.disk.facts), keys(&known));
+    assert!(!bench.disk.queues.contains_key("local/stranger"));
+    bench.say(conn, &publish(4, "t", 9, "x"));
+    assert!(bench.told(conn).ends_with(b"x") || bench.disk.rows() == 1, "9 is a fresh identifier");
+}
+
+#[test]
+fn a_message_that_uplinks_do_not_have_yet_survives_a_replaced_database_and_a_crash() {
+    let all = || [(TopicFilter::new("#").unwrap(), Qos::AtLeastOnce)];
+    let mut bench = Bench::durable();
+    bench.broker.open_bridge(all()).unwrap();
+    bench.receipts = false;
+    let conn = bench.open();
+    bench.say(conn, &connect("speaker", false, 0, None));
+    bench.told(conn);
+    bench.say(conn, &publish(4, "t", 9, "x"));
+    assert_eq!(bench.told(conn), ack(PUBREC, 9));
+    bench.disk.facts.clear();
+    replace(&mut bench);
+    bench.enqueued.clear();
+    bench.crash();
+    bench.broker.open_bridge(all()).unwrap();
+    bench.run();
+    assert_eq!(bench.enqueued.len(), 1, "it enters the uplink again");
+}
