@@ -1,4 +1,4 @@
-//! Listeners for MQTT clients: the hand in front of a [`Broker`].
+//! Listeners for MQTT clients: the hand in front of a [`Broker`](gateway_core::broker::Broker).
 //!
 //! [`Doors`] is owned by the loop that owns the broker. Connections are no tasks: the loop looks at those that are ready, reads from them
 //! and writes to them without ever waiting, so an answer costs no wake-up of another thread and an idle connection no stack and no buffer.

@@ -248,7 +248,7 @@ impl Bench {
                 return;
             }
         }
-        panic!("the broker does not come to rest");
+        unreachable!("the broker does not come to rest");
     }
 
     fn act(&mut self, action: Action) {
