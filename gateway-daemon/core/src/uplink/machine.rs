@@ -114,7 +114,7 @@ impl Uplink {
         }
     }
 
-    /// How many servers there are; one without a word. See [`Servers`].
+    /// How many servers there are; one without a word.
     #[must_use]
     pub fn with_servers(mut self, count: usize) -> Self {
         self.servers = Servers::new(count);
