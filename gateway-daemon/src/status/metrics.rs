@@ -132,6 +132,10 @@ table! {
     QUEUE_STORE_FAILURES Counter "queue_store_failures_total" ["uplink"] "Requests that the store could not carry out; tried again.";
 
     LISTEN_CONNECTIONS Gauge "listen_connections" ["listener"] "Connections through the listener.";
+    LISTEN_ACCEPTED Counter "listen_accepted_total" [] "Connections taken from the operating system.";
+    LISTEN_ACCEPT_FAILED Counter "listen_accept_failed_total" [] "Failed attempts to take a connection, mostly for want of file descriptors.";
+    LISTEN_HANDSHAKES_FAILED Counter "listen_handshakes_failed_total" [] "Clients that failed in the handshake of TLS or WebSocket.";
+    LISTEN_HANDSHAKES_CUT Counter "listen_handshakes_cut_total" [] "Handshakes cut because all places were taken and others waited.";
     BROKER_CONNECTIONS Gauge "broker_connections" [] "Open connections.";
     BROKER_SESSIONS Gauge "broker_sessions" [] "Sessions, connected or not, bridges included.";
     BROKER_SUBSCRIPTIONS Gauge "broker_subscriptions" [] "Subscriptions of all sessions, shared ones included.";

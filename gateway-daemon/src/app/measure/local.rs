@@ -9,6 +9,12 @@ pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
     for (index, door) in settings.listeners.iter().enumerate() {
         page.count(&m::LISTEN_CONNECTIONS, &[door.name.as_str()], gateway.local.connections(index));
     }
+    if let Some(counts) = gateway.local.doors.as_ref().map(|doors| doors.counts()) {
+        page.count(&m::LISTEN_ACCEPTED, &[], counts.accepted_total);
+        page.count(&m::LISTEN_ACCEPT_FAILED, &[], counts.accept_failed_total);
+        page.count(&m::LISTEN_HANDSHAKES_FAILED, &[], counts.handshakes_failed_total);
+        page.count(&m::LISTEN_HANDSHAKES_CUT, &[], counts.handshakes_cut_total);
+    }
     gauges(page, gateway);
     counters(page, gateway);
     let counters = gateway.local.broker.counters();
