@@ -90,7 +90,8 @@ impl Broker {
         let post = Post { ticket: Some(ticket), uplinks: held.or(Some(ticket)), ..post };
         let routed = self.route(now, post, || None);
         let held = held.filter(|held| routed.uplinks > 0 || self.tickets.close(*held).is_none());
-        let owed = Owed::Receive(packet, routed.code());
+        // That nobody wants it is said by PUBACK alone: PUBREC says that it is received, which is what mosquitto's clients are used to.
+        let owed = Owed::Receive(packet, Code::Success);
         let owed = self.owe(conn, Kind::Receive, owed, false).map(|number| (conn, number));
         let message = message.filter(|_| held.is_some());
         self.write_received(now, id, packet, message.as_ref(), ticket);
@@ -127,7 +128,8 @@ impl Broker {
     pub(super) fn release(&mut self, now: BootNs, conn: ConnId, id: SessionId, packet: u16) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(entry) = session.received.get_mut(&packet) else {
-            self.owe_after(conn, id, Kind::Complete, Owed::Complete(packet, Code::PacketIdUnknown));
+            // A client whose PUBCOMP was lost asks again (4.3.3): it is done.
+            self.owe_after(conn, id, Kind::Complete, Owed::Complete(packet, Code::Success));
             return;
         };
         if entry.held.is_some() {

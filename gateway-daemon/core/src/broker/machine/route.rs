@@ -178,6 +178,8 @@ impl Broker {
         if bridge && own {
             return;
         }
+        // A subscription without local messages matches all the same.
+        routed.wanted += 1;
         let heard =
             subscriptions.iter().map(|(_, options)| options).filter(|options| !(own && options.no_local));
         let wanted = heard.clone().fold(None, |wanted: Option<Wanted>, options| {
@@ -188,7 +190,6 @@ impl Broker {
             })
         });
         let Some(wanted) = wanted else { return };
-        routed.wanted += 1;
         let qos = post.qos.min(wanted.qos);
         if bridge {
             routed.uplinks += 1;
