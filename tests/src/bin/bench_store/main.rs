@@ -102,23 +102,25 @@ fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// Bytes that do not repeat; nothing compresses them.
+fn noise(mut state: u64) -> impl Iterator<Item = u8> {
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    })
+}
+
 fn row(seq: u64, body: usize) -> Arc<Row> {
     // Records differ in length, as those of readings do: a quarter more or less.
     let body =
         body - body / 4 + usize::try_from(seq.wrapping_mul(0x9E37_79B9) >> 7).unwrap_or(0) % (body / 2 + 1);
-    // Bytes that do not repeat; nothing compresses them.
-    let mut state = seq;
-    let noise = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    });
     Arc::new(Row {
         seq: Seq(seq),
         priority: Priority::Normal,
         topic: format!("plant7-line2/meter{}/1", seq % 20).into(),
         qos: Qos::AtLeastOnce,
         retain: false,
-        body: Body::Record(noise.take(body).collect()),
+        body: Body::Record(noise(seq).take(body).collect()),
         readings: 10,
         run: RunId { boot: BootId(0x5EED), start_ms: 12_345 },
         at: BootNs(86_400_000_000_000 + seq * 10_000_000),

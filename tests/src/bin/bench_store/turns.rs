@@ -11,7 +11,7 @@ use gateway_core::uplink::row::{Body, Priority, Qos, Row, Seq};
 use gateway_daemon::store::Store;
 use tidegate_tests::bench::{Goal, Measured};
 
-use super::{Disk, PACE};
+use super::{Disk, PACE, noise};
 
 /// What mosquitto reaches with `autosave_on_changes` and an interval of 1, QoS 1, on a disk like this one.
 const MOSQUITTO_PER_S: f64 = 82.0;
@@ -21,18 +21,13 @@ const PAYLOAD: usize = 128;
 const TRIAL: Duration = Duration::from_secs(2);
 
 fn row(seq: u64) -> Arc<Row> {
-    let mut state = seq;
-    let noise = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    });
     Arc::new(Row {
         seq: Seq(seq),
         priority: Priority::Normal,
         topic: format!("line2/machine{}/state", seq % 50).into(),
         qos: Qos::AtLeastOnce,
         retain: false,
-        body: Body::Raw(noise.take(PAYLOAD + 2).collect()),
+        body: Body::Raw(noise(seq).take(PAYLOAD + 2).collect()),
         readings: 0,
         run: RunId { boot: BootId(0x5EED), start_ms: 12_345 },
         at: BootNs(86_400_000_000_000 + seq * 10_000_000),
