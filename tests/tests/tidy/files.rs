@@ -95,9 +95,13 @@ fn is_script(path: &str, first_line: &str) -> bool {
 }
 
 fn shellcheck(scripts: &[std::path::PathBuf]) -> Vec<String> {
-    let output = Command::new("shellcheck").args(["--format", "gcc"]).args(scripts).output().expect(
-        "shellcheck is installed; `cargo xtask peers` does it, or: sudo apt-get install --yes shellcheck",
-    );
+    let output = Command::new("shellcheck")
+        .args(["--external-sources", "--format", "gcc"])
+        .args(scripts)
+        .output()
+        .expect(
+            "shellcheck is installed; `cargo xtask peers` does it, or: sudo apt-get install --yes shellcheck",
+        );
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let faults: Vec<String> = text.lines().map(str::to_owned).collect();
     assert_eq!(output.status.success(), faults.is_empty(), "shellcheck failed: {output:?}");
