@@ -21,7 +21,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 17] = [
     Need { package: "mosquitto", present: mosquitto },
     Need { package: "mosquitto-clients", present: || on_path("mosquitto_pub") && on_path("mosquitto_sub") },
     Need { package: "pkg-config", present: || on_path("pkg-config") },
@@ -38,6 +38,14 @@ const NEEDS: [Need; 10] = [
     },
     Need { package: "nodejs", present: || on_path("node") },
     Need { package: "npm", present: || on_path("npm") },
+    // A Debian with systemd in a container, and cards on loop devices.
+    Need { package: "mmdebstrap", present: || on_path("mmdebstrap") },
+    Need { package: "systemd-container", present: || on_path("systemd-nspawn") },
+    Need { package: "mount", present: || on_path("losetup") },
+    Need { package: "fdisk", present: || on_path("sfdisk") },
+    Need { package: "e2fsprogs", present: || on_path("mkfs.ext4") },
+    Need { package: "dosfstools", present: || on_path("mkfs.vfat") },
+    Need { package: "mtools", present: || on_path("mcopy") },
 ];
 
 /// Sets up all peers.
@@ -66,9 +74,7 @@ pub(crate) fn set_up() -> Result<()> {
 
 fn install(missing: &[&str]) -> Result<()> {
     let line = format!("sudo apt-get install --yes {}", missing.join(" "));
-    let root_user = std::process::Command::new("id").arg("-u").output();
-    let is_root = root_user.is_ok_and(|output| output.stdout.starts_with(b"0\n"));
-    if !(is_root && on_path("apt-get")) {
+    if !(is_root() && on_path("apt-get")) {
         bail!("the tests need {}; install with:\n\n    {line}\n", missing.join(", "));
     }
     let apt = |args: &[&str]| {
@@ -127,6 +133,12 @@ fn mqtt_js() -> Result<()> {
     }
     run(command("npm", &["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", here]))?;
     if check() { Ok(()) } else { bail!("mqtt of npm is installed and cannot be loaded") }
+}
+
+/// Whether this user is root.
+pub(crate) fn is_root() -> bool {
+    let user = std::process::Command::new("id").arg("-u").output();
+    user.is_ok_and(|output| output.stdout.starts_with(b"0\n"))
 }
 
 fn mosquitto() -> bool {
