@@ -22,3 +22,26 @@ fn able(test: &str) -> bool {
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
+
+/// A gateway with a simulated bus that reads a voltage five times a second, and an uplink to the broker beside it.
+fn config(more: &str) -> String {
+    format!(
+        r#"
+[gateway]
+id = "nest"
+[uplink.cloud]
+url = "mqtt://127.0.0.1:1883"
+backoff_min = "100ms"
+backoff_max = "1s"
+[bus.field]
+driver = "sim"
+[device.meter]
+bus = "field"
+unit = 1
+[[device.meter.poll]]
+every = "200ms"
+name = "power"
+tags.voltage = {{ holding = 0, type = "u16", scale = 0.1, unit = "V" }}
+{more}"#
+    )
+}

@@ -2,32 +2,10 @@
 
 use tidegate_tests::container::{Container, Setting};
 
-use super::able;
+use super::{able, config};
 
 /// Most exposure of the gateway, as `systemd-analyze security` counts it: 0 is a process that can do nothing, 10 one that can do everything.
 const EXPOSURE_MAX: f64 = 1.5;
-
-fn config(more: &str) -> String {
-    format!(
-        r#"
-[gateway]
-id = "nest"
-[uplink.cloud]
-url = "mqtt://127.0.0.1:1883"
-backoff_min = "100ms"
-backoff_max = "1s"
-[bus.field]
-driver = "sim"
-[device.meter]
-bus = "field"
-unit = 1
-[[device.meter.poll]]
-every = "200ms"
-name = "power"
-tags.voltage = {{ holding = 0, type = "u16", scale = 0.1, unit = "V" }}
-{more}"#
-    )
-}
 
 async fn with_config() -> Container {
     Container::boot(&Setting { config: Some(config("")), ..Setting::default() }).await.unwrap()

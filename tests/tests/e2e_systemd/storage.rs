@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use tidegate_tests::card::{Boot, Card};
+use tidegate_tests::container::{Container, Setting};
 
 use super::able;
 
@@ -168,4 +169,47 @@ fn a_full_partition_is_no_damaged_one() {
     let boot = card.boot("").unwrap();
     check_mounted(&boot);
     assert_eq!(fault(&boot, "data-partition"), None, "{boot:#?}");
+}
+
+#[tokio::test]
+async fn a_whole_boot_from_a_fresh_card_ends_with_a_gateway_that_keeps_its_queue_on_it() {
+    if !able("a_whole_boot_from_a_fresh_card_ends_with_a_gateway_that_keeps_its_queue_on_it") {
+        return;
+    }
+    let card = Card::new(CARD_MIB).unwrap();
+    // As provisioning leaves it.
+    let configured = card
+        .boot(&format!(
+            "mount -o remount,rw /etc/tidegate && cat >/etc/tidegate/gateway.toml <<'END'\n{}\nEND\n\
+             chgrp tidegate /etc/tidegate/gateway.toml && chmod 640 /etc/tidegate/gateway.toml && echo configured yes",
+            super::config("")
+        ))
+        .unwrap();
+    assert_eq!(configured.line("configured "), Some("yes"), "{configured:#?}");
+    let mut devices: Vec<_> = [1, 5, 7, 8].map(|number| card.device(Some(number))).into();
+    devices.push(card.device(None));
+    let disk = format!("[Service]\nEnvironment=TIDEGATE_DISK={}\n", card.device(None).display());
+    let setting = Setting {
+        bare: true,
+        devices,
+        units: vec![("tidegate-storage.service", disk)],
+        ..Setting::default()
+    };
+    let machine = Container::boot(&setting).await.unwrap();
+    machine.until_property("tidegate.service", "ActiveState", |text| text == "active").await.unwrap();
+    let mounts = machine.read(&["cat", "/proc/mounts"]).await.unwrap();
+    let storage = machine
+        .read(&["journalctl", "--no-pager", "--output=cat", "--unit=tidegate-storage.service"])
+        .await
+        .unwrap();
+    let on_card = |number, place: &str| {
+        mounts.contains(&format!("{} {place} ext4 ", card.device(Some(number)).display()))
+    };
+    assert!(on_card(7, "/etc/tidegate") && on_card(8, "/var"), "{storage}\n{mounts}");
+    machine.read(&["test", "-s", "/var/lib/tidegate/queue.db"]).await.unwrap();
+    // What systemd itself puts on an empty /var came after the mount.
+    machine.read(&["test", "-d", "/var/lib/systemd", "-a", "-d", "/var/tmp"]).await.unwrap();
+    let journal =
+        machine.read(&["journalctl", "--no-pager", "--output=cat", "--priority=warning"]).await.unwrap();
+    assert!(!journal.contains("Read-only file system"), "{journal}");
 }
