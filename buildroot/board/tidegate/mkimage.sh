@@ -10,6 +10,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=image.env
 . "$here/image.env"
+# shellcheck source-path=SCRIPTDIR source=fat.sh
+. "$here/fat.sh"
 
 fail() {
     echo "mkimage.sh: $*" >&2
@@ -33,23 +35,10 @@ done
 [ -d "$boot_a" ] || fail "--boot must name the folder with the content of the boot partition"
 [ -f "$root_a" ] || fail "--root must name the image of the root file system"
 [ -n "$out" ] || fail "--out must name the image to write"
-for tool in mkfs.vfat mcopy mkfs.ext4 sfdisk; do
-    command -v "$tool" >/dev/null || fail "$tool is missing: apt-get install -y dosfstools mtools e2fsprogs fdisk"
-done
+need mkfs.vfat mcopy mkfs.ext4 sfdisk
 
 work=$(mktemp -d "${out}.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-
-# A FAT32 of SIZE MiB with LABEL and everything that is in DIR. One sector per cluster: 64 MiB have too few larger ones for FAT32.
-fat() { # FILE SIZE LABEL DIR
-    truncate -s "${2}M" "$1"
-    mkfs.vfat -F 32 -s 1 -n "$3" --invariant "$1" >/dev/null
-    [ -n "$4" ] || return 0
-    for entry in "$4"/* "$4"/.[!.]*; do
-        [ -e "$entry" ] || continue
-        mcopy -s -p -Q -i "$1" "$entry" :: || fail "the files of $4 do not fit into $2 MiB"
-    done
-}
 
 ext4() { # FILE SIZE LABEL
     truncate -s "${2}M" "$1"
