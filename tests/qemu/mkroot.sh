@@ -1,0 +1,70 @@
+#!/bin/sh
+# Makes the root file system, boot partition, card image and update bundles of the test machine:
+#
+#   mkroot.sh BASE DAEMON OUT        BASE from mkbase.sh, DAEMON the program for arm64, OUT a folder to make
+#
+# Everything that is Tidegate's comes from buildroot/board/tidegate and systemd/, as on the Pi; this script does what Debian's package
+# scripts would have done, and adds tests/qemu/overlay: a root shell on a virtual console that only this image has.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+project=$(cd "$here/../.." && pwd)
+board=$project/buildroot/board/tidegate
+base=${1:?the folder that mkbase.sh made}
+daemon=${2:?the daemon for arm64}
+out=${3:?the folder to make}
+
+work=$out.new
+rm -rf "$out" "$work"
+mkdir -p "$work/boot" "$work/drop"
+cp -a "$base/root" "$work/root"
+root=$work/root
+version=$(ls "$base/kernel/usr/lib/modules")
+
+# Modules beyond what the kernel has built in: network and disks of QEMU, FAT, what RAUC mounts, and lines for the GPIO driver.
+modules() {
+    found=$base/kernel/usr/lib/modules/$version
+    mkdir -p "$root/usr/lib/modules/$version"
+    for name in virtio_net virtio_rng vfat nls_cp437 nls_iso8859-1 nls_ascii nls_utf8 squashfs loop dm-verity nbd autofs4 configfs \
+        gpio-sim softdog; do
+        modprobe -d "$base/kernel" -S "$version" --show-depends "$name" 2>/dev/null | sed -n 's/^insmod //p' || true
+    done | sort -u | while read -r file; do
+        install -D -m 0644 "$file" "$root/usr/lib/modules/$version/${file#*/"$version"/}"
+    done
+    cp "$found"/modules.builtin* "$found/modules.order" "$root/usr/lib/modules/$version/"
+    depmod -b "$root" "$version"
+}
+
+# What the scripts of base-passwd, libc-bin, ca-certificates and mawk do.
+package_scripts() {
+    cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
+    cp "$root/usr/share/base-passwd/group.master" "$root/etc/group"
+    cp "$root/usr/share/libc-bin/nsswitch.conf" "$root/etc/nsswitch.conf"
+    mkdir -p "$root/etc/ssl/certs"
+    cat "$root"/usr/share/ca-certificates/*/*.crt >"$root/etc/ssl/certs/ca-certificates.crt"
+    ln -sf mawk "$root/usr/bin/awk"
+    find "$base/root/var/lib/dpkg" -name 'status' -exec grep -h '^Package: ' {} + 2>/dev/null | sed 's/^Package: //' | sort >"$work/packages" || true
+    # An older systemd-sysusers than the root's does not know the "!" of locked accounts, which they are anyway.
+    cat "$root"/usr/lib/sysusers.d/*.conf | sed 's/^\([a-z]\)!/\1/' | systemd-sysusers --root="$root" - 2>"$work/sysusers.log" || {
+        cat "$work/sysusers.log" >&2
+        return 1
+    }
+    rm -rf "$root/etc/apt" "$root/etc/init.d" "$root/etc/cron.d"
+}
+
+modules
+package_scripts
+install -D -m 0755 "$daemon" "$root/usr/bin/gateway-daemon"
+"$board/finalize.sh" "$root" qemu
+cp -a "$here/overlay/." "$root/"
+
+cp "$base"/kernel/boot/vmlinuz-* "$work/boot/Image"
+cp "$here/uboot.args" "$work/boot/"
+"$board/uboot/mkbootscr.sh" "$work/drop/boot.scr"
+
+# The root is only read: no journal, no room left but what the file system itself needs.
+size=$(($(du -sm --apparent-size "$root" | cut -f1) * 115 / 100 + 16))
+truncate -s "${size}M" "$work/rootfs.ext4"
+mkfs.ext4 -q -F -O ^has_journal -b 4096 -m 0 -L tg-root -d "$root" "$work/rootfs.ext4"
+"$board/mkimage.sh" --boot "$work/boot" --root "$work/rootfs.ext4" --drop "$work/drop" --out "$work/card.img"
+mv "$work" "$out"
