@@ -118,6 +118,8 @@ done
 # A root that is never written: an empty machine-id is drawn anew at each boot, and nothing on the gateway depends on it.
 : >"$to/etc/machine-id"
 ln -sf ../run/systemd/resolve/resolv.conf "$to/etc/resolv.conf"
+# A name that is not asked of any server.
+[ -f "$to/etc/hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' >"$to/etc/hosts"
 # Mount points.
 install -d -m 0755 "$to/boot/firmware" "$to/var"
 # The time of the build is the lower bound of the clock where no last time is known. systemd takes it from the file's time.

@@ -31,8 +31,8 @@ pub struct Setting {
     pub drop: Vec<(String, Vec<u8>)>,
     /// Lines that are added to a unit, as (unit, lines).
     pub units: Vec<(&'static str, String)>,
-    /// Device nodes of this machine.
-    pub devices: Vec<PathBuf>,
+    /// Device nodes of this machine, and where they are in the container.
+    pub devices: Vec<(PathBuf, PathBuf)>,
     /// Leave the folders for `tidegate-storage.service` to mount.
     pub bare: bool,
 }
@@ -73,6 +73,12 @@ impl Container {
     #[must_use]
     pub fn console(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("console")).unwrap_or_default()
+    }
+
+    /// The folder behind `/boot/firmware`.
+    #[must_use]
+    pub fn drop_zone(&self) -> PathBuf {
+        self.dir.path().join("boot")
     }
 
     /// The folder behind `/etc/tidegate`.
@@ -145,13 +151,17 @@ impl Container {
         self.until(&format!("{name} of {unit}"), &words, wanted).await
     }
 
-    /// Starts mosquitto in it, with more lines for its configuration, and waits until it listens on 127.0.0.1:1883.
+    /// Starts mosquitto in it, with more lines for its configuration and the files that they name in `/boot/firmware`, and waits until it
+    /// listens on 127.0.0.1:1883.
     ///
     /// # Errors
     /// It does not start.
-    pub async fn broker(&self, lines: &str) -> Result<()> {
-        let text = format!("listener 1883 127.0.0.1\nallow_anonymous true\n{lines}");
-        std::fs::write(self.dir.path().join("boot/broker.conf"), text)?;
+    pub async fn broker(&self, lines: &str, files: &[&Path]) -> Result<()> {
+        for file in files {
+            std::fs::copy(file, self.drop_zone().join(file.file_name().context("a name")?))?;
+        }
+        let text = format!("user root\nlistener 1883 127.0.0.1\nallow_anonymous true\n{lines}");
+        std::fs::write(self.drop_zone().join("broker.conf"), text)?;
         self.read(&[
             "systemd-run",
             "--quiet",
@@ -250,8 +260,8 @@ fn launch(root: &Path, dir: &Path, setting: &Setting, groups: &Groups) -> Result
             command.arg(format!("--bind={}:{place}", dir.join(folder).display()));
         }
     }
-    for device in &setting.devices {
-        command.arg(format!("--bind={}", device.display()));
+    for (device, place) in &setting.devices {
+        command.arg(format!("--bind={}:{}", device.display(), place.display()));
     }
     for (unit, lines) in &setting.units {
         let lines = lines.replace('\\', "\\\\").replace('\n', "\\n");

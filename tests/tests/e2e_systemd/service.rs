@@ -1,8 +1,16 @@
 //! The gateway as a service.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use drivers::sim::line::{FarEnd, Line, Settings as LineSettings};
+use tidegate_tests::certs::{Authority, KeyFormat, Validity};
 use tidegate_tests::container::{Container, Setting};
 
 use super::{able, config};
+
+/// The group of serial ports: the same number on every Debian.
+const DIALOUT: u32 = 20;
 
 /// Most exposure of the gateway, as `systemd-analyze security` counts it: 0 is a process that can do nothing, 10 one that can do everything.
 const EXPOSURE_MAX: f64 = 1.5;
@@ -20,7 +28,7 @@ async fn the_gateway_publishes_from_a_sandbox_with_nothing_to_reach() {
     assert_eq!(machine.property("tidegate.service", "ActiveState").await.unwrap(), "active");
     let listening = machine.read(&["ss", "-Hltnu"]).await.unwrap();
     assert_eq!(listening, "", "no port is open that was not asked for");
-    machine.broker("").await.unwrap();
+    machine.broker("", &[]).await.unwrap();
     let reading = machine.message("+/meter/power").await.unwrap();
     assert!(reading.contains("voltage"), "{reading}");
 
@@ -90,7 +98,7 @@ async fn a_gateway_that_dies_or_hangs_is_started_again() {
         ..Setting::default()
     };
     let machine = Container::boot(&setting).await.unwrap();
-    machine.broker("").await.unwrap();
+    machine.broker("", &[]).await.unwrap();
     let mut before = machine.property("tidegate.service", "MainPID").await.unwrap();
     for (signal, count, result) in [("KILL", "1", "status=9/KILL"), ("STOP", "2", "Watchdog timeout")] {
         let kill = format!("--signal={signal}");
@@ -121,4 +129,78 @@ async fn a_wrong_configuration_is_not_tried_again_until_it_changes() {
     std::fs::write(&file, config("")).unwrap();
     machine.until_property("tidegate.service", "ActiveState", |text| text == "active").await.unwrap();
     assert_eq!(machine.property("tidegate.service", "NRestarts").await.unwrap(), "0");
+}
+
+#[tokio::test]
+async fn a_key_for_root_alone_reaches_the_gateway_and_the_broker_knows_it_by_its_certificate() {
+    if !able("a_key_for_root_alone_reaches_the_gateway_and_the_broker_knows_it_by_its_certificate") {
+        return;
+    }
+    let authority = Authority::new("plant").unwrap();
+    let server = authority.server(&["localhost"], Validity::Good).unwrap();
+    let device = authority.device("nest", Validity::Good, KeyFormat::Pkcs8).unwrap();
+    let file = |path: &Path| std::fs::read(path).unwrap();
+    let tls = "ca = \"ca.pem\"\nclient_cert = \"device.pem\"\nclient_key_credential = \"keys_device.key\"\n";
+    let secure = config("").replace("mqtt://127.0.0.1:1883\"\n", &format!("mqtts://localhost:8883\"\n{tls}"));
+    let setting = Setting {
+        config: Some(secure),
+        files: vec![
+            ("ca.pem".to_owned(), file(authority.ca()), 0o644),
+            ("device.pem".to_owned(), file(&device.cert), 0o644),
+            ("keys/device.key".to_owned(), file(&device.key), 0o600),
+        ],
+        ..Setting::default()
+    };
+    let machine = Container::boot(&setting).await.unwrap();
+    let folder = "/boot/firmware";
+    let name = |path: &Path| format!("{folder}/{}", path.file_name().unwrap().to_string_lossy());
+    let lines = format!(
+        "listener 8883 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\n\
+         require_certificate true\nuse_identity_as_username true\n",
+        name(authority.ca()),
+        name(&server.cert),
+        name(&server.key)
+    );
+    machine.broker(&lines, &[authority.ca(), &server.cert, &server.key]).await.unwrap();
+    machine.message("+/meter/power").await.unwrap();
+    let words = ["journalctl", "--no-pager", "--output=cat", "--unit=broker"];
+    machine.until("the name in the certificate", &words, |lines| lines.contains("u'nest'")).await.unwrap();
+    // The file itself stays out of reach of everybody else.
+    let stolen = machine
+        .run(&[
+            "setpriv",
+            "--reuid=tidegate",
+            "--regid=tidegate",
+            "--clear-groups",
+            "cat",
+            "/etc/tidegate/keys/device.key",
+        ])
+        .await
+        .unwrap();
+    assert!(!stolen.status.success(), "the gateway's user reads the file");
+}
+
+#[tokio::test]
+async fn the_gateway_polls_a_serial_port_that_belongs_to_its_group() {
+    if !able("the_gateway_polls_a_serial_port_that_belongs_to_its_group") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // One register with 2301, whoever asks for what.
+    let slave = Box::new(|_, _: &[u8]| Some(vec![3, 2, 0x08, 0xfd]));
+    let line = Line::open(folder.path(), LineSettings::clean(19_200), FarEnd::Slave(slave)).unwrap();
+    let port = line.port().canonicalize().unwrap();
+    std::os::unix::fs::chown(&port, Some(0), Some(DIALOUT)).unwrap();
+    std::fs::set_permissions(&port, std::fs::Permissions::from_mode(0o660)).unwrap();
+    let serial = config("")
+        .replace("driver = \"sim\"", "driver = \"modbus-rtu\"\nport = \"/dev/ttyUSB0\"\nbaud = 19200");
+    let setting = Setting {
+        config: Some(serial.replace("unit = 1\n", "unit = 17\n")),
+        devices: vec![(port, "/dev/ttyUSB0".into())],
+        ..Setting::default()
+    };
+    let machine = Container::boot(&setting).await.unwrap();
+    machine.broker("", &[]).await.unwrap();
+    let reading = machine.message("+/meter/power").await.unwrap();
+    assert!(reading.contains("230.1"), "{reading}");
 }

@@ -186,12 +186,11 @@ async fn a_whole_boot_from_a_fresh_card_ends_with_a_gateway_that_keeps_its_queue
         ))
         .unwrap();
     assert_eq!(configured.line("configured "), Some("yes"), "{configured:#?}");
-    let mut devices: Vec<_> = [1, 5, 7, 8].map(|number| card.device(Some(number))).into();
-    devices.push(card.device(None));
+    let devices = [None, Some(1), Some(5), Some(7), Some(8)].map(|number| card.device(number));
     let disk = format!("[Service]\nEnvironment=TIDEGATE_DISK={}\n", card.device(None).display());
     let setting = Setting {
         bare: true,
-        devices,
+        devices: devices.map(|device| (device.clone(), device)).into(),
         units: vec![("tidegate-storage.service", disk)],
         ..Setting::default()
     };
