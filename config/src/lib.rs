@@ -15,6 +15,7 @@ mod amount;
 #[doc(hidden)]
 pub mod fuzzing;
 mod keys;
+mod named;
 mod problem;
 mod read;
 mod reader;
@@ -25,9 +26,11 @@ mod syntax;
 mod unknown;
 mod words;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use gateway_core::broker::settings::Settings as BrokerSettings;
+use gateway_core::network::settings::Settings as NetworkSettings;
 use gateway_core::payload::settings::Settings as MessageSettings;
 use gateway_core::poll::settings::Settings as FieldSettings;
 use gateway_core::settings::{GatewaySettings, LinkSettings, StoreSettings};
@@ -35,13 +38,14 @@ use gateway_core::uplink::settings::Settings as UplinkSettings;
 use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
 
+pub use named::{NamedFile, named_files};
 pub use problem::{PROBLEMS_MAX, Problem, Problems, Severity};
 pub use reference::reference;
 pub use schema::schema;
 pub use source::FILE_BYTES_MAX;
 
 use problem::Findings;
-use read::{Context, broker, bus, device, rules, schedule, top, topic, uplink};
+use read::{Context, broker, bus, device, network, rules, schedule, top, topic, uplink};
 use reader::Reader;
 use source::Source;
 
@@ -60,7 +64,10 @@ pub struct Config {
     pub uplinks: Vec<(UplinkSettings, LinkSettings)>,
     /// The broker for local clients; `None` when the file has no `[broker]`: no client can connect.
     pub broker: Option<BrokerSettings>,
-    /// The first 16 hex digits of the SHA-256 of the file's text, to tell one configuration from another.
+    /// The gateway's own network.
+    pub network: NetworkSettings,
+    /// The first 16 hex digits of the SHA-256 of the file's text, without a password that stands in it, to tell one configuration from
+    /// another.
     pub hash: String,
 }
 
@@ -169,6 +176,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
             uplink::warn_idle(cx, &uplinks, &topics);
         }
     }
+    let network = network::network(cx, &file, gateway.as_ref().map(|g| &g.id));
     for (key, what) in [
         ("uplink", "no [uplink.NAME] in this file, so readings go nowhere"),
         ("device", "no [device.NAME] in this file, so nothing is read"),
@@ -185,14 +193,18 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         field: field.settings,
         uplinks: uplinks.into_iter().map(|u| (u.settings, u.link)).collect(),
         broker,
-        hash: hash(text),
+        network: network.settings?,
+        hash: hash(text, network.secret),
     })
 }
 
-fn hash(text: &str) -> String {
+/// The hash is told to the cloud: it must not be a way to try passwords.
+fn hash(text: &str, secret: Option<Range<usize>>) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
-    for byte in Sha256::digest(text.as_bytes()).iter().take(8) {
+    let secret = secret.unwrap_or(0..0);
+    let parts = [text.get(..secret.start), text.get(secret.end..)].map(Option::unwrap_or_default);
+    for byte in Sha256::digest(parts.concat().as_bytes()).iter().take(8) {
         let _ = write!(out, "{byte:02x}");
     }
     out

@@ -259,6 +259,16 @@ impl<'a, 't> Reader<'a, 't> {
         }
     }
 
+    /// Text whose faults are told without a piece of it.
+    pub(crate) fn secret(&self, name: &str) -> Option<String> {
+        let (key, value, span) = self.value(name)?;
+        let text = value.as_str().map(str::to_owned);
+        if text.is_none() {
+            self.refuse(key, &value, &span);
+        }
+        text
+    }
+
     pub(crate) fn name(&self, key: &str) -> Option<Name> {
         let text = self.text(key)?;
         named(&text, &self.at(key), self.found)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::keys::{Key, Kind, Need, Section, broker, field, top, uplink};
+use crate::keys::{Key, Kind, Need, Section, broker, field, network, top, uplink};
 use crate::words;
 
 /// The sections in the order of the reference.
@@ -23,6 +23,9 @@ const SECTIONS: &[&Section] = &[
     &field::DEVICE,
     &field::POLL,
     &field::TAG,
+    &network::NETWORK,
+    &network::ETHERNET,
+    &network::WIFI,
 ];
 
 /// The reference of the configuration file, Markdown.

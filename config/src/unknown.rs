@@ -2,7 +2,7 @@
 
 use toml::de::DeTable;
 
-use crate::keys::{Key, Section, broker, field, top, uplink};
+use crate::keys::{Key, Section, broker, field, network, top, uplink};
 use crate::problem::Findings;
 use crate::reader::Entry;
 use crate::words::{example, list, nearest, plain, shown};
@@ -122,4 +122,7 @@ const ALL: &[&Section] = &[
     &field::DEVICE,
     &field::POLL,
     &field::TAG,
+    &network::NETWORK,
+    &network::ETHERNET,
+    &network::WIFI,
 ];

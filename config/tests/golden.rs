@@ -31,6 +31,7 @@ const FILES: &[(&str, &[u8], u32)] = &[
     ("empty.pem", b"", 0o644),
     ("readme.txt", b"put the certificate here\n", 0o644),
     ("password.txt", b"hunter2\n", 0o600),
+    ("wifi-password.txt", b"hunter2hunter2\r\n", 0o600),
     ("open-password.txt", b"hunter2\r\n", 0o644),
     ("two-lines.txt", b"hunter2\nhunter2\n", 0o600),
 ];

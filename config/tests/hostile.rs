@@ -146,6 +146,21 @@ fn credentials_of_systemd_are_found_in_their_folder() {
     assert!(message.contains("holds '/'"), "{message}");
 }
 
+/// The hash goes to the cloud in the birth message: nobody there can try passwords on it.
+#[test]
+fn hash_of_the_file_says_nothing_about_a_password_in_it() {
+    let hash = |password: &str, id: &str| {
+        let text = format!(
+            "[gateway]\nid = \"{id}\"\n[network.wifi]\nssid = \"s\"\npassword = \"{password}\"\ncountry = \"DE\"\n"
+        );
+        let (config, _) = parse(&text, "x.toml", Path::new("/x"), &Environment::default()).unwrap();
+        assert!(!format!("{config:?}").contains(password));
+        config.hash
+    };
+    assert_eq!(hash("hunter2hunter2", "g"), hash("12345678", "g"));
+    assert_ne!(hash("hunter2hunter2", "g"), hash("hunter2hunter2", "h"));
+}
+
 #[test]
 fn secrets_are_in_no_message_and_no_debug_text() {
     for line in [
@@ -168,6 +183,20 @@ fn secrets_are_in_no_message_and_no_debug_text() {
         "proxy = \"socks5://me:hunter2@h:1\"",
     ] {
         let text = format!("[gateway]\nid = \"g\"\n[uplink.u]\n{line}\n");
+        let message = refuse(&text).to_string();
+        assert!(!message.contains("hunter2"), "{line}\n{message}");
+    }
+    for line in [
+        "password = \"hunter2\"",
+        "password = hunter2",
+        "password = \"hunter2\u{e4}\u{e4}\"",
+        "password = [\"hunter2\"]",
+        "psk = \"hunter2hunter2\"",
+        "passphrase = \"hunter2hunter2\"",
+        "passwort = \"hunter2hunter2\"",
+        "password_file = \"hunter2hunter2\"",
+    ] {
+        let text = format!("[gateway]\nid = \"g\"\n[network.wifi]\nssid = \"s\"\ncountry = \"DE\"\n{line}\n");
         let message = refuse(&text).to_string();
         assert!(!message.contains("hunter2"), "{line}\n{message}");
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod field;
+pub(crate) mod network;
 pub(crate) mod top;
 pub(crate) mod uplink;
 

@@ -1,6 +1,6 @@
 //! `[gateway]`, `[store]`, `[message]` and the file as a whole.
 
-use super::{Kind, MB, MINUTE, Section, TB, broker, duration, field, key, size, uplink, word};
+use super::{Kind, MB, MINUTE, Section, TB, broker, duration, field, key, network, size, uplink, word};
 
 /// The whole file.
 pub(crate) static FILE: Section = Section {
@@ -16,6 +16,12 @@ pub(crate) static FILE: Section = Section {
         key("broker", Kind::Table(&broker::BROKER), "The MQTT broker for the machines around the gateway."),
         key("bus", Kind::Named(&field::BUS), "Serial lines and Modbus TCP connections."),
         key("device", Kind::Named(&field::DEVICE), "Devices on the buses."),
+        key(
+            "network",
+            Kind::Table(&network::NETWORK),
+            "The gateway's own addresses, Wi-Fi and time servers.",
+        )
+        .or("{}"),
     ],
     aliases: &[
         ("mqtt", "uplink"),
@@ -32,6 +38,7 @@ pub(crate) static FILE: Section = Section {
         ("payload", "message"),
         ("general", "gateway"),
         ("system", "gateway"),
+        ("net", "network"),
     ],
     refused: &[
         ("listen", "doors for local clients are part of the broker: write [broker.listener.NAME]"),
@@ -39,6 +46,8 @@ pub(crate) static FILE: Section = Section {
         ("user", "users are part of the broker: write [broker.user.NAME]"),
         ("users", "users are part of the broker: write [broker.user.NAME]"),
         ("bridge", "bridges are uplinks here: write [uplink.NAME] with `url` and `forward`"),
+        ("wifi", "the radio is part of the network: write [network.wifi]"),
+        ("ethernet", "the wired network is part of the network: write [network.ethernet]"),
         ("gpio", "GPIO pins are not part of this version"),
         ("web", "the local web page is not part of this version"),
         ("include", "including other files is not part of this version: one file holds everything"),

@@ -1,10 +1,12 @@
 //! Section by section from the tree to the settings, and the checks between sections.
 
 pub(crate) mod access;
+pub(crate) mod address;
 pub(crate) mod broker;
 pub(crate) mod bus;
 pub(crate) mod device;
 pub(crate) mod files;
+pub(crate) mod network;
 pub(crate) mod overlap;
 pub(crate) mod rules;
 pub(crate) mod schedule;

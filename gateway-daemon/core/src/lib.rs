@@ -7,6 +7,7 @@
 //! on the daemon. A tidy test reads the `use` lines.
 
 pub mod broker;
+pub mod network;
 pub mod payload;
 pub mod poll;
 pub mod process;

@@ -1,0 +1,14 @@
+//! How the gateway itself is on the network: its settings, and the files of systemd-networkd, wpa_supplicant and
+//! systemd-timesyncd that say so.
+//!
+//! Invariant: whatever [`settings::Settings`] holds cannot break out of its line in a file: names, addresses and cards are types that admit no
+//! character with a meaning there, the name of a radio network is written in hexadecimal, and its password admits no line break.
+//! Bounds: [`settings::NTP_MAX`], [`settings::DNS_MAX`]. Never: touches a file or asks a network card.
+
+mod render;
+pub mod settings;
+
+#[cfg(test)]
+mod tests;
+
+pub use render::{Rendered, rendered};

@@ -1,0 +1,119 @@
+//! The files below /run that make the network what the settings say.
+
+use std::fmt::Write as _;
+
+use super::settings::{Addressing, Settings, Wifi};
+
+/// What stands above every file.
+const HEAD: &str = "# Made by `gateway-daemon provision` at every start from [network] of gateway.toml: changes here are lost.\n";
+
+/// Routes of the wired network are taken before those of the radio.
+const WIRED_METRIC: u32 = 100;
+const WIFI_METRIC: u32 = 600;
+
+/// The card that a Raspberry Pi's radio has; wpa_supplicant is started for this one.
+const WIFI_CARD: &str = "wlan0";
+
+/// A file: its path below /run, and its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// Where it belongs, relative to /run.
+    pub path: &'static str,
+    /// What stands in it; `None` when there must be no such file.
+    pub text: Option<String>,
+    /// Whether only root may read it.
+    pub secret: bool,
+}
+
+/// Every file, also those that must not be there, so that nothing of a former configuration stays.
+#[must_use]
+pub fn rendered(settings: &Settings) -> [Rendered; 4] {
+    let open = |path, text| Rendered { path, text, secret: false };
+    let wifi = settings.wifi.as_ref();
+    [
+        open("systemd/network/10-tidegate-ethernet.network", Some(ethernet(settings))),
+        open("systemd/network/10-tidegate-wifi.network", wifi.map(|wifi| wifi_network(settings, wifi))),
+        Rendered {
+            path: "wpa_supplicant/wpa_supplicant-wlan0.conf",
+            text: wifi.map(supplicant),
+            secret: true,
+        },
+        open("systemd/timesyncd.conf.d/10-tidegate.conf", time_servers(settings)),
+    ]
+}
+
+fn ethernet(settings: &Settings) -> String {
+    let mut out = format!("{HEAD}[Match]\n");
+    // Cables, not the bridges and tunnels that programs make.
+    out.push_str("Type=ether\nKind=!*\n");
+    if let Some(card) = &settings.ethernet.card {
+        let _ = writeln!(out, "Name={}", card.as_str());
+    }
+    network(&mut out, &settings.ethernet.addressing, WIRED_METRIC, !settings.ntp.is_empty());
+    out
+}
+
+fn wifi_network(settings: &Settings, wifi: &Wifi) -> String {
+    let mut out = format!("{HEAD}[Match]\nName={WIFI_CARD}\n");
+    network(&mut out, &wifi.addressing, WIFI_METRIC, !settings.ntp.is_empty());
+    out
+}
+
+/// The sections below `[Match]`.
+fn network(out: &mut String, addressing: &Addressing, metric: u32, own_time: bool) {
+    // LLMNR and mDNS would be open ports.
+    out.push_str("\n[Network]\nLLMNR=no\nMulticastDNS=no\n");
+    match addressing {
+        Addressing::Automatic { dns } => {
+            out.push_str("DHCP=yes\n");
+            for server in dns {
+                let _ = writeln!(out, "DNS={server}");
+            }
+            for section in ["DHCPv4", "DHCPv6", "IPv6AcceptRA"] {
+                let _ = writeln!(out, "\n[{section}]");
+                if section != "DHCPv6" {
+                    let _ = writeln!(out, "RouteMetric={metric}");
+                }
+                if !dns.is_empty() {
+                    out.push_str("UseDNS=no\n");
+                }
+                if section != "IPv6AcceptRA" {
+                    out.push_str("UseHostname=no\n");
+                    if own_time {
+                        out.push_str("UseNTP=no\n");
+                    }
+                }
+            }
+        }
+        Addressing::Fixed { address, prefix, gateway, dns } => {
+            // What is written down is everything: nobody on the network adds an address, a route or a name server.
+            out.push_str("DHCP=no\nIPv6AcceptRA=no\n");
+            let _ = writeln!(out, "Address={address}/{prefix}");
+            for server in dns {
+                let _ = writeln!(out, "DNS={server}");
+            }
+            if let Some(gateway) = gateway {
+                let _ = writeln!(out, "\n[Route]\nGateway={gateway}\nMetric={metric}");
+            }
+        }
+    }
+}
+
+fn supplicant(wifi: &Wifi) -> String {
+    let mut out = format!("{HEAD}ctrl_interface=DIR=/run/wpa_supplicant\nupdate_config=0\n");
+    let _ = write!(out, "country={}\n\nnetwork={{\n    ssid=", wifi.country);
+    for byte in wifi.ssid.as_str().bytes() {
+        let _ = write!(out, "{byte:02x}");
+    }
+    if wifi.hidden {
+        out.push_str("\n    scan_ssid=1");
+    }
+    // wpa_supplicant ends the text at the last '"' of the line, so that one inside needs no escape.
+    let _ = write!(out, "\n    key_mgmt=WPA-PSK\n    psk=\"{}\"\n}}\n", wifi.password.reveal());
+    out
+}
+
+fn time_servers(settings: &Settings) -> Option<String> {
+    let names: Vec<_> = settings.ntp.iter().map(super::settings::Server::as_str).collect();
+    (!names.is_empty()).then(|| format!("{HEAD}[Time]\nNTP={}\n", names.join(" ")))
+}
