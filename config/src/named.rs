@@ -18,7 +18,7 @@ pub struct NamedFile {
     pub secret: bool,
 }
 
-/// Every file that a text names, each path once, sorted; empty when the text cannot be read. A path that is secret in one place is secret.
+/// Every file that a text names, sorted; empty when the text cannot be read. A path that is secret in one place and not in another is there twice.
 #[must_use]
 pub fn named_files(text: &[u8]) -> Vec<NamedFile> {
     let Ok(text) = source::decode("", text) else { return Vec::new() };
@@ -29,9 +29,8 @@ pub fn named_files(text: &[u8]) -> Vec<NamedFile> {
     let (tree, _) = DeTable::parse_recoverable(source.text());
     let mut list = Vec::new();
     table(&top::FILE, tree.get_ref(), &mut list);
-    // Secret ones first, so that they are those that stay.
-    list.sort_by(|a, b| a.path.cmp(&b.path).then(b.secret.cmp(&a.secret)));
-    list.dedup_by(|a, b| a.path == b.path);
+    list.sort();
+    list.dedup();
     list.truncate(NAMED_MAX);
     list
 }
@@ -43,6 +42,10 @@ fn table(section: &Section, values: &DeTable<'_>, list: &mut Vec<NamedFile>) {
         match (&key.kind, value) {
             (Kind::File, DeValue::String(path)) => {
                 list.push(NamedFile { path: path.to_string(), secret: is_secret(key) });
+            }
+            // A credential is a file in the folder of keys, whatever it holds.
+            (Kind::Name, DeValue::String(name)) if key.name.ends_with("_credential") => {
+                list.push(NamedFile { path: name.to_string(), secret: true });
             }
             (Kind::Table(inner), DeValue::Table(values)) => table(inner, values, list),
             (Kind::Named(inner) | Kind::Quoted(inner, _), DeValue::Table(tables)) => {
@@ -80,9 +83,10 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_a_key_in_one_place_is_a_key() {
-        let text = b"[uplink.a]\nca = \"one.pem\"\nclient_key = \"one.pem\"\n";
-        assert_eq!(named_files(text), [NamedFile { path: "one.pem".to_owned(), secret: true }]);
+    fn a_path_that_is_a_key_in_one_place_and_none_in_another_is_told_twice() {
+        let text = b"[uplink.a]\nca = \"one.pem\"\nclient_key = \"one.pem\"\n[uplink.b]\nca = \"one.pem\"\nca_credential = \"c\"\n";
+        let file = |path: &str, secret| NamedFile { path: path.to_owned(), secret };
+        assert_eq!(named_files(text), [file("c", true), file("one.pem", false), file("one.pem", true)]);
     }
 
     #[test]

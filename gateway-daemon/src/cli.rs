@@ -96,6 +96,8 @@ pub enum Command {
     Demo(Demo),
     /// Make the lines that let a user of the local broker log in by password
     Passwd(Passwd),
+    /// Take over what lies on the drive TIDEGATE, and set up the network (root, at every boot)
+    Provision(Provision),
 }
 
 /// `run`.
@@ -345,6 +347,32 @@ pub struct Passwd {
     pub stdin: bool,
 }
 
+/// `provision`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+A gateway.toml on the drive, with the certificates that it names, is checked and becomes the configuration; what is wrong is written
+back to the drive as gateway-errors.txt. Without a configuration the gateway gets one that holds nothing but a name made of its hardware.
+Network, host name and time servers are set up from [network]. Ends with 0 whenever there is a configuration to start with, also when the
+drive was refused, and with 78 only without any.
+
+Examples:
+  gateway-daemon provision
+  gateway-daemon provision --drop ./card --config ./etc --run ./run      try it without touching the system")]
+pub struct Provision {
+    /// The FAT partition, as it is mounted
+    #[arg(long, value_name = "DIR", default_value = "/boot/firmware")]
+    pub drop: PathBuf,
+    /// Where the configuration is kept
+    #[arg(long, value_name = "DIR", default_value = "/etc/tidegate")]
+    pub config: PathBuf,
+    /// Where files for this boot are written
+    #[arg(long, value_name = "DIR", default_value = "/run")]
+    pub run: PathBuf,
+    /// Where /proc, /sys, /dev and /etc are found, for tests
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub root: PathBuf,
+}
+
 impl Command {
     /// The word it is called by.
     #[must_use]
@@ -360,6 +388,7 @@ impl Command {
             Self::Scan(_) => "scan",
             Self::Demo(_) => "demo",
             Self::Passwd(_) => "passwd",
+            Self::Provision(_) => "provision",
         }
     }
 }

@@ -46,7 +46,8 @@ pub(crate) fn path(
             cx.found.misfit(&reader.at(twin), text);
             return None;
         };
-        return Some((twin.to_owned(), folder.join(name.as_str())));
+        let places = [folder.join(name.as_str()), folder.join(format!("keys_{name}"))];
+        return Some((twin.to_owned(), readable_of(places)));
     }
     let text = reader.text(key)?;
     if text.contains('\\') {
@@ -54,7 +55,31 @@ pub(crate) fn path(
         cx.found.wrong(&reader.at(key), text);
         return None;
     }
-    Some((key.to_owned(), cx.base.join(text)))
+    let beside = cx.base.join(&text);
+    let secret = key == "key" || key.ends_with("_key") || key.contains("password");
+    if !secret || text.contains('/') {
+        return Some((key.to_owned(), beside));
+    }
+    let kept = cx.base.join("keys").join(&text);
+    let credentials = cx.env.credentials_dir.iter();
+    let credentials =
+        credentials.flat_map(|folder| [folder.join(&text), folder.join(format!("keys_{text}"))]);
+    let places = [beside, kept].into_iter().chain(credentials);
+    Some((key.to_owned(), readable_of(places)))
+}
+
+/// The first of some places that holds a file we may read, or else the first: keys are kept beside the configuration, below it in `keys`, and
+/// where systemd's `LoadCredential=keys:/etc/tidegate/keys` lays copies for a daemon that may not read those.
+fn readable_of(places: impl IntoIterator<Item = PathBuf>) -> PathBuf {
+    let mut first = None;
+    for place in places {
+        // Opening a pipe would wait for who writes to it.
+        if place.is_file() && File::open(&place).is_ok() {
+            return place;
+        }
+        first.get_or_insert(place);
+    }
+    first.unwrap_or_default()
 }
 
 /// A PEM file that holds what it should.

@@ -12,6 +12,7 @@ mod local;
 mod measure;
 mod passwd;
 pub mod picture;
+pub mod provision;
 mod rate;
 mod say;
 pub mod scan;
@@ -59,5 +60,6 @@ pub fn execute(command: &Command) -> u8 {
         Command::Scan(args) => scan::run(args),
         Command::Demo(args) => showcase::demo(args),
         Command::Passwd(args) => passwd::passwd(args),
+        Command::Provision(args) => provision::provision(args),
     }
 }

@@ -1,0 +1,96 @@
+//! `provision`: the drop zone, the configuration and the network, at every boot.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use gateway_config::{Config, Environment, Severity};
+use gateway_core::payload::iso8601;
+use gateway_core::tag::WallMs;
+
+use super::say;
+use crate::cli::{self, exit};
+use crate::provision::{Judge, Judged, Named, Places, SystemMounts, World, provision as run};
+
+/// Before this a clock has not been set: the year in which this program was written, 2026-01-01T00:00:00Z.
+const CLOCK_MIN_MS: i64 = 1_767_225_600_000;
+
+/// Carries the command out; the exit code.
+#[must_use]
+pub fn provision(args: &cli::Provision) -> u8 {
+    let places = Places {
+        drop: args.drop.clone(),
+        config: args.config.clone(),
+        run: args.run.clone(),
+        root: args.root.clone(),
+    };
+    let world = World { judge: &Reader, mounts: &SystemMounts, before: &|_| Ok(()), time: time() };
+    let outcome = run(&places, &world);
+    for sentence in &outcome.told {
+        say::complaint(sentence);
+    }
+    if outcome.usable { exit::OK } else { exit::CONFIG }
+}
+
+/// The time, when the clock can be believed.
+fn time() -> Option<String> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let now = i64::try_from(now.as_millis()).ok().filter(|ms| *ms >= CLOCK_MIN_MS)?;
+    iso8601(WallMs(now))
+}
+
+/// Reads configurations as `run` does.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader;
+
+impl Judge for Reader {
+    fn named(&self, config: &[u8]) -> Vec<Named> {
+        let files = gateway_config::named_files(config);
+        files.into_iter().map(|file| Named { path: file.path, secret: file.secret }).collect()
+    }
+
+    fn judge(&self, folder: &Path) -> Result<Judged, Vec<String>> {
+        let path = folder.join("gateway.toml");
+        // Credentials are the files in `keys`: `LoadCredential=keys:/etc/tidegate/keys`.
+        let env = Environment { credentials_dir: Some(folder.join("keys")) };
+        // A person knows the drive, and not where its files lie while they are read.
+        let plain = |text: String| text.replace(&format!("{}/", folder.display()), "");
+        match gateway_config::load(&path, &env) {
+            Ok((config, warnings)) => {
+                Ok(judged(config, warnings.iter().map(|w| plain(w.to_string())).collect()))
+            }
+            Err(problems) => {
+                let errors = problems.list.iter().filter(|problem| problem.severity == Severity::Error);
+                let mut texts: Vec<_> = errors.map(|problem| plain(problem.to_string())).collect();
+                if problems.more > 0 {
+                    texts.push(format!("and {} more", problems.more));
+                }
+                Err(texts)
+            }
+        }
+    }
+}
+
+fn judged(config: Config, warnings: Vec<String>) -> Judged {
+    let mut identities: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let mut authorities = Vec::new();
+    let servers = config.uplinks.iter().flat_map(|(_, link)| {
+        link.tls.iter().chain(link.others.iter().filter_map(|server| server.tls.as_ref()))
+    });
+    for tls in servers {
+        identities.extend(tls.client.clone());
+        authorities.extend(tls.ca.clone());
+    }
+    for tls in config.broker.iter().flat_map(|broker| &broker.listeners).filter_map(|door| door.tls.as_ref())
+    {
+        identities.push((tls.cert.clone(), tls.key.clone()));
+        authorities.extend(tls.client_ca.clone());
+    }
+    Judged {
+        id: config.gateway.id.to_string(),
+        hash: config.hash,
+        network: config.network,
+        warnings,
+        identities,
+        authorities,
+    }
+}
