@@ -12,11 +12,14 @@ use gateway_daemon::app::snapshot::Snapshot;
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The daemon as a program of this package (`src/bin/gateway.rs`), which cargo builds before the tests that start it, so it is never
-/// an older one.
+/// an older one. `TIDEGATE_PROGRAM` names another, as `cargo xtask cross --emulated` does.
 ///
 /// # Errors
 /// It was not built: the test does not run under cargo.
 pub fn binary() -> anyhow::Result<PathBuf> {
+    if let Some(other) = std::env::var_os("TIDEGATE_PROGRAM") {
+        return Ok(other.into());
+    }
     let exe = std::env::current_exe()?;
     let profile = exe.ancestors().find(|dir| dir.ends_with("debug") || dir.ends_with("release"));
     let path = profile.context("the test does not run from a target folder")?.join("gateway");

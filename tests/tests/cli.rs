@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -117,6 +118,26 @@ fn a_wrong_configuration_ends_with_78_and_every_problem_has_its_place() {
     }
     // Commands that only look up the socket meet the same problems.
     assert_eq!(said(dir.path(), &["status", "--config", "a.toml"]).0, 78);
+}
+
+#[test]
+fn the_example_passes_its_check_beside_the_files_that_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/gateway.example.toml");
+    std::fs::copy(example, dir.path().join("gateway.toml")).unwrap();
+    let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    for (name, mode) in [("ca.pem", 0o644), ("device.pem", 0o644), ("device.key", 0o600)] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, certificate.replace("CERTIFICATE", kind(name))).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let output = run(dir.path(), &["check", "gateway.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("ms per cycle"), "{}", text(&output.stdout));
+}
+
+fn kind(name: &str) -> &'static str {
+    if name.ends_with(".key") { "PRIVATE KEY" } else { "CERTIFICATE" }
 }
 
 #[test]

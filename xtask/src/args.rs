@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::cross::{Target, WayChoice};
+
 /// The one door to test, measure and look after the sources of Tidegate.
 ///
 /// Before a commit: `cargo xtask check`. Before a merge: `cargo xtask test`. Everything else is for looking closer.
@@ -49,6 +51,13 @@ pub(crate) enum Task {
     ///
     /// Sets TIDEGATE_SOAK_S for every test of the workspace whose name contains `soak`; `test` runs them for a moment only.
     Soak(Soak),
+    /// Builds the daemon for the boards: target/cross/TRIPLE/release/gateway-daemon, stripped
+    ///
+    /// With the first of these that is there: the target in the running toolchain of rustup, `cross` with a Docker engine, Debian's rustc with its
+    /// foreign standard library (fetched by apt-get and unpacked below target/cross, without root and without installing it). The C cross compiler
+    /// comes by apt-get install (only as root); where that is not possible, prints the line that installs it. What was stripped is kept in
+    /// gateway-daemon.debug beside the program. Prints its size and the C library that it asks for, and fails when a board has no such.
+    Cross(Cross),
     /// Rewrites the golden files; look at the difference before you commit it
     ///
     /// Runs the golden tests with TIDEGATE_GOLDEN=write: error messages of wrong configurations, schema, references, help.
@@ -89,6 +98,22 @@ pub(crate) struct E2e {
     /// How many times the gateway is killed
     #[arg(long, default_value_t = 100)]
     pub(crate) rounds: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Cross {
+    /// The processor
+    #[arg(long, value_enum, default_value = "aarch64")]
+    pub(crate) target: Target,
+    /// The profile for development: quick to build, three times as large, and slow; below target/cross/TRIPLE/debug
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// Not the first way that is there but this one
+    #[arg(long, value_enum)]
+    pub(crate) with: Option<WayChoice>,
+    /// Also runs the program under emulation, alone and in the end-to-end tests, as `test` does
+    #[arg(long)]
+    pub(crate) emulated: bool,
 }
 
 #[derive(Debug, clap::Args)]

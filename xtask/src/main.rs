@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod cross;
 mod fuzz;
 mod long;
 mod peers;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::E2e(args) => long::e2e(&args),
         Task::Soak(args) => long::soak(&args),
+        Task::Cross(args) => cross::run(&args),
         Task::Golden => long::golden(),
     };
     match done {

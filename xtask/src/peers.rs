@@ -72,10 +72,14 @@ pub(crate) fn set_up() -> Result<()> {
     mqtt_js()
 }
 
-fn install(missing: &[&str]) -> Result<()> {
+/// Installs packages of the system.
+///
+/// # Errors
+/// That takes root and apt-get; the error is the line to type.
+pub(crate) fn install(missing: &[&str]) -> Result<()> {
     let line = format!("sudo apt-get install --yes {}", missing.join(" "));
     if !(is_root() && on_path("apt-get")) {
-        bail!("the tests need {}; install with:\n\n    {line}\n", missing.join(", "));
+        bail!("this needs {}; install with:\n\n    {line}\n", missing.join(", "));
     }
     let apt = |args: &[&str]| {
         let mut apt = command("apt-get", args);
@@ -145,7 +149,8 @@ fn mosquitto() -> bool {
     on_path("mosquitto") || std::path::Path::new("/usr/sbin/mosquitto").exists()
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether a program would be found.
+pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }

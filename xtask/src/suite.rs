@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::args::Test;
+use crate::cross;
 use crate::peers;
 use crate::steps::{Steps, cargo, command, root, run, succeeds};
 
@@ -32,6 +33,7 @@ pub(crate) fn test(args: &Test) -> Result<()> {
             "only root can boot containers and mount cards: run this as root, as CI does",
         );
     }
+    cross::test(&mut steps, args.install);
     steps.finish()
 }
 
