@@ -13,6 +13,7 @@ pub mod poll;
 pub mod process;
 pub mod settings;
 pub mod tag;
+pub mod update;
 pub mod uplink;
 
 #[doc(hidden)]
