@@ -9,6 +9,7 @@ pub mod clock;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod modbus;
+pub mod passed;
 pub mod serial;
 pub mod sim;
 mod sys;

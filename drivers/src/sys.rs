@@ -1,13 +1,13 @@
 //! The kernel calls that no safe crate offers: RS485 direction control, low latency of USB serial adapters, how much output
-//! a port still holds, and the state of the kernel clock.
+//! a port still holds, the state of the kernel clock, and the socket that systemd hands over.
 //!
 //! The only module of the workspace with `unsafe`. Each block passes the kernel a pointer to a whole, initialised,
-//! correctly laid out structure that outlives the call, and nothing else.
+//! correctly laid out structure that outlives the call, or takes over a descriptor that nobody else owns, and nothing else.
 
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 
 use gateway_core::poll::settings::Rs485;
 use tokio::io::Interest;
@@ -54,6 +54,9 @@ struct SerialStruct {
     port_high: u32,
     iomap_base: libc::c_ulong,
 }
+
+/// `SD_LISTEN_FDS_START` of sd_listen_fds(3).
+const FIRST_PASSED: RawFd = 3;
 
 /// Asks the driver to switch the RS485 direction by itself, and checks that it took the settings over.
 ///
@@ -132,6 +135,12 @@ pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: `register_with_interest` asks that the descriptor stays the same and open as long as the `AsyncFd` lives:
     // an `OwnedFd` never changes its descriptor and closes it only when it is dropped, with the `AsyncFd` that owns it.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// Takes over the one descriptor that systemd passes to this process. Call it once, before anything is opened.
+pub(crate) fn first_passed() -> OwnedFd {
+    // SAFETY: systemd has opened descriptor 3 for this process (the caller has read $LISTEN_PID and $LISTEN_FDS), and nobody else here knows of it.
+    unsafe { OwnedFd::from_raw_fd(FIRST_PASSED) }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
