@@ -12,8 +12,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway_core::poll::request::Table;
 
 mod parse;
+mod update;
 
 pub use parse::{Baud, Endpoint, RawPoint, TagRef, Units};
+pub use update::{Health, Update, UpdateAgent};
 
 /// Where the configuration is unless a command names another file.
 pub const CONFIG_PATH: &str = "/etc/tidegate/gateway.toml";
@@ -98,6 +100,14 @@ pub enum Command {
     Passwd(Passwd),
     /// Take over what lies on the drive TIDEGATE, and set up the network (root, at every boot)
     Provision(Provision),
+    /// Install an update of the whole system, or show what came of the last one
+    Update(Update),
+    /// Install updates for others, as root; systemd starts it
+    #[command(hide = true)]
+    UpdateAgent(UpdateAgent),
+    /// Decide whether an updated system may stay; systemd starts it at each boot
+    #[command(hide = true)]
+    Health(Health),
 }
 
 /// `run`.
@@ -389,6 +399,9 @@ impl Command {
             Self::Demo(_) => "demo",
             Self::Passwd(_) => "passwd",
             Self::Provision(_) => "provision",
+            Self::Update(_) => "update",
+            Self::UpdateAgent(_) => "update-agent",
+            Self::Health(_) => "health",
         }
     }
 }

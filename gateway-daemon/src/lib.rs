@@ -12,6 +12,7 @@ pub mod login;
 pub mod provision;
 pub mod status;
 pub mod store;
+pub mod update;
 
 /// Entry points of the fuzz targets; not part of the product.
 #[doc(hidden)]

@@ -27,4 +27,5 @@ pub mod site;
 pub mod trixie;
 pub mod wait;
 pub mod watcher;
+pub mod workshop;
 pub mod yard;

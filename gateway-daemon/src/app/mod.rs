@@ -21,6 +21,7 @@ mod showcase;
 pub mod snapshot;
 pub mod start;
 mod survey;
+mod update;
 mod upstream;
 mod walltime;
 pub mod watch;
@@ -61,5 +62,8 @@ pub fn execute(command: &Command) -> u8 {
         Command::Demo(args) => showcase::demo(args),
         Command::Passwd(args) => passwd::passwd(args),
         Command::Provision(args) => provision::provision(args),
+        Command::Update(args) => update::update(args),
+        Command::UpdateAgent(args) => update::agent(args),
+        Command::Health(args) => update::health(args),
     }
 }

@@ -54,6 +54,8 @@ pub struct Bus {
     pub busy: f64,
     /// Requests sent since the start.
     pub requests: u64,
+    /// Requests answered since the start, exceptions included.
+    pub answers: u64,
     /// Requests without a proper answer since the start.
     pub errors: u64,
     /// Poll cycles skipped because the cycle before them was not done.
@@ -188,6 +190,8 @@ pub struct Uplink {
     pub in_flight: u64,
     /// Most messages in flight.
     pub window: u64,
+    /// Messages acknowledged since the start, those of the uplink itself included.
+    pub acks: u64,
     /// Messages acknowledged per second, lately.
     pub acks_per_s: f64,
     /// Messages of the cloud that entered the local broker.

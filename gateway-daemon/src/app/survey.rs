@@ -101,6 +101,7 @@ impl Gateway {
             polls_per_s: self.rates.bus_answers[index].per_s(),
             busy: (self.rates.bus_busy[index].per_s() / 1e9).clamp(0.0, 1.0),
             requests: counters.requests,
+            answers: counters.answers,
             errors: counters.faults.total().saturating_add(counters.exceptions.total()),
             overruns: counters.overruns,
         }
@@ -210,6 +211,7 @@ fn uplink(upstream: &Upstream, settings: &Settings, now: BootNs) -> snapshot::Up
         connects: counters.ups_total,
         in_flight: machine.in_flight() as u64,
         window: u64::from(settings.window),
+        acks: counters.acks_total,
         acks_per_s: upstream.acks.per_s(),
         received: upstream.down.counters().entered_messages_total,
         receiving: upstream.down.pending() as u64,

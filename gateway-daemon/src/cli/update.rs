@@ -1,0 +1,71 @@
+//! The commands around updates of the whole system.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use gateway_core::update::wire;
+
+use super::{SOCKET_PATH, parse};
+use crate::update::FOLDER_PATH;
+
+/// `update`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+The update is written into the part of the card that is not running, and only after its signature and its board were checked. Then the
+system starts again into it; when it does not work as well as before, the old one comes back by itself. Whatever goes wrong, the
+running system stays as it is. Exit code 0 when it is installed, 1 when not, 69 when there is no update agent.
+
+Examples:
+  gateway-daemon update /media/stick/tidegate-1.2.raucb
+  gateway-daemon update https://example.com/tidegate-1.2.raucb
+  gateway-daemon update --no-reboot tidegate-1.2.raucb      starts with the next boot
+  gateway-daemon update                                     what came of the last one?")]
+pub struct Update {
+    /// Bundle to install: a file, or a URL that begins with https:// or http://
+    #[arg(value_name = "FILE|URL")]
+    pub source: Option<String>,
+    /// Do not start the system again
+    #[arg(long, requires = "source")]
+    pub no_reboot: bool,
+    /// Socket of the update agent
+    #[arg(long, value_name = "PATH", default_value = wire::SOCKET_PATH)]
+    pub socket: PathBuf,
+}
+
+/// `update-agent`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct UpdateAgent {
+    /// Socket to listen on, instead of the one that systemd passes
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Folder of what has to survive a reboot
+    #[arg(long, value_name = "DIR", default_value = FOLDER_PATH)]
+    pub state: PathBuf,
+    /// Control socket of the running gateway
+    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub control: PathBuf,
+}
+
+/// `health`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Ends at once with 0 when the running system is not on trial. Otherwise looks at the gateway every second: what worked before the update has
+to work again, without a break. Exit code 0 when the system may stay, 1 when it has to go.")]
+pub struct Health {
+    /// How long everything has to work without a break
+    #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = parse::duration)]
+    pub steady: Duration,
+    /// When everything has to work
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse::duration)]
+    pub deadline: Duration,
+    /// Only write down that the slot was marked good
+    #[arg(long)]
+    pub passed: bool,
+    /// Folder of what has to survive a reboot
+    #[arg(long, value_name = "DIR", default_value = FOLDER_PATH)]
+    pub state: PathBuf,
+    /// Control socket of the running gateway
+    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub control: PathBuf,
+}

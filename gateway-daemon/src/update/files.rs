@@ -1,0 +1,254 @@
+//! What of an update survives: the files of [`gateway_core::update::record`].
+//!
+//! Each is written beside its place, synced and renamed, and its folder is synced: after a power cut there is the old file or the new one.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use gateway_core::update::record::{FILE_BYTES_MAX, Last, Trial};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Where the records are: on the partition that both systems share.
+pub const FOLDER_PATH: &str = "/var/lib/tidegate-update";
+
+/// Where sentences for the daemon to publish are, unless `TIDEGATE_FAULTS_DIR` says otherwise.
+const FAULTS_PATH: &str = "/run/tidegate-faults";
+
+/// Name of the sentence that says that an update was undone.
+const FAULT: &str = "update-rolled-back";
+
+const BEFORE: &str = "before.json";
+const LAST: &str = "last.json";
+const ROLLED_BACK: &str = "rolled-back";
+
+/// Why a record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct FolderError {
+    /// The file.
+    pub path: PathBuf,
+    /// The cause.
+    pub source: io::Error,
+}
+
+/// The folder of the records.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    root: PathBuf,
+    faults: PathBuf,
+}
+
+impl Folder {
+    /// The records below `root`; sentences go where the environment says.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        let faults =
+            std::env::var_os("TIDEGATE_FAULTS_DIR").map_or_else(|| FAULTS_PATH.into(), PathBuf::from);
+        Self { root: root.into(), faults }
+    }
+
+    /// `before.json`, if there is one.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn trial(&self) -> Result<Option<Trial>, FolderError> {
+        self.read(BEFORE)
+    }
+
+    /// Writes `before.json`.
+    ///
+    /// # Errors
+    /// It cannot be written; what was there is untouched.
+    pub fn set_trial(&self, trial: &Trial) -> Result<(), FolderError> {
+        self.write(BEFORE, trial)
+    }
+
+    /// `last.json`, if there is one.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn last(&self) -> Result<Option<Last>, FolderError> {
+        self.read(LAST)
+    }
+
+    /// The outcome is known: writes it and takes `before.json` away, in this order, so that a power cut in between finds the trial again.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn settle(&self, last: &Last) -> Result<(), FolderError> {
+        self.write(LAST, last)?;
+        self.remove(&self.root.join(BEFORE))
+    }
+
+    /// Why the last updated system had to go, if none was installed since.
+    #[must_use]
+    pub fn why_back(&self) -> Option<String> {
+        let bytes = read_bounded(&self.root.join(ROLLED_BACK)).ok()??;
+        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Writes down why the updated system has to go.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_why_back(&self, why: &str) -> Result<(), FolderError> {
+        self.replace(&self.root.join(ROLLED_BACK), format!("{why}\n").as_bytes())
+    }
+
+    /// Forgets why the last updated system had to go.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn clear_why_back(&self) -> Result<(), FolderError> {
+        self.remove(&self.root.join(ROLLED_BACK))
+    }
+
+    /// Says for the daemon to publish, or takes back, that an update was undone.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_fault(&self, why: Option<&str>) -> Result<(), FolderError> {
+        let path = self.faults.join(FAULT);
+        match why {
+            None => self.remove(&path),
+            Some(why) => {
+                self.replace(&path, format!("the last update was undone: {why}\n").as_bytes())?;
+                // The daemon is somebody else.
+                readable(&self.faults, 0o755).and_then(|()| readable(&path, 0o644)).map_err(at(&path))
+            }
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, FolderError> {
+        let path = self.root.join(name);
+        let read = read_bounded(&path).and_then(|bytes| {
+            bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other)).transpose()
+        });
+        read.map_err(at(&path))
+    }
+
+    fn write(&self, name: &str, record: &impl Serialize) -> Result<(), FolderError> {
+        let path = self.root.join(name);
+        let bytes = serde_json::to_vec(record).map_err(io::Error::other).map_err(at(&path))?;
+        self.replace(&path, &bytes)
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+        let folder = path.parent().unwrap_or(&self.root);
+        let beside = path.with_extension("part");
+        let replace = || {
+            fs::create_dir_all(folder)?;
+            let mut file = File::create(&beside)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&beside, path)?;
+            File::open(folder)?.sync_all()
+        };
+        replace().map_err(at(path))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), FolderError> {
+        match fs::remove_file(path) {
+            Ok(()) => File::open(path.parent().unwrap_or(&self.root))
+                .and_then(|folder| folder.sync_all())
+                .map_err(at(path)),
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(at(path)(source)),
+        }
+    }
+}
+
+/// This boot, as the kernel names it.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn boot_id() -> Result<String, FolderError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(at(path))
+}
+
+/// Whether the boot loader says that it started this system as a try: U-Boot on the kernel's command line (`buildroot/board/tidegate/uboot`), the
+/// firmware of a Raspberry Pi in the device tree.
+#[must_use]
+pub fn is_try() -> bool {
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let firmware = fs::read("/proc/device-tree/chosen/bootloader/tryboot").unwrap_or_default();
+    line.split_whitespace().any(|word| word == "tidegate.trial") || firmware == 1u32.to_be_bytes()
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> FolderError + '_ {
+    |source| FolderError { path: path.into(), source }
+}
+
+fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(fault) => return Err(fault),
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+fn readable(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_core::update::wire::{State, Status};
+
+    use super::*;
+
+    fn trial() -> Trial {
+        Trial {
+            boot: "one".into(),
+            slot: "rootfs.0".into(),
+            before: Default::default(),
+            installed: false,
+            reboot: true,
+            version: None,
+            key: None,
+        }
+    }
+
+    #[test]
+    fn a_record_is_there_wholly_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&dir.path().join("not/yet/there"));
+        assert_eq!(folder.trial().unwrap(), None);
+        folder.set_trial(&trial()).unwrap();
+        assert_eq!(folder.trial().unwrap(), Some(trial()));
+        let last = Last { status: Status::of(State::Good), key: Some("42".into()) };
+        folder.settle(&last).unwrap();
+        assert_eq!((folder.trial().unwrap(), folder.last().unwrap()), (None, Some(last)));
+        // Nothing is left beside them.
+        assert_eq!(fs::read_dir(dir.path().join("not/yet/there")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_torn_or_foreign_record_is_an_error_and_no_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path());
+        for bytes in [&b"{"[..], b"", b"\xff", b"[]", b"null"] {
+            fs::write(dir.path().join(BEFORE), bytes).unwrap();
+            assert!(folder.trial().is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn why_an_update_was_undone_is_kept_until_it_is_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path());
+        folder.clear_why_back().unwrap();
+        folder.set_why_back("bus line: silent").unwrap();
+        assert_eq!(folder.why_back().as_deref(), Some("bus line: silent"));
+        folder.clear_why_back().unwrap();
+        assert_eq!(folder.why_back(), None);
+    }
+}
