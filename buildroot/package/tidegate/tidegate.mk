@@ -1,0 +1,53 @@
+################################################################################
+#
+# tidegate
+#
+################################################################################
+
+TIDEGATE_SITE = $(BR2_EXTERNAL_TIDEGATE_PATH)/..
+TIDEGATE_SITE_METHOD = local
+TIDEGATE_LICENSE = MIT or Apache-2.0
+TIDEGATE_LICENSE_FILES = LICENSE LICENSE-MIT LICENSE-APACHE
+TIDEGATE_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude /target --exclude /tests/fuzz/target
+
+ifeq ($(BR2_PACKAGE_TIDEGATE_PREBUILT),y)
+
+TIDEGATE_BINARY = $(call qstrip,$(BR2_PACKAGE_TIDEGATE_PREBUILT_BINARY))
+
+ifeq ($(BR_BUILDING),y)
+ifeq ($(wildcard $(TIDEGATE_BINARY)),)
+$(error BR2_PACKAGE_TIDEGATE_PREBUILT_BINARY names no file: "$(TIDEGATE_BINARY)"; "cargo xtask cross" builds one)
+endif
+endif
+
+define TIDEGATE_INSTALL_TARGET_CMDS
+	$(INSTALL) -D -m 0755 $(TIDEGATE_BINARY) $(TARGET_DIR)/usr/bin/gateway-daemon
+endef
+
+$(eval $(generic-package))
+
+else
+
+TIDEGATE_CARGO_BUILD_OPTS = --package gateway-daemon --bin gateway-daemon
+
+# SQLite syncs with fdatasync, a third less wear for the card; the profile is the one that the workspace measures.
+TIDEGATE_CARGO_ENV = \
+	LIBSQLITE3_FLAGS=-DHAVE_FDATASYNC=1 \
+	CARGO_PROFILE_RELEASE_LTO=thin \
+	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=4
+
+# Buildroot vendors crates while it downloads, which a local source skips: they are fetched here, by the checksums of Cargo.lock.
+define TIDEGATE_FETCH_CRATES
+	cd $(@D) && $(TARGET_MAKE_ENV) $(PKG_CARGO_ENV) cargo fetch --locked --target $(RUSTC_TARGET_NAME)
+endef
+TIDEGATE_PRE_BUILD_HOOKS += TIDEGATE_FETCH_CRATES
+
+# `cargo install` would build all packages of the workspace a second time.
+define TIDEGATE_INSTALL_TARGET_CMDS
+	$(INSTALL) -D -m 0755 $(@D)/target/$(RUSTC_TARGET_NAME)/release/gateway-daemon \
+		$(TARGET_DIR)/usr/bin/gateway-daemon
+endef
+
+$(eval $(cargo-package))
+
+endif

@@ -1,0 +1,191 @@
+//! What can be said of the Buildroot tree without Buildroot: its files agree with one another and with `image.env`.
+//!
+//! What only Buildroot can say (no option is lost, the package files are in order) `cargo xtask test` asks when BUILDROOT_DIR is set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const BOARDS: [(&str, &str); 3] =
+    [("tidegate_rpi64", "rpi64"), ("tidegate_rpi5", "rpi5"), ("tidegate_qemu_aarch64", "qemu")];
+
+/// Options that say what the board is; everything else is the gateway and the same on all of them.
+const OF_THE_BOARD: [&str; 9] = [
+    "BR2_aarch64",
+    "BR2_cortex_",
+    "BR2_ARM_FPU_",
+    "BR2_GLOBAL_PATCH_DIR",
+    "BR2_ROOTFS_POST_SCRIPT_ARGS",
+    "BR2_LINUX_KERNEL",
+    "BR2_PACKAGE_RPI_FIRMWARE",
+    "BR2_PACKAGE_BRCMFMAC_",
+    "BR2_PACKAGE_UBOOT_TOOLS",
+];
+
+fn tree() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../buildroot")
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let text = fs::read_to_string(&path);
+    assert!(text.is_ok(), "{}: {text:?}", path.as_ref().display());
+    text.unwrap_or_default()
+}
+
+fn defconfig(board: &str) -> String {
+    read(tree().join(format!("configs/{board}_defconfig")))
+}
+
+/// The name of the option that a line sets or unsets.
+fn option(line: &str) -> &str {
+    let line = line.strip_prefix("# ").unwrap_or(line);
+    line.split(['=', ' ']).next().unwrap_or(line)
+}
+
+fn value<'a>(text: &'a str, name: &str) -> &'a str {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    assert!(value.is_some(), "{name} is not set");
+    value.unwrap_or_default().trim_matches('"')
+}
+
+/// `image.env` of the boards.
+fn image(name: &str) -> String {
+    value(&read(tree().join("board/tidegate/image.env")), name).to_owned()
+}
+
+/// The files of this tree that a text names.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(['"', ' ', '\n']);
+    words.filter_map(|word| word.strip_prefix("$(BR2_EXTERNAL_TIDEGATE_PATH)/"))
+}
+
+#[test]
+fn every_file_that_a_defconfig_names_is_there() {
+    for (board, _) in BOARDS {
+        let text = defconfig(board);
+        assert!(named(&text).count() > 5, "{board} names next to nothing");
+        for file in named(&text) {
+            assert!(tree().join(file).is_file(), "{board} names {file}, which is not there");
+        }
+    }
+}
+
+#[test]
+fn all_boards_have_the_same_userland() {
+    let userland = |board| -> BTreeSet<String> {
+        let text = defconfig(board);
+        let shared =
+            text.lines().filter(|line| !OF_THE_BOARD.iter().any(|part| option(line).starts_with(part)));
+        shared.filter(|line| option(line) != "BR2_PACKAGE_HOST_UBOOT_TOOLS").map(str::to_owned).collect()
+    };
+    let first = userland(BOARDS[0].0);
+    assert!(first.len() > 30, "{first:?}");
+    for (board, _) in BOARDS {
+        let differences: Vec<_> = first.symmetric_difference(&userland(board)).cloned().collect();
+        assert!(differences.is_empty(), "{board} differs from {}: {differences:#?}", BOARDS[0].0);
+    }
+}
+
+#[test]
+fn no_option_is_set_twice() {
+    for (board, _) in BOARDS {
+        let text = defconfig(board);
+        let mut seen = BTreeSet::new();
+        let twice: Vec<_> = text.lines().filter(|line| !seen.insert(option(line))).collect();
+        assert!(twice.is_empty(), "{board}: {twice:?}");
+    }
+}
+
+#[test]
+fn every_board_is_known_to_the_scripts_by_its_name() {
+    for (board, machine) in BOARDS {
+        assert_eq!(value(&defconfig(board), "BR2_ROOTFS_POST_SCRIPT_ARGS"), machine);
+        let script = read(tree().join("board/tidegate/post-image.sh"));
+        assert!(script.contains(&format!("\n{machine})")), "post-image.sh does not know {machine}");
+    }
+}
+
+#[test]
+fn the_root_is_compressed_by_what_the_kernels_can_read() {
+    let storage = read(tree().join("board/tidegate/kernel/storage.config"));
+    for (board, _) in BOARDS {
+        assert!(defconfig(board).contains("BR2_TARGET_ROOTFS_SQUASHFS4_ZSTD=y"));
+        assert!(named(&defconfig(board)).any(|file| file.ends_with("kernel/storage.config")), "{board}");
+    }
+    assert!(storage.contains("CONFIG_SQUASHFS_ZSTD=y"));
+}
+
+#[test]
+fn kernel_fragments_are_options_and_do_not_contradict_one_another() {
+    for (board, _) in BOARDS {
+        let text = defconfig(board);
+        let mut asked: BTreeMap<String, String> = BTreeMap::new();
+        for file in value(&text, "BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES").split(' ').flat_map(named) {
+            for line in read(tree().join(file)).lines() {
+                let name = option(line);
+                if !name.starts_with("CONFIG_") {
+                    assert!(line.is_empty() || line.starts_with("# "), "{file}: {line:?} is no option");
+                    continue;
+                }
+                let sets = line.ends_with("=y") || line.ends_with("=m");
+                assert!(sets || line.ends_with(" is not set"), "{file}: {line:?}");
+                let other = asked.insert(name.to_owned(), line.to_owned());
+                assert!(other.is_none(), "{board}: asks for {other:?} and for {line:?}");
+            }
+        }
+        assert!(asked.len() > 50, "{board} asks the kernel for {} options", asked.len());
+    }
+}
+
+#[test]
+fn the_firmware_finds_the_slots_where_the_image_has_them() {
+    let partition = |name: &str| {
+        let uuid = image(name);
+        let number = uuid.rsplit('-').next().unwrap();
+        u8::from_str_radix(number, 16).unwrap()
+    };
+    let boot = [partition("TIDEGATE_PARTUUID_BOOT_A"), partition("TIDEGATE_PARTUUID_BOOT_B")];
+    let autoboot = read(tree().join("board/tidegate/rpi/autoboot.txt"));
+    let expected =
+        format!("[all]\ntryboot_a_b=1\nboot_partition={}\n[tryboot]\nboot_partition={}\n", boot[0], boot[1]);
+    assert_eq!(autoboot, expected);
+    for machine in ["rpi64", "rpi5"] {
+        let config = read(tree().join(format!("board/tidegate/{machine}/config.txt")));
+        for (number, slot) in [(boot[0], "a"), (boot[1], "b")] {
+            let lines = format!("[boot_partition={number}]\ncmdline=cmdline-{slot}.txt\n");
+            assert!(config.contains(&lines), "{machine}/config.txt has not {lines:?}");
+        }
+        assert!(config.contains("\n[all]\n"), "{machine}/config.txt leaves all settings to one slot");
+    }
+    let backend = read(tree().join("board/tidegate/rauc/tryboot-backend.sh"));
+    for line in [format!("A) echo {} ;;", boot[0]), format!("B) echo {} ;;", boot[1])] {
+        assert!(backend.contains(&line), "the backend has not {line:?}");
+    }
+}
+
+#[test]
+fn the_kernel_does_not_wait_for_a_root_for_ever_and_restarts_after_a_panic() {
+    let line = read(tree().join("board/tidegate/rpi/cmdline.txt"));
+    let words: Vec<_> = line.split_whitespace().collect();
+    for word in ["ro", "rootwait=30", "panic=10", "rauc.slot=@SLOT@", "root=PARTUUID=@ROOT@"] {
+        assert!(words.contains(&word), "{line:?} has not {word}");
+    }
+    assert_eq!(line.lines().count(), 1, "the firmware reads one line");
+}
+
+#[test]
+fn sqlite_is_built_for_the_image_as_it_is_tested() {
+    let cargo = read(tree().join("../.cargo/config.toml"));
+    let flags = value(&cargo.replace(" = ", "="), "LIBSQLITE3_FLAGS").to_owned();
+    let package = read(tree().join("package/tidegate/tidegate.mk"));
+    assert!(package.contains(&format!("LIBSQLITE3_FLAGS={flags} ")), "tidegate.mk has not {flags:?}");
+}
+
+#[test]
+fn nobody_can_log_in() {
+    for (board, _) in BOARDS {
+        for line in ["# BR2_TARGET_ENABLE_ROOT_LOGIN is not set", "# BR2_TARGET_GENERIC_GETTY is not set"] {
+            assert!(defconfig(board).contains(line), "{board} has not {line:?}");
+        }
+    }
+}
