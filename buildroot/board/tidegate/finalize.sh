@@ -1,7 +1,7 @@
 #!/bin/sh
 # Turns the root file system of a builder into Tidegate's: units, update configuration, and what a read-only root needs.
 #
-#   finalize.sh ROOT [MACHINE]        MACHINE is rpi64 or qemu; $TIDEGATE_MACHINE without it
+#   finalize.sh ROOT [MACHINE]        MACHINE is rpi64, rpi5 or qemu; $TIDEGATE_MACHINE without it
 #
 # Buildroot calls it as post-build script, the QEMU test machine after it has unpacked Debian packages. Running it twice is the same
 # as once. The certificate that updates must be signed with comes from $TIDEGATE_KEYRING (default: the development one of pki.sh).
@@ -21,8 +21,9 @@ root=${1:?the root file system}
 machine=${2:-${TIDEGATE_MACHINE:-}}
 [ -d "$root/usr" ] || fail "$root is no root file system"
 case "$machine" in
-rpi64)
+rpi64 | rpi5)
     compatible=$TIDEGATE_COMPATIBLE_RPI64 bootloader=custom bootloader_lines=''
+    [ "$machine" = rpi64 ] || compatible=$TIDEGATE_COMPATIBLE_RPI5
     handler_lines="[handlers]\nbootloader-custom-backend=/usr/lib/tidegate/rauc-tryboot"
     ;;
 qemu)
@@ -30,7 +31,7 @@ qemu)
     # What boot.cmd understands: 3 is a slot that was marked good, 2 are the tries of a fresh one.
     bootloader_lines="boot-attempts=3\nboot-attempts-primary=2"
     ;;
-*) fail "the machine is rpi64 or qemu, not '$machine'" ;;
+*) fail "the machine is rpi64, rpi5 or qemu, not '$machine'" ;;
 esac
 
 units() {

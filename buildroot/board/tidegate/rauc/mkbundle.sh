@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a signed update bundle of a boot partition and a root file system.
 #
-#   mkbundle.sh --machine rpi64|qemu --boot DIR --root FILE --out BUNDLE.raucb [--keys DIR] [--compatible TEXT]
+#   mkbundle.sh --machine rpi64|rpi5|qemu --boot DIR --root FILE --out BUNDLE.raucb [--keys DIR] [--compatible TEXT]
 #
 # --keys DIR holds signer.pem and signer.key (default: $TIDEGATE_KEYS, else rauc/keys, made by pki.sh for development). With the key on a token,
 # set TIDEGATE_SIGNER_KEY to its PKCS#11 URI. --compatible overrides what the machine is called; tests use it.
@@ -37,8 +37,9 @@ done
 [ -n "$out" ] || fail "--out must name the bundle to write"
 case "$machine" in
 rpi64) compatible=${compatible:-$TIDEGATE_COMPATIBLE_RPI64} ;;
+rpi5) compatible=${compatible:-$TIDEGATE_COMPATIBLE_RPI5} ;;
 qemu) compatible=${compatible:-$TIDEGATE_COMPATIBLE_QEMU} ;;
-*) fail "--machine is rpi64 or qemu" ;;
+*) fail "--machine is rpi64, rpi5 or qemu" ;;
 esac
 need mkfs.vfat mcopy rauc mksquashfs openssl
 [ "$keys" != "$here/keys" ] || "$here/pki.sh" "$keys"
