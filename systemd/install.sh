@@ -78,17 +78,18 @@ enable_all() {
 }
 
 put_all sysusers.d /usr/lib/sysusers.d
-put_all tmpfiles.d /usr/lib/tmpfiles.d
+put tmpfiles.d/tidegate.conf /usr/lib/tmpfiles.d
 put_all modules-load.d /usr/lib/modules-load.d
 put_all udev /usr/lib/udev/rules.d
-# Where the configuration lies or is mounted; as tmpfiles.d says, but for the group, which a build without root cannot give.
+# Where the configuration lies or is mounted.
 install -d -m 0755 "$to/etc/tidegate"
 
 if [ "$image" = no ]; then
     for unit in $plain_units; do put "system/$unit" /usr/lib/systemd/system; done
+    put tmpfiles.d/tidegate-plain.conf /usr/lib/tmpfiles.d
     add_users
     if [ -z "$to" ]; then
-        systemd-tmpfiles --create tidegate.conf
+        systemd-tmpfiles --create tidegate.conf tidegate-plain.conf
         systemctl daemon-reload
         systemctl enable tidegate.service tidegate.path
     else

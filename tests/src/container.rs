@@ -225,7 +225,7 @@ fn furnish(dir: &Path, root: &Path, setting: &Setting) -> Result<()> {
     let groups = std::fs::read_to_string(root.join("etc/group"))?;
     let group = groups.lines().find_map(|line| line.strip_prefix("tidegate:x:")?.split(':').next());
     let group: u32 = group.context("no group tidegate")?.parse()?;
-    // As tmpfiles.d/tidegate.conf has it.
+    // As tmpfiles.d/tidegate-plain.conf has it.
     chown(&config, Some(0), Some(group))?;
     std::fs::set_permissions(&config, Permissions::from_mode(0o750))?;
     std::fs::set_permissions(config.join("keys"), Permissions::from_mode(0o700))?;
