@@ -251,7 +251,13 @@ fn launch(root: &Path, dir: &Path, setting: &Setting, groups: &Groups) -> Result
     command.args(["-c", script, "sh"]);
     command.env("GROUPS_OF_TEST", groups.words()).env("NOTIFY_SOCKET", dir.join("notify"));
     command.args(["systemd-nspawn", "--boot", "--register=no", "--keep-unit", "--private-network"]);
-    command.args(["--read-only", "--console=pipe", "--settings=no", "--resolv-conf=off", "--timezone=off"]);
+    command.args([
+        "--read-only",
+        "--console=read-only",
+        "--settings=no",
+        "--resolv-conf=off",
+        "--timezone=off",
+    ]);
     command.arg(format!("--machine={}", groups.name.replace('.', "")));
     command.arg(format!("--directory={}", root.display()));
     command.arg(format!("--bind-ro={}:/usr/bin/gateway-daemon", gateway::binary()?.display()));

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+#[path = "e2e_systemd/first_boot.rs"]
+mod first_boot;
 #[path = "e2e_systemd/service.rs"]
 mod service;
 #[path = "e2e_systemd/storage.rs"]

@@ -119,13 +119,15 @@ async fn a_wrong_configuration_is_not_tried_again_until_it_changes() {
     if !able("a_wrong_configuration_is_not_tried_again_until_it_changes") {
         return;
     }
-    let setting = Setting { config: Some(config("nonsense = 1\n")), ..Setting::default() };
-    let machine = Container::boot(&setting).await.unwrap();
+    let machine = with_config().await;
+    let file = machine.config().join("gateway.toml");
+    std::fs::write(&file, config("nonsense = 1\n")).unwrap();
+    // Not a reload, which would refuse it and go on.
+    machine.run(&["systemctl", "restart", "tidegate.service"]).await.unwrap();
     machine.until_property("tidegate.service", "ActiveState", |text| text == "failed").await.unwrap();
     assert_eq!(machine.property("tidegate.service", "ExecMainStatus").await.unwrap(), "78");
     assert_eq!(machine.property("tidegate.service", "NRestarts").await.unwrap(), "0");
-    // What a person does with an editor, and provisioning by renaming.
-    let file = machine.config().join("gateway.toml");
+    // What a person does with an editor.
     std::fs::write(&file, config("")).unwrap();
     machine.until_property("tidegate.service", "ActiveState", |text| text == "active").await.unwrap();
     assert_eq!(machine.property("tidegate.service", "NRestarts").await.unwrap(), "0");
@@ -140,7 +142,7 @@ async fn a_key_for_root_alone_reaches_the_gateway_and_the_broker_knows_it_by_its
     let server = authority.server(&["localhost"], Validity::Good).unwrap();
     let device = authority.device("nest", Validity::Good, KeyFormat::Pkcs8).unwrap();
     let file = |path: &Path| std::fs::read(path).unwrap();
-    let tls = "ca = \"ca.pem\"\nclient_cert = \"device.pem\"\nclient_key_credential = \"keys_device.key\"\n";
+    let tls = "ca = \"ca.pem\"\nclient_cert = \"device.pem\"\nclient_key = \"device.key\"\n";
     let secure = config("").replace("mqtt://127.0.0.1:1883\"\n", &format!("mqtts://localhost:8883\"\n{tls}"));
     let setting = Setting {
         config: Some(secure),
