@@ -1,8 +1,11 @@
 //! The commands and their words.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::cross::{Target, WayChoice};
+use crate::image::Board;
 
 /// The one door to test, measure and look after the sources of Tidegate.
 ///
@@ -58,6 +61,11 @@ pub(crate) enum Task {
     /// comes by apt-get install (only as root); where that is not possible, prints the line that installs it. What was stripped is kept in
     /// gateway-daemon.debug beside the program. Prints its size and the C library that it asks for, and fails when a board has no such.
     Cross(Cross),
+    /// Builds the card image and the update bundle with Buildroot: target/image/BOARD/images
+    ///
+    /// BUILDROOT_DIR names a checkout of Buildroot. Takes the daemon that `cross` built. Fails when Buildroot or the kernel was built without an option that
+    /// the configuration asks for, and names it. Also lists the parts (CycloneDX, sbom.cdx.json) and collects the licences (legal-info).
+    Image(Image),
     /// Rewrites the golden files; look at the difference before you commit it
     ///
     /// Runs the golden tests with TIDEGATE_GOLDEN=write: error messages of wrong configurations, schema, references, help.
@@ -121,4 +129,26 @@ pub(crate) struct Soak {
     /// How long each test runs, in seconds
     #[arg(long, default_value_t = 3600)]
     pub(crate) seconds: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Image {
+    /// What the image starts on
+    #[arg(long, value_enum, default_value = "rpi64")]
+    pub(crate) board: Board,
+    /// Only prints the figures of the image that was built
+    #[arg(long)]
+    pub(crate) report: bool,
+    /// Only checks the configurations of all boards, as `test` does; builds nothing and needs no network
+    #[arg(long, conflicts_with = "report")]
+    pub(crate) check: bool,
+    /// The program to install, instead of the one that `cargo xtask cross` left in target/cross
+    #[arg(long, conflicts_with = "from_sources")]
+    pub(crate) daemon: Option<PathBuf>,
+    /// Buildroot builds the program itself, with its own Rust
+    #[arg(long)]
+    pub(crate) from_sources: bool,
+    /// How many compilers run at once; 0 is one more than there are processors
+    #[arg(long, default_value_t = 0)]
+    pub(crate) jobs: u32,
 }

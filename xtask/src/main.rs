@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod cross;
 mod fuzz;
+mod image;
 mod long;
 mod peers;
 mod steps;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Task::E2e(args) => long::e2e(&args),
         Task::Soak(args) => long::soak(&args),
         Task::Cross(args) => cross::run(&args),
+        Task::Image(args) => image::run(&args),
         Task::Golden => long::golden(),
     };
     match done {

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::args::Test;
 use crate::cross;
+use crate::image;
 use crate::peers;
 use crate::steps::{Steps, cargo, command, root, run, succeeds};
 
@@ -34,6 +35,7 @@ pub(crate) fn test(args: &Test) -> Result<()> {
         );
     }
     cross::test(&mut steps, args.install);
+    image::test(&mut steps);
     steps.finish()
 }
 

@@ -1,0 +1,126 @@
+//! `cargo xtask image`: the card image by Buildroot, the checks of its configuration, and its figures.
+
+mod board;
+mod check;
+mod kconfig;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::args::Image;
+use crate::steps::{Steps, command, root, run as run_command};
+pub(crate) use board::Board;
+
+/// The release that the configurations are made for and were tried with.
+const BUILDROOT: &str = "2026.05.1";
+
+/// The program that `cargo xtask cross` leaves; the image takes it unless another is named.
+const PREBUILT: &str = "target/cross/aarch64-unknown-linux-gnu/release/gateway-daemon";
+
+/// Builds the image, checks what came out, and prints its figures.
+///
+/// # Errors
+/// Buildroot is not there, the build failed, an option that was asked for is missing, or the image is too large.
+pub(crate) fn run(args: &Image) -> Result<()> {
+    let board = args.board;
+    let mut steps = Steps::default();
+    if args.check {
+        check::all(&mut steps, &buildroot()?);
+        return steps.finish();
+    }
+    if !args.report {
+        let buildroot = buildroot()?;
+        build(&mut steps, &buildroot, args)?;
+    }
+    steps.run(&format!("figures of {board}"), || report::print(board, &output(board)));
+    steps.finish()
+}
+
+/// The checks of `cargo xtask test` that need Buildroot and no network.
+pub(crate) fn test(steps: &mut Steps) {
+    const STEP: &str = "image: configurations in Buildroot";
+    match buildroot() {
+        Ok(buildroot) => check::all(steps, &buildroot),
+        Err(why) if std::env::var_os("BUILDROOT_DIR").is_some_and(|dir| !dir.is_empty()) => {
+            steps.run(STEP, || Err(why))
+        }
+        Err(_) => {
+            steps.skip(STEP, "BUILDROOT_DIR is not set; `cargo xtask image` says where to get Buildroot")
+        }
+    }
+}
+
+fn build(steps: &mut Steps, buildroot: &Path, args: &Image) -> Result<()> {
+    let board = args.board;
+    let mut asked = board.defconfig()?;
+    asked.push_str(&format!("BR2_JLEVEL={}\n", args.jobs));
+    if let Some(daemon) = daemon(args)? {
+        asked.push_str("BR2_PACKAGE_TIDEGATE_PREBUILT=y\n");
+        asked.push_str(&format!("BR2_PACKAGE_TIDEGATE_PREBUILT_BINARY=\"{}\"\n", daemon.display()));
+    }
+    let out = output(board);
+    steps.run(&format!("configuration of {board}"), || configure(buildroot, &asked, &out));
+    steps.run(&format!("image of {board}"), || run_command(make(buildroot, &out)));
+    steps.run(&format!("kernel options of {board}"), || check::kernel(buildroot, board, &out));
+    steps.run(&format!("licences and parts of {board}"), || report::parts(buildroot, &out));
+    Ok(())
+}
+
+/// Loads a configuration and sees that Buildroot took all of it.
+fn configure(buildroot: &Path, asked: &str, out: &Path) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let file = out.join("asked.config");
+    std::fs::write(&file, asked).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut make = make(buildroot, out);
+    make.arg(format!("BR2_DEFCONFIG={}", file.display())).args(["--silent", "defconfig"]);
+    run_command(make)?;
+    check::lost("Buildroot", asked, &out.join(".config"))
+}
+
+/// A make of Buildroot for our tree, with its output in `out`.
+fn make(buildroot: &Path, out: &Path) -> Command {
+    let mut make = command("make", &["--no-print-directory"]);
+    make.current_dir(buildroot);
+    make.arg(format!("O={}", out.display()));
+    make.arg(format!("BR2_EXTERNAL={}", root().join("buildroot").display()));
+    make
+}
+
+fn output(board: Board) -> PathBuf {
+    root().join("target/image").join(board.to_string())
+}
+
+/// The program to install; none means that Buildroot builds it.
+fn daemon(args: &Image) -> Result<Option<PathBuf>> {
+    if args.from_sources {
+        return Ok(None);
+    }
+    let path = args.daemon.clone().unwrap_or_else(|| root().join(PREBUILT));
+    match path.canonicalize() {
+        Ok(path) => Ok(Some(path)),
+        Err(error) => bail!(
+            "{}: {error}; build it with `cargo xtask cross`, name another by --daemon, or let Buildroot build it: --from-sources",
+            path.display()
+        ),
+    }
+}
+
+/// Where Buildroot lies.
+fn buildroot() -> Result<PathBuf> {
+    let Some(dir) = std::env::var_os("BUILDROOT_DIR").filter(|dir| !dir.is_empty()) else {
+        bail!(
+            "BUILDROOT_DIR is not set: it names a checkout of Buildroot {BUILDROOT} or a later one of the same series\n\n    \
+             git clone --branch {BUILDROOT} https://gitlab.com/buildroot.org/buildroot.git\n    \
+             export BUILDROOT_DIR=$PWD/buildroot\n\n\
+             The first build fetches about 1 GB of sources and takes an hour or two."
+        )
+    };
+    let dir = PathBuf::from(dir);
+    if !dir.join("support/scripts/mkmakefile").exists() {
+        bail!("BUILDROOT_DIR is {}, where no Buildroot is", dir.display());
+    }
+    dir.canonicalize().with_context(|| format!("cannot read {}", dir.display()))
+}
