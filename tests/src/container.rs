@@ -10,6 +10,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::process::Command;
@@ -19,6 +21,9 @@ use crate::{gateway, trixie};
 
 /// How long between two looks at something that cannot be waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A killed process that is not gone by then waits for a disk, and the next test need not.
+const GONE_WITHIN: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// What is in the machine before it boots.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +38,10 @@ pub struct Setting {
     pub units: Vec<(&'static str, String)>,
     /// Device nodes of this machine, and where they are in the container.
     pub devices: Vec<(PathBuf, PathBuf)>,
+    /// What stands in for programs that the root has not: name of `/usr/bin`, and the script.
+    pub programs: Vec<(&'static str, String)>,
+    /// Files below `/var`.
+    pub var: Vec<(&'static str, String)>,
     /// Leave the folders for `tidegate-storage.service` to mount.
     pub bare: bool,
 }
@@ -43,7 +52,7 @@ pub struct Container {
     child: Child,
     leader: u32,
     dir: TempDir,
-    _groups: Groups,
+    groups: Groups,
 }
 
 impl Container {
@@ -59,7 +68,7 @@ impl Container {
         let name = dir.path().file_name().context("a name")?.to_string_lossy().into_owned();
         let groups = Groups::new(&name)?;
         let child = launch(root, dir.path(), setting, &groups)?;
-        let mut container = Self { child, leader: 0, dir, _groups: groups };
+        let mut container = Self { child, leader: 0, dir, groups };
         container.leader = match tokio::time::timeout(DEADLINE, leader(&word)).await {
             Ok(leader) => leader?,
             Err(_) => bail!("the container does not start; console:\n{}", container.console()),
@@ -129,6 +138,41 @@ impl Container {
         bail!("waited in vain for {what}; {words:?} says {text:?}; journal:\n{journal}")
     }
 
+    /// The folder behind `/var`.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.dir.path().join("var")
+    }
+
+    /// Looks until a file below `/var` has the wanted content; also while the machine goes down.
+    ///
+    /// # Errors
+    /// Not within [`DEADLINE`]; the error holds the last content.
+    pub async fn until_file(&self, name: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        self.until_text(&self.disk().join(name), wanted).await
+    }
+
+    /// Looks until the console shows something.
+    ///
+    /// # Errors
+    /// Not within [`DEADLINE`]; the error holds the console.
+    pub async fn until_console(&self, wanted: &str) -> Result<()> {
+        self.until_text(&self.dir.path().join("console"), |text| text.contains(wanted)).await
+    }
+
+    async fn until_text(&self, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let text = std::fs::read(path).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            if wanted(&text) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{} has only {text:?}", path.display());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// A property of a unit.
     ///
     /// # Errors
@@ -186,14 +230,22 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // The end of its process 1 is the end of all of them; nspawn then puts away what it made.
-        let leader = i32::try_from(self.leader).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(leader) = leader {
-            let _ = rustix::process::kill_process(leader, rustix::process::Signal::KILL);
-        } else {
-            let _ = self.child.kill();
-        }
+        // nspawn first: it starts a container again that wanted to restart. The end of process 1 is the end of all the others.
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?));
+        let children: Vec<OwnedFd> =
+            children.filter_map(|child| pidfd_open(child, PidfdFlags::empty()).ok()).collect();
+        let _ = self.child.kill();
         let _ = self.child.wait();
+        for child in children {
+            let _ = pidfd_send_signal(&child, Signal::KILL);
+            let _ = poll(&mut [PollFd::new(&child, PollFlags::IN)], Some(&GONE_WITHIN));
+        }
+        // What nspawn itself would have put away.
+        for folder in ["propagate", "unix-export"] {
+            let _ = std::fs::remove_dir(format!("/run/systemd/nspawn/{folder}/{}", self.groups.machine()));
+        }
     }
 }
 
@@ -237,6 +289,16 @@ fn furnish(dir: &Path, root: &Path, setting: &Setting) -> Result<()> {
         chown(&path, Some(0), Some(if name.starts_with("keys/") { 0 } else { group }))?;
         std::fs::set_permissions(&path, Permissions::from_mode(mode))?;
     }
+    for (name, text) in &setting.var {
+        let path = dir.join("var").join(name);
+        std::fs::create_dir_all(path.parent().context("a folder")?)?;
+        std::fs::write(path, text)?;
+    }
+    for (name, text) in &setting.programs {
+        let path = dir.join(name);
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    }
     for (name, bytes) in &setting.drop {
         std::fs::write(dir.join("boot").join(name), bytes)?;
     }
@@ -258,9 +320,12 @@ fn launch(root: &Path, dir: &Path, setting: &Setting, groups: &Groups) -> Result
         "--resolv-conf=off",
         "--timezone=off",
     ]);
-    command.arg(format!("--machine={}", groups.name.replace('.', "")));
+    command.arg(format!("--machine={}", groups.machine()));
     command.arg(format!("--directory={}", root.display()));
     command.arg(format!("--bind-ro={}:/usr/bin/gateway-daemon", gateway::binary()?.display()));
+    for (name, _) in &setting.programs {
+        command.arg(format!("--bind-ro={}:/usr/bin/{name}", dir.join(name).display()));
+    }
     if !setting.bare {
         for (folder, place) in [("config", "/etc/tidegate"), ("var", "/var"), ("boot", "/boot/firmware")] {
             command.arg(format!("--bind={}:{place}", dir.join(folder).display()));
@@ -301,6 +366,11 @@ impl Groups {
             std::fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         Ok(Self { name: name.to_owned(), folders })
+    }
+
+    /// Names of machines have no points.
+    fn machine(&self) -> String {
+        self.name.replace('.', "")
     }
 
     fn words(&self) -> String {

@@ -140,9 +140,13 @@ fn mirror() -> String {
 fn installed(base: &Path, tree: &Path, to: &Path) -> Result<()> {
     run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(base).arg(to))?;
     run(Command::new(tree.join("install.sh")).arg(to))?;
-    // The place where the daemon under test is mounted.
-    std::fs::write(to.join("usr/bin/gateway-daemon"), "")?;
-    run(Command::new("chmod").arg("0755").arg(to.join("usr/bin/gateway-daemon")))
+    // Where the daemon under test is mounted, and what stands in for RAUC.
+    for program in ["gateway-daemon", "rauc"] {
+        let path = to.join("usr/bin").join(program);
+        std::fs::write(&path, "#!/bin/sh\nexit 1\n")?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    }
+    Ok(())
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -8,6 +8,8 @@ mod first_boot;
 mod service;
 #[path = "e2e_systemd/storage.rs"]
 mod storage;
+#[path = "e2e_systemd/trial.rs"]
+mod trial;
 
 use std::io::Write as _;
 

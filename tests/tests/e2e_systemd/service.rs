@@ -71,6 +71,20 @@ async fn its_exposure_is_low() {
 }
 
 #[tokio::test]
+async fn every_unit_is_in_order_for_the_systemd_of_the_image() {
+    if !able("every_unit_is_in_order_for_the_systemd_of_the_image") {
+        return;
+    }
+    let machine = with_config().await;
+    let units = machine.read(&["sh", "-c", "ls /usr/lib/systemd/system | grep ^tidegate"]).await.unwrap();
+    for unit in units.lines() {
+        let checked = machine.run(&["systemd-analyze", "verify", "--man=no", unit]).await.unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success() && said.is_empty(), "{unit}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn the_journal_can_be_asked_by_bus_device_and_uplink() {
     if !able("the_journal_can_be_asked_by_bus_device_and_uplink") {
         return;
