@@ -34,6 +34,7 @@ use gateway_core::network::settings::Settings as NetworkSettings;
 use gateway_core::payload::settings::Settings as MessageSettings;
 use gateway_core::poll::settings::Settings as FieldSettings;
 use gateway_core::settings::{GatewaySettings, LinkSettings, StoreSettings};
+use gateway_core::update::settings::Settings as UpdateSettings;
 use gateway_core::uplink::settings::Settings as UplinkSettings;
 use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
@@ -45,7 +46,7 @@ pub use schema::schema;
 pub use source::FILE_BYTES_MAX;
 
 use problem::Findings;
-use read::{Context, broker, bus, device, network, rules, schedule, top, topic, uplink};
+use read::{Context, broker, bus, device, network, rules, schedule, top, topic, update, uplink};
 use reader::Reader;
 use source::Source;
 
@@ -66,6 +67,8 @@ pub struct Config {
     pub broker: Option<BrokerSettings>,
     /// The gateway's own network.
     pub network: NetworkSettings,
+    /// Who may command updates of the system; `None` when the file has no `[update]`: no cloud may.
+    pub update: Option<UpdateSettings>,
     /// The first 16 hex digits of the SHA-256 of the file's text, without a password that stands in it, to tell one configuration from
     /// another.
     pub hash: String,
@@ -176,6 +179,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
             uplink::warn_idle(cx, &uplinks, &topics);
         }
     }
+    let update = update::update(cx, &file, id, &uplinks);
     let network = network::network(cx, &file, gateway.as_ref().map(|g| &g.id));
     for (key, what) in [
         ("uplink", "no [uplink.NAME] in this file, so readings go nowhere"),
@@ -194,6 +198,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         uplinks: uplinks.into_iter().map(|u| (u.settings, u.link)).collect(),
         broker,
         network: network.settings?,
+        update,
         hash: hash(text, network.secret),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::keys::{Key, Kind, Need, Section, broker, field, network, top, uplink};
+use crate::keys::{Key, Kind, Need, Section, broker, field, network, top, update, uplink};
 use crate::words;
 
 /// The sections in the order of the reference.
@@ -26,6 +26,7 @@ const SECTIONS: &[&Section] = &[
     &network::NETWORK,
     &network::ETHERNET,
     &network::WIFI,
+    &update::UPDATE,
 ];
 
 /// The reference of the configuration file, Markdown.

@@ -2,7 +2,7 @@
 
 use toml::de::DeTable;
 
-use crate::keys::{Key, Section, broker, field, network, top, uplink};
+use crate::keys::{Key, Section, broker, field, network, top, update, uplink};
 use crate::problem::Findings;
 use crate::reader::Entry;
 use crate::words::{example, list, nearest, plain, shown};
@@ -125,4 +125,5 @@ const ALL: &[&Section] = &[
     &network::NETWORK,
     &network::ETHERNET,
     &network::WIFI,
+    &update::UPDATE,
 ];

@@ -4,6 +4,7 @@ pub(crate) mod broker;
 pub(crate) mod field;
 pub(crate) mod network;
 pub(crate) mod top;
+pub(crate) mod update;
 pub(crate) mod uplink;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! `[gateway]`, `[store]`, `[message]` and the file as a whole.
 
-use super::{Kind, MB, MINUTE, Section, TB, broker, duration, field, key, network, size, uplink, word};
+use super::{
+    Kind, MB, MINUTE, Section, TB, broker, duration, field, key, network, size, update, uplink, word,
+};
 
 /// The whole file.
 pub(crate) static FILE: Section = Section {
@@ -22,6 +24,7 @@ pub(crate) static FILE: Section = Section {
             "The gateway's own addresses, Wi-Fi and time servers.",
         )
         .or("{}"),
+        key("update", Kind::Table(&update::UPDATE), "Which cloud may command updates of the whole system."),
     ],
     aliases: &[
         ("mqtt", "uplink"),
@@ -39,6 +42,9 @@ pub(crate) static FILE: Section = Section {
         ("general", "gateway"),
         ("system", "gateway"),
         ("net", "network"),
+        ("updates", "update"),
+        ("ota", "update"),
+        ("firmware", "update"),
     ],
     refused: &[
         ("listen", "doors for local clients are part of the broker: write [broker.listener.NAME]"),

@@ -14,6 +14,7 @@ pub(crate) mod server;
 pub(crate) mod tag;
 pub(crate) mod top;
 pub(crate) mod topic;
+pub(crate) mod update;
 pub(crate) mod uplink;
 pub(crate) mod url;
 

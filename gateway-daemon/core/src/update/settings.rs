@@ -1,5 +1,6 @@
 //! Plain settings of updates by command of the cloud: `[update]`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::tag::Name;
@@ -21,14 +22,17 @@ pub struct Settings {
     pub state_topic: Arc<str>,
     /// Whether sources may be `http://`, too. Bundles are signed, but who listens sees which version is installed.
     pub allow_http: bool,
+    /// Socket of the update agent.
+    pub socket: PathBuf,
 }
 
 impl Settings {
     /// The settings of a gateway: its topics begin with its id.
     #[must_use]
-    pub fn of(gateway: &str, uplink: Name, allow_http: bool) -> Self {
+    pub fn of(gateway: &str, uplink: Name, allow_http: bool, socket: PathBuf) -> Self {
         Self {
             uplink,
+            socket,
             install_topic: format!("{gateway}/{INSTALL_LEVELS}").into(),
             state_topic: format!("{gateway}/{STATE_LEVELS}").into(),
             allow_http,
