@@ -24,8 +24,13 @@ impl Herald {
                 return None;
             }
         }
+        Some(self.answer(now, status))
+    }
+
+    /// The message to publish as the answer to a command: each command has one, also if it says what was told before.
+    pub fn answer(&mut self, now: BootNs, status: &Status) -> Vec<u8> {
         self.told = Some((now, status.clone()));
-        Some(json(status))
+        json(status)
     }
 
     /// What was told last.
@@ -72,6 +77,7 @@ mod tests {
             );
         }
         assert_eq!(herald.told(), Some(&status(3, "c")));
+        assert!(!herald.answer(at(9000), &status(3, "c")).is_empty());
     }
 
     #[test]

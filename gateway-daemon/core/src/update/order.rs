@@ -14,6 +14,15 @@ use super::wire;
 /// Largest command, bytes: a URL and an id in JSON.
 pub const ORDER_BYTES_MAX: usize = wire::LINE_BYTES_MAX;
 
+/// How the key of a command without an id begins.
+const UNNAMED: &str = "hash:";
+
+/// The id in a key, if it is one.
+#[must_use]
+pub fn id_of(key: Option<&String>) -> Option<String> {
+    key.filter(|key| !key.starts_with(UNNAMED)).cloned()
+}
+
 /// A command that may be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -86,7 +95,7 @@ fn order(payload: &[u8], allow_http: bool) -> Result<Order, (Option<String>, Fai
 fn print(payload: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     payload.hash(&mut hasher);
-    format!("text-{:016x}", hasher.finish())
+    format!("{UNNAMED}{:016x}", hasher.finish())
 }
 
 #[cfg(test)]
@@ -112,6 +121,8 @@ mod tests {
         };
         assert_eq!(key(r#"{"url":"https://h/a"}"#), key(r#"{"url":"https://h/a"}"#));
         assert_ne!(key(r#"{"url":"https://h/a"}"#), key(r#"{"url":"https://h/b"}"#));
+        assert_eq!(id_of(Some(&named.key)), named.id);
+        assert_eq!((id_of(Some(&key(r#"{"url":"https://h/a"}"#))), id_of(None)), (None, None));
     }
 
     #[test]

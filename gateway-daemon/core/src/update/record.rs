@@ -16,6 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::order::id_of;
 use super::reason::{Failure, Reason};
 use super::slots::Slots;
 use super::trial::Before;
@@ -109,7 +110,7 @@ fn came_back(trial: &Trial, why: Option<&str>) -> Status {
     } else {
         Status::failed(Failure::with(Reason::Interrupted, "the power went or the system was started again"))
     };
-    Status { version: trial.version.clone(), id: trial.key.clone(), ..status }
+    Status { version: trial.version.clone(), id: id_of(trial.key.as_ref()), ..status }
 }
 
 /// How the update is, from the records alone.
@@ -124,7 +125,7 @@ pub fn status(trial: Option<&Trial>, last: Option<&Last>, boot: &str) -> Status 
         (true, true, true) => State::Rebooting,
         (true, true, false) => State::Installed,
     };
-    Status { version: trial.version.clone(), id: trial.key.clone(), ..Status::of(state) }
+    Status { version: trial.version.clone(), id: id_of(trial.key.as_ref()), ..Status::of(state) }
 }
 
 /// What became of an installation that nobody watched to its end, in the same boot: `None` while the update tool does not say, `Some(true)`

@@ -163,6 +163,17 @@ impl Status {
         }
     }
 
+    /// How far it is. What comes from a URL is fetched and checked first.
+    pub fn advance(&mut self, percent: u8, step: &str) {
+        if self.state == State::Downloading
+            && ["Copying", "Updating"].iter().any(|word| step.starts_with(word))
+        {
+            self.state = State::Installing;
+        }
+        self.percent = Some(percent);
+        self.text = Some(step.to_owned());
+    }
+
     /// The same with the id of its command.
     #[must_use]
     pub fn with_id(self, id: Option<String>) -> Self {

@@ -95,6 +95,8 @@ struct Waiting {
     delivery: Option<Delivery>,
     bytes: usize,
     entry: Option<Entry>,
+    /// It does not enter, and somebody else says when it may be acknowledged.
+    withheld: bool,
 }
 
 /// A message in the broker.
@@ -183,14 +185,31 @@ impl Down {
             at: now,
         };
         let qos = qos.min(rule.qos_max());
-        self.wait(Waiting { delivery, bytes, entry: Some(Entry { delivery, qos, draft }) })
+        self.wait(Waiting { delivery, bytes, entry: Some(Entry { delivery, qos, draft }), withheld: false })
     }
 
     /// A message that does not enter is acknowledged in its turn.
     fn pass_over(&mut self, delivery: Option<Delivery>) -> Came {
         match delivery {
-            Some(_) => self.wait(Waiting { delivery, bytes: 0, entry: None }),
+            Some(_) => self.wait(Waiting { delivery, bytes: 0, entry: None, withheld: false }),
             None => Came::Taken,
+        }
+    }
+
+    /// A message that is not for the broker came; it is acknowledged in its turn once it was [released](Self::release).
+    pub fn withhold(&mut self, delivery: Option<Delivery>) -> Came {
+        self.counters.received_messages_total += 1;
+        match delivery {
+            Some(_) => self.wait(Waiting { delivery, bytes: 0, entry: None, withheld: true }),
+            None => Came::Taken,
+        }
+    }
+
+    /// A withheld message may be acknowledged.
+    pub fn release(&mut self, delivery: Delivery) {
+        match self.waiting.iter_mut().find(|waiting| waiting.delivery == Some(delivery)) {
+            Some(waiting) => waiting.withheld = false,
+            None => self.settle(delivery),
         }
     }
 
@@ -217,11 +236,12 @@ impl Down {
             if full {
                 return None;
             }
-            let Waiting { delivery, bytes, entry } = self.waiting.pop_front()?;
+            let Waiting { delivery, bytes, entry, withheld } = self.waiting.pop_front()?;
             self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
             if let Some(delivery) = delivery {
                 self.entering_bytes = self.entering_bytes.saturating_add(bytes);
-                self.entering.push_back(Entering { delivery, bytes, safe: entry.is_none() });
+                let safe = entry.is_none() && !withheld;
+                self.entering.push_back(Entering { delivery, bytes, safe });
                 self.advance();
             }
             if let Some(entry) = entry {
@@ -425,6 +445,28 @@ mod tests {
         came(&mut down, 2, "cmd/x");
         assert!(down.poll_entry().is_some());
         assert_eq!(down.counters().echo_messages_total, 1);
+    }
+
+    #[test]
+    fn a_withheld_message_holds_back_acknowledgements_until_it_is_released() {
+        let mut down = all();
+        assert_eq!(down.withhold(Some(Delivery(1))), Came::Taken);
+        assert_eq!(down.withhold(None), Came::Taken);
+        came(&mut down, 2, "cmd/x");
+        assert_eq!(down.withhold(Some(Delivery(3))), Came::Taken);
+        assert_eq!(enter(&mut down, None).delivery, Some(Delivery(2)));
+        assert!(down.poll_entry().is_none());
+        assert_eq!(down.poll_acknowledge(), None);
+        down.release(Delivery(1));
+        assert_eq!(down.poll_acknowledge(), Some(Delivery(2)));
+        down.release(Delivery(3));
+        assert_eq!(down.poll_acknowledge(), Some(Delivery(3)));
+        // Also before its turn has come.
+        assert_eq!(down.withhold(Some(Delivery(4))), Came::Taken);
+        down.release(Delivery(4));
+        assert!(down.poll_entry().is_none());
+        assert_eq!(down.poll_acknowledge(), Some(Delivery(4)));
+        assert_eq!(down.pending(), 0);
     }
 
     #[test]
