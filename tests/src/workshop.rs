@@ -180,6 +180,12 @@ impl Workshop {
         Ok(())
     }
 
+    /// The agent's process id, while it runs.
+    #[must_use]
+    pub fn agent_pid(&self) -> Option<u32> {
+        self.agent.as_ref().map(Child::id)
+    }
+
     /// How the update is, as the agent says.
     ///
     /// # Errors

@@ -4,6 +4,8 @@
 mod agent;
 #[path = "e2e_update/health.rs"]
 mod health;
+#[path = "e2e_update/orders.rs"]
+mod orders;
 
 use std::process::Output;
 

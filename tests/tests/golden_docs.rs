@@ -122,6 +122,14 @@ fn topics() -> String {
             uplink.status_topic, uplink.name, uplink.ledger_topic, uplink.ledger_every.as_secs()
         ));
     }
+    if let Some(update) = &config.update {
+        page.push_str(&format!(
+            "| `{}` | how the last update of the system is ([update.md](update.md)), to uplink `{}` only | 1 | yes |\n\n\
+             and from uplink `{}` it takes:\n\n| topic | what | QoS | retained |\n| --- | --- | --- | --- |\n\
+             | `{}` | commands to update the system | 1 | never: retained ones are refused |\n",
+            update.state_topic, update.uplink, update.uplink, update.install_topic
+        ));
+    }
     page
 }
 

@@ -38,6 +38,7 @@ use super::errand::Errand;
 use super::known::Known;
 use super::local::{self, Enqueue, Local, Word};
 use super::survey::Rates;
+use super::update::Orders;
 use super::upstream::{self, Happening, Rendering, Upstream};
 use super::walltime::WallTimes;
 use super::{measure, survey};
@@ -83,6 +84,7 @@ pub struct Gateway {
     /// Messages made of readings, which local clients see as their numbers.
     pub(super) numbered: u64,
     pub(super) upstreams: Vec<Upstream>,
+    pub(super) orders: Orders,
     pub(super) known: Known,
     pub(super) walls: WallTimes,
     pub(super) store: Arc<Store>,
@@ -141,6 +143,7 @@ impl Gateway {
                 Some(word) = self.local.words.recv() => self.word(word),
                 Some(cycle) = self.cycles.recv() => self.cycle(cycle),
                 Some(request) = self.requests.recv() => self.request(request),
+                news = self.orders.next() => self.heed_update(news),
                 _ = tick.tick() => self.tick(),
                 () = tokio::time::sleep_until(wake) => self.timeout(),
                 incoming = local::next_incoming(&mut self.local.doors) => {
@@ -189,6 +192,7 @@ impl Gateway {
         // Between two events of one batch the window must move, or a burst of acknowledgements would leave the link idle.
         let rendering = rendering(&self.known, &self.walls, &self.config);
         upstream::pump(now, &mut self.upstreams, uplink, rendering);
+        self.take_orders(now);
     }
 
     fn word(&mut self, word: Word) {

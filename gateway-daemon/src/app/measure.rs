@@ -29,6 +29,7 @@ pub(super) fn text(gateway: &Gateway) -> String {
         down(&mut page, settings.name.as_str(), upstream);
         ledger(&mut page, settings.name.as_str(), upstream);
     }
+    update(&mut page, gateway);
     local::broker(&mut page, gateway);
     store(&mut page, gateway);
     page.count(&m::LOG_SUPPRESSED, &[], journal::suppressed_total());
@@ -144,6 +145,16 @@ fn down(page: &mut Page, name: &str, upstream: &Upstream) {
     page.count(&m::DOWN_OVERRUN, labels, counters.overrun_messages_total);
     page.count(&m::DOWN_OVERRUNS, labels, counters.overruns_total);
     page.count(&m::DOWN_REFUSED, labels, upstream.refused.len() as u64);
+}
+
+fn update(page: &mut Page, gateway: &Gateway) {
+    if gateway.config.update.is_none() {
+        return;
+    }
+    let counters = gateway.orders.counters();
+    page.count(&m::UPDATE_STATE, &[gateway.orders.state().word()], 1);
+    page.count(&m::UPDATE_COMMANDS, &[], counters.commands_total);
+    page.count(&m::UPDATE_REFUSED, &[], counters.refused_total);
 }
 
 fn ledger(page: &mut Page, name: &str, upstream: &Upstream) {

@@ -23,6 +23,7 @@ use super::gateway::{CYCLES_MAX, Gateway, HAPPENINGS_MAX};
 use super::known::Known;
 use super::local::Local;
 use super::survey::Rates;
+use super::update::Orders;
 use super::upstream::{self, Happening, Upstream};
 use super::walltime::WallTimes;
 use crate::status::notify::Notify;
@@ -97,6 +98,8 @@ impl Gateway {
             upstreams.push(Upstream::new((index, uplink), link.clone(), bridge, place, happened.clone()));
         }
         upstream::introduce(&mut upstreams);
+        let orders = Orders::start(&config);
+        orders.introduce(&config, &mut upstreams);
         tokio::spawn(forward_resets(Arc::clone(&store), queues, happened));
         let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
         let buses = start_buses(&field, &cycles_in)?;
@@ -114,6 +117,7 @@ impl Gateway {
             local,
             numbered: 0,
             upstreams,
+            orders,
             known,
             walls,
             store,

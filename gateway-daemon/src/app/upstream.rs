@@ -3,6 +3,8 @@
 //! Two tasks belong to it: one carries ops to the store in their order, one forwards the events of the present link. Both report to
 //! the core loop through one bounded channel of [`Happening`]s; nothing here waits.
 
+mod commands;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +30,10 @@ use super::rate::Rate;
 use super::walltime::WallTimes;
 use crate::link;
 use crate::store::Store;
+
+pub(super) use commands::{Command, Place};
+
+use commands::Commands;
 
 /// Ops on their way to the store. A queue has one under way; the rest is slack.
 const OPS_MAX: usize = 4;
@@ -118,6 +124,7 @@ pub(super) struct Upstream {
     /// Taken by the core loop in the same turn.
     fates: VecDeque<(Ticket, Fate)>,
     index: usize,
+    commands: Commands,
     ops: mpsc::Sender<StoreOp>,
     happenings: mpsc::Sender<Happening>,
     port: Option<Port>,
@@ -154,6 +161,7 @@ impl Upstream {
             tickets: BTreeMap::new(),
             fates: VecDeque::new(),
             index,
+            commands: Commands::default(),
             ops,
             happenings,
             port: None,
@@ -164,8 +172,9 @@ impl Upstream {
     /// Takes a message that the broker routed here. With a ticket its fate comes out of [`Self::poll_fate`], exactly once.
     pub(super) fn publish(&mut self, now: BootNs, qos: Qos, draft: Draft, ticket: Option<Ticket>) {
         let waiting = if ticket.is_some() { Waiting::Urgent } else { Waiting::Nobody };
-        let passed = TopicName::new(Arc::clone(&draft.topic)).map(|topic| self.up.pass(&topic, &draft, qos));
-        let Ok(Ok(Some((qos, draft)))) = passed else {
+        let topic = TopicName::new(Arc::clone(&draft.topic)).ok();
+        let passed = topic.and_then(|topic| self.up.pass(&topic, &draft, qos).ok().flatten());
+        let Some((qos, draft)) = passed.filter(|(_, draft)| !self.commands.are_on(&draft.topic)) else {
             self.unmapped += 1;
             self.fates.extend(ticket.map(|ticket| (ticket, Fate::Dropped(DropReason::Topic))));
             return;
@@ -201,7 +210,11 @@ impl Upstream {
             }
             if let LinkEvent::Message { delivery, topic, payload, qos, retain } = event {
                 let arrival = Arrival { delivery, topic, payload, qos, retain };
-                if self.down.came(now, arrival) == Came::Overrun {
+                let came = match self.command_of(epoch, arrival) {
+                    Ok(came) => came,
+                    Err(arrival) => self.down.came(now, arrival),
+                };
+                if came == Came::Overrun {
                     self.uplink.abandon(now, epoch, Loss::Overrun);
                 }
                 return;
@@ -214,7 +227,8 @@ impl Upstream {
     /// again when its session is fresh or it has refused one.
     fn subscribe(&mut self, epoch: Epoch, session_present: bool) {
         self.refused.clear();
-        let filters = self.down.rules().filters();
+        let mut filters = self.down.rules().filters();
+        filters.extend(self.commands.filter());
         let known = session_present && self.subscribed[self.uplink.server()];
         if filters.is_empty() || known {
             return;

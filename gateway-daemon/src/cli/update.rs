@@ -35,6 +35,12 @@ pub struct Update {
 
 /// `update-agent`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Started by tidegate-update.socket; who may ask is decided by the mode of the socket. Ends after a minute without clients.
+
+Examples:
+  gateway-daemon update-agent                        listens on the socket that systemd passes
+  gateway-daemon update-agent --socket /run/u.sock   without systemd")]
 pub struct UpdateAgent {
     /// Socket to listen on, instead of the one that systemd passes
     #[arg(long, value_name = "PATH")]
@@ -51,7 +57,12 @@ pub struct UpdateAgent {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
 Ends at once with 0 when the running system is not on trial. Otherwise looks at the gateway every second: what worked before the update has
-to work again, without a break. Exit code 0 when the system may stay, 1 when it has to go.")]
+to work again, without a break. Exit code 0 when the system may stay, 1 when it has to go.
+
+Examples:
+  gateway-daemon health                              everything for 5 minutes, beginning within 15
+  gateway-daemon health --for 10m --deadline 30m     where a modem needs long for its network
+  gateway-daemon health --passed                     after `rauc status mark-good`")]
 pub struct Health {
     /// How long everything has to work without a break
     #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = parse::duration)]

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::update::order::id_of;
 use gateway_core::update::output::Step;
 use gateway_core::update::source::Source;
 use gateway_core::update::wire::{LINE_BYTES_MAX, Reply, Request, State, Status};
@@ -156,7 +157,7 @@ impl Agent {
             Source::Url(_) => State::Downloading,
             Source::File(_) => State::Installing,
         };
-        let status = Status::of(state).with_id(job.key.clone());
+        let status = Status::of(state).with_id(id_of(job.key.as_ref()));
         self.running = Some(Running { job, events, replies, status });
     }
 
@@ -165,11 +166,7 @@ impl Agent {
         match event {
             Event::Taken => tell(&running.replies, Reply::Taken {}),
             Event::Step(Step { percent, name }) => {
-                if name.starts_with("Copying") || name.starts_with("Updating") {
-                    running.status.state = State::Installing;
-                }
-                running.status.percent = Some(percent);
-                running.status.text = Some(name.clone());
+                running.status.advance(percent, &name);
                 if running.replies.capacity() > REPLIES_KEPT {
                     tell(&running.replies, Reply::Progress { percent, step: name });
                 }
@@ -222,7 +219,7 @@ impl Agent {
             Some(false) => {
                 let failure = Failure::plain(Reason::Interrupted);
                 let key = trial.key;
-                let status = Status::failed(failure).with_id(key.clone());
+                let status = Status::failed(failure).with_id(id_of(key.as_ref()));
                 if let Err(fault) = folder.settle(&record::Last { status, key }) {
                     log::error!("the outcome of the update cannot be kept: {fault}");
                 }

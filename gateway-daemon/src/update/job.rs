@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::update::order::id_of;
 use gateway_core::update::output::Step;
 use gateway_core::update::record::{Last, Trial};
 use gateway_core::update::source::Source;
@@ -83,7 +84,7 @@ async fn carry_out(
     let _ = events.send(Event::Taken).await;
     log::info!("installing {}", job.source);
     if let Err(failure) = install(job, settings, events).await {
-        let status = Status::failed(failure.clone()).with_id(job.key.clone());
+        let status = Status::failed(failure.clone()).with_id(id_of(job.key.as_ref()));
         if let Err(fault) = settings.folder.settle(&Last { status, key: job.key.clone() }) {
             log::error!("the outcome of the update cannot be kept: {fault}");
         }

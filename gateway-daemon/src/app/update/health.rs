@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use drivers::clock;
 use gateway_core::update::gate::{Gate, Limits, Verdict};
+use gateway_core::update::order::id_of;
 use gateway_core::update::record::{self, Boot, Case, Last};
 use gateway_core::update::trial::Before;
 use gateway_core::update::wire::{State, Status};
@@ -120,7 +121,7 @@ fn came_back(folder: &Folder, status: Status) -> Result<(), FolderError> {
         log::warn!("the last update was not installed: {text}");
         folder.set_fault(folder.why_back().as_deref())?;
     }
-    let key = status.id.clone();
+    let key = folder.trial()?.and_then(|trial| trial.key);
     folder.settle(&Last { status, key })
 }
 
@@ -137,7 +138,7 @@ fn passed(folder: &Folder) -> Result<u8, FolderError> {
     };
     folder.clear_why_back()?;
     folder.set_fault(None)?;
-    let status = Status { version: trial.version, id: trial.key.clone(), ..Status::of(State::Good) };
+    let status = Status { version: trial.version, id: id_of(trial.key.as_ref()), ..Status::of(State::Good) };
     folder.settle(&Last { status, key: trial.key })?;
     Ok(exit::OK)
 }

@@ -4,10 +4,12 @@ mod agent;
 mod health;
 mod install;
 mod look;
+mod orders;
 
 pub(super) use agent::agent;
 pub(super) use health::health;
 pub(super) use install::update;
+pub(super) use orders::Orders;
 
 use std::future::Future;
 
