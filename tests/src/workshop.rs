@@ -225,7 +225,11 @@ impl Workshop {
         Ok(tokio::process::Command::from(command).stdin(Stdio::null()).output().await?)
     }
 
-    fn program(&self, name: &str, lines: &str) -> anyhow::Result<()> {
+    /// Pretends a program: lines of shell, with this folder as `$HERE`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn program(&self, name: &str, lines: &str) -> anyhow::Result<()> {
         let path = self.path("bin").join(name);
         std::fs::write(&path, format!("#!/bin/sh\nHERE={}\n{lines}\n", self.dir.path().display()))?;
         Ok(std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?)

@@ -6,6 +6,8 @@ mod agent;
 mod health;
 #[path = "e2e_update/orders.rs"]
 mod orders;
+#[path = "e2e_update/scripts.rs"]
+mod scripts;
 
 use std::process::Output;
 
