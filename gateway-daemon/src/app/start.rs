@@ -97,9 +97,8 @@ impl Gateway {
             let place = (Arc::clone(&store), queue);
             upstreams.push(Upstream::new((index, uplink), link.clone(), bridge, place, happened.clone()));
         }
-        upstream::introduce(&mut upstreams);
-        let orders = Orders::start(&config);
-        orders.introduce(&config, &mut upstreams);
+        upstream::introduce(&mut upstreams, config.update.as_ref());
+        let orders = Orders::start(config.update.as_ref());
         tokio::spawn(forward_resets(Arc::clone(&store), queues, happened));
         let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
         let buses = start_buses(&field, &cycles_in)?;

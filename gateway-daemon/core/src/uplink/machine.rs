@@ -37,7 +37,7 @@ use super::servers::Servers;
 use super::settings::Settings;
 use super::share::Share;
 use super::status::Identity;
-use crate::tag::BootNs;
+use crate::tag::{BootNs, Name};
 
 pub use super::action::{Action, Counters, State};
 
@@ -265,6 +265,12 @@ impl Uplink {
     /// Its queue, to tell it about former boots.
     pub fn queue_mut(&mut self) -> &mut Queue {
         &mut self.queue
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.settings.name
     }
 
     /// Where the connection is.

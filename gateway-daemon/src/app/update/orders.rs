@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drivers::clock;
-use gateway_config::Config;
 use gateway_core::tag::BootNs;
 use gateway_core::update::herald::Herald;
 use gateway_core::update::order::{Heard, Order};
@@ -27,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::super::gateway::Gateway;
-use super::super::upstream::{Command, Place, Upstream};
+use super::super::upstream::{Command, Place};
 use crate::update::{Client, ClientError};
 
 /// News of the worker that wait for the core loop; the worker waits then.
@@ -85,28 +84,20 @@ pub(in super::super) struct Orders {
 
 impl Orders {
     /// Starts the worker, if a cloud may command.
-    pub(in super::super) fn start(config: &Config) -> Self {
+    pub(in super::super) fn start(settings: Option<&Settings>) -> Self {
         let (tasks, todo) = mpsc::channel(1);
         let (say, news) = mpsc::channel(NEWS_MAX);
-        if let Some(settings) = &config.update {
+        if let Some(settings) = settings {
             tokio::spawn(work(settings.socket.clone(), todo, say));
         }
         Self {
-            settings: config.update.clone(),
+            settings: settings.cloned(),
             tasks,
             news,
             busy: None,
             status: Status::default(),
             herald: Herald::default(),
             counters: Counters::default(),
-        }
-    }
-
-    /// Names the topic of commands to all uplinks.
-    pub(in super::super) fn introduce(&self, config: &Config, upstreams: &mut [Upstream]) {
-        for (upstream, (uplink, _)) in upstreams.iter_mut().zip(&config.uplinks) {
-            let heard = self.settings.as_ref().is_some_and(|settings| settings.uplink == uplink.name);
-            upstream.reserve(self.settings.as_ref().map(|settings| &settings.install_topic), heard);
         }
     }
 
