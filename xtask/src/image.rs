@@ -4,6 +4,7 @@ mod board;
 mod check;
 mod kconfig;
 mod report;
+mod sbom;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

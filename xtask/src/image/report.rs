@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::sbom::add_crates;
 use super::{Board, make};
 use crate::steps::{command, run};
 
@@ -26,12 +27,15 @@ pub(super) fn parts(buildroot: &Path, out: &Path) -> Result<()> {
     run(show)?;
     let mut sbom = command("python3", &[]);
     sbom.arg(buildroot.join("utils/generate-cyclonedx")).arg("--in-file").arg(&facts);
-    sbom.arg("--out-file").arg(images.join("sbom.cdx.json")).args(["--project-name", "tidegate"]);
+    let list = images.join("sbom.cdx.json");
+    sbom.arg("--out-file").arg(&list).args(["--project-name", "tidegate"]);
+    sbom.args(["--project-version", env!("CARGO_PKG_VERSION")]);
     // It keeps the list of licence names that it fetches once beside the other sources.
     if let Some(sources) = configured(out, "BR2_DL_DIR")? {
         sbom.env("BR2_DL_DIR", sources.replace("$(TOPDIR)", &buildroot.to_string_lossy()));
     }
     run(sbom)?;
+    add_crates(&list)?;
     let mut legal = make(buildroot, out);
     legal.args(["--silent", "legal-info"]);
     run(legal)
