@@ -21,7 +21,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 21] = [
     Need { package: "mosquitto", present: mosquitto },
     Need { package: "mosquitto-clients", present: || on_path("mosquitto_pub") && on_path("mosquitto_sub") },
     Need { package: "pkg-config", present: || on_path("pkg-config") },
@@ -46,6 +46,11 @@ const NEEDS: [Need; 17] = [
     Need { package: "e2fsprogs", present: || on_path("mkfs.ext4") },
     Need { package: "dosfstools", present: || on_path("mkfs.vfat") },
     Need { package: "mtools", present: || on_path("mcopy") },
+    // Card images and updates as Buildroot's last steps make them.
+    Need { package: "openssl", present: || on_path("openssl") },
+    Need { package: "rauc", present: || on_path("rauc") },
+    Need { package: "squashfs-tools", present: || on_path("mksquashfs") },
+    Need { package: "xz-utils", present: || on_path("xz") },
 ];
 
 /// Sets up all peers.

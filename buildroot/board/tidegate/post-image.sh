@@ -54,4 +54,4 @@ card=$images/tidegate-$machine.img
 # What the system tests of the QEMU machine look for.
 [ "$machine" != qemu ] || ln -sf "${card##*/}" "$images/card.img"
 # Card writers unpack it themselves.
-xz --force --keep --threads=0 -6 "$card"
+xz --force --keep --threads=0 "$card"

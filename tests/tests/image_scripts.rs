@@ -1,0 +1,150 @@
+//! Buildroot's last steps without Buildroot: its scripts make a card and an update of a folder that stands for what it built.
+//!
+//! The kernel and the firmware are empty files: what is looked at is which file is where, and that card, kernel command lines and update agree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What is built for one machine.
+struct Built {
+    dir: TempDir,
+    machine: &'static str,
+}
+
+impl Built {
+    fn new(machine: &'static str, firmware: &[&str]) -> Self {
+        let built = Self { dir: tempfile::tempdir().expect("a folder"), machine };
+        for folder in ["root/usr/lib/systemd/system", "root/etc", "root/var", "images/rpi-firmware/overlays"]
+        {
+            fs::create_dir_all(built.at(folder)).expect("a folder");
+        }
+        let files = [
+            ("root/etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
+            ("root/etc/group", "root:x:0:\ndialout:x:18:\n"),
+            ("images/Image.gz", "kernel"),
+            ("images/board.dtb", "tree"),
+            ("images/rpi-firmware/config.txt", "kernel=...\n"),
+        ];
+        for (name, text) in files {
+            fs::write(built.at(name), text).expect("the folder is there");
+        }
+        for name in firmware {
+            fs::write(built.at("images/rpi-firmware").join(name), "").expect("the folder is there");
+        }
+        built.run(&board().join("rauc/pki.sh"), &[&built.at("keys")]);
+        built.run(&board().join("post-build.sh"), &[&built.at("root"), Path::new(machine)]);
+        let squashfs: [&Path; 5] = [
+            &built.at("root"),
+            &built.at("images/rootfs.squashfs"),
+            Path::new("-quiet"),
+            Path::new("-no-progress"),
+            Path::new("-all-root"),
+        ];
+        built.run(Path::new("mksquashfs"), &squashfs);
+        built.run(&board().join("post-image.sh"), &[&built.at("images"), Path::new(machine)]);
+        built
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn card(&self) -> PathBuf {
+        self.at(&format!("images/tidegate-{}.img", self.machine))
+    }
+
+    #[track_caller]
+    fn run(&self, program: &Path, args: &[&Path]) -> String {
+        let output = Command::new(program)
+            .args(args)
+            .env("TIDEGATE_KEYS", self.at("keys"))
+            .env("TIDEGATE_KEYRING", self.at("keys/keyring.pem"))
+            .env("XZ_DEFAULTS", "-0")
+            .output();
+        let output = output.unwrap_or_else(|error| unreachable!("{}: {error}", program.display()));
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {complaint}", program.display());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The partitions of the card: number and start in bytes.
+    fn partitions(&self) -> Vec<(String, u64)> {
+        let table = self.run(Path::new("sfdisk"), &[Path::new("--json"), &self.card()]);
+        let table: serde_json::Value = serde_json::from_str(&table).expect("sfdisk writes JSON");
+        let signature =
+            table["partitiontable"]["id"].as_str().expect("a signature").trim_start_matches("0x").to_owned();
+        let all = table["partitiontable"]["partitions"].as_array().expect("partitions");
+        let start = |part: &serde_json::Value| part["start"].as_u64().expect("a start") * 512;
+        let uuid = |number: usize| format!("{signature}-{number:02x}");
+        all.iter().enumerate().map(|(index, part)| (uuid(index + 1), start(part))).collect()
+    }
+
+    /// The names in a FAT partition of the card.
+    fn files(&self, number: usize) -> Vec<String> {
+        let (_, start) = &self.partitions()[number - 1];
+        let image = PathBuf::from(format!("{}@@{start}", self.card().display()));
+        let list = self.run(Path::new("mdir"), &[Path::new("-b"), Path::new("-i"), &image]);
+        let mut names: Vec<String> =
+            list.lines().map(|line| line.trim_start_matches("::/").to_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn board() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../buildroot/board/tidegate")
+}
+
+#[test]
+fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
+    let built = Built::new("rpi64", &["bootcode.bin", "start.elf", "start4.elf"]);
+    // The boot ROM takes bootcode.bin from the first partition, and a second one elsewhere would be taken for it.
+    assert_eq!(built.files(1), ["autoboot.txt", "bootcode.bin", "config.txt"]);
+    let boot = [
+        "board.dtb",
+        "cmdline-a.txt",
+        "cmdline-b.txt",
+        "config.txt",
+        "kernel8.img",
+        "overlays/",
+        "start.elf",
+        "start4.elf",
+    ];
+    assert_eq!(built.files(2), boot);
+    assert_eq!(built.files(3), [""; 0], "slot B is empty on a fresh card");
+    for (slot, number) in [("a", 5), ("b", 6)] {
+        let line = fs::read_to_string(built.at(&format!("images/boot/cmdline-{slot}.txt"))).unwrap();
+        let (uuid, _) = &built.partitions()[number - 1];
+        assert!(line.contains(&format!(" root=PARTUUID={uuid} ")), "{line}");
+        assert!(line.contains(&format!(" rauc.slot={}", slot.to_uppercase())), "{line}");
+        assert!(!line.contains('@'), "{line}");
+    }
+    let config = fs::read_to_string(built.at("root/etc/rauc/system.conf")).unwrap();
+    for line in [
+        "compatible=tidegate-rpi64",
+        "bootloader=custom",
+        "bootloader-custom-backend=/usr/lib/tidegate/rauc-tryboot",
+    ] {
+        assert!(config.lines().any(|found| found == line), "{line} is not in {config}");
+    }
+    for script in ["usr/lib/tidegate/rauc-tryboot", "usr/lib/systemd/system-shutdown/tidegate-tryboot"] {
+        assert!(built.at("root").join(script).is_file(), "{script}");
+    }
+    let keyring = PathBuf::from(format!("--keyring={}", built.at("keys/keyring.pem").display()));
+    let info = built
+        .run(Path::new("rauc"), &[&keyring, Path::new("info"), &built.at("images/tidegate-rpi64.raucb")]);
+    assert!(info.contains("tidegate-rpi64") && info.contains("verity"), "{info}");
+    assert!(built.at("images/tidegate-rpi64.img.xz").is_file());
+}
+
+#[test]
+fn raspberry_pi_5_has_its_own_kernel_and_takes_no_update_of_the_others() {
+    let built = Built::new("rpi5", &[]);
+    assert_eq!(built.files(1), ["autoboot.txt"]);
+    assert!(built.files(2).contains(&"kernel_2712.img".to_owned()));
+    let config = fs::read_to_string(built.at("root/etc/rauc/system.conf")).unwrap();
+    assert!(config.contains("compatible=tidegate-rpi5\n"), "{config}");
+}
