@@ -113,7 +113,7 @@ pub(crate) struct Cross {
     /// The processor
     #[arg(long, value_enum, default_value = "aarch64")]
     pub(crate) target: Target,
-    /// The profile for development: quick to build, three times as large, and slow; below target/cross/TRIPLE/debug
+    /// The profile for development: quick to build, large and slow; below target/cross/TRIPLE/debug
     #[arg(long)]
     pub(crate) debug: bool,
     /// Not the first way that is there but this one

@@ -36,18 +36,21 @@ impl fmt::Display for Product {
 }
 
 impl Product {
-    /// Whether the boards can run it.
+    /// Whether the boards can run it, and whether it is small enough if that is asked.
     ///
     /// # Errors
-    /// Their C library is too old for it.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Not so.
+    pub(super) fn check(&self, size_max: Option<u64>) -> Result<()> {
         let (Version(major, minor), Version(most_major, most_minor)) = (self.glibc, GLIBC_MAX);
         if self.glibc > GLIBC_MAX {
             bail!(
                 "it asks for glibc {major}.{minor}, the boards have {most_major}.{most_minor}: build on an older system"
             );
         }
-        Ok(())
+        match size_max {
+            Some(most) if self.bytes > most => bail!("{} bytes, at most {most}", self.bytes),
+            _ => Ok(()),
+        }
     }
 }
 
