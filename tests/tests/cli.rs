@@ -136,6 +136,22 @@ fn the_example_passes_its_check_beside_the_files_that_it_names() {
     assert!(text(&output.stdout).contains("ms per cycle"), "{}", text(&output.stdout));
 }
 
+#[test]
+fn the_configuration_in_the_readme_of_the_card_passes_its_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../buildroot/board/tidegate/README.txt");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("   "));
+    let config: Vec<&str> = lines
+        .skip_while(|line| !line.starts_with('['))
+        .take_while(|line| line.contains(['[', '=']))
+        .collect();
+    std::fs::write(dir.path().join("gateway.toml"), config.join("\n")).unwrap();
+    let output = run(dir.path(), &["check", "gateway.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("meter1"), "{}", text(&output.stdout));
+}
+
 fn kind(name: &str) -> &'static str {
     if name.ends_with(".key") { "PRIVATE KEY" } else { "CERTIFICATE" }
 }
