@@ -133,6 +133,12 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     for script in ["usr/lib/tidegate/rauc-tryboot", "usr/lib/systemd/system-shutdown/tidegate-tryboot"] {
         assert!(built.at("root").join(script).is_file(), "{script}");
     }
+    let wifi = fs::read_link(built.at("root/etc/wpa_supplicant/wpa_supplicant-wlan0.conf")).unwrap();
+    assert_eq!(
+        wifi,
+        Path::new("/run/wpa_supplicant/wpa_supplicant-wlan0.conf"),
+        "where provisioning writes it"
+    );
     let keyring = PathBuf::from(format!("--keyring={}", built.at("keys/keyring.pem").display()));
     let info = built
         .run(Path::new("rauc"), &[&keyring, Path::new("info"), &built.at("images/tidegate-rpi64.raucb")]);
