@@ -15,6 +15,7 @@ pub mod fake_broker;
 pub mod fast_device;
 pub mod gateway;
 pub mod links;
+pub mod machine;
 pub mod mosquitto;
 pub mod office;
 pub mod panel;

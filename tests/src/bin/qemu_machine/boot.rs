@@ -1,0 +1,29 @@
+//! From power-on to the first reading.
+
+use anyhow::{Context as _, Result};
+use tidegate_tests::machine::{BOOT_MAX, Image, Loss, Machine, Start};
+
+use crate::world::World;
+
+/// Cold boot of a card that has its configuration; the figures are of this run, under emulation.
+pub(crate) async fn a_configured_card_boots_and_publishes_its_first_reading(image: Image) -> Result<()> {
+    let world = World::new().await?;
+    let card = world.card(&image)?;
+    card.configure(&world.config("1s"))?;
+    let machine = Machine::start(&card, &Start::default()).await?;
+    let (kernel, _) = machine.console.wait("Starting kernel", BOOT_MAX).await?;
+    let (_, line) = machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
+    let arrivals =
+        world.office.wait_for("a reading", |all| all.iter().any(|one| one.value("count0").is_some())).await;
+    let arrivals = arrivals.with_context(|| machine.console.tail())?;
+    let first = arrivals.iter().find_map(|one| one.value("count0")).context("no value")?;
+    println!(
+        "  kernel after {:.1} s, first reading ({first}) after {:.1} s, {:.1} s of CPU; the guest's own clock: {}",
+        (kernel - machine.began).as_secs_f64(),
+        machine.began.elapsed().as_secs_f64(),
+        machine.cpu()?.as_secs_f64(),
+        line.split(']').next().unwrap_or_default().trim_start_matches('[').trim()
+    );
+    machine.cut(Loss::Nothing).await?;
+    Ok(())
+}
