@@ -66,6 +66,11 @@ pub(crate) enum Task {
     /// BUILDROOT_DIR names a checkout of Buildroot. Takes the daemon that `cross` built. Fails when Buildroot or the kernel was built without an option that
     /// the configuration asks for, and names it. Also lists the parts (CycloneDX, sbom.cdx.json) and collects the licences (legal-info).
     Image(Image),
+    /// Makes and boots the QEMU test machine: the image's units, layout and updates on Debian arm64, under emulation
+    ///
+    /// Installs what it needs (QEMU, U-Boot, mmdebstrap, RAUC) by apt-get as root, unpacks Debian packages, and keeps everything below target/qemu until
+    /// something that goes into it changes. There is no hardware in it that a Pi has but serial ports, a disk and a network; docs/qemu.md says what that proves.
+    Qemu(Qemu),
     /// Rewrites the golden files; look at the difference before you commit it
     ///
     /// Runs the golden tests with TIDEGATE_GOLDEN=write: error messages of wrong configurations, schema, references, help.
@@ -122,6 +127,48 @@ pub(crate) struct Cross {
     /// Also runs the program under emulation, alone and in the end-to-end tests, as `test` does
     #[arg(long)]
     pub(crate) emulated: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Qemu {
+    /// Not the daemon that `cargo xtask cross` builds but this one
+    #[arg(long, global = true)]
+    pub(crate) daemon: Option<std::path::PathBuf>,
+    /// Fetch the packages again and make everything anew
+    #[arg(long, global = true)]
+    pub(crate) fresh: bool,
+    #[command(subcommand)]
+    pub(crate) task: QemuTask,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QemuTask {
+    /// Makes the card image and the update bundle, and says where they are
+    Image,
+    /// Boots it in this terminal; Ctrl-A x ends it
+    Run,
+    /// Runs the system tests, or those whose name contains NAME
+    Test {
+        /// A part of the name
+        name: Option<String>,
+    },
+    /// Prints sizes, packages, boot times and memory of the machine at rest
+    Report,
+    /// Cuts the power at random moments while booting, polling, draining and updating
+    Cuts {
+        /// How many times
+        #[arg(long, default_value_t = 20)]
+        rounds: u64,
+        /// How many machines at once
+        #[arg(long, default_value_t = 2)]
+        jobs: u64,
+        /// Repeats the lots of an earlier run; when exactly a cut comes is also up to the host
+        #[arg(long)]
+        seed: Option<u64>,
+        /// No round begins after this long
+        #[arg(long, default_value_t = 600)]
+        minutes: u64,
+    },
 }
 
 #[derive(Debug, clap::Args)]

@@ -66,6 +66,14 @@ pub(crate) fn test(steps: &mut Steps, install: bool) {
     }
 }
 
+/// The program for the QEMU test machine.
+///
+/// # Errors
+/// It cannot be built here.
+pub(crate) fn daemon_for_qemu() -> Result<PathBuf> {
+    Ok(build(Target::Aarch64, false, None)?.path)
+}
+
 fn build(target: Target, debug: bool, with: Option<WayChoice>) -> Result<Product> {
     let way = way::choose(target, with)?;
     println!("    with {way}");

@@ -7,6 +7,7 @@ mod fuzz;
 mod image;
 mod long;
 mod peers;
+mod qemu;
 mod steps;
 mod suite;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Task::Soak(args) => long::soak(&args),
         Task::Cross(args) => cross::run(&args),
         Task::Image(args) => image::run(&args),
+        Task::Qemu(args) => qemu::run_task(&args),
         Task::Golden => long::golden(),
     };
     match done {

@@ -6,6 +6,7 @@ use crate::args::Test;
 use crate::cross;
 use crate::image;
 use crate::peers;
+use crate::qemu;
 use crate::steps::{Steps, cargo, command, root, run, succeeds};
 
 /// The checks of cargo-deny that need nothing from the net.
@@ -36,6 +37,7 @@ pub(crate) fn test(args: &Test) -> Result<()> {
     }
     cross::test(&mut steps, args.install);
     image::test(&mut steps);
+    qemu::test(&mut steps, args.install);
     steps.finish()
 }
 

@@ -22,7 +22,7 @@ pub use qemu::{Machine, Start};
 pub use shell::{Said, Shell};
 
 /// Long enough for a boot under emulation on a machine that does other things, too; a green test never waits for it.
-pub const BOOT_MAX: Duration = Duration::from_secs(300);
+pub const BOOT_MAX: Duration = Duration::from_secs(900);
 
 /// Long enough for anything that a running guest does.
 pub const STEP_MAX: Duration = Duration::from_secs(240);
@@ -45,6 +45,12 @@ impl Image {
             dir.display()
         );
         Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// The folder itself, with all that was made.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.dir
     }
 
     /// The card as flashed.

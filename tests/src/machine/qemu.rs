@@ -29,8 +29,8 @@ const MEMORY: &str = "512";
 pub struct Start {
     /// A port of the host that leads to this port of the guest: (host, guest).
     pub forward: Option<(u16, u16)>,
-    /// A socket of the host to which the second serial port, /dev/ttyAMA1 of the guest, is connected.
-    pub serial: Option<PathBuf>,
+    /// Whether the second serial port, /dev/ttyAMA1 of the guest, leads to a pseudo terminal ([`Machine::rs485`]).
+    pub rs485: bool,
 }
 
 /// A running machine; its power goes when it is dropped.
@@ -115,10 +115,10 @@ impl Machine {
         Ok(())
     }
 
-    /// The folder of its sockets.
+    /// The host's end of the second serial port.
     #[must_use]
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
+    pub fn rs485(&self) -> PathBuf {
+        self.dir.path().join("rs485")
     }
 
     /// CPU time of the emulator so far, which is the time of the guest without what else the host does.
@@ -153,12 +153,8 @@ fn words(dir: &Path, start: &Start) -> Vec<String> {
         "-serial",
         "chardev:console",
     ]);
-    match &start.serial {
-        None => add(&["-serial", "null"]),
-        Some(path) => {
-            let serial = format!("socket,id=rs485,path={}", path.display());
-            add(&["-chardev", &serial, "-serial", "chardev:rs485"]);
-        }
+    if start.rs485 {
+        add(&["-chardev", &format!("pty,id=rs485,path={}", socket("rs485")), "-serial", "chardev:rs485"]);
     }
     let shell = format!("socket,id=shell,path={},server=on,wait=off", socket("shell"));
     add(&["-device", "virtio-serial-pci", "-chardev", &shell, "-device", "virtconsole,chardev=shell"]);

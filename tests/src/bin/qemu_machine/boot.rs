@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use tidegate_tests::machine::{BOOT_MAX, Image, Loss, Machine, Start};
+use tidegate_tests::office::Arrival;
 
+use crate::cuts::verdict;
 use crate::world::World;
 
 /// Cold boot of a card that has its configuration; the figures are of this run, under emulation.
@@ -24,6 +26,34 @@ pub(crate) async fn a_configured_card_boots_and_publishes_its_first_reading(imag
         machine.cpu()?.as_secs_f64(),
         line.split(']').next().unwrap_or_default().trim_start_matches('[').trim()
     );
+    machine.cut(Loss::Nothing).await?;
+    Ok(())
+}
+
+/// From the computer at a desk to the cloud, then the power goes; everything that was acknowledged or stored is there afterwards.
+pub(crate) async fn a_card_with_a_dropped_file_publishes_its_first_reading_and_survives_a_power_cut(
+    image: Image,
+) -> Result<()> {
+    let world = World::new().await?;
+    let card = world.card(&image)?;
+    card.drop_file("gateway.toml", world.config("1s").as_bytes())?;
+    let machine = Machine::start(&card, &Start::default()).await?;
+    machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
+    let reading =
+        world.office.wait_for("a reading", |all| all.iter().any(|one| one.value("count0").is_some())).await;
+    reading.with_context(|| machine.console.tail())?;
+    let seconds = machine.began.elapsed().as_secs();
+    let sectors = machine.cut(Loss::ByLot(1)).await?;
+    println!("  first reading after {seconds} s; {sectors} sectors had not been flushed when the power went");
+    verdict::card_is_whole(&card, world.dir.path())?;
+    let before = world.device.quiet().await?;
+    let machine = Machine::start(&card, &Start::default()).await?;
+    machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
+    let later =
+        |all: &[Arrival]| all.iter().filter_map(|one| one.value("count0")).any(|count| count > before.into());
+    world.office.wait_for("a reading after the cut", later).await.with_context(|| machine.console.tail())?;
+    let lost = verdict::lost(&world.office.arrivals(), 0, before)?;
+    println!("  the cut has cost {lost} of {before} polls");
     machine.cut(Loss::Nothing).await?;
     Ok(())
 }

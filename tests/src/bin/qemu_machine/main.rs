@@ -1,11 +1,17 @@
 //! System tests of the QEMU test machine; `cargo xtask qemu test`, `cuts` and `report` run this with the image that they made.
 
 mod boot;
+mod cuts;
+mod lines;
+mod provision;
+mod report;
+mod shelf;
+mod update;
 mod world;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tidegate_tests::machine::Image;
@@ -19,7 +25,23 @@ macro_rules! cases {
     };
 }
 
-const CASES: [Case; 1] = cases![boot::a_configured_card_boots_and_publishes_its_first_reading];
+/// What fits into the time of a merge: the first boot of a card with a dropped file, and a power cut.
+const SHORT: [Case; 1] =
+    cases![boot::a_card_with_a_dropped_file_publishes_its_first_reading_and_survives_a_power_cut];
+
+const CASES: [Case; 11] = cases![
+    boot::a_configured_card_boots_and_publishes_its_first_reading,
+    boot::a_card_with_a_dropped_file_publishes_its_first_reading_and_survives_a_power_cut,
+    provision::an_unconfigured_card_boots_and_says_on_the_console_what_to_do,
+    provision::a_wrong_file_is_answered_on_the_card_and_a_right_one_is_applied,
+    provision::a_gateway_that_hangs_is_started_again_and_a_changed_file_is_reloaded,
+    lines::modbus_rtu_polls_through_the_second_serial_port,
+    lines::simulated_gpio_lines_are_there_where_the_kernel_has_them,
+    update::an_update_from_a_url_is_tried_passes_its_gate_and_stays,
+    update::a_foreign_signature_and_another_board_are_refused,
+    update::a_power_cut_in_the_middle_of_an_update_leaves_the_old_system,
+    update::a_system_whose_gateway_fails_is_left_by_itself,
+];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -27,8 +49,12 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let done = runtime.context("no runtime").and_then(|runtime| match words[..] {
         ["test", image] => runtime.block_on(test(Path::new(image), "")),
+        ["short", image] => runtime.block_on(run(Path::new(image), SHORT.iter().collect())),
+        ["report", image] => runtime.block_on(report::print(Path::new(image))),
         ["test", image, name] => runtime.block_on(test(Path::new(image), name)),
-        _ => bail!("usage: qemu_machine test IMAGE [NAME]"),
+        ["cuts", image, rounds, jobs, seed, minutes] => cut_plan(rounds, jobs, seed, minutes)
+            .and_then(|plan| runtime.block_on(cuts::run(Path::new(image), plan))),
+        _ => bail!("usage: qemu_machine test IMAGE [NAME], or cuts IMAGE ROUNDS JOBS SEED MINUTES"),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,12 +65,25 @@ fn main() -> ExitCode {
     }
 }
 
+fn cut_plan(rounds: &str, jobs: &str, seed: &str, minutes: &str) -> Result<cuts::Plan> {
+    Ok(cuts::Plan {
+        rounds: rounds.parse().context("ROUNDS is a number")?,
+        jobs: jobs.parse().context("JOBS is a number")?,
+        seed: seed.parse().context("SEED is a number")?,
+        time: Duration::from_secs(60 * minutes.parse::<u64>().context("MINUTES is a number")?),
+    })
+}
+
 async fn test(image: &Path, part: &str) -> Result<()> {
-    let image = Image::at(image)?;
     let chosen: Vec<&Case> = CASES.iter().filter(|(name, _)| name.contains(part)).collect();
     if chosen.is_empty() {
         bail!("no system test has {part:?} in its name");
     }
+    run(image, chosen).await
+}
+
+async fn run(image: &Path, chosen: Vec<&Case>) -> Result<()> {
+    let image = Image::at(image)?;
     let mut failed = 0;
     for (name, case) in chosen {
         let began = Instant::now();

@@ -36,7 +36,12 @@ impl World {
 
     /// The file of a gateway whose device and cloud are on the host. Every poll is a message of its own and every value a number of its own.
     pub(crate) fn config(&self, every: &str) -> String {
-        let (cloud, device) = (self.cloud.port(), self.device.port);
+        self.config_through(self.cloud.port(), every)
+    }
+
+    /// The same with `cloud` as the port of the cloud.
+    pub(crate) fn config_through(&self, cloud: u16, every: &str) -> String {
+        let device = self.device.port;
         format!(
             r#"[gateway]
 id = "gw"

@@ -1,0 +1,162 @@
+//! Updates: installed from a web server, refused, undone, and cut in the middle.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use tidegate_tests::machine::{BOOT_MAX, Image, Loss, Machine, STEP_MAX, Start};
+
+use crate::shelf::Shelf;
+use crate::world::World;
+
+/// A power cut comes this long after RAUC has begun to write.
+const INTO_WRITING: std::time::Duration = std::time::Duration::from_secs(3);
+
+const BOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../buildroot/board/tidegate");
+
+/// Slot A runs, the bundle comes over HTTP into B, B starts on trial, passes its health gate and is good.
+pub(crate) async fn an_update_from_a_url_is_tried_passes_its_gate_and_stays(image: Image) -> Result<()> {
+    let (world, shelf) = (World::new().await?, Shelf::open(image.folder()).await?);
+    let card = world.card(&image)?;
+    card.configure(&world.config("1s"))?;
+    let mut machine = Machine::start(&card, &Start::default()).await?;
+    machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
+    slot(&mut machine, "A").await?;
+    let mark = machine.console.mark();
+    install(&mut machine, shelf.port, "update.raucb").await?;
+    machine.console.wait_after(mark, "Tidegate: slot B tidegate.trial", BOOT_MAX).await?;
+    machine.console.wait_after(mark, "Finished tidegate-mark-good.service", BOOT_MAX).await?;
+    ensure!(variable(&mut machine, "BOOT_B_LEFT").await? == "3", "B is not marked good");
+    slot(&mut machine, "B").await?;
+    machine.power_off().await?;
+    let machine = Machine::start(&card, &Start::default()).await?;
+    machine.console.wait("Tidegate: slot B", BOOT_MAX).await?;
+    machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
+    machine.cut(Loss::Nothing).await?;
+    Ok(())
+}
+
+/// Signed by a stranger, and made for another board: refused with the reason, and nothing has changed.
+pub(crate) async fn a_foreign_signature_and_another_board_are_refused(image: Image) -> Result<()> {
+    let world = World::new().await?;
+    let shelf = Shelf::open(world.dir.path()).await?;
+    let keys = world.dir.path().join("stranger");
+    sh(Command::new(format!("{BOARD}/rauc/pki.sh")).arg(&keys))?;
+    bundle(
+        &image.root(),
+        &image,
+        &world.dir.path().join("stranger.raucb"),
+        &["--keys", &keys.display().to_string()],
+    )?;
+    bundle(
+        &image.root(),
+        &image,
+        &world.dir.path().join("board.raucb"),
+        &["--compatible", "tidegate-rpi64"],
+    )?;
+    let card = world.card(&image)?;
+    card.configure(&world.config("1s"))?;
+    let mut machine = Machine::start(&card, &Start::default()).await?;
+    machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
+    for (name, reason) in [("stranger.raucb", "bad-signature"), ("board.raucb", "wrong-board")] {
+        let said = machine.shell.ask(&command(shelf.port, name)).await?;
+        ensure!(said.code == 1, "{name} ended with {}: {}", said.code, said.text);
+        println!("  {name} ({reason}): {}", said.text.trim().lines().last().unwrap_or_default());
+    }
+    let order = variable(&mut machine, "BOOT_ORDER").await?;
+    ensure!(order.starts_with('A'), "the order is {order}");
+    machine.power_off().await
+}
+
+/// A system whose gateway does not run fails its gate and is left by itself; the old one says so.
+pub(crate) async fn a_system_whose_gateway_fails_is_left_by_itself(image: Image) -> Result<()> {
+    let world = World::new().await?;
+    let shelf = Shelf::open(world.dir.path()).await?;
+    let bad = world.dir.path().join("bad.ext4");
+    broken(&image.root(), &bad)?;
+    bundle(&bad, &image, &world.dir.path().join("bad.raucb"), &[])?;
+    let card = world.card(&image)?;
+    card.configure(&world.config("1s"))?;
+    let mut machine = Machine::start(&card, &Start::default()).await?;
+    machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
+    let mark = machine.console.mark();
+    install(&mut machine, shelf.port, "bad.raucb").await?;
+    machine.console.wait_after(mark, "Tidegate: slot B tidegate.trial", BOOT_MAX).await?;
+    machine.console.wait_after(mark, "Tidegate: slot A", 2 * BOOT_MAX).await?;
+    machine.console.wait_after(machine.console.mark(), "uplink cloud: connected", BOOT_MAX).await?;
+    let fault = machine.shell.run("ls /run/tidegate-faults; cat /run/tidegate-faults/* 2>&1 || true").await?;
+    println!("  what the old system says: {}", fault.trim());
+    ensure!(fault.contains("update-rolled-back"), "it does not say that the update was undone");
+    machine.cut(Loss::Nothing).await?;
+    Ok(())
+}
+
+/// The power goes while slot B is being written: A runs, as if nothing had been.
+pub(crate) async fn a_power_cut_in_the_middle_of_an_update_leaves_the_old_system(image: Image) -> Result<()> {
+    let (world, shelf) = (World::new().await?, Shelf::open(image.folder()).await?);
+    let card = world.card(&image)?;
+    card.configure(&world.config("1s"))?;
+    let mut machine = Machine::start(&card, &Start::default()).await?;
+    machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
+    let mark = machine.console.mark();
+    machine.shell.run(&format!("{} >/run/update.log 2>&1 &", command(shelf.port, "update.raucb"))).await?;
+    machine.console.wait_after(mark, "opying image to", STEP_MAX).await?;
+    tokio::time::sleep(INTO_WRITING).await;
+    let sectors = machine.cut(Loss::ByLot(1)).await?;
+    println!("  {sectors} sectors had not been flushed");
+    let mut machine = Machine::start(&card, &Start::default()).await?;
+    machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
+    slot(&mut machine, "A").await?;
+    machine.cut(Loss::Nothing).await?;
+    Ok(())
+}
+
+fn command(port: u16, name: &str) -> String {
+    format!("gateway-daemon update http://10.0.2.2:{port}/{name}")
+}
+
+/// Installs, and leaves the restart to the gateway.
+async fn install(machine: &mut Machine, port: u16, name: &str) -> Result<()> {
+    machine.shell.run(&format!("{} >/run/update.log 2>&1 &", command(port, name))).await?;
+    Ok(())
+}
+
+async fn slot(machine: &mut Machine, name: &str) -> Result<()> {
+    let said = machine.shell.run("cat /proc/cmdline").await?;
+    ensure!(said.contains(&format!("rauc.slot={name}")), "not slot {name}: {said}");
+    Ok(())
+}
+
+async fn variable(machine: &mut Machine, name: &str) -> Result<String> {
+    Ok(machine.shell.run(&format!("fw_printenv -n {name}")).await?.trim().to_owned())
+}
+
+fn bundle(root: &Path, image: &Image, out: &Path, more: &[&str]) -> Result<()> {
+    let mut mkbundle = Command::new(format!("{BOARD}/rauc/mkbundle.sh"));
+    mkbundle.args(["--machine", "qemu", "--boot"]).arg(image.boot()).arg("--root").arg(root);
+    sh(mkbundle.arg("--out").arg(out).args(more))
+}
+
+/// A copy of the root whose gateway ends at once.
+fn broken(root: &Path, out: &Path) -> Result<()> {
+    std::fs::copy(root, out)?;
+    let program: PathBuf = out.with_extension("program");
+    std::fs::write(
+        &program,
+        "#!/bin/sh\n[ \"$1\" != run ] || exit 1\nexec /usr/bin/gateway-daemon.real \"$@\"\n",
+    )?;
+    let script = out.with_extension("script");
+    let place = "/usr/bin/gateway-daemon";
+    let lines = format!(
+        "ln {place} {place}.real\nunlink {place}\nwrite {} {place}\nsif {place} mode 0100755\n",
+        program.display()
+    );
+    std::fs::write(&script, lines)?;
+    sh(Command::new("debugfs").args(["-w", "-f"]).arg(&script).arg(out))
+}
+
+fn sh(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! The image, made anew when something that goes into it has changed.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::cross;
+use crate::steps::{command, root, run};
+
+/// Boots from an NVMe disk without an initramfs. It has no gpio-sim; the kernel of backports has, and RAUC 1.13 does not mount bundles there.
+const KERNEL: &str = "linux-image-cloud-arm64";
+
+/// The folder with card image, boot files, root and update bundle.
+///
+/// # Errors
+/// It cannot be made.
+pub(super) fn make(daemon: Option<&Path>, fresh: bool) -> Result<PathBuf> {
+    let folder = root().join("target/qemu");
+    fs::create_dir_all(&folder)?;
+    let scripts = root().join("tests/qemu");
+    let base =
+        folder.join(format!("base-{:016x}", hash(&[scripts.join("packages"), scripts.join("mkbase.sh")])?));
+    if fresh || !base.exists() {
+        remove_others(&folder, "base-")?;
+        let mut mkbase = command("tests/qemu/mkbase.sh", &[KERNEL]);
+        mkbase.arg(&base);
+        run(mkbase)?;
+    }
+    let daemon = match daemon {
+        Some(daemon) => daemon.to_owned(),
+        None => cross::daemon_for_qemu()?,
+    };
+    ensure!(daemon.is_file(), "{} is no file", daemon.display());
+    let inputs = [
+        base.clone(),
+        scripts,
+        root().join("buildroot/board/tidegate"),
+        root().join("systemd"),
+        daemon.clone(),
+    ];
+    let image = folder.join(format!("image-{:016x}", hash(&inputs)?));
+    if fresh || !image.exists() {
+        remove_others(&folder, "image-")?;
+        let mut mkroot = command("tests/qemu/mkroot.sh", &[]);
+        mkroot.arg(&base).arg(&daemon).arg(&image);
+        run(mkroot)?;
+    }
+    Ok(image)
+}
+
+/// Images and bases are hundreds of megabytes: only the last of each stays.
+fn remove_others(folder: &Path, prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A number for the names and contents of all files below `paths`; of what a base holds its name says everything.
+fn hash(paths: &[PathBuf]) -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("base-")) {
+            path.hash(&mut hasher);
+        } else {
+            hash_into(path, &mut hasher)?;
+        }
+    }
+    Ok(hasher.finish())
+}
+
+fn hash_into(path: &Path, hasher: &mut DefaultHasher) -> Result<()> {
+    path.hash(hasher);
+    if path.is_symlink() {
+        fs::read_link(path)?.hash(hasher);
+        return Ok(());
+    }
+    if path.is_file() {
+        fs::read(path).with_context(|| path.display().to_string())?.hash(hasher);
+        return Ok(());
+    }
+    let mut inside: Vec<PathBuf> = fs::read_dir(path)
+        .with_context(|| format!("cannot read {}", path.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    inside.sort();
+    inside.iter().try_for_each(|path| hash_into(path, hasher))
+}
