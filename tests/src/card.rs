@@ -86,6 +86,20 @@ impl Card {
         }
     }
 
+    /// Writes files onto the drop zone. It becomes ext4 for that: not every kernel that runs tests knows FAT, and the boot must be told.
+    ///
+    /// # Errors
+    /// The device does not take them.
+    pub fn drop_files(&self, files: &[(&str, &str)]) -> Result<()> {
+        let folder = self.dir.path().join("drop");
+        std::fs::create_dir(&folder)?;
+        for (name, text) in files {
+            std::fs::write(folder.join(name), text)?;
+        }
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-d"]).arg(folder).arg(self.device(Some(1))))?;
+        Ok(())
+    }
+
     /// Puts a script in the place of a tool, until the next call with the same name; `None` brings the tool back.
     ///
     /// # Errors

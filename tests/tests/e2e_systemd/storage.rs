@@ -172,15 +172,19 @@ fn a_full_partition_is_no_damaged_one() {
 }
 
 #[tokio::test]
-async fn a_whole_boot_from_a_fresh_card_ends_with_a_gateway_that_keeps_its_queue_on_it() {
-    if !able("a_whole_boot_from_a_fresh_card_ends_with_a_gateway_that_keeps_its_queue_on_it") {
+async fn a_whole_boot_from_a_card_with_dropped_files_ends_with_a_gateway_that_keeps_its_queue_on_it() {
+    if !able("a_whole_boot_from_a_card_with_dropped_files_ends_with_a_gateway_that_keeps_its_queue_on_it") {
         return;
     }
     let card = Card::new(CARD_MIB).unwrap();
     // A device that grows gets another number, which a container does not see.
     check_mounted(&card.boot("").unwrap());
+    card.drop_files(&[("gateway.toml", &super::config(""))]).unwrap();
     let devices = [None, Some(1), Some(5), Some(7), Some(8)].map(|number| card.device(number));
-    let disk = format!("[Service]\nEnvironment=TIDEGATE_DISK={}\n", card.device(None).display());
+    let disk = format!(
+        "[Service]\nEnvironment=TIDEGATE_DROP_TYPE=ext4 TIDEGATE_DISK={}\n",
+        card.device(None).display()
+    );
     let setting = Setting {
         bare: true,
         devices: devices.map(|device| (device.clone(), device)).into(),
@@ -194,14 +198,16 @@ async fn a_whole_boot_from_a_fresh_card_ends_with_a_gateway_that_keeps_its_queue
         .read(&["journalctl", "--no-pager", "--output=cat", "--unit=tidegate-storage.service"])
         .await
         .unwrap();
-    let on_card = |number, place: &str| {
-        mounts.contains(&format!("{} {place} ext4 ", card.device(Some(number)).display()))
+    let on_card = |number, place: &str, how: &str| {
+        mounts.contains(&format!("{} {place} ext4 {how},", card.device(Some(number)).display()))
     };
-    // Opened by provisioning, for the configuration that it made, and closed again.
-    let read_only = format!("{} /etc/tidegate ext4 ro,", card.device(Some(7)).display());
-    assert!(mounts.contains(&read_only), "{mounts}");
-    machine.read(&["test", "-s", "/etc/tidegate/gateway.toml"]).await.unwrap();
-    assert!(on_card(7, "/etc/tidegate") && on_card(8, "/var"), "{storage}\n{mounts}");
+    assert!(on_card(8, "/var", "rw"), "{storage}\n{mounts}");
+    // Opened by provisioning for as long as it wrote.
+    assert!(on_card(7, "/etc/tidegate", "ro") && on_card(1, "/boot/firmware", "ro"), "{storage}\n{mounts}");
+    let config = machine.read(&["cat", "/etc/tidegate/gateway.toml"]).await.unwrap();
+    assert!(config.contains("id = \"nest\""), "{config}");
+    machine.read(&["test", "!", "-e", "/boot/firmware/gateway.toml"]).await.unwrap();
+    machine.read(&["test", "-s", "/boot/firmware/gateway-applied.txt"]).await.unwrap();
     machine.read(&["test", "-s", "/var/lib/tidegate/queue.db"]).await.unwrap();
     // What systemd itself puts on an empty /var came after the mount.
     machine.read(&["test", "-d", "/var/lib/systemd", "-a", "-d", "/var/tmp"]).await.unwrap();

@@ -83,7 +83,14 @@ current() {
 # table stays as it is. A power cut leaves the old sector or the new one, and both boot a whole system.
 commit() { # SLOT
     [ "$(wc -c <"$autoboot")" -le 512 ] || fail "$autoboot is longer than the sector that the firmware reads"
-    autoboot_for "$1" | dd of="$autoboot" bs=512 conv=notrunc,fsync 2>/dev/null || fail "$autoboot cannot be written"
+    # tidegate-storage mounts the partition read-only: what is not open cannot be torn.
+    closed=''
+    [ -w "$autoboot" ] || closed=yes
+    [ -z "$closed" ] || mount -o remount,rw "${autoboot%/*}" || fail "${autoboot%/*} cannot be made writable"
+    written=yes
+    autoboot_for "$1" | dd of="$autoboot" bs=512 conv=notrunc,fsync 2>/dev/null || written=''
+    [ -z "$closed" ] || mount -o remount,ro "${autoboot%/*}" || echo "tryboot: ${autoboot%/*} stays writable" >&2
+    [ -n "$written" ] || fail "$autoboot cannot be written"
     main=$(primary)
     [ "$main" = "$1" ] || fail "$autoboot does not hold what was written; the card may be at its end"
 }
