@@ -102,7 +102,7 @@ fn board() -> PathBuf {
 fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     let built = Built::new("rpi64", &["bootcode.bin", "start.elf", "start4.elf"]);
     // The boot ROM takes bootcode.bin from the first partition, and a second one elsewhere would be taken for it.
-    assert_eq!(built.files(1), ["autoboot.txt", "bootcode.bin", "config.txt"]);
+    assert_eq!(built.files(1), ["README.txt", "autoboot.txt", "bootcode.bin", "config.txt"]);
     let boot = [
         "board.dtb",
         "cmdline-a.txt",
@@ -149,7 +149,7 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
 #[test]
 fn raspberry_pi_5_has_its_own_kernel_and_takes_no_update_of_the_others() {
     let built = Built::new("rpi5", &[]);
-    assert_eq!(built.files(1), ["autoboot.txt"]);
+    assert_eq!(built.files(1), ["README.txt", "autoboot.txt"]);
     assert!(built.files(2).contains(&"kernel_2712.img".to_owned()));
     let config = fs::read_to_string(built.at("root/etc/rauc/system.conf")).unwrap();
     assert!(config.contains("compatible=tidegate-rpi5\n"), "{config}");
