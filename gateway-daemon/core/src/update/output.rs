@@ -98,6 +98,9 @@ const WORDS: &[(&str, Reason)] = &[
     ("not yet valid", Reason::Clock),
     ("has expired", Reason::Clock),
     ("payload is corrupted", Reason::Damaged),
+    // OpenSSL's words for a signature that is of somebody known, and not of this content.
+    ("cms routines::verification failure", Reason::Damaged),
+    ("cms routines::content verify error", Reason::Damaged),
     ("signature verification failed", Reason::BadSignature),
     ("failed to verify x509", Reason::BadSignature),
     ("no signature cn matching", Reason::BadSignature),
@@ -112,7 +115,7 @@ const WORDS: &[(&str, Reason)] = &[
     ("unauthorized:", Reason::DownloadFailed),
     ("not found: ", Reason::DownloadFailed),
     ("input/output error", Reason::Damaged),
-    ("no such file", Reason::BadSource),
+    ("no such file:", Reason::BadSource),
     ("not a regular file", Reason::BadSource),
     ("no valid cms", Reason::NotABundle),
     ("failed to parse signature", Reason::NotABundle),
@@ -169,6 +172,22 @@ mod tests {
             ("signature verification failed: Verify error: self-signed certificate", Reason::BadSignature),
             ("signature verification failed: Verify error: certificate is not yet valid", Reason::Clock),
             ("signature verification failed: Verify error: certificate has expired", Reason::Clock),
+            (
+                "signature verification failed: error:1700009E:CMS routines::verification failure",
+                Reason::Damaged,
+            ),
+            (
+                "Invalid bundle format: Failed to seek to end of bundle: Error seeking in file: Invalid argument",
+                Reason::NotABundle,
+            ),
+            (
+                "Failed mounting bundle: Failed to open /dev/mapper/control: No such file or directory",
+                Reason::Other,
+            ),
+            (
+                "Installation error: Compatible mismatch: Expected 'a' but bundle manifest has 'b'",
+                Reason::WrongBoard,
+            ),
             ("No signature CN matching allowed-signer-cns found", Reason::BadSignature),
             ("Signature size (7953764061277971305) exceeds bundle size", Reason::NotABundle),
             ("Bundle size (12) is too small", Reason::NotABundle),
