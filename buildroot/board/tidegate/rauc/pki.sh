@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a development authority and a signing certificate in DIR, unless they are there: for trying updates out, never for gateways
-# in the field. Their keys stay on this machine (the default folder is ignored by git); see docs/updates.md for one's own.
+# in the field. Their keys stay on this machine (the default folder is ignored by git); see docs/update.md for one's own.
 #
 #   pki.sh DIR          DIR/keyring.pem goes into the root, DIR/signer.pem and DIR/signer.key sign bundles
 set -eu

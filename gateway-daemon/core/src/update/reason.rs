@@ -97,7 +97,7 @@ impl Reason {
                 "the update is not signed by anybody whom this gateway trusts; use a bundle of your supplier, signed with the key that belongs to this gateway"
             }
             Self::Clock => {
-                "the signature of the update is not valid at the time that this gateway's clock shows; wait until the clock is set, or ask for a freshly signed bundle"
+                "the certificate of the update is not valid at the time of its signature, or at the time that this gateway's clock shows; wait until the clock is set, or ask for a freshly signed bundle"
             }
             Self::Damaged => {
                 "the update was changed after it was signed, or could not be read; copy or download it again"

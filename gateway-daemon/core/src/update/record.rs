@@ -104,7 +104,8 @@ pub fn case(trial: Option<&Trial>, boot: Boot<'_>) -> Case {
 
 fn came_back(trial: &Trial, why: Option<&str>) -> Status {
     let status = if trial.installed {
-        let unsaid = "the updated system did not start, so the boot loader went back to the old one";
+        let unsaid =
+            "the updated system did not start, or the power failed before it could, so the old one runs";
         let text = why.map(str::trim).filter(|why| !why.is_empty()).unwrap_or(unsaid).to_owned();
         Status { text: Some(text), ..Status::of(State::RolledBack) }
     } else {
