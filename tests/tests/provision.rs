@@ -4,6 +4,10 @@
 
 #[path = "provision/card.rs"]
 mod card;
+#[path = "provision/cuts.rs"]
+mod cuts;
+#[path = "provision/hostile.rs"]
+mod hostile;
 
 use std::fs;
 

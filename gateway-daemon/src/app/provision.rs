@@ -53,7 +53,11 @@ impl Judge for Reader {
         // Credentials are the files in `keys`: `LoadCredential=keys:/etc/tidegate/keys`.
         let env = Environment { credentials_dir: Some(folder.join("keys")) };
         // A person knows the drive, and not where its files lie while they are read.
-        let plain = |text: String| text.replace(&format!("{}/", folder.display()), "");
+        let place = folder.display().to_string();
+        let plain = |text: String| {
+            let text = text.replace(&format!("{place}/keys/"), "").replace(&format!("{place}/"), "");
+            text.replace(&place, "this folder")
+        };
         match gateway_config::load(&path, &env) {
             Ok((config, warnings)) => {
                 Ok(judged(config, warnings.iter().map(|w| plain(w.to_string())).collect()))

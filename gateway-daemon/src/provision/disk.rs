@@ -148,7 +148,8 @@ fn beside(path: &Path) -> std::path::PathBuf {
     path.with_file_name(format!("~{stem}.tmp"))
 }
 
-/// Whether a name is one that [`beside`] makes: the rest of a write that a power cut ended.
+/// Whether a name is one that [`beside`] makes: the rest of a write that a power cut ended. Word processors have such names as well,
+/// and theirs are rests too.
 pub(super) fn is_part(name: &str) -> bool {
     name.starts_with('~') && name.to_ascii_lowercase().ends_with(".tmp")
 }

@@ -121,6 +121,22 @@ pub trait Judge {
     fn judge(&self, folder: &Path) -> Result<Judged, Vec<String>>;
 }
 
+/// Why nothing at all can be done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProvisionError {
+    /// Another process does it.
+    #[error("another `gateway-daemon provision` is at work: wait for its end")]
+    Busy,
+    /// There is no folder for the configuration.
+    #[error("the folder of the configuration, {}, cannot be opened: {source}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
 /// How it ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -138,9 +154,14 @@ pub fn provision(places: &Places, world: &World<'_>) -> Outcome {
     let mut report = Report::new(places, world, &disk);
     let alone = match settle::alone(&places.config) {
         Ok(alone) => alone,
-        Err(sentence) => {
-            report.fault(sentence);
-            None
+        Err(error) => {
+            let usable = world.judge.judge(&places.config).is_ok();
+            report.fault(error.to_string());
+            // The other one tells what there is to tell.
+            if !matches!(error, ProvisionError::Busy) {
+                report.publish(None);
+            }
+            return Outcome { usable, told: report.told };
         }
     };
     let work = Work { places, world, versions: &versions };
@@ -176,6 +197,7 @@ impl Work<'_> {
                 return None;
             }
         };
+        report.clear_rests(&names);
         let refused = match candidate::candidate(self.places, &names, self.world.judge) {
             Ok(None) => {
                 report.nothing_dropped(&names);
@@ -183,6 +205,9 @@ impl Work<'_> {
             }
             Ok(Some(candidate)) => match self.install(&candidate, in_use) {
                 Ok(fresh) => {
+                    if fresh.is_some() {
+                        report.forget_faults();
+                    }
                     let judged = fresh.as_ref().or(in_use).map(|c| c.judged.clone());
                     report.applied(&candidate, judged.as_ref(), fresh.is_some());
                     return fresh;

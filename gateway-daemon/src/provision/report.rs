@@ -48,17 +48,38 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Nothing lies on the drive: what was written there about an earlier try is old.
-    pub(super) fn nothing_dropped(&mut self, names: &Names) {
-        if names.parts.is_empty() && names.find(ERRORS).is_none() {
+    /// What was wrong with the configuration before is over.
+    pub(super) fn forget_faults(&mut self) {
+        self.faults.clear();
+    }
+
+    /// Removes what an earlier start that was cut off has left on the drive: it may be a key that was on its way out.
+    pub(super) fn clear_rests(&mut self, names: &Names) {
+        if names.parts.is_empty() {
             return;
         }
         let drop = &self.places.drop;
         let done = self.on_drive(|disk| {
-            names.parts.iter().try_for_each(|name| disk.remove(&drop.join(name)))?;
-            disk.remove(&drop.join(ERRORS))
+            names.parts.iter().try_for_each(|name| {
+                disk.wipe(&drop.join(name))?;
+                disk.remove(&drop.join(name))
+            })
         });
         if let Err(error) = done {
+            self.fault(format!(
+                "the rest of an earlier start cannot be removed from the drive TIDEGATE, and may hold a key ({}): {error}",
+                names.parts.join(", ")
+            ));
+        }
+    }
+
+    /// Nothing lies on the drive: what was written there about an earlier try is old.
+    pub(super) fn nothing_dropped(&mut self, names: &Names) {
+        if names.find(ERRORS).is_none() {
+            return;
+        }
+        let old = self.places.drop.join(ERRORS);
+        if let Err(error) = self.on_drive(|disk| disk.remove(&old)) {
             self.note(format!("the drive TIDEGATE cannot be written: {error}"));
         }
     }

@@ -9,7 +9,7 @@ use super::drop::CONFIG;
 use super::partition::Writable;
 use super::report::Report;
 use super::versions::{self, ADOPTED, KEYS, OWN, Piece, STAGED, Set};
-use super::{Judged, Work, identity, words};
+use super::{Judged, ProvisionError, Work, identity, words};
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -25,16 +25,13 @@ pub(super) const WRONG: &str = "gateway.toml.wrong";
 /// The right to change the configuration, until the file is dropped.
 ///
 /// # Errors
-/// The sentence why not: somebody else has it, or there is no such folder.
-pub(super) fn alone(folder: &Path) -> Result<Option<File>, String> {
-    let open = File::open(folder).map_err(|error| {
-        format!("the folder of the configuration, {}, cannot be opened: {error}", folder.display())
-    })?;
+/// Somebody else has it, or there is no such folder.
+pub(super) fn alone(folder: &Path) -> Result<Option<File>, ProvisionError> {
+    let open =
+        File::open(folder).map_err(|source| ProvisionError::Folder { folder: folder.to_owned(), source })?;
     match flock(&open, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(open)),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err("another `gateway-daemon provision` is at work: wait for its end".to_owned())
-        }
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ProvisionError::Busy),
         // A file system without locks has no second writer either.
         Err(_) => Ok(None),
     }
