@@ -32,8 +32,9 @@ const CORE_EDGES: [(&str, &str); 15] = [
 ];
 
 /// Crates that only one room of the daemon may speak to, and which.
-const FOREIGN: [(&str, &[&str]); 7] = [
+const FOREIGN: [(&str, &[&str]); 8] = [
     ("argon2", &["login"]),
+    ("ring", &["provision"]),
     ("rusqlite", &["store"]),
     ("rumqttc", &["link"]),
     ("gateway_config", &["app", "main.rs"]),

@@ -25,9 +25,14 @@ pub struct Rendered {
     pub secret: bool,
 }
 
-/// Every file, also those that must not be there, so that nothing of a former configuration stays.
+/// Bytes of the key of a radio network.
+pub const WIFI_KEY_BYTES: usize = 32;
+
+/// Every file, also those that must not be there, so that nothing of a former configuration stays. `derive` makes the key of a radio network of
+/// its password and its name (IEEE 802.11-2020, J.4.1: PBKDF2 with HMAC-SHA1, 4096 rounds): wpa_supplicant cannot be given every password
+/// (`"` and `#` in one line end it), and this way it is not in the file at all.
 #[must_use]
-pub fn rendered(settings: &Settings) -> [Rendered; 4] {
+pub fn rendered(settings: &Settings, derive: impl Fn(&str, &str) -> [u8; WIFI_KEY_BYTES]) -> [Rendered; 4] {
     let open = |path, text| Rendered { path, text, secret: false };
     let wifi = settings.wifi.as_ref();
     [
@@ -35,7 +40,7 @@ pub fn rendered(settings: &Settings) -> [Rendered; 4] {
         open("systemd/network/10-tidegate-wifi.network", wifi.map(|wifi| wifi_network(settings, wifi))),
         Rendered {
             path: "wpa_supplicant/wpa_supplicant-wlan0.conf",
-            text: wifi.map(supplicant),
+            text: wifi.map(|wifi| supplicant(wifi, &derive(wifi.password.reveal(), wifi.ssid.as_str()))),
             secret: true,
         },
         open("systemd/timesyncd.conf.d/10-tidegate.conf", time_servers(settings)),
@@ -99,18 +104,23 @@ fn network(out: &mut String, addressing: &Addressing, metric: u32, own_time: boo
     }
 }
 
-fn supplicant(wifi: &Wifi) -> String {
+fn supplicant(wifi: &Wifi, key: &[u8]) -> String {
     let mut out = format!("{HEAD}ctrl_interface=DIR=/run/wpa_supplicant\nupdate_config=0\n");
     let _ = write!(out, "country={}\n\nnetwork={{\n    ssid=", wifi.country);
-    for byte in wifi.ssid.as_str().bytes() {
-        let _ = write!(out, "{byte:02x}");
-    }
+    hex(&mut out, wifi.ssid.as_str().as_bytes());
     if wifi.hidden {
         out.push_str("\n    scan_ssid=1");
     }
-    // wpa_supplicant ends the text at the last '"' of the line, so that one inside needs no escape.
-    let _ = write!(out, "\n    key_mgmt=WPA-PSK\n    psk=\"{}\"\n}}\n", wifi.password.reveal());
+    out.push_str("\n    key_mgmt=WPA-PSK\n    psk=");
+    hex(&mut out, key);
+    out.push_str("\n}\n");
     out
+}
+
+fn hex(out: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let _ = write!(out, "{byte:02x}");
+    }
 }
 
 fn time_servers(settings: &Settings) -> Option<String> {
