@@ -8,6 +8,8 @@ mod card;
 mod cuts;
 #[path = "provision/hostile.rs"]
 mod hostile;
+#[path = "provision/texts.rs"]
+mod texts;
 
 use std::fs;
 

@@ -11,7 +11,8 @@ pub(crate) static NETWORK: Section = Section {
         key(
             "hostname",
             Kind::Text { max: 63 },
-            "Name of the gateway on its network: letters, digits and '-'. Without it, the `id` of the gateway with '-' for everything else.",
+            "Name of the gateway on its network: letters, digits and '-'; DHCP servers are told it. Without it, the `id` of the gateway with '-' for \
+             everything else, and nobody is told.",
         ),
         key(
             "ntp",

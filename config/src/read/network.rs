@@ -35,7 +35,15 @@ pub(crate) fn network<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, id: O
     if let (Some(ethernet), Some(Some(wifi))) = (&ethernet, &wifi) {
         warn_same_subnet(cx, &reader, &ethernet.addressing, &wifi.addressing);
     }
-    let settings = || Some(Settings { hostname: hostname?, ntp: ntp?, ethernet: ethernet?, wifi: wifi? });
+    let settings = || {
+        Some(Settings {
+            hostname: hostname?,
+            announced: reader.has("hostname"),
+            ntp: ntp?,
+            ethernet: ethernet?,
+            wifi: wifi?,
+        })
+    };
     Network { settings: settings(), secret }
 }
 

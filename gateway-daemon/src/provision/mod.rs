@@ -198,6 +198,7 @@ impl Work<'_> {
             }
         };
         report.clear_rests(&names);
+        report.explain(&names);
         let refused = match candidate::candidate(self.places, &names, self.world.judge) {
             Ok(None) => {
                 report.nothing_dropped(&names);

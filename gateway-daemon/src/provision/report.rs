@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 
 use super::candidate::{Candidate, Taken};
 use super::disk::{self, Disk, Mode};
-use super::drop::{APPLIED, ERRORS, FILE_BYTES_MAX, Names};
+use super::drop::{APPLIED, ERRORS, FILE_BYTES_MAX, Names, README};
 use super::partition::Writable;
 use super::settle::InUse;
 use super::words::{self, Applied, Runs};
@@ -70,6 +70,14 @@ impl<'a> Report<'a> {
                 "the rest of an earlier start cannot be removed from the drive TIDEGATE, and may hold a key ({}): {error}",
                 names.parts.join(", ")
             ));
+        }
+    }
+
+    /// Tells whoever finds the drive what it is for. A drive that cannot be written goes without.
+    pub(super) fn explain(&mut self, names: &Names) {
+        if names.find(README).is_none() {
+            let path = self.places.drop.join(README);
+            let _ = self.on_drive(|disk| put(disk, &path, &words::for_any_editor(words::README)));
         }
     }
 

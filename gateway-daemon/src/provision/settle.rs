@@ -22,15 +22,25 @@ pub(super) struct InUse {
 /// Where a configuration goes that was laid there by hand and cannot be used.
 pub(super) const WRONG: &str = "gateway.toml.wrong";
 
-/// The right to change the configuration, until the file is dropped.
+/// The right to change the configuration, until this is dropped.
+pub(super) struct Alone(File);
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that has not come to its own program yet holds the file as well.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Takes the right to change the configuration; `None` on a file system that knows none.
 ///
 /// # Errors
 /// Somebody else has it, or there is no such folder.
-pub(super) fn alone(folder: &Path) -> Result<Option<File>, ProvisionError> {
+pub(super) fn alone(folder: &Path) -> Result<Option<Alone>, ProvisionError> {
     let open =
         File::open(folder).map_err(|source| ProvisionError::Folder { folder: folder.to_owned(), source })?;
     match flock(&open, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(open)),
+        Ok(()) => Ok(Some(Alone(open))),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(ProvisionError::Busy),
         // A file system without locks has no second writer either.
         Err(_) => Ok(None),

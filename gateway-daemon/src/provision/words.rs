@@ -83,6 +83,9 @@ pub(super) fn applied(applied: &Applied<'_>) -> String {
     out
 }
 
+/// `README.txt`.
+pub(super) const README: &str = include_str!("README.txt");
+
 /// A text as every editor shows it: Windows line ends, and a mark in front when it is more than ASCII.
 pub(super) fn for_any_editor(text: &str) -> String {
     let mark = if text.is_ascii() { "" } else { "\u{feff}" };

@@ -81,11 +81,12 @@ impl Card {
         fs::read_to_string(self.drop.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// What lies on the drive, sorted.
+    /// What lies on the drive beside the text that explains it, sorted.
     pub(crate) fn on_drive(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(&self.drop)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "README.txt")
             .collect();
         names.sort();
         names

@@ -132,7 +132,8 @@ impl Scene {
 /// After a boot that was not cut off.
 #[track_caller]
 fn assert_settled(card: &Card, new: &Found) {
-    assert_eq!(found(card).as_ref(), Some(new));
+    let same = found(card).as_ref() == Some(new);
+    assert!(same, "not the new configuration: {:?}, {:?}", card.on_drive(), card.fault());
     assert_eq!((card.on_drive(), card.fault()), (vec!["gateway-applied.txt".to_owned()], None));
     let rests = card.config_tree().into_keys().filter(|path| {
         let text = path.to_string_lossy();
@@ -163,7 +164,14 @@ fn an_interrupted_provisioning_leaves_the_old_or_the_new_configuration() {
                         break;
                     }
                     cuts += 1;
-                    assert!(card.provision().usable, "{what}");
+                    let outcome = card.provision();
+                    assert!(outcome.usable, "{what}: {:?}", outcome.told);
+                    assert!(
+                        found(&card).as_ref() == Some(&states[1]),
+                        "{what}: {:?} {:?}",
+                        outcome.told,
+                        card.on_drive()
+                    );
                     assert_settled(&card, &states[1]);
                 }
             }

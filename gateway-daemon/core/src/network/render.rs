@@ -54,41 +54,27 @@ fn ethernet(settings: &Settings) -> String {
     if let Some(card) = &settings.ethernet.card {
         let _ = writeln!(out, "Name={}", card.as_str());
     }
-    network(&mut out, &settings.ethernet.addressing, WIRED_METRIC, !settings.ntp.is_empty());
+    network(&mut out, settings, &settings.ethernet.addressing, WIRED_METRIC);
     out
 }
 
 fn wifi_network(settings: &Settings, wifi: &Wifi) -> String {
     let mut out = format!("{HEAD}[Match]\nName={WIFI_CARD}\n");
-    network(&mut out, &wifi.addressing, WIFI_METRIC, !settings.ntp.is_empty());
+    network(&mut out, settings, &wifi.addressing, WIFI_METRIC);
     out
 }
 
 /// The sections below `[Match]`.
-fn network(out: &mut String, addressing: &Addressing, metric: u32, own_time: bool) {
-    // LLMNR and mDNS would be open ports.
-    out.push_str("\n[Network]\nLLMNR=no\nMulticastDNS=no\n");
+fn network(out: &mut String, settings: &Settings, addressing: &Addressing, metric: u32) {
+    // LLMNR and mDNS would be open ports. A cable that was pulled for a moment does not cost the address.
+    out.push_str("\n[Network]\nLLMNR=no\nMulticastDNS=no\nLLDP=no\nEmitLLDP=no\nIgnoreCarrierLoss=10s\n");
     match addressing {
         Addressing::Automatic { dns } => {
             out.push_str("DHCP=yes\n");
             for server in dns {
                 let _ = writeln!(out, "DNS={server}");
             }
-            for section in ["DHCPv4", "DHCPv6", "IPv6AcceptRA"] {
-                let _ = writeln!(out, "\n[{section}]");
-                if section != "DHCPv6" {
-                    let _ = writeln!(out, "RouteMetric={metric}");
-                }
-                if !dns.is_empty() {
-                    out.push_str("UseDNS=no\n");
-                }
-                if section != "IPv6AcceptRA" {
-                    out.push_str("UseHostname=no\n");
-                    if own_time {
-                        out.push_str("UseNTP=no\n");
-                    }
-                }
-            }
+            automatic(out, settings, !dns.is_empty(), metric);
         }
         Addressing::Fixed { address, prefix, gateway, dns } => {
             // What is written down is everything: nobody on the network adds an address, a route or a name server.
@@ -102,6 +88,23 @@ fn network(out: &mut String, addressing: &Addressing, metric: u32, own_time: boo
             }
         }
     }
+}
+
+/// What is taken from the network and what is not.
+fn automatic(out: &mut String, settings: &Settings, own_dns: bool, metric: u32) {
+    let dns = if own_dns { "UseDNS=no\n" } else { "" };
+    let time = if settings.ntp.is_empty() { "" } else { "UseNTP=no\n" };
+    let name = match settings.announced {
+        true => format!("SendHostname=yes\nHostname={}\n", settings.hostname.as_str()),
+        false => "SendHostname=no\n".to_owned(),
+    };
+    // The same address after each start: the machine id, of which systemd would make the identifiers, is drawn anew by a read-only root.
+    let _ = write!(
+        out,
+        "\n[DHCPv4]\nClientIdentifier=mac\n{name}UseHostname=no\n{dns}{time}RouteMetric={metric}\n"
+    );
+    let _ = write!(out, "\n[DHCPv6]\nDUIDType=link-layer\nUseHostname=no\n{dns}{time}");
+    let _ = write!(out, "\n[IPv6AcceptRA]\n{dns}RouteMetric={metric}\n");
 }
 
 fn supplicant(wifi: &Wifi, key: &[u8]) -> String {

@@ -31,6 +31,8 @@ pub const CARD_BYTES_MAX: usize = 15;
 pub struct Settings {
     /// Name of the machine.
     pub hostname: Host,
+    /// Whether DHCP servers are told the name: a router's table is no place for the name of a plant unless somebody wants it there.
+    pub announced: bool,
     /// Time servers, at most [`NTP_MAX`]; empty leaves it to DHCP and the system.
     pub ntp: Vec<Server>,
     /// The wired card or cards.

@@ -5,6 +5,7 @@ use crate::tag::Name;
 fn base() -> Settings {
     Settings {
         hostname: Host::new("line2").unwrap(),
+        announced: false,
         ntp: Vec::new(),
         ethernet: Ethernet { card: None, addressing: Addressing::Automatic { dns: Vec::new() } },
         wifi: None,
