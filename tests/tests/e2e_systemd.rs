@@ -4,6 +4,8 @@
 
 #[path = "e2e_systemd/first_boot.rs"]
 mod first_boot;
+#[path = "e2e_systemd/install.rs"]
+mod install;
 #[path = "e2e_systemd/service.rs"]
 mod service;
 #[path = "e2e_systemd/storage.rs"]

@@ -1,0 +1,88 @@
+//! `systemd/install.sh` into folders, by whatever a build machine has; needs no root.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What the script calls besides `systemctl` and `systemd-sysusers`.
+const TOOLS: [&str; 14] = [
+    "sh", "cat", "cut", "date", "dirname", "grep", "install", "ln", "rm", "sed", "touch", "true", "head",
+    "mkdir",
+];
+
+/// A root with nobody but root in it.
+fn skeleton() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("etc/systemd/system")).unwrap();
+    std::fs::write(root.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+    std::fs::write(root.path().join("etc/group"), "root:x:0:\nuucp:x:998:\n").unwrap();
+    root
+}
+
+fn install(root: &Path, options: &[&str], path: Option<&Path>) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/install.sh");
+    let mut command = Command::new(script);
+    command.args(options).arg(root);
+    if let Some(path) = path {
+        command.env("PATH", path);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Names of units that something wants.
+fn wanted(root: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(root.join("etc/systemd/system")).unwrap();
+    let folders = folders.map(|entry| entry.unwrap().path()).filter(|path: &PathBuf| path.is_dir());
+    let links = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let mut names: Vec<String> = links.map(|link| link.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn on_a_plain_system_it_brings_the_service_and_leaves_the_rest_alone() {
+    let root = skeleton();
+    install(root.path(), &["--without-image-parts"], None);
+    let has = |path: &str| root.path().join(path).exists();
+    assert!(has("usr/lib/systemd/system/tidegate.service") && has("usr/lib/tmpfiles.d/tidegate-plain.conf"));
+    for path in [
+        "usr/lib/systemd/system/tidegate-storage.service",
+        "usr/lib/systemd/system-preset",
+        "usr/lib/systemd/journald.conf.d",
+        "usr/lib/systemd/network",
+        "etc/machine-id",
+        "etc/resolv.conf",
+    ] {
+        assert!(!has(path), "{path} is not its affair");
+    }
+    assert_eq!(wanted(root.path()), ["tidegate.path", "tidegate.service"]);
+}
+
+#[test]
+fn a_build_machine_without_systemd_makes_the_same_users_and_links() {
+    let tools = tempfile::tempdir().unwrap();
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect::<Vec<_>>();
+    for tool in TOOLS {
+        let path = found.iter().map(|folder| folder.join(tool)).find(|path| path.is_file()).unwrap();
+        std::os::unix::fs::symlink(path, tools.path().join(tool)).unwrap();
+    }
+    let (without, with) = (skeleton(), skeleton());
+    install(without.path(), &[], Some(tools.path()));
+    install(with.path(), &[], None);
+    for (file, name) in [("etc/passwd", "tidegate:"), ("etc/group", "tidegate:"), ("etc/group", "gpio:")] {
+        let text = std::fs::read_to_string(without.path().join(file)).unwrap();
+        assert!(text.lines().any(|line| line.starts_with(name)), "{name} is not in {text}");
+        assert!(!text.contains(":998:998:") || name != "tidegate:", "the id of another group: {text}");
+    }
+    let ours = |root: &Path| -> Vec<String> {
+        wanted(root).into_iter().filter(|name| name.starts_with("tidegate")).collect()
+    };
+    assert!(!ours(with.path()).is_empty());
+    assert_eq!(ours(without.path()), ours(with.path()));
+    // Again is the same as once.
+    install(without.path(), &[], Some(tools.path()));
+    let text = std::fs::read_to_string(without.path().join("etc/passwd")).unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with("tidegate:")).count(), 1, "{text}");
+}
