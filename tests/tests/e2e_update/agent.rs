@@ -1,10 +1,12 @@
 //! Installing: by file, by URL, and everything that can go wrong with it.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::{Context as _, Result, ensure};
 use gateway_core::update::reason::Reason;
 use gateway_core::update::wire::{LINE_BYTES_MAX, Reply, Request, State};
 use gateway_daemon::update::Client;
-use tidegate_tests::gateway::Gateway;
+use tidegate_tests::gateway::{Gateway, binary};
 use tidegate_tests::workshop::Workshop;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -302,5 +304,27 @@ async fn without_a_record_on_disk_nothing_is_installed() -> Result<()> {
     std::fs::write(workshop.path("state"), "a file")?;
     assert_eq!(refusal(&workshop, &install("https://example.com/x", None)).await?, Reason::Other);
     ensure!(!workshop.calls().contains("install"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_socket_that_systemd_passes_is_served() -> Result<()> {
+    let workshop = Workshop::without_agent()?;
+    let listener = std::os::unix::net::UnixListener::bind(workshop.socket())?;
+    // As systemd does it: the socket is descriptor 3, and the variables name this very process.
+    let pass = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" update-agent --state \"$1\"";
+    let mut agent = tokio::process::Command::new("sh")
+        .args(["-c", pass])
+        .arg(binary()?)
+        .arg(workshop.path("state"))
+        .stdin(OwnedFd::from(listener))
+        .kill_on_drop(true)
+        .spawn()?;
+    assert_eq!(workshop.status().await?.state, State::Idle);
+    agent.kill().await?;
+    // Without one it says what is missing.
+    let (code, text) = said(&workshop.run(&["update-agent"]).await?);
+    assert_eq!(code, Some(74));
+    ensure!(text.contains("tidegate-update.socket"), "{text}");
     Ok(())
 }
