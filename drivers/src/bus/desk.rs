@@ -6,11 +6,11 @@ use std::time::Duration;
 use gateway_core::poll::request::{Answer, LineFault};
 use gateway_core::poll::schedule::{Step, Ticket};
 use gateway_core::poll::settings::{self, Medium};
-use gateway_core::tag::{BootNs, Cycle, Name};
+use gateway_core::tag::{BootNs, Name};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Command, CommandError, Counters, LineState, Orders, REOPEN_MAX, REOPEN_MIN, REPORT_EVERY, Report,
+    Command, CommandError, Counters, LineState, Orders, Outlet, REOPEN_MAX, REOPEN_MIN, REPORT_EVERY, Report,
 };
 use super::{View, WireCounters};
 use crate::alarm::Alarm;
@@ -30,7 +30,7 @@ pub(super) struct Desk<O> {
     pub(super) orders: O,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) alarm: Alarm,
-    cycles: mpsc::Sender<Cycle>,
+    cycles: Box<dyn Outlet>,
     stop: watch::Receiver<bool>,
     reports: watch::Sender<Report>,
     counters: Counters,
@@ -43,7 +43,7 @@ impl<O: Orders> Desk<O> {
     pub(super) fn new(
         bus: &settings::Bus,
         orders: O,
-        cycles: mpsc::Sender<Cycle>,
+        cycles: Box<dyn Outlet>,
         commands: mpsc::Receiver<Command>,
         stop: watch::Receiver<bool>,
     ) -> io::Result<(Self, watch::Receiver<Report>)> {
@@ -204,16 +204,15 @@ impl<O: Orders> Desk<O> {
     /// Hands finished cycles on; what finds no room is dropped, because the line must not wait.
     fn hand_on(&mut self) {
         for cycle in self.orders.take_cycles() {
-            match self.cycles.try_send(cycle) {
-                Ok(()) => self.counters.cycles += 1,
-                Err(_) => {
-                    if self.counters.cycles_dropped.is_power_of_two() || self.counters.cycles_dropped == 0 {
-                        let dropped = self.counters.cycles_dropped + 1;
-                        log::error!(bus = self.name.as_str(), dropped; "readings lost: nobody took the cycle in time");
-                    }
-                    self.counters.cycles_dropped += 1;
-                }
+            if self.cycles.hand_on(cycle) {
+                self.counters.cycles += 1;
+                continue;
             }
+            if self.counters.cycles_dropped.is_power_of_two() || self.counters.cycles_dropped == 0 {
+                let dropped = self.counters.cycles_dropped + 1;
+                log::error!(bus = self.name.as_str(), dropped; "readings lost: nobody took the cycle in time");
+            }
+            self.counters.cycles_dropped += 1;
         }
     }
 }

@@ -95,6 +95,18 @@ impl Orders for Schedule {
     }
 }
 
+/// Where finished cycles go. It never waits: a line has no time for that.
+pub trait Outlet: Send + Sync + 'static {
+    /// Takes a cycle; `false` if there is no room, and then the cycle is dropped and counted.
+    fn hand_on(&self, cycle: Cycle) -> bool;
+}
+
+impl Outlet for mpsc::Sender<Cycle> {
+    fn hand_on(&self, cycle: Cycle) -> bool {
+        self.try_send(cycle).is_ok()
+    }
+}
+
 /// What a schedule shows of itself.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct View {
@@ -297,7 +309,7 @@ pub fn spawn(
     settings: &Arc<Settings>,
     bus: usize,
     orders: impl Orders,
-    cycles: mpsc::Sender<Cycle>,
+    cycles: impl Outlet,
 ) -> std::io::Result<Bus> {
     let Some(line) = settings.buses.get(bus).cloned() else {
         return Err(std::io::Error::new(
@@ -307,7 +319,7 @@ pub fn spawn(
     };
     let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopped) = watch::channel(false);
-    let (desk, reports) = desk::Desk::new(&line, orders, cycles, waiting, stopped)?;
+    let (desk, reports) = desk::Desk::new(&line, orders, Box::new(cycles), waiting, stopped)?;
     let task = match line.medium {
         Medium::Tcp { .. } => tokio::spawn(tcp::run(desk, line.medium)),
         Medium::Serial(_) | Medium::RtuOverTcp { .. } | Medium::Sim => {
