@@ -330,7 +330,7 @@ impl World {
         let memory = self.plan.memory;
         let settings = QueueSettings { memory, ..QueueSettings::from(&self.plan.settings) };
         let queue = Queue::new(settings, run, stored);
-        let identity = Identity { version: "0".into(), run, config: "0".into() };
+        let identity = Identity { version: "0".into(), run, config: "0".into(), faults: Default::default() };
         let seed = self.chance.draw();
         let mut uplink = Uplink::with_queue(self.plan.settings.clone(), identity, queue, seed);
         if let Some(mutant) = self.mutant {

@@ -105,6 +105,13 @@ impl Encoder {
         Ok(Self { shape: settings.shape, groups, tags, buffer: Vec::new(), counters: Counters::default() })
     }
 
+    /// Counts on from what an encoder of a former configuration has counted.
+    #[must_use]
+    pub fn counting_from(mut self, counters: Counters) -> Self {
+        self.counters = counters;
+        self
+    }
+
     /// The schemas of all poll groups, in the order of [`GroupId`]; they must be in the store before their records are.
     pub fn schemas(&self) -> impl Iterator<Item = &Arc<Schema>> {
         self.groups.iter().map(|group| &group.schema)

@@ -1,5 +1,6 @@
 //! The machine of all tags of one configuration.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::filter::changed;
@@ -88,6 +89,30 @@ impl Processor {
         processor
     }
 
+    /// The processor of another configuration, which goes on with every tag that is in both under the same names and with the same settings: its
+    /// last reading, and what its consumer believes. With `told` false the consumer is another one and believes nothing yet. Counters go on.
+    #[must_use]
+    pub fn succeed(&self, before: &poll::Settings, after: &poll::Settings, told: bool, now: BootNs) -> Self {
+        let mut next = Self::new(after, now);
+        next.counters = self.counters;
+        let known: BTreeMap<_, _> = before
+            .tags
+            .iter()
+            .zip(&self.states)
+            .map(|(tag, state)| (place(before, tag), (tag, state)))
+            .collect();
+        for (tag, state) in after.tags.iter().zip(&mut next.states) {
+            let Some((former, from)) = known.get(&place(after, tag)) else { continue };
+            let same = poll::Tag { group: tag.group, ..(*former).clone() } == *tag;
+            if same && every(before, former) == every(after, tag) {
+                state.latest = Reading { tag: state.latest.tag, ..from.latest.clone() };
+                state.reported = from.reported.clone().filter(|_| told);
+            }
+        }
+        next.check_at = next.earliest();
+        next
+    }
+
     /// Processes one cycle and leaves in it what has to be published.
     pub fn cycle(&mut self, now: BootNs, cycle: Cycle) -> Report {
         let Cycle { group, mut readings, .. } = cycle;
@@ -163,6 +188,18 @@ impl Processor {
         let deadlines = self.rules.iter().zip(&self.states).filter_map(|(rule, state)| deadline(rule, state));
         deadlines.min()
     }
+}
+
+/// The names of bus, device, group and tag: what a consumer knows a tag by.
+fn place<'a>(settings: &'a poll::Settings, tag: &'a poll::Tag) -> Option<[&'a str; 4]> {
+    let group = settings.groups.get(tag.group)?;
+    let device = settings.devices.get(group.device)?;
+    let bus = settings.buses.get(device.bus)?;
+    Some([bus.name.as_str(), device.name.as_str(), group.name.as_str(), tag.name.as_str()])
+}
+
+fn every(settings: &poll::Settings, tag: &poll::Tag) -> Option<Duration> {
+    settings.groups.get(tag.group).map(|group| group.every)
 }
 
 fn rule(settings: &poll::Settings, tag: &poll::Tag) -> Rule {

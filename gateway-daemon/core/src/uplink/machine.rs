@@ -322,7 +322,7 @@ impl Uplink {
     }
 
     /// Time never runs backwards here, whatever the caller says.
-    fn at(&mut self, now: BootNs) {
+    pub(super) fn at(&mut self, now: BootNs) {
         self.now = self.now.max(now);
     }
 

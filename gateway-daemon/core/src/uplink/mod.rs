@@ -5,6 +5,7 @@
 
 mod action;
 mod backoff;
+mod change;
 mod flights;
 pub mod link;
 pub mod loss;

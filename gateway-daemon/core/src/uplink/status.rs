@@ -2,12 +2,14 @@
 //!
 //! ```json
 //! {"state":"online","version":"0.1.0","boot":"00000000deadbeef-1500","config":"9f2c","connects":2,"next_seq":17,
+//!  "faults":{"data-partition":"..."},
 //!  "last_loss":{"reason":"ack-timeout","text":"..."},"last_failure":{"reason":"tcp-refused","text":"..."}}
 //! {"state":"offline","boot":"00000000deadbeef-1500"}
 //! {"state":"stopped","boot":"00000000deadbeef-1500","next_seq":17}
 //! {"boot":"00000000deadbeef-1500","at_ms":61500,"next_seq":17,"restored":{"rows":0,"readings":0,"bytes":0},"produced":{..},
 //!  "in_memory":{..},"stored":{..},"acknowledged":{..},"dropped":{"drop-oldest":{..}}}
 //! ```
+//! The birth is published again when the configuration or the faults change while connected; `faults` is there only while there are any.
 //! `boot` is the run of the daemon, the same text as in messages of readings. `dropped` lists only reasons that have occurred.
 //! `last_loss` is why the last connection that was up ended, and `last_failure` why the last attempt since then failed, if one did; both
 //! of this run only.
@@ -31,6 +33,8 @@ pub struct Identity {
     pub run: RunId,
     /// Hash of the configuration in use, as text.
     pub config: Arc<str>,
+    /// What is wrong with the machine below: a sentence for a person by the name of the fault.
+    pub faults: Arc<BTreeMap<String, String>>,
 }
 
 #[derive(Serialize)]
@@ -45,6 +49,8 @@ struct Status<'a> {
     connects: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faults: Option<&'a BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_loss: Option<LastLoss>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +112,7 @@ pub(super) fn birth(identity: &Identity, connects: u64, next: Seq, losses: Losse
         config: Some(&identity.config),
         connects: Some(connects),
         next_seq: Some(next.0),
+        faults: Some(&*identity.faults).filter(|faults| !faults.is_empty()),
         last_loss: losses.down.map(LastLoss::from),
         last_failure: losses.last.filter(|last| losses.down != Some(last)).map(LastLoss::from),
     })
@@ -145,6 +152,7 @@ fn short<'a>(state: &'a str, identity: &Identity, next_seq: Option<u64>) -> Stat
         config: None,
         connects: None,
         next_seq,
+        faults: None,
         last_loss: None,
         last_failure: None,
     }

@@ -1,5 +1,7 @@
 //! The connection machine, driven by hand in virtual time.
 
+mod change;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ fn settings() -> Settings {
 
 fn identity() -> Identity {
     let run = RunId { boot: BootId(0xb007), start_ms: 5 };
-    Identity { version: "1.2.3".into(), run, config: "c0ffee".into() }
+    Identity { version: "1.2.3".into(), run, config: "c0ffee".into(), faults: Default::default() }
 }
 
 fn message(at: BootNs) -> Message {

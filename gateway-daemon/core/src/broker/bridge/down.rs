@@ -136,6 +136,11 @@ impl Down {
         &self.rules
     }
 
+    /// Other rules hold for what comes from here on. What was acknowledged under the former ones stays so.
+    pub fn replace_rules(&mut self, rules: BridgeRules) {
+        self.rules = rules;
+    }
+
     /// What came down so far.
     #[must_use]
     pub fn counters(&self) -> Counters {

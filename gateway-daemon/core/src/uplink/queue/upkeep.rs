@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::lanes::Settled;
 use super::ops::{Planned, Purpose, Why, high_rows};
-use super::{DropReason, Queue};
+use super::{DropReason, Entry, Queue, QueueSettings};
 use crate::payload::thin;
+use crate::settings::Durability;
 use crate::tag::BootNs;
 use crate::uplink::row::{Row, Seq, StoreOp};
 use crate::uplink::settings::WhenFull;
@@ -18,6 +19,30 @@ use std::time::Duration;
 const THIN_ROWS_MIN: u64 = 64;
 
 impl Queue {
+    /// Other settings hold from here on. Nothing is lost by it but what smaller limits drop by their policy.
+    pub fn replace_settings(&mut self, now: BootNs, settings: QueueSettings) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        let (committed_to, strict) = (self.committed_to, settings.durability == Durability::Strict);
+        if strict && before.durability != settings.durability {
+            // What is not on disk may not be sent any more before it is.
+            self.live.retain(|seq| *seq <= committed_to);
+        } else if before.durability != settings.durability {
+            let waits = |entry: &&Entry| !entry.in_flight;
+            let waiting = self.memory().filter(|(_, entry)| waits(entry)).map(|(seq, _)| *seq);
+            let waiting: Vec<Seq> = waiting.filter(|seq| !self.backlog.contains(seq)).collect();
+            self.live.extend(waiting);
+        }
+        if settings.limits.age_max != before.limits.age_max && settings.limits.age_max.is_some() {
+            self.age_at = Some(now);
+        }
+        self.debug_check();
+    }
+
+    /// Numbers go on at `next` at least: an earlier queue of this name in this run has given out those below it.
+    pub fn continue_at(&mut self, next: Seq) {
+        self.next_seq = self.next_seq.max(next);
+    }
+
     pub(super) fn is_expired(&self, row: &Row, now: BootNs) -> bool {
         now >= self.expires_at(row)
     }
