@@ -57,6 +57,12 @@ impl CounterDevice {
         self.count.load(Ordering::SeqCst)
     }
 
+    /// How many connections there were, so far.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
     /// Waits until `goal` requests were answered.
     ///
     /// # Errors

@@ -120,6 +120,30 @@ impl Gateway {
         bail!("no {what} within {DEADLINE:?}; last picture: {last:#?}\nlog:\n{}", self.log())
     }
 
+    /// Puts another configuration in place, whole, as an installer would, asks for a reload, and waits until it was taken or refused.
+    ///
+    /// # Errors
+    /// No end of it within [`DEADLINE`].
+    pub async fn reload(&mut self, config: &str) -> anyhow::Result<Snapshot> {
+        let before = self.snapshot().await?;
+        let (file, fresh) =
+            (self.socket.with_file_name("gateway.toml"), self.socket.with_file_name("fresh.toml"));
+        std::fs::write(&fresh, config)?;
+        std::fs::rename(fresh, file)?;
+        self.hang_up()?;
+        let ended = before.reloads + before.refusals;
+        self.wait_for("the end of a reload", |now| now.reloads + now.refusals > ended).await
+    }
+
+    /// SIGHUP.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::HUP)?)
+    }
+
     /// kill -9: what a power cut is to the process.
     ///
     /// # Errors

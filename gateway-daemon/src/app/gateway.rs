@@ -24,7 +24,6 @@ use gateway_core::broker;
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
 use gateway_core::poll::request::Answer;
-use gateway_core::poll::schedule::Schedule;
 use gateway_core::process::{Processor, Report};
 use gateway_core::tag::{BootNs, Cycle, RunId};
 use gateway_core::uplink::queue::Fate;
@@ -32,12 +31,12 @@ use gateway_core::uplink::row::{Qos, Seq};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::changes::{self, Changes};
 use super::control::{Ask, Reply, Request};
 use super::errand::Errand;
 use super::known::Known;
+use super::lines::{LineId, Lines};
 use super::local::{self, Enqueue, Local, Word};
-use super::survey::Rates;
+use super::reload::{self, Reload};
 use super::update::Orders;
 use super::upstream::{self, Happening, Rendering, Upstream};
 use super::walltime::WallTimes;
@@ -59,7 +58,7 @@ const INCOMING_BYTES_MIN: usize = 64;
 /// How often rates, wall time and the watchdog are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Time for a clean stop: memory to disk and the goodbye. systemd's default limit is 90 s.
-const STOP_MAX: Duration = Duration::from_secs(15);
+pub(super) const STOP_MAX: Duration = Duration::from_secs(15);
 
 /// What a running gateway is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,19 +84,18 @@ pub struct Gateway {
     pub(super) numbered: u64,
     pub(super) upstreams: Vec<Upstream>,
     pub(super) orders: Orders,
+    /// Uplinks that are no part of the configuration any more: they write what they hold to disk and say goodbye.
+    pub(super) leaving: Vec<Upstream>,
     pub(super) known: Known,
     pub(super) walls: WallTimes,
     pub(super) store: Arc<Store>,
-    pub(super) reports: Vec<watch::Receiver<bus::Report>>,
-    pub(super) rates: Rates,
-    pub(super) changes: Changes,
-    /// Times each bus task was started again after a fault of this program.
-    pub(super) restarts: Vec<u64>,
-    pub(super) buses: Vec<bus::Bus>,
-    pub(super) cycles_in: mpsc::Sender<Cycle>,
+    pub(super) lines: Lines,
+    pub(super) reload: Reload,
     pub(super) notify: Notify,
-    pub(super) cycles: mpsc::Receiver<Cycle>,
+    pub(super) cycles: mpsc::Receiver<(LineId, Cycle)>,
     pub(super) happenings: mpsc::Receiver<Happening>,
+    /// For uplinks that a reload adds.
+    pub(super) happened: mpsc::Sender<Happening>,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) requests_in: mpsc::Sender<Request>,
     /// When the end is no longer waited for.
@@ -144,6 +142,10 @@ impl Gateway {
                 Some(cycle) = self.cycles.recv() => self.cycle(cycle),
                 Some(request) = self.requests.recv() => self.request(request),
                 news = self.orders.next() => self.heed_update(news),
+                // One that is gone has to be gone before it can come back.
+                news = reload::news(&mut self.reload, self.leaving.is_empty()), if !stopping => {
+                    self.heed(news).await;
+                }
                 _ = tick.tick() => self.tick(),
                 () = tokio::time::sleep_until(wake) => self.timeout(),
                 incoming = local::next_incoming(&mut self.local.doors) => {
@@ -178,20 +180,38 @@ impl Gateway {
 
     fn happened(&mut self, happening: Happening) {
         let now = clock::now();
-        let uplink = match happening {
-            Happening::Store { uplink, event } => {
-                self.upstreams[uplink].uplink.store(now, event);
-                uplink
-            }
-            Happening::Link { uplink, epoch, event } => {
-                survey::log_link(self.config.uplinks[uplink].0.name.as_str(), &event);
-                self.upstreams[uplink].link(now, epoch, event);
-                uplink
+        let mut all = self.upstreams.iter_mut().chain(&mut self.leaving);
+        // What concerns an uplink that has left concerns nobody.
+        let found = match &happening {
+            Happening::Reset { queue, .. } => all.position(|up| up.queue == *queue),
+            Happening::Store { uplink, .. } | Happening::Link { uplink, .. } => {
+                all.position(|up| up.id == *uplink)
             }
         };
+        let Some(index) = found else { return };
+        let leaving = index.checked_sub(self.upstreams.len());
+        let upstream = match leaving {
+            Some(leaving) => &mut self.leaving[leaving],
+            None => &mut self.upstreams[index],
+        };
+        match happening {
+            Happening::Reset { event, .. } => {
+                let uplink = upstream.name.as_str();
+                log::error!(uplink, reason = "store-lost"; "store: the database was replaced; what could not be saved of this uplink is counted");
+                upstream.uplink.store(now, event);
+            }
+            Happening::Store { event, .. } => upstream.uplink.store(now, event),
+            Happening::Link { epoch, event, .. } => {
+                survey::log_link(upstream.name.as_str(), &event);
+                upstream.link(now, epoch, event);
+            }
+        }
         // Between two events of one batch the window must move, or a burst of acknowledgements would leave the link idle.
         let rendering = rendering(&self.known, &self.walls, &self.config);
-        upstream::pump(now, &mut self.upstreams, uplink, rendering);
+        match leaving {
+            Some(leaving) => self.leaving[leaving].pump(now, rendering),
+            None => upstream::pump(now, &mut self.upstreams, index, rendering),
+        }
         self.take_orders(now);
     }
 
@@ -209,8 +229,12 @@ impl Gateway {
         weight
     }
 
-    fn cycle(&mut self, cycle: Cycle) {
+    pub(super) fn cycle(&mut self, (line, cycle): (LineId, Cycle)) {
         let now = clock::now();
+        let Some(cycle) = self.lines.cycle(line, cycle) else {
+            log::error!("readings lost: a cycle of a bus that is not there");
+            return;
+        };
         let report = self.processor.cycle(now, cycle);
         self.publish(now, &report);
     }
@@ -238,11 +262,12 @@ impl Gateway {
         }
         for ticket in self.local.safe.drain(..) {
             upstream::safe(&mut self.upstreams, ticket);
+            upstream::safe(&mut self.leaving, ticket);
         }
     }
 
     /// Carries out everything that was decided in this round, until nobody has a say any more.
-    fn settle(&mut self, now: BootNs) {
+    pub(super) fn settle(&mut self, now: BootNs) {
         loop {
             self.act(now);
             // What came down may go up elsewhere.
@@ -253,7 +278,11 @@ impl Gateway {
             let mut quiet = true;
             for index in 0..self.upstreams.len() {
                 upstream::pump(now, &mut self.upstreams, index, rendering);
-                let upstream = &mut self.upstreams[index];
+            }
+            for upstream in &mut self.leaving {
+                upstream.pump(now, rendering);
+            }
+            for upstream in self.upstreams.iter_mut().chain(&mut self.leaving) {
                 while let Some((ticket, fate)) = upstream.poll_fate() {
                     quiet = false;
                     let fate = match fate {
@@ -278,7 +307,7 @@ impl Gateway {
 
     fn is_settled(&self) -> bool {
         let flushed = self.local.broker.is_flushed() || clock::now() >= self.stop_by;
-        flushed && self.upstreams.iter().all(|upstream| upstream.left.is_some())
+        flushed && self.upstreams.iter().chain(&self.leaving).all(|upstream| upstream.left.is_some())
     }
 
     fn request(&mut self, request: Request) {
@@ -296,7 +325,7 @@ impl Gateway {
     }
 
     fn send(&self, errand: Errand, reply: tokio::sync::oneshot::Sender<Reply>) {
-        let Some(asker) = self.buses.get(errand.bus).map(bus::Bus::asker) else {
+        let Some(asker) = self.lines.asker(errand.bus) else {
             let _ = reply.send(Reply::Refused("the gateway is stopping".into()));
             return;
         };
@@ -320,42 +349,14 @@ impl Gateway {
         let now = clock::now();
         self.look_at_clock(now);
         self.observe_rates(now);
-        self.revive_buses(now);
+        self.lines.observe(now);
+        self.lines.revive();
+        self.part_from_leaving();
         let sentence = measure::sentence(self);
         self.notify.status(sentence);
-        self.log_changes();
         // Counts of repeated records that are due.
         log::logger().flush();
         self.notify.progress();
-    }
-
-    fn log_changes(&mut self) {
-        for report in &self.reports {
-            for device in &report.borrow().schedule.devices {
-                if let Some(change) = self.changes.observe(device) {
-                    changes::log(&self.field, device.device, change);
-                }
-            }
-        }
-    }
-
-    /// A bus task that ended by itself has met a fault of this program: its line is polled again, and the fault stays visible.
-    fn revive_buses(&mut self, now: BootNs) {
-        for (index, bus) in self.buses.iter_mut().enumerate().filter(|(_, bus)| bus.has_ended()) {
-            let name = &self.field.buses[index].name;
-            let schedule = Schedule::new(&self.field, index, now);
-            match bus::spawn(&self.field, index, schedule, self.cycles_in.clone()) {
-                Ok(fresh) => {
-                    log::error!(bus = name.as_str(); "bus {name}: its task ended by a fault of the program and was started again");
-                    self.restarts[index] += 1;
-                    self.reports[index] = fresh.reports();
-                    *bus = fresh;
-                }
-                Err(fault) => {
-                    log::error!(bus = name.as_str(); "bus {name}: cannot be started again: {fault}")
-                }
-            }
-        }
     }
 
     fn look_at_clock(&mut self, now: BootNs) {
@@ -368,11 +369,7 @@ impl Gateway {
         // The store may be busy, and this loop waits for no disk. One such task per change of the clock.
         tokio::spawn(async move { store.note_boot(boot, began).await });
         for upstream in &mut self.upstreams {
-            for boot in self.walls.boots() {
-                if let Some(before) = self.walls.began_before(boot, self.run.boot) {
-                    upstream.uplink.queue_mut().boot_began(boot, before);
-                }
-            }
+            self.walls.tell(boot, upstream.uplink.queue_mut());
         }
     }
 
@@ -382,13 +379,14 @@ impl Gateway {
         for report in self.processor.timeout(now) {
             self.publish(now, &report);
         }
-        for upstream in &mut self.upstreams {
+        for upstream in self.upstreams.iter_mut().chain(&mut self.leaving) {
             upstream.uplink.timeout(now);
         }
     }
 
     fn wake_at(&self) -> Instant {
-        let uplinks = self.upstreams.iter().filter_map(|upstream| upstream.uplink.poll_timeout());
+        let uplinks = self.upstreams.iter().chain(&self.leaving);
+        let uplinks = uplinks.filter_map(|upstream| upstream.uplink.poll_timeout());
         let earliest =
             uplinks.chain(self.processor.poll_timeout()).chain(self.local.broker.poll_timeout()).min();
         let wait = earliest.map_or(TICK, |at| at.since(clock::now()).min(TICK));
@@ -397,9 +395,7 @@ impl Gateway {
 
     /// Ends the polls; what they have read goes on its way.
     async fn stop_field(&mut self) {
-        for bus in std::mem::take(&mut self.buses) {
-            bus.stop().await;
-        }
+        self.lines.stop_all().await;
         self.serve_waiting();
     }
 
@@ -420,11 +416,12 @@ impl Gateway {
     async fn finish(mut self) -> u64 {
         self.local.left().await;
         let mut lost = 0;
-        for upstream in &mut self.upstreams {
+        for upstream in self.upstreams.iter_mut().chain(&mut self.leaving) {
             upstream.left_link().await;
             lost += upstream.left.map_or(0, |left| left.rows);
         }
         self.upstreams.clear();
+        self.leaving.clear();
         if let Err(fault) = self.store.close().await {
             log::warn!("the store was not closed cleanly: {fault}; nothing stored is lost");
         }
@@ -437,7 +434,7 @@ impl Gateway {
     }
 }
 
-fn rendering<'a>(known: &'a Known, walls: &'a WallTimes, config: &Config) -> Rendering<'a> {
+pub(super) fn rendering<'a>(known: &'a Known, walls: &'a WallTimes, config: &Config) -> Rendering<'a> {
     Rendering { schemas: known, clock: walls, units: config.message.units }
 }
 

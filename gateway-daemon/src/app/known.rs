@@ -24,8 +24,14 @@ impl Known {
                 Err(fault) => log::warn!("the stored schema {id:016x} cannot be read: {fault}"),
             }
         }
-        known.extend(encoder.schemas().map(|schema| (schema.id(), Arc::clone(schema))));
-        Self(known)
+        let mut known = Self(known);
+        known.learn(encoder);
+        known
+    }
+
+    /// Takes the schemas of another encoder; rows of former ones may still be on their way.
+    pub(super) fn learn(&mut self, encoder: &Encoder) {
+        self.0.extend(encoder.schemas().map(|schema| (schema.id(), Arc::clone(schema))));
     }
 }
 

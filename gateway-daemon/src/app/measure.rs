@@ -4,6 +4,7 @@ mod local;
 
 use drivers::bus::{LineState, Report, WireCounters};
 use drivers::clock;
+use gateway_core::poll::Settings as Field;
 use gateway_core::tag::WallClock as _;
 use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::DropReason;
@@ -17,11 +18,11 @@ use crate::status::metrics::{self as m, Page};
 pub(super) fn text(gateway: &Gateway) -> String {
     let mut page = Page::default();
     about(&mut page, gateway);
-    for (report, restarts) in gateway.reports.iter().zip(&gateway.restarts) {
-        let report = report.borrow();
-        page.count(&m::BUS_RESTARTS, &[report.name.as_str()], *restarts);
+    for line in gateway.lines.iter() {
+        let report = line.report();
+        page.count(&m::BUS_RESTARTS, &[report.name.as_str()], line.restarts);
         bus(&mut page, &report);
-        poll(&mut page, gateway, &report);
+        poll(&mut page, &line.part().field, &report);
     }
     readings(&mut page, gateway);
     for (upstream, (settings, _)) in gateway.upstreams.iter().zip(&gateway.config.uplinks) {
@@ -42,6 +43,9 @@ fn about(page: &mut Page, gateway: &Gateway) {
     page.put(&m::UPTIME, &[], clock::now().since(gateway.started).as_secs_f64());
     let trusted = gateway.walls.boot_wall(gateway.run.boot).is_some();
     page.count(&m::CLOCK_TRUSTED, &[], u64::from(trusted));
+    page.count(&m::RELOADS, &["applied"], gateway.reload.applied_total);
+    page.count(&m::RELOADS, &["refused"], gateway.reload.refused_total);
+    page.count(&m::CONFIG_REFUSED, &[], u64::from(gateway.reload.refused.is_some()));
 }
 
 fn bus(page: &mut Page, report: &Report) {
@@ -67,10 +71,10 @@ fn bus(page: &mut Page, report: &Report) {
     page.put(&m::POLL_BUSY, labels, busy.as_secs_f64());
 }
 
-fn poll(page: &mut Page, gateway: &Gateway, report: &Report) {
+fn poll(page: &mut Page, field: &Field, report: &Report) {
     let bus = report.name.as_str();
     for seen in &report.schedule.devices {
-        let Some(device) = gateway.field.devices.get(seen.device) else { continue };
+        let Some(device) = field.devices.get(seen.device) else { continue };
         let labels = &[bus, device.name.as_str()];
         let counters = &seen.counters;
         page.count(&m::POLL_REQUESTS, labels, counters.requests);
@@ -215,8 +219,7 @@ fn store(page: &mut Page, gateway: &Gateway) {
 
 /// How the gateway is, in one line for `systemctl status`.
 pub(super) fn sentence(gateway: &Gateway) -> String {
-    let open =
-        gateway.reports.iter().filter(|report| matches!(report.borrow().line, LineState::Up { .. })).count();
+    let open = gateway.lines.iter().filter(|line| matches!(line.report().line, LineState::Up { .. })).count();
     let up = gateway
         .upstreams
         .iter()
@@ -226,8 +229,10 @@ pub(super) fn sentence(gateway: &Gateway) -> String {
     let waits = if waits { ", messages wait on disk" } else { "" };
     let fault =
         gateway.store.health().fault.map(|(fault, _)| format!(", store: {fault}")).unwrap_or_default();
-    let (buses, uplinks) = (gateway.reports.len(), gateway.upstreams.len());
-    format!("{open} of {buses} buses open, {up} of {uplinks} uplinks up{waits}{fault}")
+    let refused =
+        if gateway.reload.refused.is_some() { ", the changed configuration is refused" } else { "" };
+    let (buses, uplinks) = (gateway.lines.len(), gateway.upstreams.len());
+    format!("{open} of {buses} buses open, {up} of {uplinks} uplinks up{waits}{fault}{refused}")
 }
 
 #[cfg(test)]

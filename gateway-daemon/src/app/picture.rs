@@ -64,6 +64,7 @@ impl Ink {
 #[must_use]
 pub fn status(snapshot: &Snapshot, ink: Ink) -> String {
     let mut text = heading(snapshot, ink);
+    text.push_str(&refused_lines(snapshot, ink));
     for uplink in &snapshot.uplinks {
         text.push('\n');
         text.push_str(&uplink_lines(uplink, ink));
@@ -161,6 +162,24 @@ fn heading(snapshot: &Snapshot, ink: Ink) -> String {
         duration(snapshot.uptime_ms),
         clock
     )
+}
+
+/// Why the file on disk is not in force, if so.
+fn refused_lines(snapshot: &Snapshot, ink: Ink) -> String {
+    /// The rest is in the journal.
+    const PROBLEMS_MAX: usize = 5;
+    let Some(refused) = &snapshot.refused else { return String::new() };
+    let since = duration(refused.since_ms);
+    let said = format!("the changed configuration was refused {since} ago, the former one is in force:");
+    let mut text = format!("{}\n", ink.paint(Mood::Bad, &said));
+    for problem in refused.problems.iter().take(PROBLEMS_MAX) {
+        text.push_str(&format!("  {problem}\n"));
+    }
+    let more = refused.problems.len().saturating_sub(PROBLEMS_MAX);
+    if more > 0 {
+        text.push_str(&format!("  and {more} more, see the journal\n"));
+    }
+    text
 }
 
 /// Link, queue and ledger of one uplink.

@@ -1,9 +1,9 @@
-//! `run`: the gateway with its control socket, until a signal stops it.
+//! `run`: the gateway with its control socket, until a signal stops it; another signal makes it read its file again.
 
 use std::path::Path;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::check;
 use super::control::Control;
@@ -27,6 +27,11 @@ pub fn run(args: &cli::Run) -> u8 {
         Err(fault) => return failed("no runtime", &fault),
     };
     runtime.block_on(async {
+        // First, because SIGHUP ends a process that does not listen to it.
+        let (course, hung_up) = match signals() {
+            Ok(signals) => signals,
+            Err(fault) => return failed("signals", &fault),
+        };
         let socket = config.gateway.socket.clone();
         let control = match open_control(&socket).await {
             Ok(control) => control,
@@ -36,10 +41,7 @@ pub fn run(args: &cli::Run) -> u8 {
             Ok(gateway) => gateway,
             Err(fault) => return failed("cannot start", &fault),
         };
-        let course = match stop_signals() {
-            Ok(course) => course,
-            Err(fault) => return failed("signals", &fault),
-        };
+        let gateway = gateway.with_file(args.config.clone(), hung_up);
         let serving = tokio::spawn(control.serve(gateway.requests()));
         let lost = gateway.run(course).await;
         serving.abort();
@@ -60,14 +62,24 @@ fn failed(what: &str, fault: &dyn std::fmt::Display) -> u8 {
     cli::exit::IO
 }
 
-/// Says stop once SIGTERM or SIGINT came.
-fn stop_signals() -> std::io::Result<watch::Receiver<Course>> {
+/// Says stop once SIGTERM or SIGINT came, and asks for a reload with every SIGHUP; those that come while one waits are one.
+fn signals() -> std::io::Result<(watch::Receiver<Course>, mpsc::Receiver<()>)> {
     let (say, course) = watch::channel(Course::Work);
+    let (ask, asked) = mpsc::channel(1);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         say.send_replace(Course::Stop);
     });
-    Ok(course)
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            // Full means that a reload is asked for already.
+            if let Err(mpsc::error::TrySendError::Closed(())) = ask.try_send(()) {
+                return;
+            }
+        }
+    });
+    Ok((course, asked))
 }

@@ -20,6 +20,14 @@ pub struct Snapshot {
     pub boot: String,
     /// Time since the daemon started, ms.
     pub uptime_ms: u64,
+    /// Hash of the configuration in force, as in birth messages.
+    pub config: String,
+    /// Changed configurations that were put in force since the start.
+    pub reloads: u64,
+    /// Changed configurations that were refused since the start.
+    pub refusals: u64,
+    /// Set while the file on disk is another one, which was refused.
+    pub refused: Option<Refused>,
     /// Whether wall time is known; if not, messages carry only time since boot.
     pub clock_trusted: bool,
     /// Every bus.
@@ -34,6 +42,16 @@ pub struct Snapshot {
     pub broker: Option<Broker>,
     /// The database.
     pub store: Store,
+}
+
+/// A changed configuration that is not in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refused {
+    /// How long ago it was refused, ms.
+    pub since_ms: u64,
+    /// What is wrong with it, each with its place in the file.
+    pub problems: Vec<String>,
 }
 
 /// One bus.

@@ -2,29 +2,25 @@
 
 use std::sync::Arc;
 
-use drivers::bus;
 use drivers::clock;
 use gateway_config::Config;
 use gateway_core::broker::SessionId;
 use gateway_core::broker::bridge::BridgeRules;
 use gateway_core::payload::Encoder;
-use gateway_core::poll::Settings as Field;
-use gateway_core::poll::schedule::Schedule;
 use gateway_core::process::Processor;
-use gateway_core::tag::{BootNs, Cycle};
-use gateway_core::uplink::row::QueueId;
+use gateway_core::tag::{BootNs, RunId};
 use gateway_core::uplink::settings::Settings;
 use gateway_core::uplink::{Identity, Uplink};
 use tokio::sync::mpsc;
 
-use super::changes::Changes;
 use super::control;
 use super::gateway::{CYCLES_MAX, Gateway, HAPPENINGS_MAX};
 use super::known::Known;
+use super::lines::Lines;
 use super::local::Local;
-use super::survey::Rates;
+use super::reload::Reload;
 use super::update::Orders;
-use super::upstream::{self, Happening, Upstream};
+use super::upstream::{self, Happening, UplinkId, Upstream};
 use super::walltime::WallTimes;
 use crate::status::notify::Notify;
 use crate::store::Store;
@@ -77,37 +73,30 @@ impl Gateway {
         let walls = WallTimes::new(store.clock_history().await);
         let (happened, happenings) = mpsc::channel(HAPPENINGS_MAX);
         let mut local = Local::open(&config, started, run, &store).await?;
+        let identity = identity(&config, run);
         let mut upstreams = Vec::with_capacity(config.uplinks.len());
-        let mut queues = Vec::with_capacity(config.uplinks.len());
-        for (index, (settings, link)) in config.uplinks.iter().enumerate() {
-            let bridge = open_bridge(&mut local, settings)?;
+        for (id, (settings, link)) in (0..).map(UplinkId).zip(&config.uplinks) {
+            let rules = bridge_rules(settings)?;
+            let session = open_bridge(&mut local, settings, &rules.0)?;
             let (queue, stored) = store.open_queue(settings.name.as_str()).await;
-            queues.push(queue);
-            let identity = Identity {
-                version: env!("CARGO_PKG_VERSION").into(),
-                run,
-                config: config.hash.as_str().into(),
-            };
-            let mut uplink = Uplink::new(settings.clone(), identity, stored, jitter_seed());
-            for boot in walls.boots() {
-                if let Some(before) = walls.began_before(boot, run.boot) {
-                    uplink.queue_mut().boot_began(boot, before);
-                }
-            }
+            let uplink = Uplink::new(settings.clone(), identity.clone(), stored, jitter_seed());
             let place = (Arc::clone(&store), queue);
-            upstreams.push(Upstream::new((index, uplink), link.clone(), bridge, place, happened.clone()));
+            let machine = (id, settings.name.clone(), uplink);
+            let bridge = (session, rules.0, rules.1);
+            let mut upstream = Upstream::new(machine, link.clone(), bridge, place, happened.clone());
+            walls.tell(run.boot, upstream.uplink.queue_mut());
+            upstreams.push(upstream);
         }
         upstream::introduce(&mut upstreams, config.update.as_ref());
         let orders = Orders::start(config.update.as_ref());
-        tokio::spawn(forward_resets(Arc::clone(&store), queues, happened));
+        tokio::spawn(forward_resets(Arc::clone(&store), happened.clone()));
         let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
-        let buses = start_buses(&field, &cycles_in)?;
-        let reports: Vec<_> = buses.iter().map(bus::Bus::reports).collect();
+        let lines =
+            Lines::start(&field, cycles_in).map_err(|(bus, source)| StartError::Bus { bus, source })?;
         let (requests_in, requests) = mpsc::channel(control::REQUESTS_MAX);
         Ok(Self {
             processor: Processor::new(&field, started),
-            rates: Rates::new(&field),
-            changes: Changes::new(&field),
+            reload: Reload::new(upstreams.len() as u64),
             config,
             field,
             run,
@@ -117,16 +106,15 @@ impl Gateway {
             numbered: 0,
             upstreams,
             orders,
+            leaving: Vec::new(),
             known,
             walls,
             store,
-            restarts: vec![0; reports.len()],
-            reports,
-            buses,
-            cycles_in,
+            lines,
             notify: Notify::from_env(),
             cycles,
             happenings,
+            happened,
             requests,
             requests_in,
             stop_by: BootNs(u64::MAX),
@@ -134,44 +122,54 @@ impl Gateway {
     }
 }
 
+/// What birth messages say about this gateway.
+pub(super) fn identity(config: &Config, run: RunId) -> Identity {
+    Identity {
+        version: env!("CARGO_PKG_VERSION").into(),
+        run,
+        config: config.hash.as_str().into(),
+        faults: Arc::default(),
+    }
+}
+
 /// Tells queues that their database was replaced. Ends with its receiver.
-async fn forward_resets(store: Arc<Store>, queues: Vec<QueueId>, happened: mpsc::Sender<Happening>) {
+async fn forward_resets(store: Arc<Store>, happened: mpsc::Sender<Happening>) {
     loop {
         let (queue, event) = tokio::select! {
             reset = store.next_reset() => reset,
             () = happened.closed() => return,
         };
-        let Some(uplink) = queues.iter().position(|known| *known == queue) else { continue };
-        log::error!("store: the database was replaced; what could not be saved is counted as store-lost");
-        if happened.send(Happening::Store { uplink, event }).await.is_err() {
+        if happened.send(Happening::Reset { queue, event }).await.is_err() {
             return;
         }
     }
 }
 
-/// The session of an uplink in the broker, and its rules up and down.
-fn open_bridge(
-    local: &mut Local,
-    settings: &Settings,
-) -> Result<(SessionId, BridgeRules, BridgeRules), StartError> {
-    let refused = |fault: String| StartError::Forward { uplink: settings.name.to_string(), fault };
-    let rules = |rules| BridgeRules::new(rules).map_err(|(_, fault)| refused(fault.to_string()));
-    let (up, down) = (rules(&settings.forward)?, rules(&settings.accept)?);
-    let session = local.broker.open_bridge(up.filters()).map_err(|fault| refused(fault.to_string()))?;
-    Ok((session, up, down))
+/// The rules of an uplink, up and down.
+pub(super) fn bridge_rules(settings: &Settings) -> Result<(BridgeRules, BridgeRules), StartError> {
+    let rules = |rules| {
+        BridgeRules::new(rules).map_err(|(_, fault)| StartError::Forward {
+            uplink: settings.name.to_string(),
+            fault: fault.to_string(),
+        })
+    };
+    Ok((rules(&settings.forward)?, rules(&settings.accept)?))
 }
 
-fn start_buses(field: &Arc<Field>, cycles: &mpsc::Sender<Cycle>) -> Result<Vec<bus::Bus>, StartError> {
-    (0..field.buses.len())
-        .map(|index| {
-            bus::spawn(field, index, Schedule::new(field, index, clock::now()), cycles.clone())
-                .map_err(|source| StartError::Bus { bus: field.buses[index].name.to_string(), source })
-        })
-        .collect()
+/// The session of an uplink in the broker.
+pub(super) fn open_bridge(
+    local: &mut Local,
+    settings: &Settings,
+    up: &BridgeRules,
+) -> Result<SessionId, StartError> {
+    local
+        .broker
+        .open_bridge(up.filters())
+        .map_err(|fault| StartError::Forward { uplink: settings.name.to_string(), fault: fault.to_string() })
 }
 
 /// Different on every run: the standard library's hasher keys are random.
-fn jitter_seed() -> u64 {
+pub(super) fn jitter_seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     std::hash::RandomState::new().build_hasher().finish()
 }

@@ -2,9 +2,8 @@
 
 use std::net::SocketAddr;
 
-use drivers::bus::{LineState, Report};
+use drivers::bus::LineState;
 use gateway_core::broker;
-use gateway_core::poll::Settings as Field;
 use gateway_core::poll::schedule::DeviceState;
 use gateway_core::poll::settings::{Medium, Parity};
 use gateway_core::settings::{LinkSettings, ListenerSettings, Transport};
@@ -17,46 +16,14 @@ use gateway_core::uplink::settings::Settings;
 
 use super::errand::tag_snapshot;
 use super::gateway::Gateway;
-use super::rate::Rate;
+use super::lines::Line;
 use super::snapshot::{self, Count, Health, Ledger, Link, Snapshot};
 use super::upstream::Upstream;
 use crate::listen::Doors;
 
-/// How fast the counters of buses and devices grow.
-#[derive(Debug, Default)]
-pub(super) struct Rates {
-    bus_answers: Vec<Rate>,
-    /// ns of busy line per second.
-    bus_busy: Vec<Rate>,
-    device_answers: Vec<Rate>,
-}
-
-impl Rates {
-    /// One of each for every bus and device.
-    #[must_use]
-    pub(super) fn new(field: &Field) -> Self {
-        let (buses, devices) = (field.buses.len(), field.devices.len());
-        Self {
-            bus_answers: vec![Rate::default(); buses],
-            bus_busy: vec![Rate::default(); buses],
-            device_answers: vec![Rate::default(); devices],
-        }
-    }
-}
-
 impl Gateway {
     /// Takes the present counters into the rates.
     pub(super) fn observe_rates(&mut self, now: BootNs) {
-        for (index, report) in self.reports.iter().enumerate() {
-            let report = report.borrow();
-            self.rates.bus_answers[index].observe(now, report.schedule.counters.answers);
-            self.rates.bus_busy[index].observe(now, report.schedule.counters.busy_ns);
-            for device in &report.schedule.devices {
-                if let Some(rate) = self.rates.device_answers.get_mut(device.device) {
-                    rate.observe(now, device.counters.answers);
-                }
-            }
-        }
         self.local.observe_rates(now);
         for upstream in &mut self.upstreams {
             let acks = upstream.uplink.counters().acks_total;
@@ -72,38 +39,20 @@ impl Gateway {
             version: env!("CARGO_PKG_VERSION").into(),
             boot: self.run.to_string(),
             uptime_ms: now.ms().saturating_sub(self.started.ms()),
+            config: self.config.hash.clone(),
+            reloads: self.reload.applied_total,
+            refusals: self.reload.refused_total,
+            refused: self.reload.refused.as_ref().map(|refused| snapshot::Refused {
+                since_ms: now.ms().saturating_sub(refused.at.ms()),
+                problems: refused.sentences.clone(),
+            }),
             clock_trusted: self.walls.boot_wall(self.run.boot).is_some(),
-            buses: self
-                .reports
-                .iter()
-                .enumerate()
-                .map(|(index, report)| self.bus(index, &report.borrow()))
-                .collect(),
+            buses: self.lines.iter().map(bus).collect(),
             devices: self.devices(),
             tags: self.tags(now),
             uplinks: self.uplinks(now),
             broker: self.config.broker.as_ref().map(|settings| self.broker_picture(settings)),
             store: self.store_picture(),
-        }
-    }
-
-    fn bus(&self, index: usize, report: &Report) -> snapshot::Bus {
-        let counters = &report.schedule.counters;
-        let (up, why) = match &report.line {
-            LineState::Up { .. } => (true, None),
-            LineState::Down { why, .. } => (false, Some(why.clone())),
-        };
-        snapshot::Bus {
-            name: report.name.to_string(),
-            medium: medium(&self.field.buses[index].medium),
-            up,
-            why,
-            polls_per_s: self.rates.bus_answers[index].per_s(),
-            busy: (self.rates.bus_busy[index].per_s() / 1e9).clamp(0.0, 1.0),
-            requests: counters.requests,
-            answers: counters.answers,
-            errors: counters.faults.total().saturating_add(counters.exceptions.total()),
-            overruns: counters.overruns,
         }
     }
 
@@ -121,9 +70,10 @@ impl Gateway {
                 ..snapshot::Device::default()
             })
             .collect();
-        for report in &self.reports {
-            for seen in &report.borrow().schedule.devices {
-                let Some(device) = devices.get_mut(seen.device) else { continue };
+        for line in self.lines.iter() {
+            for seen in &line.report().schedule.devices {
+                let place = line.part().device(seen.device);
+                let Some(device) = place.and_then(|place| devices.get_mut(place)) else { continue };
                 device.health = match seen.state {
                     DeviceState::Unknown => Health::Unknown,
                     DeviceState::Alive => Health::Good,
@@ -131,7 +81,7 @@ impl Gateway {
                     DeviceState::Dead { .. } => Health::Dead,
                 };
                 device.why = seen.last_failure.map(|reason| reason.to_string());
-                device.polls_per_s = self.rates.device_answers[seen.device].per_s();
+                device.polls_per_s = line.device_answers(seen.device);
                 device.requests = seen.counters.requests;
                 device.errors = seen.counters.faults.total().saturating_add(seen.counters.exceptions.total());
             }
@@ -188,6 +138,27 @@ impl Gateway {
             moved_aside: health.counters.moved_aside,
             lost_rows: health.counters.rows_lost,
         }
+    }
+}
+
+fn bus(line: &Line) -> snapshot::Bus {
+    let report = line.report();
+    let counters = &report.schedule.counters;
+    let (up, why) = match &report.line {
+        LineState::Up { .. } => (true, None),
+        LineState::Down { why, .. } => (false, Some(why.clone())),
+    };
+    snapshot::Bus {
+        name: report.name.to_string(),
+        medium: medium(&line.part().bus.medium),
+        up,
+        why,
+        polls_per_s: line.answers.per_s(),
+        busy: (line.busy.per_s() / 1e9).clamp(0.0, 1.0),
+        requests: counters.requests,
+        answers: counters.answers,
+        errors: counters.faults.total().saturating_add(counters.exceptions.total()),
+        overruns: counters.overruns,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Two tasks belong to it: one carries ops to the store in their order, one forwards the events of the present link. Both report to
 //! the core loop through one bounded channel of [`Happening`]s; nothing here waits.
 
+mod change;
 mod commands;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +16,7 @@ use gateway_core::broker::bridge::echo;
 use gateway_core::broker::{Broker, Local, SessionId, Ticket, TopicName};
 use gateway_core::payload::{self, Draft};
 use gateway_core::settings::LinkSettings;
-use gateway_core::tag::{BootNs, RunId};
+use gateway_core::tag::{BootNs, Name, RunId};
 use gateway_core::update::settings as update;
 use gateway_core::uplink::link::{Epoch, LinkCommand, LinkEvent, Will};
 use gateway_core::uplink::loss::Loss;
@@ -42,20 +43,31 @@ const OPS_MAX: usize = 4;
 /// A link that was told to say goodbye gets this long beyond the link's own limits before it is cut.
 const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
+/// Number of an uplink at work; given out once in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UplinkId(pub u64);
+
 /// Word from a task of an uplink.
 #[derive(Debug)]
 pub(super) enum Happening {
+    /// The store has replaced what was in a queue.
+    Reset {
+        /// The queue.
+        queue: QueueId,
+        /// What is in it.
+        event: StoreEvent,
+    },
     /// The store answered.
     Store {
-        /// Index of the uplink.
-        uplink: usize,
+        /// The uplink.
+        uplink: UplinkId,
         /// What it said.
         event: StoreEvent,
     },
     /// The link reported.
     Link {
-        /// Index of the uplink.
-        uplink: usize,
+        /// The uplink.
+        uplink: UplinkId,
         /// The connection.
         epoch: Epoch,
         /// What happened.
@@ -95,6 +107,12 @@ struct Port {
 /// One uplink at work.
 #[derive(Debug)]
 pub(super) struct Upstream {
+    /// Its number.
+    pub id: UplinkId,
+    /// Its name.
+    pub name: Name,
+    /// Its queue in the store.
+    pub queue: QueueId,
     /// The machine.
     pub uplink: Uplink,
     /// Settings of the present or next connection, to the server in use.
@@ -124,7 +142,6 @@ pub(super) struct Upstream {
     tickets: BTreeMap<Seq, Ticket>,
     /// Taken by the core loop in the same turn.
     fates: VecDeque<(Ticket, Fate)>,
-    index: usize,
     commands: Commands,
     ops: mpsc::Sender<StoreOp>,
     happenings: mpsc::Sender<Happening>,
@@ -136,15 +153,18 @@ impl Upstream {
     /// Puts an uplink to work; [`Uplink::start`] is the caller's.
     #[must_use]
     pub(super) fn new(
-        (index, uplink): (usize, Uplink),
+        (id, name, uplink): (UplinkId, Name, Uplink),
         link_settings: LinkSettings,
         (session, up, down): (SessionId, BridgeRules, BridgeRules),
         (store, queue): (Arc<Store>, QueueId),
         happenings: mpsc::Sender<Happening>,
     ) -> Self {
         let (ops, todo) = mpsc::channel(OPS_MAX);
-        tokio::spawn(carry_ops(index, store, queue, todo, happenings.clone()));
+        tokio::spawn(carry_ops(id, store, queue, todo, happenings.clone()));
         Self {
+            id,
+            name,
+            queue,
             uplink: uplink.with_servers(link_settings.servers()),
             link_settings: Arc::new(link_settings.to_server(0)),
             up,
@@ -161,7 +181,6 @@ impl Upstream {
             left: None,
             tickets: BTreeMap::new(),
             fates: VecDeque::new(),
-            index,
             commands: Commands::default(),
             ops,
             happenings,
@@ -255,7 +274,7 @@ impl Upstream {
     }
 
     /// Carries out everything that the machine wants at this moment.
-    fn pump(&mut self, now: BootNs, rendering: Rendering<'_>) {
+    pub(super) fn pump(&mut self, now: BootNs, rendering: Rendering<'_>) {
         let state = std::mem::discriminant(&self.uplink.state());
         while let Some(action) = self.uplink.poll_action() {
             self.act(now, action, rendering);
@@ -271,7 +290,8 @@ impl Upstream {
             Action::Store(op) => {
                 // One op is under way at a time, so there is room unless the task is gone, and then the process is ending.
                 if self.ops.try_send(op).is_err() {
-                    log::error!("uplink {}: the store's task is gone", self.index);
+                    let name = self.name.as_str();
+                    log::error!(uplink = name; "uplink {name}: the store's task is gone");
                 }
             }
             Action::Connect { epoch, server, will } => self.connect(epoch, server, will),
@@ -287,10 +307,8 @@ impl Upstream {
                         );
                     }
                     Err(fault) => {
-                        log::error!(
-                            "a stored message of {} cannot be read and is dropped: {fault}",
-                            row.topic
-                        );
+                        let (uplink, topic) = (self.name.as_str(), &*row.topic);
+                        log::error!(uplink, reason = "unreadable"; "a stored message of {topic} cannot be read and is dropped: {fault}");
                         self.uplink.unreadable(now, epoch, token);
                     }
                 }
@@ -313,10 +331,10 @@ impl Upstream {
         self.link_settings = Arc::new(self.all_servers.to_server(server));
         let mut link = link::spawn(Arc::clone(&self.link_settings), epoch, Some(will));
         let commands = link.commands.clone();
-        let (index, happenings) = (self.index, self.happenings.clone());
+        let (uplink, happenings) = (self.id, self.happenings.clone());
         let forward = tokio::spawn(async move {
             while let Some(event) = link.events.recv().await {
-                if happenings.send(Happening::Link { uplink: index, epoch, event }).await.is_err() {
+                if happenings.send(Happening::Link { uplink, epoch, event }).await.is_err() {
                     return;
                 }
             }
@@ -329,7 +347,8 @@ impl Upstream {
     fn command(&mut self, epoch: Epoch, command: LinkCommand) {
         let Some(port) = self.port.as_ref().filter(|port| port.epoch == epoch) else { return };
         if let Err(mpsc::error::TrySendError::Full(_)) = port.commands.try_send(command) {
-            log::warn!("uplink {}: the link takes no orders; cutting it", self.index);
+            let name = self.name.as_str();
+            log::warn!(uplink = name; "uplink {name}: the link takes no orders; cutting it");
             self.cut();
         }
     }
@@ -345,7 +364,8 @@ impl Upstream {
             // The link itself does not report what the machine has decided.
             let given_up = self.port.is_some() && matches!(self.uplink.state(), State::BackingOff { .. });
             if let Some(loss) = self.uplink.last_loss().filter(|_| given_up) {
-                log::warn!(reason = loss.word(); "uplink {}: link given up: {loss}", self.index);
+                let name = self.name.as_str();
+                log::warn!(uplink = name, reason = loss.word(); "uplink {name}: link given up: {loss}");
             }
             self.cut();
         }
@@ -444,7 +464,7 @@ impl Drop for Upstream {
 }
 
 async fn carry_ops(
-    uplink: usize,
+    uplink: UplinkId,
     store: Arc<Store>,
     queue: QueueId,
     mut todo: mpsc::Receiver<StoreOp>,

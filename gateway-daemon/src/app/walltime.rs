@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use gateway_core::tag::{BootId, BootNs, WallClock, WallMs};
+use gateway_core::uplink::queue::Queue;
 
 /// Most boots remembered; the store keeps rows of far fewer.
 pub(super) const BOOTS_MAX: usize = 256;
@@ -43,13 +44,22 @@ impl WallTimes {
 
     /// How long before the present boot another boot began, if both are known.
     #[must_use]
-    pub(super) fn began_before(&self, earlier: BootId, present: BootId) -> Option<std::time::Duration> {
+    fn began_before(&self, earlier: BootId, present: BootId) -> Option<std::time::Duration> {
         let ms = self.boots.get(&present)?.0.checked_sub(self.boots.get(&earlier)?.0)?;
         u64::try_from(ms).ok().map(std::time::Duration::from_millis)
     }
 
+    /// Tells a queue how long before the present boot the others began.
+    pub(super) fn tell(&self, present: BootId, queue: &mut Queue) {
+        for boot in self.boots() {
+            if let Some(before) = self.began_before(boot, present) {
+                queue.boot_began(boot, before);
+            }
+        }
+    }
+
     /// Every boot that is known.
-    pub(super) fn boots(&self) -> impl Iterator<Item = BootId> + '_ {
+    fn boots(&self) -> impl Iterator<Item = BootId> + '_ {
         self.boots.keys().copied()
     }
 }

@@ -52,6 +52,8 @@ table! {
     UPDATE_COMMANDS Counter "update_commands_total" [] "Commands of the cloud to update the system.";
     UPDATE_REFUSED Counter "update_refused_commands_total" [] "Those that were not carried out.";
     CLOCK_TRUSTED Gauge "gateway_clock_trusted" [] "1 when wall time is known, 0 while messages carry only time since boot.";
+    RELOADS Counter "gateway_reloads_total" ["outcome"] "Changed configurations that were put in force, or refused.";
+    CONFIG_REFUSED Gauge "gateway_config_refused" [] "1 while the file on disk is a changed one that was refused.";
 
     BUS_UP Gauge "bus_up" ["bus"] "1 while the port or connection is open.";
     BUS_CYCLES Counter "bus_cycles_total" ["bus"] "Poll cycles handed on to processing.";

@@ -22,6 +22,21 @@ impl Notify {
         say(&NotifyState::Ready);
     }
 
+    /// A changed configuration is being read, since this moment of the clock that the service manager compares with.
+    pub fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => say_all(&[NotifyState::Reloading, now]),
+            // Without the moment the service manager would count the message as malformed, and end us for it.
+            Err(fault) => log::warn!("service manager: no monotonic clock: {fault}"),
+        }
+    }
+
+    /// The reload is over, well or not, as the sentence says.
+    pub fn reloaded(&mut self, sentence: String) {
+        say_all(&[NotifyState::Ready, NotifyState::Status(&sentence)]);
+        self.said = sentence;
+    }
+
     /// The core loop has gone round: feeds the watchdog, if there is one. Called only from that loop, so that a stuck one is noticed.
     pub fn progress(&self) {
         if self.watchdog {
@@ -44,8 +59,12 @@ impl Notify {
 }
 
 fn say(state: &NotifyState<'_>) {
+    say_all(std::slice::from_ref(state));
+}
+
+fn say_all(states: &[NotifyState<'_>]) {
     // A service manager that does not listen is no reason to stop collecting.
-    if let Err(fault) = sd_notify::notify(false, std::slice::from_ref(state)) {
+    if let Err(fault) = sd_notify::notify(false, states) {
         log::debug!("service manager: {fault}");
     }
 }
@@ -68,6 +87,8 @@ mod tests {
         notify.status("all well".into());
         notify.status("all well".into());
         notify.progress();
+        notify.reloading();
+        notify.reloaded("refused".into());
         notify.stopping();
     }
 
@@ -98,11 +119,14 @@ mod tests {
 
     #[test]
     fn systemd_hears_each_word_once() {
-        assert_eq!(heard(true), ["READY=1", "STATUS=all well", "WATCHDOG=1", "STOPPING=1"]);
+        let said = heard(true);
+        let (moment, others): (Vec<String>, Vec<String>) =
+            said.into_iter().partition(|said| said.starts_with("RELOADING=1\nMONOTONIC_USEC="));
         assert_eq!(
-            heard(false),
-            ["READY=1", "STATUS=all well", "STOPPING=1"],
-            "no watchdog is fed that nobody keeps"
+            others,
+            ["READY=1", "STATUS=all well", "WATCHDOG=1", "READY=1\nSTATUS=refused", "STOPPING=1"]
         );
+        assert!(moment[0].rsplit('=').next().unwrap().parse::<u64>().unwrap() > 0, "{moment:?}");
+        assert!(!heard(false).contains(&"WATCHDOG=1".to_owned()), "no watchdog is fed that nobody keeps");
     }
 }

@@ -20,6 +20,10 @@ pub(crate) fn check_golden(name: &str, got: &str) {
 pub(crate) fn healthy() -> Snapshot {
     let rows = |rows: u64| Count { rows, readings: rows * 4, bytes: rows * 150 };
     Snapshot {
+        config: "9f2c".into(),
+        reloads: 0,
+        refusals: 0,
+        refused: None,
         gateway: "plant7-line2".into(),
         version: "0.1.0".into(),
         boot: "0123456789abcdef-5000".into(),

@@ -1,0 +1,34 @@
+//! What an uplink at work takes on from a changed configuration.
+
+use gateway_core::broker::SessionId;
+use gateway_core::broker::bridge::BridgeRules;
+use gateway_core::settings::LinkSettings;
+use gateway_core::tag::BootNs;
+
+use super::Upstream;
+
+impl Upstream {
+    /// Other rules for what goes up, and the session of the broker that was opened for them. Gives back the former session.
+    pub(in super::super) fn replace_up(&mut self, session: SessionId, up: BridgeRules) -> SessionId {
+        self.up = up;
+        std::mem::replace(&mut self.session, session)
+    }
+
+    /// Other rules for what comes down. They are subscribed on the next connection.
+    pub(in super::super) fn replace_down(&mut self, down: BridgeRules) {
+        if *self.down.rules() != down {
+            self.down.replace_rules(down);
+            self.subscribed.fill(false);
+        }
+    }
+
+    /// Cuts the connection and makes one with these settings.
+    pub(in super::super) fn reconnect(&mut self, now: BootNs, link: LinkSettings) {
+        self.cut();
+        self.refused.clear();
+        self.link_settings = std::sync::Arc::new(link.to_server(0));
+        self.subscribed = vec![false; link.servers()];
+        self.uplink.reconnect(now, link.servers());
+        self.all_servers = link;
+    }
+}
