@@ -115,7 +115,7 @@ impl<O: Orders> Desk<O> {
         let repeated = matches!(&self.line, LineState::Down { why: before, .. } if before == why);
         let level = if repeated { log::Level::Debug } else { log::Level::Warn };
         let retry_ms = self.reopen_after.as_millis();
-        log::log!(level, bus = self.name.as_str(), retry_ms = u64::try_from(retry_ms).unwrap_or(0); "bus down: {why}");
+        log::log!(level, bus = self.name.as_str(), reason = why, retry_ms = u64::try_from(retry_ms).unwrap_or(0); "bus down: {why}");
         self.line = LineState::Down { since, why: why.to_owned() };
         self.orders.bus_down(now);
         self.hand_on();
@@ -210,7 +210,7 @@ impl<O: Orders> Desk<O> {
             }
             if self.counters.cycles_dropped.is_power_of_two() || self.counters.cycles_dropped == 0 {
                 let dropped = self.counters.cycles_dropped + 1;
-                log::error!(bus = self.name.as_str(), dropped; "readings lost: nobody took the cycle in time");
+                log::error!(bus = self.name.as_str(), reason = "channel-full", dropped; "readings lost: nobody took the cycle in time");
             }
             self.counters.cycles_dropped += 1;
         }

@@ -295,7 +295,8 @@ impl Bus {
     pub async fn stop(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.task.await {
-            log::error!("bus task ended badly: {error}");
+            let bus = self.reports.borrow().name.to_string();
+            log::error!(bus = bus.as_str(), reason = "panic"; "bus task ended badly: {error}");
         }
     }
 }

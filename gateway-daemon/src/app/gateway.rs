@@ -33,9 +33,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::control::{Ask, Reply, Request};
 use super::errand::Errand;
+use super::faults::Faults;
 use super::known::Known;
 use super::lines::{LineId, Lines};
 use super::local::{self, Enqueue, Local, Word};
+use super::progress::Progress;
 use super::reload::{self, Reload};
 use super::update::Orders;
 use super::upstream::{self, Happening, Rendering, Upstream};
@@ -91,6 +93,13 @@ pub struct Gateway {
     pub(super) store: Arc<Store>,
     pub(super) lines: Lines,
     pub(super) reload: Reload,
+    /// What is wrong with the machine, as a task finds it.
+    pub(super) faults: watch::Receiver<Arc<Faults>>,
+    /// What of it was told.
+    pub(super) known_faults: Arc<Faults>,
+    pub(super) progress: Progress,
+    /// The room for whose sake the watchdog is not fed.
+    pub(super) stuck: Option<String>,
     pub(super) notify: Notify,
     pub(super) cycles: mpsc::Receiver<(LineId, Cycle)>,
     pub(super) happenings: mpsc::Receiver<Happening>,
@@ -114,6 +123,7 @@ impl Gateway {
     pub async fn run(mut self, mut course: watch::Receiver<Course>) -> u64 {
         let now = clock::now();
         self.look_at_clock(now);
+        self.observe_faults();
         for upstream in &mut self.upstreams {
             upstream.uplink.start(now);
         }
@@ -352,11 +362,12 @@ impl Gateway {
         self.lines.observe(now);
         self.lines.revive();
         self.part_from_leaving();
+        self.observe_faults();
         let sentence = measure::sentence(self);
         self.notify.status(sentence);
         // Counts of repeated records that are due.
         log::logger().flush();
-        self.notify.progress();
+        self.feed(now);
     }
 
     fn look_at_clock(&mut self, now: BootNs) {
@@ -423,7 +434,7 @@ impl Gateway {
         self.upstreams.clear();
         self.leaving.clear();
         if let Err(fault) = self.store.close().await {
-            log::warn!("the store was not closed cleanly: {fault}; nothing stored is lost");
+            log::warn!(reason = fault.to_string().as_str(); "the store was not closed cleanly: {fault}; nothing stored is lost");
         }
         if lost > 0 {
             log::error!("stopped; {lost} messages were only in memory and are lost");

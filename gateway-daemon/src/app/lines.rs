@@ -3,14 +3,18 @@
 //! Every task has a number that no other task of this run has, and cycles carry it: so a cycle is read with the numbers of the bus that made it,
 //! wherever that bus stands in the configuration by then.
 
+use std::time::Duration;
+
 use drivers::bus::{self, Asker, Bus, LineState, Report, WireCounters};
 use drivers::clock;
 use gateway_core::poll::schedule::Schedule;
+use gateway_core::poll::settings::Medium;
 use gateway_core::poll::{Part, Settings as Field};
 use gateway_core::tag::{BootNs, Cycle};
 use tokio::sync::{mpsc, watch};
 
 use super::changes::{self, Changes};
+use super::progress::{LINE_GUARD, Sign};
 use super::rate::Rate;
 
 /// Number of the task of a bus; given out once in a run.
@@ -179,6 +183,19 @@ impl Lines {
         }
     }
 
+    /// What each bus task shows of itself: its reports tell that it comes round.
+    pub(super) fn signs(&self) -> impl Iterator<Item = Sign> + '_ {
+        self.list.iter().filter(|line| line.bus.is_some()).map(|line| {
+            let report = line.report();
+            Sign {
+                room: format!("bus {}", report.name),
+                busy: true,
+                mark: report.at.0,
+                bound: bound(&line.part),
+            }
+        })
+    }
+
     /// A bus task that ended by itself has met a fault of this program: its line is polled again, and the fault stays visible.
     pub(super) fn revive(&mut self) {
         if self.stopped {
@@ -199,6 +216,20 @@ impl Lines {
             }
         }
     }
+}
+
+/// How long a bus task may take to come round: a request with the silence that others before it are owed (decision 0021), a connection, and a pause before
+/// the line is opened again.
+fn bound(part: &Part) -> Duration {
+    /// A request, its fence, and what a unit may still owe of both.
+    const TIMEOUTS: u32 = 4;
+    let times =
+        part.field.devices.iter().map(|device| device.timeout + device.delay_before + device.turnaround);
+    let connect = match &part.bus.medium {
+        Medium::Tcp { connect_timeout, .. } | Medium::RtuOverTcp { connect_timeout, .. } => *connect_timeout,
+        Medium::Serial(_) | Medium::Sim => Duration::ZERO,
+    };
+    times.max().unwrap_or_default().saturating_mul(TIMEOUTS) + connect + bus::REOPEN_MAX + LINE_GUARD
 }
 
 fn spawn(id: LineId, part: &Part, cycles: &Cycles) -> std::io::Result<Bus> {

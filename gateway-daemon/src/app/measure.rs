@@ -45,6 +45,10 @@ fn about(page: &mut Page, gateway: &Gateway) {
     page.count(&m::CLOCK_TRUSTED, &[], u64::from(trusted));
     page.count(&m::RELOADS, &["applied"], gateway.reload.applied_total);
     page.count(&m::RELOADS, &["refused"], gateway.reload.refused_total);
+    for fault in gateway.known_faults.keys() {
+        page.count(&m::FAULT, &[fault], 1);
+    }
+    page.count(&m::STUCK, &[], u64::from(gateway.stuck.is_some()));
     page.count(&m::CONFIG_REFUSED, &[], u64::from(gateway.reload.refused.is_some()));
 }
 

@@ -65,6 +65,9 @@ impl Ink {
 pub fn status(snapshot: &Snapshot, ink: Ink) -> String {
     let mut text = heading(snapshot, ink);
     text.push_str(&refused_lines(snapshot, ink));
+    for (fault, sentence) in &snapshot.faults {
+        text.push_str(&format!("{}\n", ink.paint(Mood::Bad, &format!("fault {fault}: {sentence}"))));
+    }
     for uplink in &snapshot.uplinks {
         text.push('\n');
         text.push_str(&uplink_lines(uplink, ink));

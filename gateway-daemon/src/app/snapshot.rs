@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub refusals: u64,
     /// Set while the file on disk is another one, which was refused.
     pub refused: Option<Refused>,
+    /// What is wrong with the machine below: a sentence by the name of the fault.
+    pub faults: BTreeMap<String, String>,
     /// Whether wall time is known; if not, messages carry only time since boot.
     pub clock_trusted: bool,
     /// Every bus.

@@ -14,10 +14,12 @@ use gateway_core::uplink::{Identity, Uplink};
 use tokio::sync::mpsc;
 
 use super::control;
+use super::faults::{self, Faults};
 use super::gateway::{CYCLES_MAX, Gateway, HAPPENINGS_MAX};
 use super::known::Known;
 use super::lines::Lines;
 use super::local::Local;
+use super::progress::Progress;
 use super::reload::Reload;
 use super::update::Orders;
 use super::upstream::{self, Happening, UplinkId, Upstream};
@@ -73,7 +75,9 @@ impl Gateway {
         let walls = WallTimes::new(store.clock_history().await);
         let (happened, happenings) = mpsc::channel(HAPPENINGS_MAX);
         let mut local = Local::open(&config, started, run, &store).await?;
-        let identity = identity(&config, run);
+        // They are told when the gateway runs.
+        let known_faults = Arc::default();
+        let identity = identity(&config, run, &known_faults);
         let mut upstreams = Vec::with_capacity(config.uplinks.len());
         for (id, (settings, link)) in (0..).map(UplinkId).zip(&config.uplinks) {
             let rules = bridge_rules(settings)?;
@@ -111,6 +115,10 @@ impl Gateway {
             walls,
             store,
             lines,
+            faults: faults::watch(faults::folder()),
+            known_faults,
+            progress: Progress::default(),
+            stuck: None,
             notify: Notify::from_env(),
             cycles,
             happenings,
@@ -123,12 +131,12 @@ impl Gateway {
 }
 
 /// What birth messages say about this gateway.
-pub(super) fn identity(config: &Config, run: RunId) -> Identity {
+pub(super) fn identity(config: &Config, run: RunId, faults: &Arc<Faults>) -> Identity {
     Identity {
         version: env!("CARGO_PKG_VERSION").into(),
         run,
         config: config.hash.as_str().into(),
-        faults: Arc::default(),
+        faults: Arc::clone(faults),
     }
 }
 

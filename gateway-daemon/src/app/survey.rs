@@ -46,6 +46,7 @@ impl Gateway {
                 since_ms: now.ms().saturating_sub(refused.at.ms()),
                 problems: refused.sentences.clone(),
             }),
+            faults: (*self.known_faults).clone(),
             clock_trusted: self.walls.boot_wall(self.run.boot).is_some(),
             buses: self.lines.iter().map(bus).collect(),
             devices: self.devices(),
@@ -270,11 +271,11 @@ pub(super) fn log_link(uplink: &str, event: &LinkEvent) {
             log::warn!(uplink = uplink, reason = loss.word(); "uplink {uplink}: cannot connect: {loss}");
         }
         LinkEvent::Refused { why, .. } => {
-            log::error!(uplink = uplink; "uplink {uplink}: a message cannot be sent and is dropped: {why}");
+            log::error!(uplink = uplink, reason = why.to_string().as_str(); "uplink {uplink}: a message cannot be sent and is dropped: {why}");
         }
         LinkEvent::Subscribed { refused } if !refused.is_empty() => {
             let filters = refused.join(", ");
-            log::warn!(uplink = uplink; "uplink {uplink}: the cloud refuses to send {filters}; check its access rules; asked again at the next connect");
+            log::warn!(uplink = uplink, reason = "subscription-refused"; "uplink {uplink}: the cloud refuses to send {filters}; check its access rules; asked again at the next connect");
         }
         LinkEvent::Acked { .. } | LinkEvent::Message { .. } | LinkEvent::Subscribed { .. } => {}
     }

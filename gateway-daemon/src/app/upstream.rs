@@ -205,6 +205,13 @@ impl Upstream {
         }
     }
 
+    /// Whether one of its tasks has ended although the machine waits for it: a fault of this program.
+    pub(super) fn has_ended(&self) -> bool {
+        let connected = matches!(self.uplink.state(), State::Up { .. } | State::Connecting { .. });
+        let silent = self.port.as_ref().is_some_and(|port| port.forward.is_finished());
+        self.ops.is_closed() || (connected && silent)
+    }
+
     /// Host and port of each server.
     fn servers(&self) -> Vec<(String, u16)> {
         let all = (0..self.all_servers.servers()).map(|index| self.all_servers.to_server(index));

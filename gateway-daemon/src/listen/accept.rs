@@ -142,6 +142,11 @@ impl Listener {
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Whether its task has ended by itself.
+    pub(super) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
 }
 
 impl Drop for Listener {

@@ -89,6 +89,12 @@ impl Doors {
         self.listeners.iter().map(Listener::address).collect()
     }
 
+    /// Whether the task of a listener has ended by itself: a fault of this program.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.listeners.iter().any(Listener::has_ended)
+    }
+
     /// What happened at the listeners so far.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -80,6 +80,12 @@ impl Verifier {
         Self { questions }
     }
 
+    /// Whether its task has ended by itself: a fault of this program.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.questions.is_closed()
+    }
+
     /// Asks a question.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::limiter::{INTERVAL, Kind, Limiter, Summary};
 /// Libraries of the link, whose every situation is a loss with a reason, logged once by the gateway itself.
 pub const QUIET_LIBRARIES: [&str; 2] = ["rumqttc", "rustls"];
 /// Fields that say whom a record is about.
-const ABOUT: [&str; 6] = ["device", "bus", "uplink", "queue", "path", "reload"];
+const ABOUT: [&str; 9] = ["device", "bus", "uplink", "listener", "queue", "path", "fault", "room", "reload"];
 
 /// Lines left out since the start.
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);

@@ -53,6 +53,8 @@ table! {
     UPDATE_REFUSED Counter "update_refused_commands_total" [] "Those that were not carried out.";
     CLOCK_TRUSTED Gauge "gateway_clock_trusted" [] "1 when wall time is known, 0 while messages carry only time since boot.";
     RELOADS Counter "gateway_reloads_total" ["outcome"] "Changed configurations that were put in force, or refused.";
+    FAULT Gauge "gateway_fault" ["fault"] "1 for each fault of the machine below: its partitions, its provisioning, its last update.";
+    STUCK Gauge "gateway_stuck" [] "1 while a room makes no progress, for which the watchdog is not fed.";
     CONFIG_REFUSED Gauge "gateway_config_refused" [] "1 while the file on disk is a changed one that was refused.";
 
     BUS_UP Gauge "bus_up" ["bus"] "1 while the port or connection is open.";

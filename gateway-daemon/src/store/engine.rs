@@ -139,7 +139,7 @@ impl Engine {
                 } else {
                     self.retry.saturating_mul(2).min(RETRY_MAX)
                 };
-                log::error!(path:% = self.settings.path.display(), why = text.as_str(), retry_s = self.retry.as_secs(); "the queue database cannot be opened: {fault}; readings are kept in memory only");
+                log::error!(path:% = self.settings.path.display(), reason:% = fault, why = text.as_str(), retry_s = self.retry.as_secs(); "the queue database cannot be opened: {fault}; readings are kept in memory only");
                 self.fault = Some((fault, text));
             }
         }
@@ -350,7 +350,7 @@ impl Engine {
     /// Takes note of a fault. A damaged database is replaced at once; after several I/O errors the file is opened again.
     fn meet(&mut self, fault: StoreFault, text: String) {
         if self.fault.as_ref().is_none_or(|(known, _)| *known != fault) {
-            log::error!(path:% = self.settings.path.display(), why = text.as_str(); "the queue database has a fault: {fault}");
+            log::error!(path:% = self.settings.path.display(), reason:% = fault, why = text.as_str(); "the queue database has a fault: {fault}");
         }
         self.io_faults = if fault == StoreFault::Io { self.io_faults.saturating_add(1) } else { 0 };
         self.fault = Some((fault, text));

@@ -30,6 +30,7 @@ mod layout;
 mod ops;
 #[doc(hidden)]
 pub mod peer;
+mod pulse;
 mod resets;
 pub(crate) mod row_codec;
 mod salvage;
@@ -50,9 +51,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
 pub use self::health::{Counters, StoreHealth};
+pub use self::pulse::Pace;
 pub use self::writer::REQUESTS_MAX;
 
 use self::engine::Engine;
+use self::pulse::Pulse;
 use self::resets::Resets;
 use self::writer::{Request, Writer};
 
@@ -62,6 +65,7 @@ pub struct Store {
     requests: mpsc::Sender<Request>,
     health: watch::Receiver<StoreHealth>,
     resets: Arc<Resets>,
+    pulse: Arc<Pulse>,
 }
 
 impl Store {
@@ -75,11 +79,17 @@ impl Store {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let (health, health_receiver) = watch::channel(engine.health());
         let health = Arc::new(health);
-        let writer =
-            Writer { settings: settings.clone(), requests: receiver, health, resets: Arc::clone(&resets) };
+        let pulse = Arc::new(Pulse::default());
+        let writer = Writer {
+            settings: settings.clone(),
+            requests: receiver,
+            health,
+            resets: Arc::clone(&resets),
+            pulse: Arc::clone(&pulse),
+        };
         // Ends when the store is closed or its last handle is dropped.
         drop(tokio::spawn(writer.run(engine)));
-        Self { requests, health: health_receiver, resets }
+        Self { requests, health: health_receiver, resets, pulse }
     }
 
     /// Opens a durable queue by name and says what is stored in it. Nothing is written before its first row. While the database cannot be opened
@@ -178,6 +188,20 @@ impl Store {
         self.health.borrow().clone()
     }
 
+    /// Whether the writer has something to do, and whether it comes round.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pulse.pace()
+    }
+
+    /// Keeps the writer's thread from everything else until the answer is dropped or sends.
+    #[cfg(test)]
+    pub(crate) async fn hold(&self) -> std::sync::mpsc::Sender<()> {
+        let (release, until) = std::sync::mpsc::channel();
+        self.tell(Request::Hold(until)).await;
+        release
+    }
+
     /// Carries out what waits, copies the log into the database and closes it. Later ops fail.
     ///
     /// # Errors
@@ -193,6 +217,7 @@ impl Store {
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (answer, answered) = oneshot::channel();
+        let _waiting = self.pulse.wait();
         self.requests.send(request(answer)).await.ok()?;
         answered.await.ok()
     }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::ask::{Reply, Want};
 use super::engine::{Engine, Opened};
 use super::health::StoreHealth;
+use super::pulse::Pulse;
 use super::resets::Resets;
 
 /// Most requests that wait for the writer; a further one waits in its sender. More ops share a transaction than uplinks exist.
@@ -24,18 +25,53 @@ pub const REQUESTS_MAX: usize = 64;
 /// What the writer is asked.
 #[derive(Debug)]
 pub(super) enum Request {
-    Op { queue: QueueId, op: StoreOp, answer: oneshot::Sender<StoreEvent> },
-    Turn { turn: Turn, answer: oneshot::Sender<Answer> },
-    Read { read: Read, answer: oneshot::Sender<Answer> },
-    Found { answer: oneshot::Sender<Found> },
-    OpenQueue { name: Arc<str>, answer: oneshot::Sender<(QueueId, Stored)> },
-    Queues { answer: oneshot::Sender<Vec<(Arc<str>, Stored)>> },
-    DropQueue { name: Arc<str>, answer: oneshot::Sender<Result<u64, StoreFault>> },
-    LearnSchema { id: u64, bytes: Arc<[u8]> },
-    Schemas { answer: oneshot::Sender<Vec<(u64, Vec<u8>)>> },
-    NoteBoot { boot: BootId, wall: WallMs },
-    ClockHistory { answer: oneshot::Sender<Vec<(BootId, WallMs)>> },
-    Close { answer: oneshot::Sender<Result<(), StoreFault>> },
+    Op {
+        queue: QueueId,
+        op: StoreOp,
+        answer: oneshot::Sender<StoreEvent>,
+    },
+    Turn {
+        turn: Turn,
+        answer: oneshot::Sender<Answer>,
+    },
+    Read {
+        read: Read,
+        answer: oneshot::Sender<Answer>,
+    },
+    Found {
+        answer: oneshot::Sender<Found>,
+    },
+    OpenQueue {
+        name: Arc<str>,
+        answer: oneshot::Sender<(QueueId, Stored)>,
+    },
+    Queues {
+        answer: oneshot::Sender<Vec<(Arc<str>, Stored)>>,
+    },
+    DropQueue {
+        name: Arc<str>,
+        answer: oneshot::Sender<Result<u64, StoreFault>>,
+    },
+    LearnSchema {
+        id: u64,
+        bytes: Arc<[u8]>,
+    },
+    Schemas {
+        answer: oneshot::Sender<Vec<(u64, Vec<u8>)>>,
+    },
+    NoteBoot {
+        boot: BootId,
+        wall: WallMs,
+    },
+    ClockHistory {
+        answer: oneshot::Sender<Vec<(BootId, WallMs)>>,
+    },
+    Close {
+        answer: oneshot::Sender<Result<(), StoreFault>>,
+    },
+    // Keeps the thread until somebody lets it go.
+    #[cfg(test)]
+    Hold(std::sync::mpsc::Receiver<()>),
 }
 
 /// The task's ends.
@@ -45,6 +81,7 @@ pub(super) struct Writer {
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) health: Arc<watch::Sender<StoreHealth>>,
     pub(super) resets: Arc<Resets>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 impl Writer {
@@ -83,6 +120,7 @@ impl Writer {
             if due {
                 retry_at = None;
             }
+            self.pulse.round();
             self.resets.tell();
             if closed || dropped {
                 // Closing twice does nothing.
@@ -183,6 +221,9 @@ fn answer_other(engine: &mut Engine, request: Request) -> bool {
         Request::LearnSchema { id, bytes } => engine.learn_schema(id, bytes),
         Request::Schemas { answer } => drop(answer.send(engine.schemas())),
         Request::NoteBoot { boot, wall } => engine.note_boot(boot, wall),
+        #[cfg(test)]
+        // Whoever held it has gone, or lets it go.
+        Request::Hold(until) => drop(until.recv()),
         Request::ClockHistory { answer } => drop(answer.send(engine.clock_history())),
         Request::Close { answer } => {
             // Whoever asked may have gone.

@@ -137,6 +137,12 @@ impl Local {
         }
     }
 
+    /// Whether a task around the broker has ended by itself: a fault of this program.
+    pub(super) fn has_ended(&self) -> bool {
+        let doors = self.doors.as_ref().is_some_and(Doors::has_ended);
+        doors || self.turns.is_closed() || self.reads.is_closed() || self.verifier.has_ended()
+    }
+
     /// What a client has done already.
     pub(super) fn try_next(&mut self) -> Option<Incoming> {
         self.doors.as_mut()?.try_next()

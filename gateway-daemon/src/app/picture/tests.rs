@@ -24,6 +24,7 @@ pub(crate) fn healthy() -> Snapshot {
         reloads: 0,
         refusals: 0,
         refused: None,
+        faults: Default::default(),
         gateway: "plant7-line2".into(),
         version: "0.1.0".into(),
         boot: "0123456789abcdef-5000".into(),

@@ -97,7 +97,7 @@ impl Gateway {
                 Course::Open => self.open_uplink(now, config, uplink, bridge),
             };
             if let Some(mut upstream) = upstream {
-                upstream.uplink.replace_identity(identity(config, self.run));
+                upstream.uplink.replace_identity(identity(config, self.run, &self.known_faults));
                 self.upstreams.push(upstream);
             }
         }
@@ -138,7 +138,12 @@ impl Gateway {
         bridge: Bridge,
     ) -> Option<Upstream> {
         let (queue, stored) = bridge.queue?;
-        let uplink = Uplink::new(settings.clone(), identity(config, self.run), stored, jitter_seed());
+        let uplink = Uplink::new(
+            settings.clone(),
+            identity(config, self.run, &self.known_faults),
+            stored,
+            jitter_seed(),
+        );
         let id = UplinkId(self.reload.next_uplink);
         self.reload.next_uplink += 1;
         let machine = (id, settings.name.clone(), uplink);

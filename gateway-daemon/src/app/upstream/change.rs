@@ -22,6 +22,14 @@ impl Upstream {
         }
     }
 
+    /// What a fault of this program could do: the link's task is gone and has said nothing.
+    #[cfg(test)]
+    pub(in super::super) fn break_link(&mut self) {
+        if let Some(port) = &self.port {
+            port.forward.abort();
+        }
+    }
+
     /// Cuts the connection and makes one with these settings.
     pub(in super::super) fn reconnect(&mut self, now: BootNs, link: LinkSettings) {
         self.cut();

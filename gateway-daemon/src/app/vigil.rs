@@ -1,0 +1,124 @@
+//! What the core loop looks at once a second besides its work: whether every room goes round, and what is wrong with the machine below.
+
+use std::sync::Arc;
+
+use gateway_core::tag::BootNs;
+
+use super::faults;
+use super::gateway::Gateway;
+use super::progress::{ENDED_MAX, STORE_MAX, Sign};
+use super::start::identity;
+
+impl Gateway {
+    /// Feeds the watchdog if every room goes round; says whether. Otherwise systemd starts the gateway again, and the log has the name of the room.
+    pub(super) fn feed(&mut self, now: BootNs) -> bool {
+        let signs: Vec<Sign> = self.signs();
+        match self.progress.look(now, signs) {
+            None => {
+                self.stuck = None;
+                self.notify.progress();
+                true
+            }
+            Some((room, silent)) => {
+                if self.stuck.as_ref() != Some(&room) {
+                    let silent_s = silent.as_secs();
+                    log::error!(room = room.as_str(), silent_s, reason = "stuck"; "{room}: no progress for {silent_s} s; the watchdog is not fed any more, so that systemd starts the gateway again");
+                    self.stuck = Some(room);
+                }
+                false
+            }
+        }
+    }
+
+    fn signs(&self) -> Vec<Sign> {
+        let ended = |room: String, ended: bool| Sign { room, busy: ended, mark: 0, bound: ENDED_MAX };
+        let pace = self.store.pace();
+        let store = Sign { room: "store".into(), busy: pace.busy, mark: pace.rounds, bound: STORE_MAX };
+        let uplinks = self.upstreams.iter().chain(&self.leaving);
+        let uplinks =
+            uplinks.map(|upstream| ended(format!("uplink {}", upstream.name), upstream.has_ended()));
+        let local = ended("local broker".into(), self.local.has_ended());
+        self.lines.signs().chain(uplinks).chain([store, local]).collect()
+    }
+
+    /// Tells the log and the clouds which faults of the machine have come and gone.
+    pub(super) fn observe_faults(&mut self) {
+        let present = Arc::clone(&self.faults.borrow_and_update());
+        if present == self.known_faults {
+            return;
+        }
+        let (come, gone) = faults::changes(&self.known_faults, &present);
+        for (fault, text) in come {
+            log::warn!(fault, reason = text; "fault {fault}: {text}");
+        }
+        for fault in gone {
+            log::info!(fault; "fault {fault}: gone");
+        }
+        self.known_faults = present;
+        for upstream in &mut self.upstreams {
+            upstream.uplink.replace_identity(identity(&self.config, self.run, &self.known_faults));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use gateway_config::{Environment, parse};
+    use gateway_core::uplink::row::{QueueId, Seq, StoreOp};
+
+    use super::*;
+
+    async fn gateway(folder: &Path) -> Gateway {
+        let place = folder.display();
+        let text = format!(
+            "[gateway]\nid = \"gw\"\nsocket = \"{place}/c.sock\"\n[store]\npath = \"{place}/q.db\"\n[uplink.cloud]\nurl = \"mqtt://127.0.0.1:1\"\n"
+        );
+        let (config, _) = parse(&text, "a.toml", folder, &Environment::default()).unwrap();
+        Gateway::start(config).await.unwrap()
+    }
+
+    /// Looks once a second for so long, from `from` on; the seconds in which the watchdog was fed.
+    fn fed(gateway: &mut Gateway, seconds: std::ops::Range<u64>) -> u64 {
+        seconds.filter(|second| gateway.feed(BootNs(second * 1_000_000_000))).count() as u64
+    }
+
+    #[tokio::test]
+    async fn a_store_whose_writer_is_blocked_stops_the_feed_and_one_that_goes_on_is_fed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gateway = gateway(folder.path()).await;
+        assert_eq!(fed(&mut gateway, 0..5000), 5000, "nothing is asked of the store");
+        let release = gateway.store.hold().await;
+        let store = Arc::clone(&gateway.store);
+        let fetch = StoreOp::Fetch { op: 1, after: Seq(0), until: Seq(9), rows_max: 1, bytes_max: 100 };
+        let waits = tokio::spawn(async move { store.apply(QueueId(0), fetch).await });
+        while !gateway.store.pace().busy {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fed(&mut gateway, 5000..7000), 901, "fed until the bound and not longer");
+        assert_eq!(gateway.stuck.as_deref(), Some("store"));
+        drop(release);
+        waits.await.unwrap();
+        assert_eq!(fed(&mut gateway, 7000..7100), 100);
+        assert_eq!(gateway.stuck, None);
+    }
+
+    #[tokio::test]
+    async fn a_link_task_that_ends_without_a_word_stops_the_feed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gateway = gateway(folder.path()).await;
+        gateway.upstreams[0].uplink.start(BootNs(0));
+        gateway.upstreams[0].uplink.timeout(BootNs(0).plus(Duration::from_secs(3600)));
+        gateway.settle(BootNs(0).plus(Duration::from_secs(3600)));
+        assert!(!gateway.upstreams[0].has_ended());
+        // Its word of the end is never heard.
+        gateway.upstreams[0].break_link();
+        while !gateway.upstreams[0].has_ended() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fed(&mut gateway, 4000..4100), 61);
+        assert_eq!(gateway.stuck.as_deref(), Some("uplink cloud"));
+    }
+}
