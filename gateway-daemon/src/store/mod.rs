@@ -196,8 +196,8 @@ impl Store {
 
     /// Keeps the writer's thread from everything else until the answer is dropped or sends.
     #[cfg(test)]
-    pub(crate) async fn hold(&self) -> std::sync::mpsc::Sender<()> {
-        let (release, until) = std::sync::mpsc::channel();
+    pub(crate) async fn hold(&self) -> std::sync::mpsc::SyncSender<()> {
+        let (release, until) = std::sync::mpsc::sync_channel(1);
         self.tell(Request::Hold(until)).await;
         release
     }
