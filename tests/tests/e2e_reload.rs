@@ -134,7 +134,7 @@ async fn a_change_on_one_bus_does_not_disturb_the_other_nor_the_connection_to_th
     ensure!(plant.one.connections() == 2, "the changed bus was opened {} times", plant.one.connections());
     ensure!(plant.network.accepted() == 1, "{} connections to the cloud", plant.network.accepted());
     let later = gateway.snapshot().await?;
-    ensure!(bus(&later, "two")?.overruns == 0 && bus(&later, "two")?.errors == 0, "{later:?}");
+    ensure!(bus(&later, "two")?.errors == 0, "{later:?}");
     ensure!(uplink(&later).connects == 1 && uplink(&later).link == Link::Up, "{later:?}");
     whole(&plant, "second", plant.two.answered()).await?;
     let births: Vec<_> = account::states(&plant.office.arrivals());
