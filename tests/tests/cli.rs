@@ -125,31 +125,34 @@ fn the_example_passes_its_check_beside_the_files_that_it_names() {
     let dir = tempfile::tempdir().unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/gateway.example.toml");
     std::fs::copy(example, dir.path().join("gateway.toml")).unwrap();
-    let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
-    for (name, mode) in [("ca.pem", 0o644), ("device.pem", 0o644), ("device.key", 0o600)] {
-        let path = dir.path().join(name);
-        std::fs::write(&path, certificate.replace("CERTIFICATE", kind(name))).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-    }
+    certificates(dir.path());
     let output = run(dir.path(), &["check", "gateway.toml"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("ms per cycle"), "{}", text(&output.stdout));
 }
 
 #[test]
-fn the_configuration_in_the_readme_of_the_card_passes_its_check() {
+fn the_beginning_of_a_configuration_in_the_readme_of_the_card_passes_its_check() {
     let dir = tempfile::tempdir().unwrap();
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../buildroot/board/tidegate/README.txt");
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-daemon/src/provision/README.txt");
     let readme = std::fs::read_to_string(readme).unwrap();
-    let lines = readme.lines().filter_map(|line| line.strip_prefix("   "));
-    let config: Vec<&str> = lines
-        .skip_while(|line| !line.starts_with('['))
-        .take_while(|line| line.contains(['[', '=']))
-        .collect();
+    let lines = readme.lines().map(str::trim).filter(|line| line.starts_with('[') || line.contains(" = "));
+    let config: Vec<&str> = lines.collect();
+    assert!(config.contains(&"[gateway]"), "{config:?}");
     std::fs::write(dir.path().join("gateway.toml"), config.join("\n")).unwrap();
+    certificates(dir.path());
     let output = run(dir.path(), &["check", "gateway.toml"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("meter1"), "{}", text(&output.stdout));
+}
+
+/// The files that configurations name: enough for a check, which does not open a connection.
+fn certificates(dir: &Path) {
+    let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    for (name, mode) in [("ca.pem", 0o644), ("device.pem", 0o644), ("device.key", 0o600)] {
+        let path = dir.join(name);
+        std::fs::write(&path, certificate.replace("CERTIFICATE", kind(name))).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
 }
 
 fn kind(name: &str) -> &'static str {

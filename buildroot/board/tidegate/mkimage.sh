@@ -89,9 +89,10 @@ unit: sectors
 LAYOUT
 
 fat "$work/drop" "$TIDEGATE_DROP_MIB" "$TIDEGATE_LABEL_DROP" "$drop"
-# What a person finds there; with the line ends of Windows, for its older editors.
-sed 's/$/\r/' "$here/README.txt" >"$work/README.txt"
-touch -r "$here/README.txt" "$work/README.txt"
+# The text that provisioning puts there when it is missing; here with the line ends of Windows as well, for its older editors.
+readme=$here/../../../gateway-daemon/src/provision/README.txt
+sed 's/$/\r/' "$readme" >"$work/README.txt"
+touch -r "$readme" "$work/README.txt"
 mcopy -p -Q -i "$work/drop" "$work/README.txt" ::
 place "$work/drop" "$at_drop"
 fat "$work/boot-a" "$TIDEGATE_BOOT_MIB" "$TIDEGATE_LABEL_BOOT_A" "$boot_a"
