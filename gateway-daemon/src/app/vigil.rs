@@ -97,7 +97,9 @@ mod tests {
         while !gateway.store.pace().busy {
             tokio::task::yield_now().await;
         }
-        assert_eq!(fed(&mut gateway, 5000..7000), 901, "fed until the bound and not longer");
+        let fed_before = fed(&mut gateway, 5000..7000);
+        // A round that was not over when the writer was held may end after the first look.
+        assert!((900..=901).contains(&fed_before), "fed until the bound and not longer: {fed_before}");
         assert_eq!(gateway.stuck.as_deref(), Some("store"));
         drop(release);
         waits.await.unwrap();
