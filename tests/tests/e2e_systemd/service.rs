@@ -220,3 +220,33 @@ async fn the_gateway_polls_a_serial_port_that_belongs_to_its_group() {
     let reading = machine.message("+/meter/power").await.unwrap();
     assert!(reading.contains("230.1"), "{reading}");
 }
+
+#[tokio::test]
+async fn a_reload_takes_a_right_file_and_refuses_a_wrong_one_in_the_same_process() {
+    if !able("a_reload_takes_a_right_file_and_refuses_a_wrong_one_in_the_same_process") {
+        return;
+    }
+    let machine = with_config().await;
+    machine.broker("", &[]).await.unwrap();
+    machine.message("+/meter/power").await.unwrap();
+    let before = machine.property("tidegate.service", "MainPID").await.unwrap();
+    let file = machine.config().join("gateway.toml");
+    let current = "tags.current = { holding = 1, type = \"u16\", unit = \"A\" }\n";
+
+    std::fs::write(&file, config(&format!("{current}nonsense = 1\n"))).unwrap();
+    machine.run(&["systemctl", "reload", "tidegate.service"]).await.unwrap();
+    machine.until_property("tidegate.service", "ActiveState", |text| text == "active").await.unwrap();
+    let words = ["journalctl", "--no-pager", "--output=cat", "--unit=tidegate.service"];
+    machine.until("the refusal", &words, |lines| lines.contains("nonsense")).await.unwrap();
+    let reading = machine.message("+/meter/power").await.unwrap();
+    assert!(!reading.contains("current"), "{reading}");
+
+    std::fs::write(&file, config(current)).unwrap();
+    machine.read(&["systemctl", "reload", "tidegate.service"]).await.unwrap();
+    // What was on its way may still be of the old file.
+    let first = ["mosquitto_sub", "-h", "127.0.0.1", "-t", "+/meter/power", "-C", "1", "-W", "5"];
+    machine.until("the added tag", &first, |text| text.contains("current")).await.unwrap();
+
+    assert_eq!(machine.property("tidegate.service", "MainPID").await.unwrap(), before);
+    assert_eq!(machine.property("tidegate.service", "NRestarts").await.unwrap(), "0");
+}
