@@ -367,7 +367,8 @@ drive was refused, and with 78 only without any.
 
 Examples:
   gateway-daemon provision
-  gateway-daemon provision --drop ./card --config ./etc --run ./run      try it without touching the system")]
+  gateway-daemon provision --root ./root --drop ./card --config ./etc --run ./run
+                                          try it without touching the system; the folders may be empty")]
 pub struct Provision {
     /// The FAT partition, as it is mounted
     #[arg(long, value_name = "DIR", default_value = "/boot/firmware")]
@@ -378,8 +379,8 @@ pub struct Provision {
     /// Where files for this boot are written
     #[arg(long, value_name = "DIR", default_value = "/run")]
     pub run: PathBuf,
-    /// Where /proc, /sys, /dev and /etc are found, for tests
-    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    /// The system whose host name, console and hardware are meant
+    #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
 }
 
