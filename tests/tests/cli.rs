@@ -335,8 +335,22 @@ async fn a_running_gateway_is_read_written_and_looked_at() {
 fn golden_help_of_all_commands() {
     let dir = tempfile::tempdir().unwrap();
     let mut page = "# Commands\n\nGenerated from the program by `cargo xtask golden`.\n".to_owned();
-    for command in ["", "run", "check", "schema", "tags", "read", "write", "status", "scan", "demo", "update"]
-    {
+    let commands = [
+        "",
+        "run",
+        "check",
+        "schema",
+        "tags",
+        "read",
+        "write",
+        "status",
+        "scan",
+        "demo",
+        "passwd",
+        "provision",
+        "update",
+    ];
+    for command in commands {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let output = run(dir.path(), &args);
         assert_eq!(output.status.code(), Some(0), "{command}");

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use gateway_core::payload::{Encoder, Schema, SchemaId, Schemas};
 
-/// Schemas by their identity. Bounded by what the store keeps and the configuration has.
+/// Most schemas that a reload may leave known: as many as the store keeps, so that a row it has can always be read.
+const SCHEMAS_MAX: usize = 16_384;
+
+/// Schemas by their identity. Bounded by what the store keeps and the configuration has; a reload that would go beyond [`SCHEMAS_MAX`] is refused.
 #[derive(Debug, Default)]
 pub(super) struct Known(HashMap<SchemaId, Arc<Schema>>);
 
@@ -27,6 +30,17 @@ impl Known {
         let mut known = Self(known);
         known.learn(encoder);
         known
+    }
+
+    /// Whether there is room for the schemas of another encoder.
+    #[must_use]
+    pub(super) fn has_room(&self, encoder: &Encoder) -> bool {
+        self.fits(encoder, SCHEMAS_MAX)
+    }
+
+    fn fits(&self, encoder: &Encoder, most: usize) -> bool {
+        let fresh = encoder.schemas().filter(|schema| !self.0.contains_key(&schema.id())).count();
+        fresh == 0 || self.0.len().saturating_add(fresh) <= most
     }
 
     /// Takes the schemas of another encoder; rows of former ones may still be on their way.
@@ -69,6 +83,17 @@ mod tests {
         for (id, _) in of(&former).into_iter().chain(of(&present)) {
             assert_eq!(known.schema(SchemaId(id)).map(|schema| schema.id()), Some(SchemaId(id)));
         }
+    }
+
+    #[test]
+    fn another_configuration_has_room_up_to_the_bound_and_the_same_one_always() {
+        let (former, present) = (encoder("voltage"), encoder("current"));
+        let known = Known::new(&former, Vec::new());
+        let count = known.0.len();
+        assert!(known.fits(&present, count + of(&present).len()));
+        assert!(!known.fits(&present, count + of(&present).len() - 1));
+        assert!(known.fits(&former, 0), "nothing is added");
+        assert!(known.has_room(&present));
     }
 
     #[test]

@@ -48,7 +48,7 @@ macro_rules! table {
 table! {
     INFO Gauge "gateway_info" ["gateway", "version", "boot"] "Always 1; the labels say which gateway, version and run this is.";
     UPTIME Gauge "gateway_uptime_seconds" [] "Time since the daemon started.";
-    UPDATE_STATE Gauge "update_state" ["state"] "1 for where the last update of the system is: idle, downloading, installing, installed, rebooting, testing, good, rolled-back or failed. Only with [update].";
+    UPDATE_STATE Gauge "update_state" ["state"] "1 for where the last update of the system is: idle, downloading, installing, installed, rebooting, testing, good, rolled-back or failed. Only with `[update]`.";
     UPDATE_COMMANDS Counter "update_commands_total" [] "Commands of the cloud to update the system.";
     UPDATE_REFUSED Counter "update_refused_commands_total" [] "Those that were not carried out.";
     CLOCK_TRUSTED Gauge "gateway_clock_trusted" [] "1 when wall time is known, 0 while messages carry only time since boot.";

@@ -31,6 +31,9 @@ impl Gateway {
         if self.reload.retired.len() + delta.gone.len() > RETIRED_MAX {
             return Err(Refusal::Retired);
         }
+        if !self.known.has_room(&encoder) {
+            return Err(Refusal::Schemas);
+        }
         self.open_sessions(&config, &delta, &mut bridges)?;
         self.lines.stop(|index| delta.ended.contains(&index)).await;
         while let Ok(cycle) = self.cycles.try_recv() {

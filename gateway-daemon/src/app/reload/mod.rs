@@ -53,6 +53,11 @@ pub(super) enum Refusal {
         "{RETIRED_MAX} uplinks were taken out of the configuration in this run; restart with: systemctl restart tidegate"
     )]
     Retired,
+    /// Too many poll groups have come and gone.
+    #[error(
+        "the reloads of this run have brought more poll groups than can be remembered; restart with: systemctl restart tidegate"
+    )]
+    Schemas,
     /// A fault of this program.
     #[error("reading it ended by a fault of the program: {0}")]
     Fault(tokio::task::JoinError),

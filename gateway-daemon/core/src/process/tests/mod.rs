@@ -4,6 +4,7 @@ mod cycles;
 mod report_by_exception;
 mod scaling;
 mod silence;
+mod succeed;
 mod writes;
 
 use std::time::Duration;
