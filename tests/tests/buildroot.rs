@@ -176,9 +176,16 @@ fn the_kernel_does_not_wait_for_a_root_for_ever_and_restarts_after_a_panic() {
 #[test]
 fn sqlite_is_built_for_the_image_as_it_is_tested() {
     let cargo = read(tree().join("../.cargo/config.toml"));
-    let flags = value(&cargo.replace(" = ", "="), "LIBSQLITE3_FLAGS").to_owned();
     let package = read(tree().join("package/tidegate/tidegate.mk"));
-    assert!(package.contains(&format!("LIBSQLITE3_FLAGS={flags} ")), "tidegate.mk has not {flags:?}");
+    let between = |text: &str, start: &str, end: &str| -> Vec<String> {
+        let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("no {start:?}"));
+        let words = rest.split(end).next().unwrap_or_default().split_whitespace();
+        words.filter(|word| *word != "\\").map(str::to_owned).collect()
+    };
+    let here = between(&cargo, "LIBSQLITE3_FLAGS = \"\"\"", "\"\"\"");
+    assert!(here.len() > 1 && here.contains(&"-DHAVE_FDATASYNC=1".to_owned()), "{here:?}");
+    assert_eq!(between(&package, "TIDEGATE_SQLITE_FLAGS = ", "TIDEGATE_CARGO_ENV"), here);
+    assert!(package.contains("LIBSQLITE3_FLAGS=\"$(strip $(TIDEGATE_SQLITE_FLAGS))\""), "{package}");
 }
 
 #[test]
