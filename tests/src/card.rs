@@ -46,7 +46,7 @@ pub struct Card {
 /// What one boot did.
 #[derive(Debug)]
 pub struct Boot {
-    /// Lines of [`LOOK`] and of the test's own script.
+    /// Lines of `LOOK` and of the test's own script.
     pub lines: Vec<String>,
     /// What the script and its tools said.
     pub said: String,
