@@ -138,6 +138,7 @@ pub struct Publisher {
     id: String,
     topic: String,
     qos: u8,
+    clean: bool,
     next: u64,
     pending: VecDeque<Pending>,
     acknowledged: watch::Sender<u64>,
@@ -149,7 +150,13 @@ impl Publisher {
     pub fn new(id: &str, topic: &str, qos: u8) -> Self {
         let pending = VecDeque::new();
         let acknowledged = watch::Sender::new(0);
-        Self { id: id.to_owned(), topic: topic.to_owned(), qos, next: 1, pending, acknowledged }
+        Self { id: id.to_owned(), topic: topic.to_owned(), qos, clean: false, next: 1, pending, acknowledged }
+    }
+
+    /// One whose session ends with its connection: it sends what was not acknowledged once more, and asks nothing of the broker's memory.
+    #[must_use]
+    pub fn passing(id: &str, topic: &str, qos: u8) -> Self {
+        Self { clean: true, ..Self::new(id, topic, qos) }
     }
 
     /// How many numbers are acknowledged to the end: PUBACK or PUBCOMP.
@@ -169,9 +176,11 @@ impl Publisher {
     /// # Errors
     /// The broker does not do what it must.
     pub async fn run(&mut self, port: u16, total: u64) -> Result<bool> {
-        let Some((mut wire, present)) = Wire::open(port, &self.id, false).await? else { return Ok(false) };
+        let Some((mut wire, present)) = Wire::open(port, &self.id, self.clean).await? else {
+            return Ok(false);
+        };
         // What was not acknowledged may be forgotten, the session with it.
-        let known = *self.acknowledged.borrow() > 0;
+        let known = !self.clean && *self.acknowledged.borrow() > 0;
         ensure!(present || !known, "{}: the session is forgotten", self.id);
         for pending in &self.pending {
             if pending.received {

@@ -12,6 +12,9 @@ use super::{BOOT_MAX, STEP_MAX};
 /// Ends every answer of the guest's side (`tests/qemu/overlay/usr/lib/tidegate-test/shell`).
 const END: char = '\u{1e}';
 
+/// Stands for the word that the guest's side says when it starts; no exit code of a program.
+const READY: i32 = -1;
+
 /// What a command said, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
@@ -45,7 +48,13 @@ impl Shell {
             self.ready = true;
         }
         self.stream.write_all(format!("{line}\n").as_bytes()).await?;
-        self.answer(STEP_MAX).await.with_context(|| format!("in the guest: {line}"))
+        loop {
+            let said = self.answer(STEP_MAX).await.with_context(|| format!("in the guest: {line}"))?;
+            // A guest that has restarted has a shell of its own, which says so once.
+            if said.code != READY {
+                return Ok(said);
+            }
+        }
     }
 
     /// Runs one line of bash that must succeed, and gives what it said.
@@ -83,6 +92,6 @@ impl Shell {
         let status = self.rest[end + END.len_utf8()..line].trim().to_owned();
         let text = self.rest[..end].replace('\r', "");
         self.rest.drain(..=line);
-        Some(Said { text, code: status.parse().unwrap_or(0) })
+        Some(Said { text, code: status.parse().unwrap_or(READY) })
     }
 }

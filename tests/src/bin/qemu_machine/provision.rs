@@ -52,7 +52,7 @@ pub(crate) async fn a_wrong_file_is_answered_on_the_card_and_a_right_one_is_appl
     let arrivals =
         world.office.wait_for("a reading", |all| all.iter().any(|one| one.value("count0").is_some())).await;
     arrivals.with_context(|| machine.console.tail())?;
-    let mode = machine.shell.run("stat -c '%a %U:%G' /etc/tidegate/gateway.toml").await?;
+    let mode = machine.shell.run("stat -L -c '%a %U:%G' /etc/tidegate/gateway.toml").await?;
     ensure!(mode.trim() == "640 root:tidegate", "gateway.toml is {mode}");
     let writable = machine.shell.ask("touch /etc/tidegate/x").await?;
     ensure!(writable.code != 0, "the configuration can be written");

@@ -63,7 +63,7 @@ impl Life {
         let card = world.card(image)?;
         card.configure(&world.config_through(network.port(), &format!("{EVERY_MS}ms")))?;
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let publisher = Some(Publisher::new("press", "plant/n", 1));
+        let publisher = Some(Publisher::passing("press", "plant/n", 1));
         let boot = Duration::from_secs(30);
         Ok(Self { world, network, shelf, card, port, publisher, boot, risks: Vec::new(), open: None })
     }
