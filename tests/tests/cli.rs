@@ -377,7 +377,10 @@ fn passwd(args: &[&str], input: &[u8]) -> (i32, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
+    // One that refuses its command line ends without reading.
+    if let Err(fault) = child.stdin.take().unwrap().write_all(input) {
+        assert_eq!(fault.kind(), std::io::ErrorKind::BrokenPipe);
+    }
     let output = child.wait_with_output().unwrap();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
