@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use crate::cross;
 use crate::steps::{command, root, run};
 
-/// Boots from an NVMe disk without an initramfs. It has no gpio-sim; the kernel of backports has, and RAUC 1.13 does not mount bundles there.
-const KERNEL: &str = "linux-image-cloud-arm64";
+/// Boots from an NVMe disk without an initramfs, and has gpio-sim, which 6.12 of trixie itself has not.
+const KERNEL: &str = "linux-image-cloud-arm64/backports";
 
 /// The folder with card image, boot files, root and update bundle.
 ///

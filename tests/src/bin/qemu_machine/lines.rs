@@ -1,7 +1,7 @@
 //! Serial lines and GPIO lines of the guest.
 
-use anyhow::{Context as _, Result};
-use tidegate_tests::machine::{BOOT_MAX, Image, Machine, Start};
+use anyhow::{Context as _, Result, ensure};
+use tidegate_tests::machine::{BOOT_MAX, Image, Loss, Machine, Start};
 use tidegate_tests::peers;
 
 use crate::world::World;
@@ -36,22 +36,29 @@ tags.count0 = { holding = 7, type = "u16" }
     machine.power_off().await
 }
 
-/// Simulated GPIO lines, for the driver to come; the kernel of the update tests has none.
-pub(crate) async fn simulated_gpio_lines_are_there_where_the_kernel_has_them(image: Image) -> Result<()> {
+/// The chip that the image makes at boot ([its script](../../../qemu/overlay/usr/lib/tidegate-test/gpio)): the test sets its lines, and the user of
+/// the gateway, in its sandbox, may open it.
+pub(crate) async fn simulated_gpio_lines_follow_the_test_and_the_gateway_may_open_them(
+    image: Image,
+) -> Result<()> {
     let world = World::new().await?;
     let card = world.card(&image)?;
     let mut machine = Machine::start(&card, &Start::default()).await?;
-    let said =
-        machine.shell.ask("modprobe gpio-sim && modprobe configfs && ls /sys/kernel/config/gpio-sim").await?;
-    if said.code != 0 {
-        let kernel = machine.shell.run("uname -r").await?;
-        println!("  SKIPPED: {} has no gpio-sim: {}", kernel.trim(), said.text.trim());
-        machine.cut(tidegate_tests::machine::Loss::Nothing).await?;
-        return Ok(());
+    machine.shell.run("systemctl start test-gpio && udevadm settle").await?;
+    let rights = machine.shell.run("stat -L -c '%G %a %F' /run/tidegate-test/gpiochip").await?;
+    ensure!(rights.trim() == "gpio 660 character special file", "the chip belongs to {rights:?}");
+    for (pull, value) in [("up", "1"), ("down", "0"), ("up", "1")] {
+        let line = "/run/tidegate-test/lines/sim_gpio2";
+        let read = machine.shell.run(&format!("echo pull-{pull} >{line}/pull && cat {line}/value")).await?;
+        ensure!(read.trim() == value, "pulled {pull}, the line reads {read:?}");
     }
-    let make = "cd /sys/kernel/config/gpio-sim && mkdir -p t/bank0 && echo 8 >t/bank0/num_lines && echo 1 >t/live && cat t/bank0/chip_name";
-    let chip = machine.shell.run(make).await?;
-    machine.shell.run(&format!("test -c /dev/{}", chip.trim())).await?;
-    machine.cut(tidegate_tests::machine::Loss::Nothing).await?;
+    let sandbox = "-p User=tidegate -p SupplementaryGroups=gpio -p DevicePolicy=closed";
+    let open = "bash -c 'exec 3<>/run/tidegate-test/gpiochip'";
+    let allowed =
+        format!("systemd-run --quiet --wait --pipe {sandbox} -p 'DeviceAllow=char-gpiochip rw' {open}");
+    machine.shell.run(&allowed).await.context("as the gateway's unit allows it")?;
+    let refused = machine.shell.ask(&format!("systemd-run --quiet --wait --pipe {sandbox} {open}")).await?;
+    ensure!(refused.code != 0, "without DeviceAllow the chip was opened all the same");
+    machine.cut(Loss::Nothing).await?;
     Ok(())
 }

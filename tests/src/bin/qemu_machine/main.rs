@@ -36,7 +36,7 @@ const CASES: [Case; 11] = cases![
     provision::a_wrong_file_is_answered_on_the_card_and_a_right_one_is_applied,
     provision::a_gateway_that_hangs_is_started_again_and_a_changed_file_is_reloaded,
     lines::modbus_rtu_polls_through_the_second_serial_port,
-    lines::simulated_gpio_lines_are_there_where_the_kernel_has_them,
+    lines::simulated_gpio_lines_follow_the_test_and_the_gateway_may_open_them,
     update::an_update_from_a_url_is_tried_passes_its_gate_and_stays,
     update::a_foreign_signature_and_another_board_are_refused,
     update::a_power_cut_in_the_middle_of_an_update_leaves_the_old_system,
