@@ -141,6 +141,14 @@ fn credentials_of_systemd_are_found_in_their_folder() {
     let (name, password) = config.uplinks[0].1.login.clone().unwrap();
     assert_eq!((name.as_str(), password.unwrap().reveal()), ("me", "hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
+    // `LoadCredential=keys:FOLDER` puts the name of the credential before that of the file; provisioning sees the folder itself.
+    for (file, named) in [("keys_mqtt", "mqtt"), ("keys_mqtt", "keys_mqtt"), ("mqtt", "keys_mqtt")] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(file), "hunter2\n").unwrap();
+        let env = Environment { credentials_dir: Some(folder.path().to_path_buf()) };
+        let text = text.replace("\"mqtt\"\n", &format!("\"{named}\"\n"));
+        parse(&text, "x.toml", Path::new("/x"), &env).unwrap_or_else(|p| panic!("{named} as {file}: {p}"));
+    }
     let outside = text.replace("\"mqtt\"\n", "\"../etc/passwd\"\n");
     let message = parse(&outside, "x.toml", Path::new("/x"), &env).unwrap_err().to_string();
     assert!(message.contains("holds '/'"), "{message}");

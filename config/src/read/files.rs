@@ -46,7 +46,9 @@ pub(crate) fn path(
             cx.found.misfit(&reader.at(twin), text);
             return None;
         };
-        let places = [folder.join(name.as_str()), folder.join(format!("keys_{name}"))];
+        // A folder loaded as the credential `keys` lays its files down as keys_FILE; whoever writes that name means FILE, as provisioning sees it.
+        let bare = name.as_str().strip_prefix("keys_").unwrap_or(name.as_str());
+        let places = [folder.join(name.as_str()), folder.join(format!("keys_{name}")), folder.join(bare)];
         return Some((twin.to_owned(), readable_of(places)));
     }
     let text = reader.text(key)?;
