@@ -40,11 +40,10 @@ need mkfs.vfat mcopy mkfs.ext4 sfdisk
 work=$(mktemp -d "${out}.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-ext4() { # FILE SIZE LABEL
+ext4() { # FILE SIZE LABEL BLOCK
     truncate -s "${2}M" "$1"
-    # No reserved blocks: nobody but our own services writes here. Blocks of 4 KiB because the partition grows: mkfs.ext4 would
-    # choose 1 KiB for one this small.
-    mkfs.ext4 -q -F -b 4096 -m 0 -L "$3" -E lazy_itable_init=0,lazy_journal_init=0 "$1"
+    # No reserved blocks: nobody but our own services writes here.
+    mkfs.ext4 -q -F -b "$4" -m 0 -L "$3" -E lazy_itable_init=0,lazy_journal_init=0 "$1"
 }
 
 fits() { # FILE SIZE WHAT
@@ -101,7 +100,7 @@ fat "$work/boot-b" "$TIDEGATE_BOOT_MIB" "$TIDEGATE_LABEL_BOOT_B" "$boot_b"
 place "$work/boot-b" "$at_boot_b"
 place "$root_a" "$at_root_a"
 [ -z "$root_b" ] || place "$root_b" "$at_root_b"
-ext4 "$work/config" "$TIDEGATE_CONFIG_MIB" "$TIDEGATE_LABEL_CONFIG"
+ext4 "$work/config" "$TIDEGATE_CONFIG_MIB" "$TIDEGATE_LABEL_CONFIG" "$TIDEGATE_BLOCK_CONFIG"
 place "$work/config" "$at_config"
-ext4 "$work/data" "$TIDEGATE_DATA_MIB" "$TIDEGATE_LABEL_DATA"
+ext4 "$work/data" "$TIDEGATE_DATA_MIB" "$TIDEGATE_LABEL_DATA" "$TIDEGATE_BLOCK_DATA"
 place "$work/data" "$at_data"

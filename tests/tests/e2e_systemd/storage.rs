@@ -112,11 +112,16 @@ fn a_lost_superblock_is_repaired_and_the_files_are_kept() {
         return;
     }
     let card = grown();
-    card.wipe(8, 0, 4).unwrap();
-    let boot = card.boot(KEPT).unwrap();
+    let write = "mount -o remount,rw /etc/tidegate && echo 42 >/etc/tidegate/kept && mount -o remount,ro /etc/tidegate";
+    check_mounted(&card.boot(write).unwrap());
+    for partition in [8, 7] {
+        card.wipe(partition, 0, 4).unwrap();
+    }
+    let boot = card.boot(&format!("{KEPT} $(cat /etc/tidegate/kept)")).unwrap();
     check_mounted(&boot);
-    assert_eq!(boot.line("kept "), Some("41"), "{boot:#?}");
+    assert_eq!(boot.line("kept "), Some("41 42"), "{boot:#?}");
     assert_eq!(fault(&boot, "data-partition"), None, "{boot:#?}");
+    assert_eq!(fault(&boot, "config-partition"), None, "{boot:#?}");
 }
 
 #[test]
