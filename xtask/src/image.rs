@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::args::Image;
+use crate::qemu;
 use crate::steps::{Steps, command, root, run as run_command};
 pub(crate) use board::Board;
 
@@ -37,6 +38,9 @@ pub(crate) fn run(args: &Image) -> Result<()> {
         build(&mut steps, &buildroot, args)?;
     }
     steps.run(&format!("figures of {board}"), || report::print(board, &output(board)));
+    if board == Board::Qemu {
+        qemu::report(&mut steps, &output(board).join("images"));
+    }
     steps.finish()
 }
 

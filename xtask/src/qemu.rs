@@ -48,6 +48,15 @@ pub(crate) fn test(steps: &mut Steps, install: bool) {
     });
 }
 
+/// The figures of a running image that was made elsewhere.
+pub(crate) fn report(steps: &mut Steps, image: &Path) {
+    const STEP: &str = "figures of the running machine";
+    match needs::present() {
+        Ok(()) => steps.run(STEP, || machine(image, "report", &[])),
+        Err(why) => steps.skip(STEP, &format!("{why:#}")),
+    }
+}
+
 fn machine(image: &Path, task: &str, words: &[&str]) -> Result<()> {
     let mut program =
         cargo(&["run", "--quiet", "--package", "tidegate-tests", "--bin", "qemu_machine", "--", task]);

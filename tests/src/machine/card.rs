@@ -29,10 +29,15 @@ pub enum Partition {
     State = 8,
 }
 
+/// What makes systemd speak and listen as the test machine's own image does: its journal on the serial console, a root shell on a virtual one.
+const OPEN: &str = "systemd.journald.forward_to_console=1 systemd.debug_shell=hvc0 systemd.show_status=false";
+
 /// A card image that belongs to one test.
 #[derive(Debug)]
 pub struct Card {
     path: PathBuf,
+    /// Whether the shell inside is systemd's own.
+    pub(super) debug_shell: bool,
 }
 
 impl Card {
@@ -44,7 +49,21 @@ impl Card {
         copy(from, &path)?;
         let file = File::options().write(true).open(&path)?;
         file.set_len(file.metadata()?.len().max(mib << 20))?;
-        Ok(Self { path })
+        Ok(Self { path, debug_shell: false })
+    }
+
+    /// Opens slot A of an image for gateways to the tests, by the command line of its kernel, as a technician with the card in hand could.
+    ///
+    /// # Errors
+    /// The boot partition is damaged.
+    pub fn open_to_tests(&mut self) -> Result<()> {
+        let words = self.mtools(Partition::BootA, "mtype", &[], &["::uboot.args".as_ref()])?;
+        let words = String::from_utf8(words.stdout)?;
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), format!("{} {OPEN}\n", words.trim_end()))?;
+        self.mtools(Partition::BootA, "mcopy", &["-o"], &[file.path().as_os_str(), "::uboot.args".as_ref()])?;
+        self.debug_shell = true;
+        Ok(())
     }
 
     /// Where it is.
@@ -60,7 +79,8 @@ impl Card {
     pub fn drop_file(&self, name: &str, content: &[u8]) -> Result<()> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), content)?;
-        self.mtools("mcopy", &["-o"], &[file.path().as_os_str(), format!("::{name}").as_ref()])?;
+        let to = format!("::{name}");
+        self.mtools(Partition::Drop, "mcopy", &["-o"], &[file.path().as_os_str(), to.as_ref()])?;
         Ok(())
     }
 
@@ -72,7 +92,7 @@ impl Card {
         if !self.drop_names()?.iter().any(|there| there.eq_ignore_ascii_case(name)) {
             return Ok(None);
         }
-        let output = self.mtools("mtype", &[], &[format!("::{name}").as_ref()])?;
+        let output = self.mtools(Partition::Drop, "mtype", &[], &[format!("::{name}").as_ref()])?;
         Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
@@ -81,7 +101,7 @@ impl Card {
     /// # Errors
     /// The file system is damaged.
     pub fn drop_names(&self) -> Result<Vec<String>> {
-        let output = self.mtools("mdir", &["-b"], &["::".as_ref()])?;
+        let output = self.mtools(Partition::Drop, "mdir", &["-b"], &["::".as_ref()])?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(text.lines().map(|line| line.trim_start_matches("::/").to_owned()).collect())
     }
@@ -150,8 +170,14 @@ impl Card {
         found.get(&(partition as u8)).copied().with_context(|| format!("no {partition:?} in {table:?}"))
     }
 
-    fn mtools(&self, tool: &str, options: &[&str], words: &[&std::ffi::OsStr]) -> Result<Output> {
-        let image = format!("{}@@{}", self.path.display(), self.range(Partition::Drop)?.0);
+    fn mtools(
+        &self,
+        partition: Partition,
+        tool: &str,
+        options: &[&str],
+        words: &[&std::ffi::OsStr],
+    ) -> Result<Output> {
+        let image = format!("{}@@{}", self.path.display(), self.range(partition)?.0);
         let mut command = Command::new(tool);
         command.env("MTOOLS_SKIP_CHECK", "1").arg("-i").arg(image).args(options).args(words);
         done(tool, command.output())

@@ -65,7 +65,13 @@ impl Image {
         self.dir.join("boot")
     }
 
-    /// The root file system.
+    /// Whether it is Buildroot's, for gateways: without a shell for tests, its journal to itself, and with a health gate of minutes.
+    #[must_use]
+    pub fn is_product(&self) -> bool {
+        !self.root().is_file()
+    }
+
+    /// The root file system of the test machine's own image.
     #[must_use]
     pub fn root(&self) -> PathBuf {
         self.dir.join("rootfs.ext4")

@@ -68,7 +68,7 @@ impl Machine {
         let console = Console::of(child.stdout.take().context("no console")?);
         let complaints = Console::of(child.stderr.take().context("no standard error")?);
         let shell = loop {
-            match Shell::connect(&dir.path().join("shell")).await {
+            match Shell::connect(&dir.path().join("shell"), card.debug_shell).await {
                 Ok(shell) => break shell,
                 Err(error) => {
                     let ended = child.try_wait()?.is_some();

@@ -67,11 +67,6 @@ pub(super) fn print(board: Board, out: &Path) -> Result<()> {
         Ok(names) => println!("    {:20} {:>10}  {}", "packages", names.len(), names.join(" ")),
         Err(why) => println!("    packages: {why:#}"),
     }
-    if board == Board::Qemu {
-        println!(
-            "    Boot to first publish and memory at rest are measured with the running machine: `cargo xtask qemu`."
-        );
-    }
     if packed > CARD_MAX {
         bail!(
             "the packed card image has {:.1} MiB, the goal is {:.0}",

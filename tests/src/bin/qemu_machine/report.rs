@@ -9,14 +9,9 @@ use crate::world::World;
 
 pub(crate) async fn print(image: &Path) -> Result<()> {
     let image = Image::at(image)?;
-    let size = |name: &str| std::fs::metadata(image.folder().join(name)).map_or(0, |meta| meta.len());
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let packages = std::fs::read_to_string(image.folder().join("packages")).unwrap_or_default();
-    println!("packages              {}", packages.lines().count());
-    println!("root file system      {}", mib(size("rootfs.ext4")));
-    println!("update bundle         {} (signed, verity, compressed)", mib(size("update.raucb")));
-    println!("program               {}", mib(size("root/usr/bin/gateway-daemon")));
-
+    if !image.is_product() {
+        sizes(&image);
+    }
     let world = World::new().await?;
     let card = world.card(&image)?;
     card.configure(&world.config("1s"))?;
@@ -47,4 +42,18 @@ pub(crate) async fn print(image: &Path) -> Result<()> {
     println!("  of the gateway      {}", mib(gateway.trim().parse().unwrap_or(0)));
     println!("what took longest:\n{blame}");
     machine.power_off().await
+}
+
+/// Of the test machine's own image; `cargo xtask image --report` prints those of Buildroot's.
+fn sizes(image: &Image) {
+    let size = |name: &str| std::fs::metadata(image.folder().join(name)).map_or(0, |meta| meta.len());
+    let packages = std::fs::read_to_string(image.folder().join("packages")).unwrap_or_default();
+    println!("packages              {}", packages.lines().count());
+    println!("root file system      {}", mib(size("rootfs.ext4")));
+    println!("update bundle         {} (signed, verity, compressed)", mib(size("update.raucb")));
+    println!("program               {}", mib(size("root/usr/bin/gateway-daemon")));
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

@@ -31,7 +31,11 @@ impl World {
 
     /// A fresh card without a configuration.
     pub(crate) fn card(&self, image: &Image) -> Result<Card> {
-        Card::flash(&image.card(), self.dir.path().join("card.img"), CARD_MIB)
+        let mut card = Card::flash(&image.card(), self.dir.path().join("card.img"), CARD_MIB)?;
+        if image.is_product() {
+            card.open_to_tests()?;
+        }
+        Ok(card)
     }
 
     /// The file of a gateway whose device and cloud are on the host. Every poll is a message of its own and every value a number of its own.
