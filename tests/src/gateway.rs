@@ -26,6 +26,24 @@ pub fn binary() -> anyhow::Result<PathBuf> {
     if path.is_file() { Ok(path) } else { bail!("{} was not built", path.display()) }
 }
 
+/// What `gateway-daemon passwd` makes of a password, with its quotes.
+///
+/// # Errors
+/// It does not take it.
+pub fn password_hash(password: &str) -> anyhow::Result<String> {
+    use std::io::Write as _;
+    let mut child = Command::new(binary()?)
+        .args(["passwd", "someone", "--stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("standard input is piped")?.write_all(format!("{password}\n").as_bytes())?;
+    let output = child.wait_with_output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("password_hash = "));
+    line.map(str::to_owned).with_context(|| format!("no hash, {}: {text}", output.status))
+}
+
 /// A running gateway; killed when dropped.
 #[derive(Debug)]
 pub struct Gateway {

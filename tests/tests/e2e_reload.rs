@@ -19,10 +19,14 @@ use tidegate_tests::mosquitto::{Mosquitto, Options};
 use tidegate_tests::office::{self, Office};
 use tidegate_tests::proxy::FaultProxy;
 
+#[path = "e2e_reload/access.rs"]
+mod access;
 #[path = "e2e_reload/faults.rs"]
 mod faults;
 #[path = "e2e_reload/notify.rs"]
 mod notify;
+#[path = "e2e_reload/storm.rs"]
+mod storm;
 #[path = "e2e_reload/uplinks.rs"]
 mod uplinks;
 

@@ -64,19 +64,20 @@ pub(super) fn log(field: &Field, index: usize, change: Change) {
     let Some(device) = field.devices.get(index) else { return };
     let name = device.name.as_str();
     let bus = field.buses.get(device.bus).map_or("?", |bus| bus.name.as_str());
-    let unit = device.unit.get();
+    // Not "unit": that field of the journal means units of systemd.
+    let unit_id = device.unit.get();
     match change {
-        Change::Found => log::info!(device = name, bus, unit; "device {name}: answers"),
+        Change::Found => log::info!(device = name, bus, unit_id; "device {name}: answers"),
         Change::Died(reason) => {
             let reason = reason.map_or_else(|| "silent".to_owned(), |reason| reason.to_string());
             log::warn!(
-                device = name, bus, unit, reason = reason.as_str();
+                device = name, bus, unit_id, reason = reason.as_str();
                 "device {name}: does not answer ({reason}); its tags are bad and it is only probed until it answers again"
             );
         }
         Change::Recovered(after) => {
             let down_s = after.as_secs();
-            log::info!(device = name, bus, unit, down_s; "device {name}: answers again after {down_s} s");
+            log::info!(device = name, bus, unit_id, down_s; "device {name}: answers again after {down_s} s");
         }
     }
 }

@@ -180,7 +180,7 @@ impl Control {
                 }
                 Ok((stream, _)) => turn_away(&stream),
                 Err(fault) => {
-                    log::warn!("control socket: {fault}");
+                    log::warn!(reason:% = fault; "control socket: {fault}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -197,7 +197,7 @@ impl Drop for Control {
 
 /// One too many: told so without waiting for it.
 fn turn_away(stream: &UnixStream) {
-    log::warn!("control socket: more than {CLIENTS_MAX} clients at once, one refused");
+    log::warn!(reason = "too-many"; "control socket: more than {CLIENTS_MAX} clients at once, one refused");
     let reply =
         Reply::Refused(format!("{CLIENTS_MAX} clients are connected already; close one and try again"));
     if let Ok(line) = line(&reply) {

@@ -133,7 +133,7 @@ impl Lines {
                     let (line, fault) = self.open(part);
                     if let Some(fault) = fault {
                         let name = line.report().name.to_string();
-                        log::error!(bus = name.as_str(); "bus {name}: cannot be started, is tried again: {fault}");
+                        log::error!(bus = name.as_str(), reason:% = fault; "bus {name}: cannot be started, is tried again: {fault}");
                     }
                     line
                 }
@@ -205,13 +205,13 @@ impl Lines {
             let name = line.report().name.to_string();
             match spawn(line.id, &line.part, &self.cycles) {
                 Ok(fresh) => {
-                    log::error!(bus = name.as_str(); "bus {name}: its task ended by a fault of the program and was started again");
+                    log::error!(bus = name.as_str(), reason = "panic"; "bus {name}: its task ended by a fault of the program and was started again");
                     line.restarts += 1;
                     line.reports = fresh.reports();
                     line.bus = Some(fresh);
                 }
                 Err(fault) => {
-                    log::error!(bus = name.as_str(); "bus {name}: cannot be started again: {fault}");
+                    log::error!(bus = name.as_str(), reason:% = fault; "bus {name}: cannot be started again: {fault}");
                 }
             }
         }

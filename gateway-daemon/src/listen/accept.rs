@@ -166,7 +166,7 @@ async fn accept(socket: TcpListener, mut keys: Option<Keys>, door: Arc<handshake
                 // Out of file descriptors or memory: those who are connected go on, and others come in when some have left.
                 count(&door.tally.accept_failed);
                 let name = door.name.as_str();
-                log::warn!(listener = name; "listener {name}: cannot accept a connection: {error}");
+                log::warn!(listener = name, reason:% = error; "listener {name}: cannot accept a connection: {error}");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -140,10 +140,12 @@ impl Doors {
             CloseReason::Goodbye => log::debug!(conn = conn.0; "client disconnected"),
             CloseReason::Login { failures: None, .. } => log::debug!(conn = conn.0; "log-in refused"),
             CloseReason::Login { failures: Some(count), peer } => log::warn!(
-                conn = conn.0, peer = &**peer, count = *count;
+                conn = conn.0, peer = &**peer, count = *count, reason = "log-in";
                 "log-in from {peer} refused; failed log-ins since the last such line: {count}"
             ),
-            reason => log::info!(conn = conn.0; "connection of a client closed: {reason}"),
+            reason => {
+                log::info!(conn = conn.0, reason:% = reason; "connection of a client closed: {reason}");
+            }
         }
         if let Some(open) = self.conns.get_mut(&conn).filter(|open| open.is_open()) {
             open.close();
@@ -270,7 +272,7 @@ impl Doors {
                     return Some(Incoming::Bytes(conn, bytes));
                 }
                 Step::Failed(fault) => {
-                    log::info!(conn = conn.0; "connection of a client ended: {fault}");
+                    log::info!(conn = conn.0, reason:% = fault; "connection of a client ended: {fault}");
                     open.fail();
                     self.part(conn);
                     return Some(Incoming::Closed(conn));

@@ -116,7 +116,7 @@ async fn enter(door: Arc<Door>, tls: Option<Tls>, stream: TcpStream, peer: IpAdd
     };
     count(&door.tally.handshakes_failed);
     let name = door.name.as_str();
-    log::info!(listener = name; "listener {name}: handshake with {peer} failed: {fault}");
+    log::info!(listener = name, reason = fault.as_str(); "listener {name}: handshake with {peer} failed: {fault}");
     let _ = timeout(FLUSH_MAX, hall.part()).await;
 }
 

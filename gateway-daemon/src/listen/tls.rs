@@ -86,7 +86,7 @@ impl Keys {
                         self.current = fresh;
                     }
                     Err(fault) => {
-                        log::error!(listener; "listener {listener}: the changed files are not used, the ones before still are: {fault}");
+                        log::error!(listener, reason:% = fault; "listener {listener}: the changed files are not used, the ones before still are: {fault}");
                     }
                 }
             }

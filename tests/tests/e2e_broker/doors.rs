@@ -6,32 +6,15 @@ use anyhow::Result;
 use gateway_daemon::app::control::{Ask, Reply};
 use tidegate_tests::certs::{Authority, KeyFormat, Validity};
 use tidegate_tests::clients::{Sub, mosquitto_pub, mqtt_js, paho, text};
-use tidegate_tests::gateway::binary;
+use tidegate_tests::gateway::{binary, password_hash};
 use tidegate_tests::yard::{OPEN, Yard};
-
-/// What `gateway-daemon passwd` makes of a password.
-fn hash(password: &str) -> String {
-    use std::io::Write as _;
-    let mut child = std::process::Command::new(binary().unwrap())
-        .args(["passwd", "someone", "--stdin"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("password_hash = "));
-    line.unwrap_or_else(|| panic!("no hash: {text}")).to_owned()
-}
 
 fn users() -> String {
     format!(
         "{OPEN}[broker.user.press]\npassword_hash = {}\nallow = [\"publish sensor/%c/#\", \"subscribe cmd/%c/#\"]\n\
          [broker.user.chief]\npassword_hash = {}\n",
-        hash("pressword"),
-        hash("chiefword")
+        password_hash("pressword").unwrap(),
+        password_hash("chiefword").unwrap()
     )
 }
 

@@ -195,12 +195,12 @@ impl Local {
                 // One turn and one read per session are under way, so there is room unless the keeper is gone, and then the process is ending.
                 Action::Turn(turn) => {
                     if self.turns.try_send(turn).is_err() {
-                        log::error!("broker: the keeper's task is gone");
+                        log::error!(room = "local broker", reason = "stopped"; "broker: the keeper's task is gone");
                     }
                 }
                 Action::Read(read) => {
                     if self.reads.try_send(read).is_err() {
-                        log::error!("broker: the keeper's task is gone");
+                        log::error!(room = "local broker", reason = "stopped"; "broker: the keeper's task is gone");
                     }
                 }
                 // A connection has one question, so there is room for all of them; what is beyond is refused like a wrong password.
