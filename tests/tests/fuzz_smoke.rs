@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target by the name of its file in tests/fuzz/fuzz_targets.
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     ("broker", gateway_core::fuzzing::fuzz_broker),
     ("mbap", drivers::fuzzing::fuzz_mbap),
     ("record", gateway_core::fuzzing::fuzz_record),
     ("row", gateway_daemon::fuzzing::fuzz_row),
     ("rtu", drivers::fuzzing::fuzz_rtu),
     ("toml", gateway_config::fuzzing::fuzz_toml),
+    ("update", gateway_core::fuzzing::fuzz_update),
     ("websocket", gateway_daemon::fuzzing::fuzz_websocket),
 ];
 

@@ -1,8 +1,10 @@
 //! Entry points of the fuzz targets in `tests/fuzz`: bytes in, promises checked, nothing returned. Not part of the API.
 
 mod broker;
+mod update;
 
 pub use broker::fuzz_broker;
+pub use update::fuzz_update;
 
 use std::sync::Arc;
 use std::time::Duration;
