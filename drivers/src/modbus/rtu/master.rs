@@ -187,7 +187,11 @@ impl Master {
         };
         match exchange.phase {
             Phase::Before => self.before(now),
-            Phase::OnLine { early_until, deadline, .. } => self.on_line(now, early_until, deadline),
+            Phase::OnLine { early_until, deadline, .. } => match self.on_line(now, early_until, deadline) {
+                // A fence has come back and the silence after it has passed unseen, as the caller was late.
+                Step::Wait(until) if until <= now => self.before(now),
+                step => step,
+            },
             Phase::Turnaround { until } if now < until => Step::Wait(until),
             Phase::Turnaround { .. } => {
                 self.exchange = None;
