@@ -1,6 +1,6 @@
 //! The real peers of the tests: set up where that is allowed, otherwise named in one line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -15,57 +15,113 @@ const PAHO: &str = "paho-mqtt==2.1.0";
 /// Where the npm client of the broker's tests is named, with everything that it needs, by version and checksum.
 const MQTT_JS: &str = "tests/peers/mqtt-js";
 
-/// What the tests need from the system: how it is recognised, and its Debian package.
+/// What something here needs from the system: how it is recognised, and its Debian package.
 struct Need {
     package: &'static str,
-    present: fn() -> bool,
+    present: Present,
+    by: By,
 }
 
-const NEEDS: [Need; 21] = [
-    Need { package: "mosquitto", present: mosquitto },
-    Need { package: "mosquitto-clients", present: || on_path("mosquitto_pub") && on_path("mosquitto_sub") },
-    Need { package: "pkg-config", present: || on_path("pkg-config") },
+/// How a need is recognised.
+enum Present {
+    /// By these programs, which administrators may have outside of the path of users.
+    Programs(&'static [&'static str]),
+    /// In another way.
+    Other(fn() -> bool),
+}
+
+/// Who has a need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The tests that run on this machine.
+    Tests,
+    /// The QEMU test machine.
+    Qemu,
+    /// Either.
+    Both,
+}
+
+use Present::{Other, Programs};
+
+const NEEDS: [Need; 26] = [
+    Need { package: "mosquitto", present: Programs(&["mosquitto"]), by: By::Both },
+    Need {
+        package: "mosquitto-clients",
+        present: Programs(&["mosquitto_pub", "mosquitto_sub"]),
+        by: By::Both,
+    },
+    Need { package: "pkg-config", present: Programs(&["pkg-config"]), by: By::Tests },
     Need {
         package: "libmodbus-dev",
-        present: || succeeds(command("pkg-config", &["--exists", "libmodbus"])),
+        present: Other(|| succeeds(command("pkg-config", &["--exists", "libmodbus"]))),
+        by: By::Tests,
     },
-    Need { package: "strace", present: || on_path("strace") },
-    Need { package: "gcc", present: || on_path("cc") },
-    Need { package: "shellcheck", present: || on_path("shellcheck") },
+    Need { package: "strace", present: Programs(&["strace"]), by: By::Tests },
+    Need { package: "gcc", present: Programs(&["cc"]), by: By::Tests },
+    Need { package: "shellcheck", present: Programs(&["shellcheck"]), by: By::Tests },
     Need {
         package: "python3-venv",
-        present: || succeeds(command("python3", &["-c", "import venv, ensurepip"])),
+        present: Other(|| succeeds(command("python3", &["-c", "import venv, ensurepip"]))),
+        by: By::Both,
     },
-    Need { package: "nodejs", present: || on_path("node") },
-    Need { package: "npm", present: || on_path("npm") },
-    // A Debian with systemd in a container, and cards on loop devices.
-    Need { package: "mmdebstrap", present: || on_path("mmdebstrap") },
-    Need { package: "systemd-container", present: || on_path("systemd-nspawn") },
-    Need { package: "mount", present: || on_path("losetup") },
-    Need { package: "fdisk", present: || on_path("sfdisk") },
-    Need { package: "e2fsprogs", present: || on_path("mkfs.ext4") },
-    Need { package: "dosfstools", present: || on_path("mkfs.vfat") },
-    Need { package: "mtools", present: || on_path("mcopy") },
+    Need { package: "nodejs", present: Programs(&["node"]), by: By::Tests },
+    Need { package: "npm", present: Programs(&["npm"]), by: By::Tests },
+    // A Debian with systemd, in a container and in QEMU, and cards on loop devices.
+    Need { package: "mmdebstrap", present: Programs(&["mmdebstrap"]), by: By::Both },
+    Need { package: "systemd-container", present: Programs(&["systemd-nspawn"]), by: By::Tests },
+    Need { package: "mount", present: Programs(&["losetup"]), by: By::Tests },
+    Need { package: "fdisk", present: Programs(&["sfdisk"]), by: By::Both },
+    Need { package: "e2fsprogs", present: Programs(&["mkfs.ext4", "debugfs"]), by: By::Both },
+    Need { package: "dosfstools", present: Programs(&["mkfs.vfat"]), by: By::Both },
+    Need { package: "mtools", present: Programs(&["mcopy"]), by: By::Both },
     // Card images and updates as Buildroot's last steps make them.
-    Need { package: "openssl", present: || on_path("openssl") },
-    Need { package: "rauc", present: || on_path("rauc") },
-    Need { package: "squashfs-tools", present: || on_path("mksquashfs") },
-    Need { package: "xz-utils", present: || on_path("xz") },
+    Need { package: "openssl", present: Programs(&["openssl"]), by: By::Both },
+    Need { package: "rauc", present: Programs(&["rauc"]), by: By::Both },
+    Need { package: "squashfs-tools", present: Programs(&["mksquashfs"]), by: By::Both },
+    Need { package: "xz-utils", present: Programs(&["xz"]), by: By::Tests },
+    Need { package: QEMU, present: Programs(&["qemu-system-aarch64"]), by: By::Qemu },
+    Need { package: "u-boot-qemu", present: Other(|| Path::new(U_BOOT).is_file()), by: By::Qemu },
+    Need { package: "u-boot-tools", present: Programs(&["mkimage"]), by: By::Qemu },
+    Need { package: "kmod", present: Programs(&["depmod", "modprobe"]), by: By::Qemu },
+    Need { package: "systemd", present: Programs(&["systemd-sysusers"]), by: By::Qemu },
 ];
+
+/// The emulator of whole machines.
+pub(crate) const QEMU: &str = "qemu-system-arm";
+
+/// U-Boot as Debian builds it for QEMU.
+pub(crate) const U_BOOT: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
+
+/// The packages that are not there.
+pub(crate) fn missing(by: By) -> Vec<&'static str> {
+    let needed = NEEDS.iter().filter(|need| need.by == by || need.by == By::Both);
+    needed.filter(|need| !need.present.check()).map(|need| need.package).collect()
+}
+
+impl Present {
+    fn check(&self) -> bool {
+        let beside =
+            |program: &str| ["/sbin", "/usr/sbin"].iter().any(|dir| Path::new(dir).join(program).is_file());
+        match self {
+            Programs(programs) => programs.iter().all(|program| on_path(program) || beside(program)),
+            Other(check) => check(),
+        }
+    }
+}
 
 /// Sets up all peers.
 ///
 /// # Errors
 /// Something is missing and cannot be installed here; the error is the line that installs it.
 pub(crate) fn set_up() -> Result<()> {
-    let missing: Vec<&str> = NEEDS.iter().filter(|need| !(need.present)()).map(|need| need.package).collect();
+    let missing = missing(By::Tests);
     if missing.is_empty() {
         println!("    system packages are there");
     } else {
         install(&missing)?;
         // An install that changes nothing must not pass as one.
-        if let Some(need) = NEEDS.iter().find(|need| !(need.present)()) {
-            bail!("apt-get installed {}, but it is still not found", need.package);
+        if let Some(package) = self::missing(By::Tests).first() {
+            bail!("apt-get installed {package}, but it is still not found");
         }
     }
     python("pymodbus", &[PYMODBUS, PYSERIAL], "import pymodbus, serial; version = pymodbus.__version__")?;
@@ -148,10 +204,6 @@ fn mqtt_js() -> Result<()> {
 pub(crate) fn is_root() -> bool {
     let user = std::process::Command::new("id").arg("-u").output();
     user.is_ok_and(|output| output.stdout.starts_with(b"0\n"))
-}
-
-fn mosquitto() -> bool {
-    on_path("mosquitto") || std::path::Path::new("/usr/sbin/mosquitto").exists()
 }
 
 /// Whether a program would be found.

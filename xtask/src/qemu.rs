@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::args::{Qemu, QemuTask};
+use crate::peers;
 use crate::steps::{Steps, cargo, command, root, run};
 
 /// Runs one of the tasks.
@@ -72,7 +73,7 @@ fn console(image: &Path) -> Result<()> {
     }
     println!("    card: {} (delete it for a fresh one); Ctrl-A x ends", card.display());
     let mut qemu = command("qemu-system-aarch64", &["-M", "virt", "-cpu", "max,pauth=off,sve=off,sme=off"]);
-    qemu.args(["-m", "512", "-nographic", "-bios", needs::U_BOOT]);
+    qemu.args(["-m", "512", "-nographic", "-bios", peers::U_BOOT]);
     qemu.arg("-drive").arg(format!("if=none,id=card,format=raw,file={}", card.display()));
     qemu.args(["-device", "nvme,drive=card,serial=TIDEGATE0001", "-device", "virtio-rng-pci"]);
     qemu.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);

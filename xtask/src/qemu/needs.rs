@@ -1,32 +1,9 @@
 //! What the test machine needs from this one.
 
-use std::path::Path;
-
 use anyhow::{Result, bail};
 
-use crate::peers::{self, on_path};
+use crate::peers::{self, By};
 use crate::steps::{command, run, succeeds};
-
-/// U-Boot as Debian builds it for QEMU.
-pub(super) const U_BOOT: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
-
-/// Programs and their Debian packages.
-const PROGRAMS: [(&str, &str); 14] = [
-    ("mosquitto_sub", "mosquitto-clients"),
-    ("qemu-system-aarch64", "qemu-system-arm"),
-    ("mmdebstrap", "mmdebstrap"),
-    ("mkimage", "u-boot-tools"),
-    ("rauc", "rauc"),
-    ("mksquashfs", "squashfs-tools"),
-    ("openssl", "openssl"),
-    ("depmod", "kmod"),
-    ("systemd-sysusers", "systemd"),
-    ("mcopy", "mtools"),
-    ("mkfs.vfat", "dosfstools"),
-    ("debugfs", "e2fsprogs"),
-    ("sfdisk", "fdisk"),
-    ("python3", "python3"),
-];
 
 /// Where a machine with a QEMU from backports has to take the rest of QEMU from.
 const BACKPORTS: &str = "/etc/apt/sources.list.d/tidegate-backports.list";
@@ -36,7 +13,7 @@ const BACKPORTS: &str = "/etc/apt/sources.list.d/tidegate-backports.list";
 /// # Errors
 /// It is not; the error is what is missing.
 pub(super) fn present() -> Result<()> {
-    let missing = missing();
+    let missing = peers::missing(By::Qemu);
     if !missing.is_empty() {
         bail!(
             "the QEMU test machine needs {}: `cargo xtask qemu image` installs it as root",
@@ -54,27 +31,15 @@ pub(super) fn present() -> Result<()> {
 /// # Errors
 /// It cannot be installed here.
 pub(super) fn set_up() -> Result<()> {
-    let missing = missing();
+    let missing = peers::missing(By::Qemu);
     if missing.is_empty() {
         return present();
     }
-    if missing.contains(&"qemu-system-arm") && peers::is_root() {
+    if missing.contains(&peers::QEMU) && peers::is_root() {
         backports()?;
     }
     peers::install(&missing)?;
     present()
-}
-
-fn missing() -> Vec<&'static str> {
-    let there = |program: &str| {
-        on_path(program) || ["/sbin", "/usr/sbin"].iter().any(|dir| Path::new(dir).join(program).is_file())
-    };
-    let mut missing: Vec<_> =
-        PROGRAMS.iter().filter(|(program, _)| !there(program)).map(|(_, package)| *package).collect();
-    if !Path::new(U_BOOT).is_file() {
-        missing.push("u-boot-qemu");
-    }
-    missing
 }
 
 /// QEMU's packages must all be of one version: where some came from backports, the rest has to come from there, too.
@@ -91,6 +56,6 @@ fn backports() -> Result<()> {
     std::fs::write(BACKPORTS, line)?;
     run(command("apt-get", &["update", "--quiet"]))?;
     let mut install = command("apt-get", &["install", "--quiet", "--yes", "--no-install-recommends"]);
-    install.args(["-t", "bookworm-backports", "qemu-system-arm"]).env("DEBIAN_FRONTEND", "noninteractive");
+    install.args(["-t", "bookworm-backports", peers::QEMU]).env("DEBIAN_FRONTEND", "noninteractive");
     run(install)
 }
