@@ -27,6 +27,7 @@ const CORE_EDGES: [(&str, &str); 15] = [
     ("fuzzing", "payload"),
     ("fuzzing", "broker"),
     ("fuzzing", "uplink"),
+    ("fuzzing", "update"),
     ("fuzzing", "poll"),
     ("fuzzing", "process"),
 ];
