@@ -16,7 +16,7 @@ const END: char = '\u{1e}';
 const READY: i32 = -1;
 
 /// Turns a debug shell into what the test machine's image has (its script has the same lines).
-const TAME: &str = r#"exec sh -c 'stty raw -echo; printf "\036 ready\n"; while IFS= read -r line; do (eval "$line") 2>&1 </dev/null; printf "\036 %s\n" "$?"; done'"#;
+const TAME: &str = r#"SYSTEMD_PAGER=cat exec sh -c 'stty raw -echo; printf "\036 ready\n"; while IFS= read -r line; do (eval "$line") 2>&1 </dev/null; printf "\036 %s\n" "$?"; done'"#;
 
 /// What a debug shell says when it listens.
 const PROMPT: char = '#';

@@ -1,12 +1,10 @@
 //! First boot: what lies on the FAT partition, and what lies there afterwards.
 
 use anyhow::{Context as _, Result, ensure};
+use tidegate_tests::certs::{Authority, Validity};
 use tidegate_tests::machine::{BOOT_MAX, Image, Machine, STEP_MAX, Start};
 
 use crate::world::World;
-
-/// A key that no TLS library takes: here only its way counts.
-const KEY: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n";
 
 /// A card without any file: a name from the hardware, no open port, and the console says what to do.
 pub(crate) async fn an_unconfigured_card_boots_and_says_on_the_console_what_to_do(
@@ -45,8 +43,12 @@ pub(crate) async fn a_wrong_file_is_answered_on_the_card_and_a_right_one_is_appl
         "it does not say what is wrong: {said}"
     );
 
-    card.drop_file("gateway.toml", world.config("1s").as_bytes())?;
-    card.drop_file("device.key", KEY)?;
+    let authority = Authority::new("plant ca")?;
+    let lan = authority.server(&["gw.local"], Validity::Good)?;
+    let door = "cert = \"lan.pem\"\nkey = \"lan.key\"";
+    card.drop_file("gateway.toml", world.config("1s").replace("allow_plain = true", door).as_bytes())?;
+    card.drop_file("lan.pem", &std::fs::read(&lan.cert)?)?;
+    card.drop_file("lan.key", &std::fs::read(&lan.key)?)?;
     let mut machine = Machine::start(&card, &Start::default()).await?;
     machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
     let arrivals =
@@ -54,15 +56,18 @@ pub(crate) async fn a_wrong_file_is_answered_on_the_card_and_a_right_one_is_appl
     arrivals.with_context(|| machine.console.tail())?;
     let mode = machine.shell.run("stat -L -c '%a %U:%G' /etc/tidegate/gateway.toml").await?;
     ensure!(mode.trim() == "640 root:tidegate", "gateway.toml is {mode}");
+    let mode = machine.shell.run("stat -L -c '%a %U:%G' /etc/tidegate/keys/lan.key").await?;
+    ensure!(mode.trim() == "600 root:root", "its key is {mode}");
     let writable = machine.shell.ask("touch /etc/tidegate/x").await?;
     ensure!(writable.code != 0, "the configuration can be written");
     machine.power_off().await?;
     let names = card.drop_names()?;
-    ensure!(
-        !names.iter().any(|name| name.eq_ignore_ascii_case("gateway-errors.txt")),
-        "still errors: {names:?}"
-    );
-    println!("  left on the drop zone: {names:?}");
+    for gone in ["gateway-errors.txt", "gateway.toml", "lan.key"] {
+        ensure!(
+            !names.iter().any(|name| name.eq_ignore_ascii_case(gone)),
+            "{gone} is still there: {names:?}"
+        );
+    }
     Ok(())
 }
 

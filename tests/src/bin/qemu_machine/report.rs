@@ -23,7 +23,8 @@ pub(crate) async fn print(image: &Path) -> Result<()> {
     seen.with_context(|| machine.console.tail())?;
     let (published, cpu) = (kernel.elapsed(), machine.cpu()?);
     let times = machine.shell.run("systemctl show -P UserspaceTimestampMonotonic").await?;
-    let init = times.trim().parse::<f64>().unwrap_or(0.0) / 1e6;
+    let micros: f64 = times.trim().parse().with_context(|| format!("the start of systemd is {times:?}"))?;
+    let init = micros / 1e6;
     println!("power to kernel       {:.1} s", (kernel - machine.began).as_secs_f64());
     println!("kernel to /sbin/init  {init:.1} s");
     println!(
@@ -39,7 +40,8 @@ pub(crate) async fn print(image: &Path) -> Result<()> {
         .await?;
     let gateway = machine.shell.run("systemctl show -P MemoryCurrent tidegate").await?;
     println!("memory at rest        {}", memory.trim().replace('\n', ", "));
-    println!("  of the gateway      {}", mib(gateway.trim().parse().unwrap_or(0)));
+    let gateway = gateway.trim();
+    println!("  of the gateway      {}", gateway.parse().map_or_else(|_| gateway.to_owned(), mib));
     println!("what took longest:\n{blame}");
     machine.power_off().await
 }
