@@ -86,6 +86,16 @@ fn all_boards_have_the_same_userland() {
     }
 }
 
+/// systemd that was built without libseccomp leaves half of a sandbox out without a word.
+#[test]
+fn units_that_filter_system_calls_find_a_systemd_and_a_kernel_that_can() {
+    assert!(read(tree().join("../systemd/system/tidegate.service")).contains("\nSystemCallFilter="));
+    assert!(read(tree().join("board/tidegate/kernel/system.config")).contains("\nCONFIG_SECCOMP=y\n"));
+    for (board, _) in BOARDS {
+        assert!(defconfig(board).contains("\nBR2_PACKAGE_LIBSECCOMP=y\n"), "{board} has no libseccomp");
+    }
+}
+
 #[test]
 fn no_option_is_set_twice() {
     for (board, _) in BOARDS {

@@ -134,6 +134,9 @@ pub(crate) struct Qemu {
     /// Not the daemon that `cargo xtask cross` builds but this one
     #[arg(long, global = true)]
     pub(crate) daemon: Option<std::path::PathBuf>,
+    /// Not Debian's packages but the image of Buildroot in this folder (`target/image/qemu/images`), opened to the tests
+    #[arg(long, global = true, value_name = "FOLDER", conflicts_with = "daemon")]
+    pub(crate) images: Option<std::path::PathBuf>,
     /// Fetch the packages again and make everything anew
     #[arg(long, global = true)]
     pub(crate) fresh: bool,

@@ -20,7 +20,10 @@ use crate::steps::{Steps, cargo, command, root, run};
 /// Something is missing, cannot be made, or fails.
 pub(crate) fn run_task(args: &Qemu) -> Result<()> {
     needs::set_up()?;
-    let image = image::make(args.daemon.as_deref(), args.fresh)?;
+    let image = match &args.images {
+        Some(images) => image::open(images)?,
+        None => image::make(args.daemon.as_deref(), args.fresh)?,
+    };
     match &args.task {
         QemuTask::Image => println!("{}", image.display()),
         QemuTask::Run => return console(&image),

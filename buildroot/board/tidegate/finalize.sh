@@ -64,6 +64,10 @@ read_only() {
     ln -sf ../proc/self/mounts "$root/etc/mtab"
     # The root is mounted by the kernel, the rest by tidegate-storage.
     : >"$root/etc/fstab"
+    # systemd's tmpfiles.d would make them at each boot, and complain.
+    for file in locale.conf vconsole.conf; do
+        [ -e "$root/etc/$file" ] || : >"$root/etc/$file"
+    done
 }
 
 names() {

@@ -68,12 +68,19 @@ impl Image {
     /// Whether it is Buildroot's, for gateways: without a shell for tests, its journal to itself, and with a health gate of minutes.
     #[must_use]
     pub fn is_product(&self) -> bool {
-        !self.root().is_file()
+        !self.files().join("usr/lib/tidegate-test").is_dir()
     }
 
-    /// The root file system of the test machine's own image.
+    /// The root file system: ext4 of the test machine's own image, squashfs of Buildroot's.
     #[must_use]
     pub fn root(&self) -> PathBuf {
-        self.dir.join("rootfs.ext4")
+        let ext4 = self.dir.join("rootfs.ext4");
+        if ext4.is_file() { ext4 } else { self.dir.join("rootfs.squashfs") }
+    }
+
+    /// The files of the root, where they were kept.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.dir.join("root")
     }
 }

@@ -51,6 +51,30 @@ pub(super) fn make(daemon: Option<&Path>, fresh: bool) -> Result<PathBuf> {
     Ok(image)
 }
 
+/// Buildroot's image with what tests need on its root.
+///
+/// # Errors
+/// There is none, or it cannot be opened.
+pub(super) fn open(images: &Path) -> Result<PathBuf> {
+    let made = images.join("rootfs.squashfs");
+    ensure!(
+        made.is_file(),
+        "{} holds no image of Buildroot: `cargo xtask image --board qemu` builds it",
+        images.display()
+    );
+    let folder = root().join("target/qemu");
+    fs::create_dir_all(&folder)?;
+    let inputs = [made, root().join("tests/qemu"), root().join("buildroot/board/tidegate")];
+    let image = folder.join(format!("opened-{:016x}", hash(&inputs)?));
+    if !image.exists() {
+        remove_others(&folder, "opened-")?;
+        let mut script = command("tests/qemu/open.sh", &[]);
+        script.arg(images).arg(&image);
+        run(script)?;
+    }
+    Ok(image)
+}
+
 /// Images and bases are hundreds of megabytes: only the last of each stays.
 fn remove_others(folder: &Path, prefix: &str) -> Result<()> {
     for entry in fs::read_dir(folder)? {

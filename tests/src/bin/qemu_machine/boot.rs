@@ -1,6 +1,6 @@
 //! From power-on to the first reading.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tidegate_tests::machine::{BOOT_MAX, Image, Loss, Machine, Start};
 use tidegate_tests::office::Arrival;
 
@@ -12,7 +12,7 @@ pub(crate) async fn a_configured_card_boots_and_publishes_its_first_reading(imag
     let world = World::new().await?;
     let card = world.card(&image)?;
     card.configure(&world.config("1s"))?;
-    let machine = Machine::start(&card, &Start::default()).await?;
+    let mut machine = Machine::start(&card, &Start::default()).await?;
     let (kernel, _) = machine.console.wait("Starting kernel", BOOT_MAX).await?;
     let (_, line) = machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
     let arrivals =
@@ -26,7 +26,21 @@ pub(crate) async fn a_configured_card_boots_and_publishes_its_first_reading(imag
         machine.cpu()?.as_secs_f64(),
         line.split(']').next().unwrap_or_default().trim_start_matches('[').trim()
     );
+    sandboxed(&mut machine).await?;
     machine.cut(Loss::Nothing).await?;
+    Ok(())
+}
+
+/// What the unit asks for is what the kernel does: a systemd that was built without a filter of system calls leaves it out without a word.
+async fn sandboxed(machine: &mut Machine) -> Result<()> {
+    let status = machine.shell.run("cat /proc/$(systemctl show -P MainPID tidegate)/status").await?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    ensure!(field("Seccomp:") == "2", "no system call is filtered: {status}");
+    ensure!(field("NoNewPrivs:") == "1", "it could get more rights: {status}");
+    ensure!(field("CapEff:").bytes().all(|digit| digit == b'0'), "it has capabilities: {status}");
+    ensure!(!field("Uid:").starts_with('0'), "it runs as root: {status}");
+    let exposure = machine.shell.ask("systemd-analyze security --no-pager --threshold=15 tidegate.service").await?;
+    ensure!(exposure.code == 0, "its exposure is above 1.5: {}", exposure.text);
     Ok(())
 }
 

@@ -73,8 +73,8 @@ pub(crate) async fn a_foreign_signature_and_another_board_are_refused(image: Ima
 pub(crate) async fn a_system_whose_gateway_fails_is_left_by_itself(image: Image) -> Result<()> {
     let world = World::new().await?;
     let shelf = Shelf::open(world.dir.path()).await?;
-    let bad = world.dir.path().join("bad.ext4");
-    broken(&image.root(), &bad)?;
+    let bad = world.dir.path().join("bad");
+    broken(&image, &bad)?;
     bundle(&bad, &image, &world.dir.path().join("bad.raucb"), &[])?;
     let card = world.card(&image)?;
     card.configure(&world.config("1s"))?;
@@ -85,7 +85,7 @@ pub(crate) async fn a_system_whose_gateway_fails_is_left_by_itself(image: Image)
     machine.console.wait_after(mark, "Tidegate: slot B tidegate.trial", BOOT_MAX).await?;
     machine.console.wait_after(mark, "Tidegate: slot A", 2 * BOOT_MAX).await?;
     machine.console.wait_after(machine.console.mark(), "uplink cloud: connected", BOOT_MAX).await?;
-    let fault = "for i in {1..60}; do [ -e /run/tidegate-faults/update-rolled-back ] && break; sleep 1; done; \
+    let fault = "for i in $(seq 60); do [ -e /run/tidegate-faults/update-rolled-back ] && break; sleep 1; done; \
                  ls /run/tidegate-faults; cat /run/tidegate-faults/* 2>&1 || true";
     let fault = machine.shell.run(fault).await?;
     println!("  what the old system says: {}", fault.trim());
@@ -141,15 +141,24 @@ fn bundle(root: &Path, image: &Image, out: &Path, more: &[&str]) -> Result<()> {
 }
 
 /// A copy of the root whose gateway ends at once.
-fn broken(root: &Path, out: &Path) -> Result<()> {
-    std::fs::copy(root, out)?;
+fn broken(image: &Image, out: &Path) -> Result<()> {
     let program: PathBuf = out.with_extension("program");
     std::fs::write(
         &program,
         "#!/bin/sh\n[ \"$1\" != run ] || exit 1\nexec /usr/bin/gateway-daemon.real \"$@\"\n",
     )?;
-    let script = out.with_extension("script");
     let place = "/usr/bin/gateway-daemon";
+    if image.root().extension().is_some_and(|name| name == "squashfs") {
+        let real = image.files().join("usr/bin/gateway-daemon");
+        let mut make = Command::new("mksquashfs");
+        make.arg(image.files()).arg(out).args(["-noappend", "-quiet", "-no-progress", "-comp", "zstd"]);
+        for (to, from) in [(place.to_owned(), &program), (format!("{place}.real"), &real)] {
+            make.args(["-p", &format!("{to} f 755 0 0 cat {}", from.display())]);
+        }
+        return sh(make.args(["-e", place.trim_start_matches('/')]));
+    }
+    std::fs::copy(image.root(), out)?;
+    let script = out.with_extension("script");
     let lines = format!(
         "ln {place} {place}.real\nunlink {place}\nwrite {} {place}\nsif {place} mode 0100755\n",
         program.display()
