@@ -34,12 +34,14 @@ pub(crate) async fn a_configured_card_boots_and_publishes_its_first_reading(imag
 /// What the unit asks for is what the kernel does: a systemd that was built without a filter of system calls leaves it out without a word.
 async fn sandboxed(machine: &mut Machine) -> Result<()> {
     let status = machine.shell.run("cat /proc/$(systemctl show -P MainPID tidegate)/status").await?;
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
     ensure!(field("Seccomp:") == "2", "no system call is filtered: {status}");
     ensure!(field("NoNewPrivs:") == "1", "it could get more rights: {status}");
     ensure!(field("CapEff:").bytes().all(|digit| digit == b'0'), "it has capabilities: {status}");
     ensure!(!field("Uid:").starts_with('0'), "it runs as root: {status}");
-    let exposure = machine.shell.ask("systemd-analyze security --no-pager --threshold=15 tidegate.service").await?;
+    let exposure =
+        machine.shell.ask("systemd-analyze security --no-pager --threshold=15 tidegate.service").await?;
     ensure!(exposure.code == 0, "its exposure is above 1.5: {}", exposure.text);
     Ok(())
 }
