@@ -21,7 +21,7 @@ use crate::steps::{Steps, cargo, command, root, run};
 pub(crate) fn run_task(args: &Qemu) -> Result<()> {
     needs::set_up()?;
     let image = match &args.images {
-        Some(images) => image::open(images)?,
+        Some(images) => image::open(images, args.fresh)?,
         None => image::make(args.daemon.as_deref(), args.fresh)?,
     };
     match &args.task {

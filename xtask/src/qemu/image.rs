@@ -4,6 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -21,14 +22,8 @@ pub(super) fn make(daemon: Option<&Path>, fresh: bool) -> Result<PathBuf> {
     let folder = root().join("target/qemu");
     fs::create_dir_all(&folder)?;
     let scripts = root().join("tests/qemu");
-    let base =
-        folder.join(format!("base-{:016x}", hash(&[scripts.join("packages"), scripts.join("mkbase.sh")])?));
-    if fresh || !base.exists() {
-        remove_others(&folder, "base-")?;
-        let mut mkbase = command("tests/qemu/mkbase.sh", &[KERNEL]);
-        mkbase.arg(&base);
-        run(mkbase)?;
-    }
+    let inputs = [scripts.join("packages"), scripts.join("mkbase.sh")];
+    let base = made(&folder, "base-", &inputs, fresh, command("tests/qemu/mkbase.sh", &[KERNEL]))?;
     let daemon = match daemon {
         Some(daemon) => daemon.to_owned(),
         None => cross::daemon_for_qemu()?,
@@ -41,38 +36,51 @@ pub(super) fn make(daemon: Option<&Path>, fresh: bool) -> Result<PathBuf> {
         root().join("systemd"),
         daemon.clone(),
     ];
-    let image = folder.join(format!("image-{:016x}", hash(&inputs)?));
-    if fresh || !image.exists() {
-        remove_others(&folder, "image-")?;
-        let mut mkroot = command("tests/qemu/mkroot.sh", &[]);
-        mkroot.arg(&base).arg(&daemon).arg(&image);
-        run(mkroot)?;
-    }
-    Ok(image)
+    let mut mkroot = command("tests/qemu/mkroot.sh", &[]);
+    mkroot.arg(&base).arg(&daemon);
+    made(&folder, "image-", &inputs, fresh, mkroot)
 }
 
 /// Buildroot's image with what tests need on its root.
 ///
 /// # Errors
 /// There is none, or it cannot be opened.
-pub(super) fn open(images: &Path) -> Result<PathBuf> {
-    let made = images.join("rootfs.squashfs");
+pub(super) fn open(images: &Path, fresh: bool) -> Result<PathBuf> {
+    let squashfs = images.join("rootfs.squashfs");
     ensure!(
-        made.is_file(),
+        squashfs.is_file(),
         "{} holds no image of Buildroot: `cargo xtask image --board qemu` builds it",
         images.display()
     );
     let folder = root().join("target/qemu");
     fs::create_dir_all(&folder)?;
-    let inputs = [made, root().join("tests/qemu"), root().join("buildroot/board/tidegate")];
-    let image = folder.join(format!("opened-{:016x}", hash(&inputs)?));
-    if !image.exists() {
-        remove_others(&folder, "opened-")?;
-        let mut script = command("tests/qemu/open.sh", &[]);
-        script.arg(images).arg(&image);
+    let inputs = [
+        squashfs,
+        images.join("boot"),
+        images.join("drop"),
+        root().join("tests/qemu"),
+        root().join("buildroot/board/tidegate"),
+    ];
+    let mut script = command("tests/qemu/open.sh", &[]);
+    script.arg(images);
+    made(&folder, "opened-", &inputs, fresh, script)
+}
+
+/// The folder named after what goes into it; `script`, with that folder as its last word, makes it when it is not there.
+fn made(
+    folder: &Path,
+    prefix: &str,
+    inputs: &[PathBuf],
+    fresh: bool,
+    mut script: Command,
+) -> Result<PathBuf> {
+    let out = folder.join(format!("{prefix}{:016x}", hash(inputs)?));
+    if fresh || !out.exists() {
+        remove_others(folder, prefix)?;
+        script.arg(&out);
         run(script)?;
     }
-    Ok(image)
+    Ok(out)
 }
 
 /// Images and bases are hundreds of megabytes: only the last of each stays.
