@@ -5,6 +5,10 @@
 pub struct Gauges {
     /// Open connections.
     pub connections: usize,
+    /// Bytes to clients that are not written yet.
+    pub unsent_bytes: usize,
+    /// Bytes of clients that are no whole packet yet, or wait until they are read.
+    pub unread_bytes: usize,
     /// Sessions, connected or not, bridges included.
     pub sessions: usize,
     /// Subscriptions of all sessions, shared ones included.

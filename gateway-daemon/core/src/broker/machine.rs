@@ -12,6 +12,7 @@ mod publish;
 mod route;
 mod subscribe;
 mod sys;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use self::bridges::Unsent;
 use self::conn::{Conn, Kind};
 use self::deliver::Word;
 use self::expiry::Alarm;
+use self::publish::Unreleased;
 use self::route::Post;
+use self::traffic::Total;
 use super::access::{Access, Failures};
 use super::change::Answer;
 use super::front::Front;
@@ -81,7 +84,9 @@ pub struct Broker {
     reads: BTreeMap<u64, SessionId>,
     last_read: u64,
     unsent: Vec<Unsent>,
-    received_total: usize,
+    /// When the last QoS 2 message of a client came, as it is kept.
+    held_at: BootNs,
+    unreleased: Unreleased,
     failures: Failures,
     alarms: BTreeSet<(BootNs, Alarm)>,
     /// The figures have an alarm.
@@ -95,6 +100,10 @@ pub struct Broker {
     stopped: Vec<ConnId>,
     /// Connections with something to send.
     dirty: Vec<ConnId>,
+    /// Bytes to all connections that are not written.
+    unwritten: Total,
+    /// Bytes of all connections that are no whole packet, or wait until they are read.
+    unread: Total,
     /// Sessions that wait for retained messages.
     replaying: Vec<SessionId>,
     actions: VecDeque<Action>,
@@ -165,7 +174,8 @@ impl Broker {
             reads: BTreeMap::new(),
             last_read: 0,
             unsent: Vec::new(),
-            received_total: 0,
+            held_at: BootNs(0),
+            unreleased: Unreleased::default(),
             failures: Failures::default(),
             alarms: BTreeSet::new(),
             watched: false,
@@ -174,6 +184,8 @@ impl Broker {
             released: VecDeque::new(),
             stopped: Vec::new(),
             dirty: Vec::new(),
+            unwritten: Total::new(limits.unsent_bytes_total_max),
+            unread: Total::new(limits.received_bytes_total_max),
             replaying: Vec::new(),
             actions: VecDeque::new(),
             counters: Counters::default(),
@@ -227,6 +239,7 @@ impl Broker {
         self.now = self.now.max(now);
         self.counters.received_bytes_total += bytes.len() as u64;
         self.read(now, conn, bytes);
+        self.bound_unread(conn);
         self.settle(now);
     }
 
@@ -234,6 +247,9 @@ impl Broker {
     fn read(&mut self, now: BootNs, conn: ConnId, mut bytes: &[u8]) {
         loop {
             let Some(open) = self.conns.get_mut(&conn) else { return };
+            if open.condemned {
+                return;
+            }
             if open.is_held() {
                 return self.put_aside(conn, bytes);
             }
@@ -261,8 +277,10 @@ impl Broker {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         let had_room = open.has_room(self.settings.limits.outbox_bytes_max / 2);
         open.unsent = open.unsent.saturating_sub(bytes);
+        open.note(now, &mut self.unwritten);
+        let refused = open.unwritten.take_refused();
         let Some(id) = open.session else { return };
-        if !had_room {
+        if !had_room || refused {
             self.pump(now, id);
         }
         if self.sessions.get(&id).is_some_and(|session| !session.replays.is_empty()) {
@@ -368,6 +386,8 @@ impl Broker {
         let (volatile, durable) = (self.totals.volatile(), self.totals.durable());
         Gauges {
             connections: self.conns.len(),
+            unsent_bytes: self.unwritten.bytes(),
+            unread_bytes: self.unread.bytes(),
             sessions: self.sessions.len(),
             subscriptions: self.tree.len(),
             shared_subscriptions: self.tree.shared_len(),
@@ -413,8 +433,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Keeps a retained message, or clears its topic.
-    fn retain(&mut self, now: BootNs, message: Arc<Message>, ticket: Option<Ticket>) {
+    /// Keeps a retained message, or clears its topic. Whether what it says is in force.
+    fn retain(&mut self, now: BootNs, message: Arc<Message>, ticket: Option<Ticket>) -> bool {
         let kept = self.retained.set(Arc::clone(&message));
         match kept {
             Retention::Kept => self.write_retained(now, message, ticket),
@@ -423,7 +443,9 @@ impl Broker {
             }
             Retention::Nothing | Retention::Full { before: false } => {}
         }
-        self.counters.unretained_messages_total += u64::from(matches!(kept, Retention::Full { .. }));
+        let full = matches!(kept, Retention::Full { .. });
+        self.counters.unretained_messages_total += u64::from(full);
+        !full
     }
 
     fn add_session(&mut self, session: Session) -> SessionId {

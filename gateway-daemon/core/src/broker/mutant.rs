@@ -37,12 +37,14 @@ pub enum Mutant {
     StaleRead,
     /// A released identifier is forgotten with the connection.
     ForgetReleased,
+    /// Publishers wait for a reader that is slow until the commit interval is over.
+    SlowLate,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 14] = [
+    pub const ALL: [(&'static str, Self); 15] = [
         ("ack-before-commit", Self::AckBeforeCommit),
         ("retain-before-commit", Self::RetainBeforeCommit),
         ("receive-before-commit", Self::ReceiveBeforeCommit),
@@ -57,6 +59,7 @@ impl Mutant {
         ("reorder-resend", Self::ReorderResend),
         ("stale-read", Self::StaleRead),
         ("forget-released", Self::ForgetReleased),
+        ("slow-late", Self::SlowLate),
     ];
 
     /// The name on the command line.

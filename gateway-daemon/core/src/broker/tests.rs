@@ -3,7 +3,9 @@
 
 mod bridge;
 mod disk;
+mod due;
 mod durable;
+mod fair;
 mod hostile;
 mod login;
 mod protocol;
@@ -11,6 +13,7 @@ mod reset;
 mod sessions;
 mod shared;
 mod system;
+mod traffic;
 mod v5;
 mod wills;
 mod wire;

@@ -114,6 +114,16 @@ impl Front {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Bytes of memory that wait to become packets.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Throws away what waits: the connection is at its end.
+    pub(super) fn forget(&mut self) {
+        (self.buffer, self.start) = (Vec::new(), 0);
+    }
+
     /// The next packet out of what was put aside and then out of `input`, which it shortens by what it took. With `None`, `input` is used up.
     ///
     /// # Errors

@@ -106,7 +106,7 @@ impl Broker {
         for alarm in [ends, speaks].into_iter().flatten() {
             self.alarms.remove(&alarm);
         }
-        self.received_total -= session.received.len();
+        self.unreleased.take(0, session.received.len());
         self.erase(now, &session);
         self.pass_on(now, &mut session);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
