@@ -56,6 +56,8 @@ pub struct Client {
     pub up: bool,
     /// Thinks about messages of QoS 1 for a while before it acknowledges them; those of QoS 2 it answers at once.
     pub slow: bool,
+    /// Acknowledges nothing for a while.
+    pub silent: bool,
     /// PUBACKs that it has yet to send.
     late: Vec<u8>,
     /// What it wants to send now.
@@ -84,6 +86,7 @@ impl Client {
             conn: None,
             up: false,
             slow: false,
+            silent: false,
             late: Vec::new(),
             out: Vec::new(),
             buffer: Vec::new(),
@@ -303,7 +306,7 @@ impl Client {
         let published = words.get(2).and_then(|word| word.parse().ok()).unwrap_or(0);
         match qos {
             1 => {
-                let answers = if self.slow { &mut self.late } else { &mut self.out };
+                let answers = if self.slow || self.silent { &mut self.late } else { &mut self.out };
                 answers.extend(wire::answer(0x40, id));
                 oracle.taken(self.me, (publisher, published, number), qos)
             }

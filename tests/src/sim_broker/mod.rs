@@ -52,6 +52,8 @@ pub struct Case {
     pub mutant: Option<Mutant>,
     /// Nothing goes wrong.
     pub calm: bool,
+    /// A subscriber stops acknowledging now and then, and no publisher may notice. Only in a calm world.
+    pub silent: bool,
     /// Prints every event on standard error.
     pub trace: bool,
 }
@@ -60,7 +62,7 @@ impl Case {
     /// A seed as it comes.
     #[must_use]
     pub fn of(seed: u64, minutes: u64) -> Self {
-        Self { seed, minutes, mutant: None, calm: false, trace: false }
+        Self { seed, minutes, mutant: None, calm: false, silent: false, trace: false }
     }
 
     /// Runs the world and waits until it is quiet.

@@ -27,6 +27,8 @@ pub struct Gauges {
     pub stored_messages: u64,
     /// Bytes of those.
     pub stored_bytes: u64,
+    /// Bytes of durable sessions that are in memory although they are on disk: read ahead, or in flight.
+    pub loaded_bytes: u64,
     /// Bytes that are only in memory and have to survive.
     pub dirty_bytes: u64,
     /// Acknowledgements and callers that wait until a message is safe.

@@ -397,6 +397,7 @@ impl Broker {
             held_bytes: volatile.bytes,
             stored_messages: durable.rows,
             stored_bytes: durable.bytes,
+            loaded_bytes: self.totals.loaded(),
             dirty_bytes: self.journal.dirty_bytes(),
             waiting_acknowledgements: self.tickets.len(),
         }

@@ -88,6 +88,8 @@ pub(super) struct Conn {
     pub(super) unwritten: Part,
     /// What it has of the bytes of all connections.
     pub(super) unread: Part,
+    /// It was held, and what was put aside is not read yet.
+    pub(super) catches_up: bool,
     /// It is at its end: nothing is told to it and nothing is read from it.
     pub(super) condemned: bool,
     /// Set of [`Why`].
@@ -115,6 +117,7 @@ impl Conn {
             unsent: 0,
             unwritten: Part::default(),
             unread: Part::default(),
+            catches_up: false,
             condemned: false,
             held: 0,
             aside: 0,
@@ -302,7 +305,7 @@ impl Broker {
         }
         open.held &= !(why as u8);
         if open.held == 0 {
-            open.aside = 0;
+            (open.aside, open.catches_up) = (0, true);
             self.actions.push_back(Action::Hold { conn, held: false });
             self.released.push_back(conn);
         }

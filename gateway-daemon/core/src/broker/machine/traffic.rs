@@ -130,6 +130,7 @@ impl Broker {
     /// What came from a connection and is no whole packet, or is not looked at yet, has changed.
     pub(super) fn bound_unread(&mut self, conn: ConnId) {
         let Some(open) = self.conns.get_mut(&conn) else { return };
+        open.catches_up = false;
         let bytes = open.front.kept_bytes();
         if bytes == 0 && open.unread.bytes == 0 {
             return;
@@ -144,7 +145,8 @@ impl Broker {
         let (now, total) = (self.now, self.unread);
         let stall = |open: &Conn| {
             let begun = now.since(open.unread.moved);
-            (open.unread.bytes > total.share() && !open.is_held()).then_some(begun)
+            let waits = open.is_held() || open.catches_up;
+            (open.unread.bytes > total.share() && !waits).then_some(begun)
         };
         let stalls = self.conns.iter().filter_map(|(conn, open)| Some((stall(open)?, *conn)));
         let Some((_, oldest)) = stalls.max() else { return false };

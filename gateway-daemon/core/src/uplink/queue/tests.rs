@@ -517,7 +517,8 @@ fn readings_behind_a_slow_cloud_keep_their_interval() {
 
 #[test]
 fn a_full_window_alone_is_not_slow() {
-    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    let memory = Memory { rows_max: 1000, bytes_max: 1 << 20 };
+    let mut bench = Bench::new(QueueSettings { memory, ..settings(WhenFull::DropOldest) });
     bench.queue.attach();
     let mut sent = VecDeque::new();
     for _ in 0..7 {
