@@ -33,10 +33,12 @@ mod journal;
 mod machine;
 mod mutant;
 mod outbound;
+pub mod own;
 pub mod packet;
 mod retained;
 mod session;
 pub mod settings;
+mod shares;
 mod ticket;
 pub mod topic;
 pub mod tree;
@@ -44,9 +46,10 @@ pub mod tree;
 pub use change::{Answer, Change, FactKey, FactKind, Found, Read, Turn};
 pub use counters::Counters;
 pub use gauges::Gauges;
-pub use machine::Broker;
+pub use machine::{Broker, SessionView, Which};
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
+pub use own::Own;
 pub use settings::{Limits, Settings};
 pub use topic::{TopicError, TopicFilter, TopicName};
 
@@ -220,6 +223,9 @@ pub enum CloseReason {
     /// Its user or its client id is not let in any more.
     #[error("not let in any more")]
     NotAuthorized,
+    /// A person dropped its session.
+    #[error("its session was dropped by command")]
+    Administrative,
     /// The daemon stops.
     #[error("the broker is shutting down")]
     Shutdown,

@@ -2,6 +2,7 @@
 
 use super::Broker;
 use super::login::Stage;
+use crate::broker::outbound::DropReason;
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
 
@@ -25,7 +26,7 @@ impl Broker {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let others = [alarm, self.retained.next_expiry(), self.journal_timeout()];
+        let others = [alarm, self.retained.next_expiry(), self.clock_due, self.journal_timeout()];
         others.into_iter().flatten().min()
     }
 
@@ -38,16 +39,14 @@ impl Broker {
                 Alarm::Conn(conn) => self.conn_may_be_late(now, conn),
                 Alarm::Will(id) => self.will_is_due(now, id),
                 Alarm::End(id) => {
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.ends_at = None;
-                    }
                     self.counters.expired_sessions_total += 1;
-                    self.finish_session(now, id);
+                    self.finish_session(now, id, DropReason::SessionExpired);
                 }
                 Alarm::Read(id) => self.want_read(now, id),
                 Alarm::Figures => self.tell_figures(now),
             }
         }
+        self.tell_clock(now);
         while let Some(topic) = self.retained.expire(now) {
             self.counters.expired_retained_total += 1;
             self.remove_retained(now, &topic, None);
