@@ -25,10 +25,11 @@ use self::deliver::Word;
 use self::expiry::Alarm;
 use self::route::Post;
 pub use self::sessions::{SessionView, Which};
-use super::access::{Access, Failures};
+use super::access::{Access, Failures, Identity};
 use super::change::Answer;
 use super::front::Front;
 use super::journal::{self, Journal, Position};
+use super::note::{Event, Note, Notes, Shown, Who};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
 use super::own::Own;
 use super::packet::{Message, Packet, Reply};
@@ -100,6 +101,7 @@ pub struct Broker {
     unsent: Vec<Unsent>,
     received_total: usize,
     failures: Failures,
+    notes: Notes,
     alarms: BTreeSet<(BootNs, Alarm)>,
     /// The figures have an alarm.
     watched: bool,
@@ -190,6 +192,7 @@ impl Broker {
             unsent: Vec::new(),
             received_total: 0,
             failures: Failures::default(),
+            notes: Notes::default(),
             alarms: BTreeSet::new(),
             watched: false,
             connected_max: 0,
@@ -358,6 +361,35 @@ impl Broker {
         self.let_go(self.now);
         self.settle(self.now);
         turn.map(Action::Turn).or_else(|| self.actions.pop_front()).or_else(|| self.take_send())
+    }
+
+    /// The next thing that a person may want to read in the log: to be asked in every round, until there is none.
+    pub fn poll_note(&mut self) -> Option<Note> {
+        self.notes.take()
+    }
+
+    /// Something happened to somebody.
+    fn note(&mut self, event: Event, who: Who) {
+        self.notes.add(self.now, event, who);
+    }
+
+    /// Who a connection is, as far as it is known.
+    fn who(&self, conn: ConnId) -> Who {
+        let Some(open) = self.conns.get(&conn) else { return Who::default() };
+        let session = open.session.and_then(|id| self.sessions.get(&id));
+        Who {
+            user: session.and_then(|session| session.user.as_ref()).map(|user| Shown::new(user)),
+            client: session.map(|session| Shown::new(&session.client)),
+            peer: Some(Shown::new(&open.origin.peer)),
+            listener: self.settings.listeners.get(open.origin.listener).map(|listener| listener.name.clone()),
+        }
+    }
+
+    /// Who a connection is that was not given a session.
+    fn who_is(&self, conn: ConnId, identity: &Identity) -> Who {
+        let Identity { client, user } = identity;
+        let Who { peer, listener, .. } = self.who(conn);
+        Who { peer, listener, ..Who::of_session(client, user.as_ref()) }
     }
 
     /// Why the last turn failed, until one is done.

@@ -32,6 +32,7 @@ mod gauges;
 mod journal;
 mod machine;
 mod mutant;
+pub mod note;
 mod outbound;
 pub mod own;
 pub mod packet;
@@ -49,6 +50,7 @@ pub use gauges::Gauges;
 pub use machine::{Broker, SessionView, Which};
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
+pub use note::{Event, Note};
 pub use own::Own;
 pub use settings::{Limits, Settings};
 pub use topic::{TopicError, TopicFilter, TopicName};

@@ -10,6 +10,7 @@ use super::login::{Client, Stage};
 use super::sessions::Claim;
 use crate::broker::access::Identity;
 use crate::broker::front::ALIASES_MAX;
+use crate::broker::note::{Attempt, Event, Shown};
 use crate::broker::outbound::DropReason;
 use crate::broker::packet::{Code, Hello, Reply, Version, Welcome};
 use crate::broker::session::Session;
@@ -66,12 +67,16 @@ impl Broker {
             && !self.may_publish(Some(&self.settings.access.grants(who)), &will.message.topic)
         {
             self.counters.wills_refused_total += 1;
+            let topic = Shown::new(will.message.topic.as_str());
+            self.note(Event::RuleRefused { attempt: Attempt::Will, topic }, self.who_is(conn, who));
             return Err(self.refuse(conn, Code::NotAuthorized, "the topic of the will is not allowed"));
         }
         let claim = old.map_or(Claim::Own, |id| self.claim(id, who.user.as_deref()));
         if claim == Claim::Foreign {
             self.counters.foreign_sessions_total += 1;
-            return Err(self.refuse(conn, Code::NotAuthorized, "the client id belongs to another user"));
+            let why = "the client id belongs to another user";
+            self.note(Event::ConnectionRefused(why), self.who_is(conn, who));
+            return Err(self.refuse(conn, Code::NotAuthorized, why));
         }
         let anew = hello.clean || claim == Claim::Anew;
         let stays = old.and_then(|id| self.sessions.get(&id)).is_some_and(|old| !anew && !old.is_fleeting());
@@ -82,7 +87,7 @@ impl Broker {
         if lasting && self.blind {
             return Err(self.refuse(conn, Code::ServerUnavailable, "stored sessions cannot be read yet"));
         }
-        self.admit(now, conn, (who.user.as_ref(), lasting), old)?;
+        self.admit(now, conn, (who, lasting), old)?;
         Ok(anew)
     }
 

@@ -6,6 +6,7 @@ use super::Broker;
 use super::expiry::Alarm;
 use super::route::Post;
 use crate::broker::access::Identity;
+use crate::broker::note::{Attempt, Event, Shown, Who};
 use crate::broker::outbound::{Desk, DropReason};
 use crate::broker::packet::{Message, Testament};
 use crate::broker::session::{Owner, Session};
@@ -103,6 +104,9 @@ impl Broker {
     ) {
         if !self.may_speak(&who, certified, &will.message.topic) {
             self.counters.wills_refused_total += 1;
+            let topic = Shown::new(will.message.topic.as_str());
+            let who = Who::of_session(&who.client, who.user.as_ref());
+            self.note(Event::RuleRefused { attempt: Attempt::Will, topic }, who);
             return;
         }
         self.counters.wills_total += 1;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Broker;
 use crate::broker::access::Identity;
 use crate::broker::access::failures::peer_of;
+use crate::broker::note::{Event, Who};
 use crate::broker::outbound::DropReason;
 use crate::broker::packet::Code;
 use crate::broker::session::{Owner, Session};
@@ -88,8 +89,11 @@ impl Broker {
         };
         let session = self.sessions.get(&id).filter(|session| session.owner == Owner::Client)?;
         let view = self.view(now, id, session);
+        let who = Who::of_session(&session.client, session.user.as_ref());
+        let conn = session.conn;
+        self.note(Event::SessionDropped { messages: view.messages }, who);
         self.counters.removed_sessions_total += 1;
-        if let Some(conn) = session.conn {
+        if let Some(conn) = conn {
             self.close(now, conn, CloseReason::Administrative);
         }
         self.finish_session(now, id, DropReason::Ended);
@@ -174,23 +178,23 @@ impl Broker {
         &mut self,
         now: BootNs,
         conn: ConnId,
-        (user, lasting): (Option<&Arc<str>>, bool),
+        (who, lasting): (&Identity, bool),
         replaced: Option<SessionId>,
     ) -> Result<(), CloseReason> {
         let limits = self.settings.limits;
         let full = replaced.is_none() && self.clients.len() >= limits.sessions_max;
         if full && !self.evict(now, |_| true) {
-            return Err(self.refuse_session(conn, "too many sessions"));
+            return Err(self.refuse_session(conn, who, "too many sessions"));
         }
         if !lasting {
             return Ok(());
         }
-        let maker = self.maker(conn, user);
+        let maker = self.maker(conn, who.user.as_ref());
         let before = replaced.and_then(|id| self.sessions.get(&id)?.maker.clone()).unwrap_or_default();
         if let Some(user) = maker.user.as_ref().filter(|user| before.user.as_ref() != Some(*user)) {
             let full = self.shares.of_user(user) >= limits.sessions_per_user_max;
             if full && !self.evict(now, |maker| maker.user.as_ref() == Some(user)) {
-                return Err(self.refuse_session(conn, "too many sessions of this user"));
+                return Err(self.refuse_session(conn, who, "too many sessions of this user"));
             }
         }
         if let Some(address) =
@@ -198,14 +202,15 @@ impl Broker {
         {
             let full = self.shares.of_address(address) >= limits.sessions_per_address_max;
             if full && !self.evict(now, |maker| maker.address.as_ref() == Some(address)) {
-                return Err(self.refuse_session(conn, "too many sessions from this address"));
+                return Err(self.refuse_session(conn, who, "too many sessions from this address"));
             }
         }
         Ok(())
     }
 
-    fn refuse_session(&mut self, conn: ConnId, why: &'static str) -> CloseReason {
+    fn refuse_session(&mut self, conn: ConnId, who: &Identity, why: &'static str) -> CloseReason {
         self.counters.sessions_refused_total += 1;
+        self.note(Event::SessionRefused(why), self.who_is(conn, who));
         self.refuse(conn, Code::QuotaExceeded, why)
     }
 
