@@ -8,6 +8,7 @@ pub(crate) mod device;
 pub(crate) mod files;
 pub(crate) mod network;
 pub(crate) mod overlap;
+pub(crate) mod own;
 pub(crate) mod rules;
 pub(crate) mod schedule;
 pub(crate) mod server;
