@@ -210,7 +210,10 @@ impl fmt::Display for Note {
                  ends one, and `sessions_max` and its neighbours in [broker.limits] are the limits"
             )?,
             Event::SessionDropped { messages } => {
-                write!(f, "session of {who} was dropped by command with {messages} messages that waited in it")?;
+                write!(
+                    f,
+                    "session of {who} was dropped by command with {messages} messages that waited in it"
+                )?;
             }
             Event::More(kind) => return write!(f, "{more} more of {kind} within a minute"),
         }

@@ -27,8 +27,13 @@ impl Broker {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let others =
-            [alarm, self.retained.next_expiry(), self.clock_due, self.journal_timeout(), self.notes.timeout()];
+        let others = [
+            alarm,
+            self.retained.next_expiry(),
+            self.clock_due,
+            self.journal_timeout(),
+            self.notes.timeout(),
+        ];
         others.into_iter().flatten().min()
     }
 
