@@ -25,6 +25,7 @@ use super::access::{Access, Failures};
 use super::change::Answer;
 use super::front::Front;
 use super::journal::{self, Journal, Position};
+use super::note::{Event, Note, Notes, Shown, Who};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
 use super::packet::{Message, Packet, Reply};
 use super::retained::{Retained, Retention};
@@ -83,6 +84,7 @@ pub struct Broker {
     unsent: Vec<Unsent>,
     received_total: usize,
     failures: Failures,
+    notes: Notes,
     alarms: BTreeSet<(BootNs, Alarm)>,
     /// The figures have an alarm.
     watched: bool,
@@ -167,6 +169,7 @@ impl Broker {
             unsent: Vec::new(),
             received_total: 0,
             failures: Failures::default(),
+            notes: Notes::default(),
             alarms: BTreeSet::new(),
             watched: false,
             connected_max: 0,
@@ -334,6 +337,28 @@ impl Broker {
         self.let_go(self.now);
         self.settle(self.now);
         turn.map(Action::Turn).or_else(|| self.actions.pop_front()).or_else(|| self.take_send())
+    }
+
+    /// The next thing that a person may want to read in the log: to be asked in every round, until there is none.
+    pub fn poll_note(&mut self) -> Option<Note> {
+        self.notes.take()
+    }
+
+    /// Something happened to somebody.
+    fn note(&mut self, event: Event, who: Who) {
+        self.notes.add(self.now, event, who);
+    }
+
+    /// Who a connection is, as far as it is known.
+    fn who(&self, conn: ConnId) -> Who {
+        let Some(open) = self.conns.get(&conn) else { return Who::default() };
+        let session = open.session.and_then(|id| self.sessions.get(&id));
+        Who {
+            user: session.and_then(|session| session.user.as_ref()).map(|user| Shown::new(user)),
+            client: session.map(|session| Shown::new(&session.client)),
+            peer: Some(Shown::new(&open.origin.peer)),
+            listener: self.settings.listeners.get(open.origin.listener).map(|listener| listener.name.clone()),
+        }
     }
 
     /// Why the last turn failed, until one is done.

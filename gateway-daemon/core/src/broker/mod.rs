@@ -32,6 +32,7 @@ mod gauges;
 mod journal;
 mod machine;
 mod mutant;
+pub mod note;
 mod outbound;
 pub mod packet;
 mod retained;
@@ -47,6 +48,7 @@ pub use gauges::Gauges;
 pub use machine::Broker;
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
+pub use note::{Event, Note};
 pub use settings::{Limits, Settings};
 pub use topic::{TopicError, TopicFilter, TopicName};
 

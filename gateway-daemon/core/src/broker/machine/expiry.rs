@@ -25,7 +25,7 @@ impl Broker {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let others = [alarm, self.retained.next_expiry(), self.journal_timeout()];
+        let others = [alarm, self.retained.next_expiry(), self.journal_timeout(), self.notes.timeout()];
         others.into_iter().flatten().min()
     }
 
@@ -48,6 +48,7 @@ impl Broker {
                 Alarm::Figures => self.tell_figures(now),
             }
         }
+        self.notes.expire(now);
         while let Some(topic) = self.retained.expire(now) {
             self.counters.expired_retained_total += 1;
             self.remove_retained(now, &topic, None);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::conn::{Conn, Kind, Owed};
 use super::route::Post;
 use super::{Broker, Waiter};
+use crate::broker::note::{Attempt, Event, Shown};
 use crate::broker::packet::{Code, Said};
 use crate::broker::session::Received;
 use crate::broker::{Action, CloseReason, ConnId, SessionId, Ticket};
@@ -43,6 +44,8 @@ impl Broker {
         }
         if !allowed {
             self.counters.publish_refused_total += 1;
+            let topic = Shown::new(said.message.topic.as_str());
+            self.note(Event::RuleRefused { attempt: Attempt::Publish, topic }, self.who(conn));
             let code = Code::NotAuthorized;
             match said.message.qos {
                 Qos::AtMostOnce => {}
