@@ -140,6 +140,7 @@ impl Counters {
             CloseReason::Malformed(_)
             | CloseReason::Protocol(_)
             | CloseReason::Topic(_)
+            | CloseReason::Properties(_)
             | CloseReason::Alias
             | CloseReason::Payload
             | CloseReason::ReceiveMaximum

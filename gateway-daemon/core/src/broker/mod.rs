@@ -36,6 +36,7 @@ pub mod note;
 mod outbound;
 pub mod own;
 pub mod packet;
+mod properties;
 mod retained;
 mod session;
 pub mod settings;
@@ -187,6 +188,9 @@ pub enum CloseReason {
     /// A packet larger than [`Limits::packet_bytes_max`].
     #[error("packet too large")]
     TooLarge,
+    /// More properties in a packet, or more bytes of them, than is taken (5.0).
+    #[error("too many properties: {0}")]
+    Properties(&'static str),
     /// A topic alias that was not allowed.
     #[error("a topic alias above the limit")]
     Alias,

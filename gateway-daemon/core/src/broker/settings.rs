@@ -30,7 +30,7 @@ pub const QUEUED_MAX: usize = 10_000;
 pub const QUEUED_BYTES_MAX: usize = 4 << 20;
 
 /// Most bytes that wait for all sessions in memory together or are in flight to them.
-pub const QUEUED_BYTES_TOTAL_MAX: usize = 32 << 20;
+pub const QUEUED_BYTES_TOTAL_MAX: usize = 16 << 20;
 
 /// Largest packet taken from a client, bytes; also bounds what comes before CONNECT.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
@@ -49,13 +49,13 @@ pub const RETAINED_BYTES_MAX: usize = 8 << 20;
 pub const STORED_ROWS_MAX: u64 = 100_000;
 
 /// Most bytes that wait for one durable session.
-pub const STORED_BYTES_MAX: u64 = 64 << 20;
+pub const STORED_BYTES_MAX: u64 = 32 << 20;
 
 /// Most messages that wait for durable sessions, on disk or not, all together: a card of 100 GB holds far more, the index of it in memory does not.
 pub const STORED_ROWS_TOTAL_MAX: u64 = 1_000_000;
 
-/// Most bytes that wait for durable sessions, all together: a fraction of a small card.
-pub const STORED_BYTES_TOTAL_MAX: u64 = 512 << 20;
+/// Most bytes that wait for durable sessions, all together: with what uplinks may store it fits into the database file of the default size.
+pub const STORED_BYTES_TOTAL_MAX: u64 = 64 << 20;
 
 /// Most subscriptions of one session.
 pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 2000;
