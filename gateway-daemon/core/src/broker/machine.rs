@@ -1,6 +1,7 @@
 //! The broker itself: what comes in, and who deals with it.
 
 mod bridges;
+mod clock;
 mod conn;
 mod connect;
 mod deliver;
@@ -10,27 +11,32 @@ mod expiry;
 mod login;
 mod publish;
 mod route;
+mod sessions;
 mod subscribe;
 mod sys;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::bridges::Unsent;
 use self::conn::{Conn, Kind};
 use self::deliver::Word;
 use self::expiry::Alarm;
 use self::route::Post;
-use super::access::{Access, Failures};
+pub use self::sessions::{SessionView, Which};
+use super::access::{Access, Failures, Identity};
 use super::change::Answer;
 use super::front::Front;
 use super::journal::{self, Journal, Position};
 use super::note::{Event, Note, Notes, Shown, Who};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
+use super::own::Own;
 use super::packet::{Message, Packet, Reply};
 use super::retained::{Retained, Retention};
 use super::session::Session;
 use super::settings::Settings;
+use super::shares::Shares;
 use super::ticket::Tickets;
 use super::topic::{TopicError, TopicName};
 use super::tree::{Matches, Tree};
@@ -63,6 +69,17 @@ pub struct Broker {
     /// Nobody is asked who it is.
     open_to_all: bool,
     started: BootNs,
+    /// Running time of earlier runs.
+    ran: Duration,
+    /// When running time is written, while sessions wait for their end.
+    clock_due: Option<BootNs>,
+    /// Sessions that have an end.
+    ending: usize,
+    /// Topics of the gateway itself.
+    own: Arc<Own>,
+    shares: Shares,
+    /// Sessions that hold nothing, by the time when they were left.
+    vacant: BTreeSet<(Duration, SessionId)>,
     /// The latest time that was told.
     now: BootNs,
     stopping: bool,
@@ -146,6 +163,12 @@ impl Broker {
             blind: false,
             open_to_all: !store,
             started: now,
+            ran: Duration::ZERO,
+            clock_due: None,
+            ending: 0,
+            own: Arc::default(),
+            shares: Shares::default(),
+            vacant: BTreeSet::new(),
             now,
             stopping: false,
             conns: BTreeMap::new(),
@@ -312,6 +335,7 @@ impl Broker {
         self.stopping = true;
         self.doomed.extend(self.conns.keys().map(|conn| (*conn, CloseReason::Shutdown)));
         self.settle(now);
+        self.write_clock(now);
         self.journal.flush();
     }
 
@@ -361,6 +385,13 @@ impl Broker {
         }
     }
 
+    /// Who a connection is that was not given a session.
+    fn who_is(&self, conn: ConnId, identity: &Identity) -> Who {
+        let Identity { client, user } = identity;
+        let Who { peer, listener, .. } = self.who(conn);
+        Who { peer, listener, ..Who::of_session(client, user.as_ref()) }
+    }
+
     /// Why the last turn failed, until one is done.
     #[must_use]
     pub fn fault(&self) -> Option<StoreFault> {
@@ -376,6 +407,7 @@ impl Broker {
             dropped_expired_messages_total: dropped(DropReason::Expired),
             dropped_unreadable_messages_total: dropped(DropReason::Unreadable),
             dropped_lost_messages_total: dropped(DropReason::Lost),
+            dropped_session_expired_messages_total: dropped(DropReason::SessionExpired),
             dropped_refused_messages_total: dropped(DropReason::Refused),
             dropped_session_messages_total: self.counters.dropped_session_messages_total
                 + dropped(DropReason::Ended),
