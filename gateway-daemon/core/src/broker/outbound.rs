@@ -349,7 +349,7 @@ impl Outbound {
 
     /// Takes out what is in memory and may be given to another session: everything that was not sent, and QoS 1 messages in flight. What
     /// is on disk only stays, and is dropped with the session.
-    pub(super) fn take_rest(&mut self, desk: &mut Desk<'_>) -> Vec<Delivery> {
+    pub(super) fn take_rest(&mut self, desk: &mut Desk<'_>, why: DropReason) -> Vec<Delivery> {
         let (flights, head, tail) = (take(&mut self.flights), take(&mut self.head), take(&mut self.tail));
         let sent = self.sent;
         let mut rest = Vec::new();
@@ -366,7 +366,7 @@ impl Outbound {
         for (seq, size, delivery) in waiting {
             self.strike(desk, (seq, size), Due::Soon);
             if seq <= sent && delivery.qos == Qos::ExactlyOnce {
-                desk.totals.drop(DropReason::Ended, 1);
+                desk.totals.drop(why, 1);
             } else {
                 rest.push(delivery);
             }
@@ -399,10 +399,10 @@ impl Outbound {
     }
 
     /// The session ends, and its queue with it. What it held is counted as dropped.
-    pub(super) fn end(mut self, desk: &mut Desk<'_>) {
+    pub(super) fn end(mut self, desk: &mut Desk<'_>, why: DropReason) {
         let held = self.held;
         desk.totals.take(self.queue.is_some(), &mut self.held, held);
-        desk.totals.drop(DropReason::Ended, held.rows);
+        desk.totals.drop(why, held.rows);
         desk.totals.load(self.loaded.0 + self.loaded.1, 0);
         let Some(queue) = &self.queue else { return };
         desk.journal.drop_queue(&queue.name);

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::properties::Properties;
 use super::topic::{TopicError, TopicFilter, TopicName};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
@@ -20,35 +21,6 @@ pub enum Version {
     V5,
 }
 
-/// What a publisher of 5.0 adds to a message and the broker hands on unchanged (3.3.2.3).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Properties {
-    /// The body is UTF-8 text.
-    pub utf8: bool,
-    /// What the body is.
-    pub content_type: Option<Box<str>>,
-    /// Where an answer is expected.
-    pub response_topic: Option<TopicName>,
-    /// What the answer has to repeat.
-    pub correlation: Option<Box<[u8]>>,
-    /// Name and value pairs, in order; names may repeat.
-    pub user: Vec<(Box<str>, Box<str>)>,
-}
-
-impl Properties {
-    /// Bytes of memory they cost behind their `Arc`.
-    fn cost(&self) -> u64 {
-        let text = |len: Option<usize>| len.map_or(0, heap_block);
-        let pair =
-            |(name, value): &(Box<str>, Box<str>)| 32 + heap_block(name.len()) + heap_block(value.len());
-        shared_block(size_of::<Self>())
-            + text(self.content_type.as_ref().map(|text| text.len()))
-            + text(self.response_topic.as_ref().map(|topic| topic.as_str().len() + 16))
-            + text(self.correlation.as_ref().map(|bytes| bytes.len()))
-            + self.user.iter().map(pair).sum::<u64>()
-    }
-}
-
 /// A message, shared by everyone who gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -61,7 +33,7 @@ pub struct Message {
     /// As published.
     pub retain: bool,
     /// `None` is none at all.
-    pub properties: Option<Arc<Properties>>,
+    pub properties: Option<Properties>,
     /// When it came.
     pub at: BootNs,
     /// Seconds after `at` at which nobody wants it any more; `None` is for ever.
@@ -89,7 +61,7 @@ impl Message {
     /// (`tests/memory.rs`): at least four fifths of what the heap grows by.
     #[must_use]
     pub fn cost(&self) -> u64 {
-        let properties = self.properties.as_ref().map_or(0, |properties| properties.cost());
+        let properties = self.properties.as_ref().map_or(0, Properties::cost);
         shared_block(size_of::<Self>())
             .saturating_add(shared_block(self.topic.as_str().len()))
             .saturating_add(shared_block(self.body.len()))
@@ -284,6 +256,7 @@ pub enum Code {
     TopicAliasInvalid = 0x94,
     PacketTooLarge = 0x95,
     QuotaExceeded = 0x97,
+    AdministrativeAction = 0x98,
     PayloadFormatInvalid = 0x99,
     RetainNotSupported = 0x9a,
     SharedNotSupported = 0x9e,

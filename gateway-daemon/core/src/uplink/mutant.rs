@@ -57,12 +57,20 @@ pub enum Mutant {
     SlowLate,
     /// No birth message.
     NoBirth,
+    /// A message is set aside when its connection died three times, whatever happened to others in between.
+    BlameWithoutProof,
+    /// The store is never told which rows are set aside.
+    ForgetAside,
+    /// A row is dropped instead of being set aside.
+    AsideCountedDropped,
+    /// No message is ever blamed.
+    NeverBlame,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 24] = [
+    pub const ALL: [(&'static str, Self); 28] = [
         ("delete-on-send", Self::DeleteOnSend),
         ("no-resend", Self::NoResend),
         ("ack-before-commit", Self::AckBeforeCommit),
@@ -87,6 +95,10 @@ impl Mutant {
         ("receipt-eager", Self::ReceiptEager),
         ("slow-late", Self::SlowLate),
         ("no-birth", Self::NoBirth),
+        ("blame-without-proof", Self::BlameWithoutProof),
+        ("forget-aside", Self::ForgetAside),
+        ("aside-counted-dropped", Self::AsideCountedDropped),
+        ("never-blame", Self::NeverBlame),
     ];
 
     /// The name on the command line.
