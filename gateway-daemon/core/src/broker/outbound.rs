@@ -43,6 +43,7 @@ use super::facts;
 use super::journal::{Due, Journal, Position, Slot};
 use super::mutant::Mutant;
 use super::packet::Delivery;
+use super::settings::LOADED_BYTES_TOTAL_MAX;
 use crate::tag::BootNs;
 use crate::uplink::pace::Pace;
 use crate::uplink::row::{Qos, Seq};
@@ -53,9 +54,6 @@ pub(super) const READ_ROWS_MAX: u32 = 200;
 pub(super) const READ_BYTES_MAX: u64 = 128 << 10;
 /// Most bytes of a read while durable sessions together have too much in memory, but at least one row.
 const READ_BYTES_MIN: u64 = 4 << 10;
-/// Most bytes that all durable sessions together have in memory of what is on disk: read ahead, or in flight. Kept, what is in flight survives a database
-/// that has to be replaced.
-pub(super) const LOADED_BYTES_TOTAL_MAX: u64 = 8 << 20;
 /// What a row in memory costs beside its [`crate::uplink::row::Row::size`], bytes.
 const LOADED_ROW_BYTES: u64 = 256;
 /// Packet identifiers there are: 1 to 65,535.

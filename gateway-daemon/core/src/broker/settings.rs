@@ -41,6 +41,10 @@ pub const STORED_SHARE_BYTES_MIN: u64 = 16 << 10;
 /// Most messages that each session holds although a total is reached and nobody can make room.
 pub const SHARE_ROWS_MIN: u64 = 16;
 
+/// Most bytes that all durable sessions together have in memory of what is on disk: read ahead, or in flight. Kept, what is in flight survives a database
+/// that has to be replaced.
+pub const LOADED_BYTES_TOTAL_MAX: u64 = 4 << 20;
+
 /// Largest packet taken from a client, bytes; also bounds what comes before CONNECT.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
 

@@ -115,8 +115,11 @@ impl Broker {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         let number = open.line(Kind::Acknowledge).next_number();
         let ticket = self.tickets.open(Waiter::Line(conn, Kind::Acknowledge, number));
+        let topic = post.topic.clone();
         let routed = self.route(now, Post { ticket: Some(ticket), uplinks: Some(ticket), ..post }, || None);
-        self.counters.unkept_messages_total += u64::from(routed.is_lost());
+        if routed.is_lost() {
+            self.note_unkept(conn, Some(topic.as_str()));
+        }
         if routed.uplinks == 0 || routed.is_kept() {
             self.tickets.keep(ticket);
         }
@@ -141,9 +144,12 @@ impl Broker {
         // A durable publisher's fact holds the message until the uplinks have it; a volatile one is told when they do.
         let held = self.is_durable(id).then(|| self.tickets.open(Waiter::Held(id, packet)));
         let post = Post { ticket: Some(ticket), uplinks: held.or(Some(ticket)), ..post };
+        let topic = post.topic.clone();
         let routed = self.route(now, post, || None);
         let held = held.filter(|held| routed.uplinks > 0 || self.tickets.close(*held).is_none());
-        self.counters.unkept_messages_total += u64::from(routed.is_lost());
+        if routed.is_lost() {
+            self.note_unkept(conn, Some(topic.as_str()));
+        }
         if routed.is_lost() && self.conns.get(&conn).is_some_and(Conn::is_v5) {
             // PUBREC with an error ends the exchange (4.3.3): nothing of it is to be remembered.
             self.tickets.close(ticket);
@@ -235,8 +241,9 @@ impl Broker {
     /// One place of a ticket is safe.
     pub(super) fn settle_ticket(&mut self, now: BootNs, ticket: Ticket) {
         let Some((waiter, kept)) = self.tickets.settle(ticket) else { return };
-        let of_client = !matches!(waiter, Waiter::Local);
-        self.counters.unkept_messages_total += u64::from(of_client && !kept);
+        if !kept {
+            self.note_lost_by_uplinks(&waiter);
+        }
         match waiter {
             Waiter::Local => self.actions.push_back(Action::Safe { ticket }),
             Waiter::Line(conn, kind, number) => {
@@ -252,6 +259,27 @@ impl Broker {
                 self.received_is_safe(id, packet, ticket);
             }
             Waiter::Held(id, packet) => self.uplinks_have(now, id, packet, ticket),
+        }
+    }
+
+    /// Nobody who wanted a message could keep it.
+    fn note_unkept(&mut self, conn: ConnId, topic: Option<&str>) {
+        self.counters.unkept_messages_total += 1;
+        self.note(Event::MessageUnkept { topic: topic.map(Shown::new) }, self.who(conn));
+    }
+
+    /// Uplinks have dropped a message of a client that nobody else has.
+    fn note_lost_by_uplinks(&mut self, waiter: &Waiter) {
+        let conn = match waiter {
+            Waiter::Local => return,
+            Waiter::Line(conn, ..) => Some(*conn),
+            Waiter::Received(id, _) | Waiter::Held(id, _) => {
+                self.sessions.get(id).and_then(|session| session.conn)
+            }
+        };
+        match conn {
+            Some(conn) => self.note_unkept(conn, None),
+            None => self.counters.unkept_messages_total += 1,
         }
     }
 

@@ -1,9 +1,10 @@
 //! Bytes of all connections together: what is to be written and is not, and what came and is no whole packet yet.
 //!
-//! Each direction has one total. Below three quarters of it a connection has what its own limits allow. Above, one that has more than its share (an equal part
-//! for each connection that has anything) gets no more: QoS 0 is dropped and counted, QoS 1 and 2 wait in their sessions. When the total is reached and
-//! somebody within its share needs room, the slowest go: of those above their share the one that has made no progress for the longest time is closed as
-//! [`CloseReason::Stalled`]. One that has made progress within [`STALLED_MIN`] is spared as long as a quarter more is not reached.
+//! Each direction has one total; it is full at four fifths of its limit. Below three quarters of that a connection has what its own limits allow. Above, one
+//! that has more than its share (an equal part for each connection that has anything) gets no more: QoS 0 is dropped and counted, QoS 1 and 2 wait in
+//! their sessions. When the total is full and somebody within its share needs room, the slowest go: of those above their share the one that has made no
+//! progress for the longest time is closed as [`CloseReason::Stalled`]. One that has made progress within [`STALLED_MIN`] is spared until the limit
+//! is reached.
 //!
 //! Counted is what the broker holds and what it has handed out and was not told to be written, so also what waits in TLS or in frames of a WebSocket.
 
@@ -21,6 +22,7 @@ const STALLED_MIN: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Total {
     bytes: usize,
+    /// Full.
     max: usize,
     /// Connections that have anything.
     holders: usize,
@@ -37,8 +39,9 @@ pub(super) struct Part {
 }
 
 impl Total {
+    /// `max` is never exceeded by more than one packet; full is a fifth below, so that a burst of those who read ends no connection.
     pub(super) fn new(max: usize) -> Self {
-        Self { bytes: 0, max, holders: 0 }
+        Self { bytes: 0, max: max / 5 * 4, holders: 0 }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -72,7 +75,7 @@ impl Total {
         self.bytes >= self.max && part.bytes < self.share()
     }
 
-    /// Whether the total is exceeded by a quarter: nobody is spared.
+    /// Whether the limit is reached: nobody is spared.
     fn is_burst(&self) -> bool {
         self.bytes >= self.max.saturating_add(self.max / 4)
     }
