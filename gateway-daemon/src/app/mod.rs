@@ -25,6 +25,7 @@ mod showcase;
 pub mod snapshot;
 pub mod start;
 mod survey;
+mod turns;
 mod update;
 mod upstream;
 mod vigil;

@@ -7,6 +7,7 @@ use super::Broker;
 use super::conn::Conn;
 use super::expiry::Alarm;
 use super::login::{Client, Stage};
+use super::work::{RULE, SESSION};
 use crate::broker::access::Identity;
 use crate::broker::front::ALIASES_MAX;
 use crate::broker::packet::{Code, Hello, Reply, Version, Welcome};
@@ -24,6 +25,7 @@ impl Broker {
         client: Client,
         user: Option<Arc<str>>,
     ) -> Result<(), CloseReason> {
+        self.work.charge(SESSION);
         let mut old = self.clients.get(&client.id).copied();
         if let Some(rival) = old.and_then(|id| self.sessions.get(&id)?.conn) {
             // The will of a session that goes on is heard only if it has no delay (3.1.3.2.2).
@@ -87,6 +89,7 @@ impl Broker {
             let who = Identity { client: Arc::clone(&session.client), user: session.user.clone() };
             let grants = self.settings.access.grants(&who);
             self.counters.unfit_rules_total += grants.unfit() as u64;
+            self.work.charge(grants.rules() * RULE);
             open.grants = Some(Box::new(grants));
         }
         open.silence_max = silence_max;

@@ -2,6 +2,7 @@
 
 use super::Broker;
 use super::login::Stage;
+use super::work::{PACKET, ROW};
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
 
@@ -25,14 +26,19 @@ impl Broker {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let others = [alarm, self.retained.next_expiry(), self.journal_timeout()];
+        let work = self.has_work().then_some(self.now);
+        let others = [alarm, self.retained.next_expiry(), self.journal_timeout(), work];
         others.into_iter().flatten().min()
     }
 
-    /// Does what is due.
+    /// A turn of the loop begins, with a full budget of work: does what is due and goes on with what was put down.
     pub fn timeout(&mut self, now: BootNs) {
         self.now = self.now.max(now);
-        while let Some((at, alarm)) = self.alarms.first().copied().filter(|(at, _)| *at <= now) {
+        self.work.begin();
+        while !self.work.is_spent()
+            && let Some((at, alarm)) = self.alarms.first().copied().filter(|(at, _)| *at <= now)
+        {
+            self.work.charge(PACKET);
             self.alarms.remove(&(at, alarm));
             match alarm {
                 Alarm::Conn(conn) => self.conn_may_be_late(now, conn),
@@ -48,11 +54,17 @@ impl Broker {
                 Alarm::Figures => self.tell_figures(now),
             }
         }
-        while let Some(topic) = self.retained.expire(now) {
+        while !self.work.is_spent()
+            && let Some(topic) = self.retained.expire(now)
+        {
+            self.work.charge(ROW);
             self.counters.expired_retained_total += 1;
             self.remove_retained(now, &topic, None);
         }
+        self.work.go_on();
+        self.let_go(now);
         self.settle(now);
+        self.work.open();
     }
 
     fn conn_may_be_late(&mut self, now: BootNs, conn: ConnId) {
