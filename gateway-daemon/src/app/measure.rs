@@ -49,6 +49,8 @@ fn about(page: &mut Page, gateway: &Gateway) {
         page.count(&m::FAULT, &[fault], 1);
     }
     page.count(&m::STUCK, &[], u64::from(gateway.stuck.is_some()));
+    page.put(&m::TURN_CPU_MAX, &[], gateway.turns.longest().as_secs_f64());
+    page.put(&m::TURN_CPU_MAX_LATELY, &[], gateway.turns.longest_lately().as_secs_f64());
     page.count(&m::CONFIG_REFUSED, &[], u64::from(gateway.reload.refused.is_some()));
 }
 

@@ -26,6 +26,7 @@ mod showcase;
 pub mod snapshot;
 pub mod start;
 mod survey;
+mod turns;
 mod update;
 mod upstream;
 mod vigil;

@@ -21,6 +21,7 @@ use super::lines::Lines;
 use super::local::Local;
 use super::progress::Progress;
 use super::reload::Reload;
+use super::turns::Turns;
 use super::update::Orders;
 use super::upstream::{self, Happening, UplinkId, Upstream};
 use super::walltime::WallTimes;
@@ -127,6 +128,7 @@ impl Gateway {
             requests,
             requests_in,
             stop_by: BootNs(u64::MAX),
+            turns: Turns::default(),
         })
     }
 }

@@ -417,7 +417,9 @@ impl Upstream {
 pub(super) fn enter(now: BootNs, broker: &mut Broker, upstreams: &mut [Upstream]) -> bool {
     let mut any = false;
     for upstream in upstreams {
-        while let Some(Entry { delivery, qos, draft }) = upstream.down.poll_entry() {
+        while !broker.is_spent()
+            && let Some(Entry { delivery, qos, draft }) = upstream.down.poll_entry()
+        {
             let local = Local { draft: &draft, qos, from: Some(upstream.session), want: delivery.is_some() };
             // The topic was checked on its way here, and the body is ready.
             let ticket = broker.publish(now, &local, || None).unwrap_or_default();

@@ -55,6 +55,8 @@ table! {
     RELOADS Counter "gateway_reloads_total" ["outcome"] "Changed configurations that were put in force, or refused.";
     FAULT Gauge "gateway_fault" ["fault"] "1 for each fault of the machine below: its partitions, its provisioning, its last update.";
     STUCK Gauge "gateway_stuck" [] "1 while a room makes no progress, for which the watchdog is not fed.";
+    TURN_CPU_MAX Gauge "gateway_turn_cpu_seconds_max" [] "Longest turn of the core loop since the start, in processor time of its thread: everything between two waits. Reloads are left out.";
+    TURN_CPU_MAX_LATELY Gauge "gateway_turn_cpu_seconds_max_lately" [] "The same of the last minute, or of the last two.";
     CONFIG_REFUSED Gauge "gateway_config_refused" [] "1 while the file on disk is a changed one that was refused.";
 
     BUS_UP Gauge "bus_up" ["bus"] "1 while the port or connection is open.";
@@ -157,6 +159,7 @@ table! {
     BROKER_STORED_BYTES Gauge "broker_stored_bytes" [] "Bytes of messages that wait for durable sessions.";
     BROKER_DIRTY_BYTES Gauge "broker_dirty_bytes" [] "Bytes that are only in memory and have to survive.";
     BROKER_WAITING_ACKNOWLEDGEMENTS Gauge "broker_waiting_acknowledgements" [] "Acknowledgements and callers that wait until a message is safe.";
+    BROKER_TURN_WORK_MAX Gauge "broker_turn_work_max" [] "Most units of work, each some 50 ns of a desktop's core, that the broker did in one turn of the core loop.";
     BROKER_CONNECTIONS_TOTAL Counter "broker_connections_total" [] "Connections opened.";
     BROKER_CONNECTIONS_REFUSED_TOTAL Counter "broker_connections_refused_total" [] "Connections refused because there were too many.";
     BROKER_LOGINS_REFUSED_TOTAL Counter "broker_logins_refused_total" [] "CONNECT packets refused (version, client id, too many sessions).";
@@ -180,7 +183,7 @@ table! {
     BROKER_STRAY_ACKNOWLEDGEMENTS_TOTAL Counter "broker_stray_acknowledgements_total" [] "Acknowledgements of clients for nothing that was in flight.";
     BROKER_PUBLISH_REFUSED_TOTAL Counter "broker_publish_refused_total" [] "Messages that a client may not publish; acknowledged, if need be, and dropped.";
     BROKER_UNFIT_RULES_TOTAL Counter "broker_unfit_rules_total" [] "Access rules that do not fit the client id or user they met.";
-    BROKER_HELD_TOTAL Counter "broker_held_total" [] "Times that nothing more was read from a connection for a while: its password was compared, or its publishes waited for the disk.";
+    BROKER_HELD_TOTAL Counter "broker_held_total" [] "Times that nothing more was read from a connection for a while: its password was compared, its publishes waited for the disk, or the budget of a turn was spent.";
     BROKER_EXPIRED_SESSIONS_TOTAL Counter "broker_expired_sessions_total" [] "Sessions that ended because their expiry came.";
     BROKER_EVICTED_SESSIONS_TOTAL Counter "broker_evicted_sessions_total" [] "Sessions that held nothing and gave way to others because there were too many.";
     BROKER_REMOVED_SESSIONS_TOTAL Counter "broker_removed_sessions_total" [] "Sessions that were dropped by command.";
@@ -196,6 +199,8 @@ table! {
     BROKER_FAILED_READS_TOTAL Counter "broker_failed_reads_total" [] "Reads that failed; they were asked again.";
     BROKER_RESETS_TOTAL Counter "broker_resets_total" [] "Times the database was replaced.";
     BROKER_DAMAGED_FACTS_TOTAL Counter "broker_damaged_facts_total" [] "Stored facts that could not be understood.";
+    BROKER_PUT_DOWN_TOTAL Counter "broker_put_down_total" [] "Times that work for a connection or a session was put down until the next turn of the core loop, because the budget of this one was spent.";
+    BROKER_CUT_IDENTIFIERS_TOTAL Counter "broker_cut_identifiers_total" [] "Subscription identifiers left out of messages that would have had more than 64 of them.";
     BROKER_DROPPED Counter "broker_dropped_messages_total" ["reason"] "Messages for clients that were dropped: the client was away (QoS 0), or slow (QoS 0); its queue was full; its session ended, or expired because its client stayed away; the message expired, could not be read from disk, was lost with the database, was refused by its client, is larger than its client takes, may not be read by its client; the disk was too slow for messages of this process; its record had no JSON.";
 
     STORE_FAULT Gauge "store_fault" [] "1 while the store cannot write.";
