@@ -106,7 +106,13 @@ impl<K: Ord + Copy> Tree<K> {
     }
 
     /// Subscribes; a subscription of the same session to the same filter is replaced.
-    pub fn insert(&mut self, subscription: &Subscription, key: K, options: Options, steps_max: usize) -> Entered {
+    pub fn insert(
+        &mut self,
+        subscription: &Subscription,
+        key: K,
+        options: Options,
+        steps_max: usize,
+    ) -> Entered {
         let (groups, last_group) = (&mut self.groups, &mut self.last_group);
         let another = self.root.insert(Some(subscription.filter.as_str()), &mut |holders| {
             let Some(share) = &subscription.share else { return holders.place(key, options) };
@@ -317,7 +323,11 @@ mod tests {
         tree.insert(&own("a/long/+/+/b"), 1, options(1), usize::MAX);
         assert_eq!(tree.steps(), 7);
         let (removed, looked) = tree.remove(&own("a/long/+/+/b"), 1);
-        assert_eq!((removed, tree.steps(), looked), (true, 4, 101), "every other level was looked at, once, and `a`");
+        assert_eq!(
+            (removed, tree.steps(), looked),
+            (true, 4, 101),
+            "every other level was looked at, once, and `a`"
+        );
         let (_, looked) = tree.remove(&own("a/50"), 1);
         assert!(looked <= 2, "the first one that is as long ends the search: {looked}");
     }

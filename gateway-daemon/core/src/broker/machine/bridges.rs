@@ -39,8 +39,10 @@ impl Broker {
             return Err(BrokerError::Subscriptions(limits.subscriptions_max));
         }
         let mut session = Session::of_bridge();
-        let filters: Vec<_> =
-            filters.into_iter().map(|(filter, qos)| (Subscription::own(filter), Options::plain(qos))).collect();
+        let filters: Vec<_> = filters
+            .into_iter()
+            .map(|(filter, qos)| (Subscription::own(filter), Options::plain(qos)))
+            .collect();
         for (subscription, _) in &filters {
             session.filters.insert(subscription);
         }

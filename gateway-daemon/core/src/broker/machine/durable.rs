@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::Broker;
 use super::conn::Why;
-use super::work::GIVE;
 use super::expiry::Alarm;
+use super::work::GIVE;
 use crate::broker::change::Answer;
 use crate::broker::facts::{self, SessionFact, Value};
 use crate::broker::journal::Due;

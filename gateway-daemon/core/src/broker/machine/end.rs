@@ -119,7 +119,10 @@ impl Broker {
         session.outbound.end(&mut desk);
         self.work.dying += session.filters.len();
         self.work.ending.push_back(Ending { id, filters: session.filters, rest: rest.into() });
-        if whole && shared && let Some(mut ending) = self.work.ending.pop_back() {
+        if whole
+            && shared
+            && let Some(mut ending) = self.work.ending.pop_back()
+        {
             while let Some(delivery) = ending.rest.pop_front() {
                 self.pass_on(now, id, &ending.filters, delivery);
             }
@@ -138,7 +141,10 @@ impl Broker {
                 self.pass_on(now, ending.id, &ending.filters, delivery);
                 continue;
             }
-            let Some(subscription) = ending.filters.pop() else { return true };
+            let Some(subscription) = ending.filters.pop() else {
+                self.work.dying -= ending.filters.len();
+                return true;
+            };
             self.work.dying -= 1;
             let (_, looked) = self.tree.remove(&subscription, ending.id);
             self.work.charge(FILTER + looked);

@@ -38,7 +38,10 @@ fn everything_is_granted_to_somebody_with_a_deny_and_what_is_denied_does_not_com
         bench.say(conn, &subscribe(1, &[("#", qos)]));
         let told = bench.told(conn);
         assert_eq!(told[..5], [0x90, 3, 0, 1, qos]);
-        assert!(told.ends_with(b"kept") && !told.windows(6).any(|part| part == b"secret"), "QoS {qos}: {told:?}");
+        assert!(
+            told.ends_with(b"kept") && !told.windows(6).any(|part| part == b"secret"),
+            "QoS {qos}: {told:?}"
+        );
         for sent in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
             bench.local("secret/x", "no", sent, false);
             bench.local("secret", "no", sent, true);
@@ -54,7 +57,10 @@ fn everything_is_granted_to_somebody_with_a_deny_and_what_is_denied_does_not_com
 fn a_filter_of_which_nothing_may_be_read_is_refused() {
     let mut bench = bench();
     let (conn, _) = bench.client5("limited", true, &[]);
-    bench.say(conn, &subscribe5(1, None, &[("secret/#", 1), ("secret/+/x", 1), ("+/x", 1), ("$share/g/secret", 1)]));
+    bench.say(
+        conn,
+        &subscribe5(1, None, &[("secret/#", 1), ("secret/+/x", 1), ("+/x", 1), ("$share/g/secret", 1)]),
+    );
     let told = bench.told(conn);
     assert_eq!(told[told.len() - 4..], [0x87, 0x87, 1, 0x87]);
 }

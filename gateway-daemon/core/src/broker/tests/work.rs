@@ -187,8 +187,11 @@ fn sessions_that_expire_at_the_same_moment_end_in_many_turns_with_their_subscrip
         .map(|n| {
             let will = super::wire5::Will("will", "gone", 0, false, &[four(0x18, 60)]);
             let conn = bench.open();
-            bench.say(conn, &super::wire5::connect5(&format!("c{n}"), true, 0, &[four(0x11, 60)], Some(will)));
-            bench.say(conn, &ask(1, &many(50, |f| format!("{n}/{f}")), 1));
+            bench
+                .say(conn, &super::wire5::connect5(&format!("c{n}"), true, 0, &[four(0x11, 60)], Some(will)));
+            let filters = many(50, |f| format!("{n}/{f}"));
+            let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 1)).collect();
+            bench.say(conn, &subscribe5(1, None, &filters));
             conn
         })
         .collect();
@@ -299,7 +302,10 @@ fn a_message_carries_a_bounded_number_of_subscription_identifiers() {
     for number in 0..100_u16 {
         let level = |at: u16| if number >> at & 1 == 1 { "+" } else { "a" };
         let filter = (0..7).map(level).collect::<Vec<_>>().join("/");
-        bench.say(conn, &subscribe5(number + 1, Some(number.into()).filter(|n| *n > 0).or(Some(500)), &[(&filter, 0)]));
+        bench.say(
+            conn,
+            &subscribe5(number + 1, Some(number.into()).filter(|n| *n > 0).or(Some(500)), &[(&filter, 0)]),
+        );
     }
     bench.told(conn);
     let (speaker, _) = bench.client5("b", true, &[]);
