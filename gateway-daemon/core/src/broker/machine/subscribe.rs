@@ -8,6 +8,7 @@ use std::vec::IntoIter;
 use super::conn::{Kind, Owed, Why};
 use super::work::{FILTER, PACKET, ROW, RULE};
 use super::{Broker, sys};
+use crate::broker::note::{Attempt, Event, Shown};
 use crate::broker::packet::{Code, Delivery, Options, Replay, Subscription, Wish};
 use crate::broker::retained::Looked;
 use crate::broker::session::Replaying;
@@ -177,6 +178,8 @@ impl Broker {
             let (may, steps) = grants.subscribe_steps(filter);
             self.work.charge(grants.rules() * RULE + steps / 4);
             if !may {
+                let topic = Shown::new(&subscription.text());
+                self.note(Event::RuleRefused { attempt: Attempt::Subscribe, topic }, self.who(conn));
                 return Err(Code::NotAuthorized);
             }
         }

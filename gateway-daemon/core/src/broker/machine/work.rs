@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use super::Broker;
 use super::conn::Why;
 use super::subscribe::Task;
+use crate::broker::outbound::DropReason;
 use crate::broker::packet::{Delivery, Packet};
 use crate::broker::session::Filters;
 use crate::broker::{Action, ConnId, SessionId};
@@ -54,6 +55,8 @@ pub(super) struct Ending {
     pub(super) filters: Filters,
     /// Messages of shared subscriptions that other members may get.
     pub(super) rest: VecDeque<Delivery>,
+    /// Why what nobody gets is dropped.
+    pub(super) why: DropReason,
 }
 
 /// The budget of this turn, and what was put down.
