@@ -341,6 +341,7 @@ impl Broker {
     pub(super) fn forget(&mut self, conn: ConnId) -> Option<Conn> {
         let mut open = self.conns.remove(&conn)?;
         self.forget_task(open.task.take());
+        self.counters.dropped_away_messages_total += open.later.len() as u64;
         if let Some(alarm) = open.alarm {
             self.alarms.remove(&(alarm, Alarm::Conn(conn)));
         }

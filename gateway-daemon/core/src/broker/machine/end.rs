@@ -10,7 +10,7 @@ use crate::broker::access::Identity;
 use crate::broker::note::{Attempt, Event, Shown, Who};
 use crate::broker::outbound::{Desk, DropReason};
 use crate::broker::packet::{Delivery, Message, Testament};
-use crate::broker::session::{Filters, Owner};
+use crate::broker::session::Owner;
 use crate::broker::tree::GroupId;
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
@@ -146,7 +146,7 @@ impl Broker {
             && let Some(mut ending) = self.work.ending.pop_back()
         {
             while let Some(delivery) = ending.rest.pop_front() {
-                self.pass_on(now, (id, why), &ending.filters, delivery);
+                self.pass_on(now, &ending, delivery);
             }
             self.work.ending.push_back(ending);
         }
@@ -161,10 +161,13 @@ impl Broker {
         let Some(mut ending) = self.work.ending.pop_front() else { return false };
         for _ in 0..ENDS_AT_ONCE {
             if let Some(delivery) = ending.rest.pop_front() {
-                self.pass_on(now, (ending.id, ending.why), &ending.filters, delivery);
+                self.pass_on(now, &ending, delivery);
                 continue;
             }
-            let Some(subscription) = ending.filters.pop() else { return true };
+            let Some(subscription) = ending.filters.pop() else {
+                self.work.dying -= ending.filters.len();
+                return true;
+            };
             self.work.dying -= 1;
             let (_, looked) = self.tree.remove(&subscription, ending.id);
             self.work.charge(FILTER + looked);
@@ -175,24 +178,19 @@ impl Broker {
 
     /// A message of shared subscriptions that the member did not get goes to another (4.8.2). What its own subscriptions want as well is
     /// its own; QoS 2 messages that were sent stay with whom they were sent to.
-    fn pass_on(
-        &mut self,
-        now: BootNs,
-        (from, why): (SessionId, DropReason),
-        filters: &Filters,
-        mut delivery: Delivery,
-    ) {
+    fn pass_on(&mut self, now: BootNs, from: &Ending, mut delivery: Delivery) {
         let topic = delivery.message.topic.clone();
         let mut found = std::mem::take(&mut self.found);
         self.tree.matching(&topic, &mut found);
         self.work.charge(found.steps + found.own.len() + found.groups.len());
-        let own = found.own.iter().any(|(id, _)| *id == from);
-        let left = |group: &GroupId| self.tree.group(*group).is_some_and(|shared| filters.contains(shared));
+        let own = found.own.iter().any(|(id, _)| *id == from.id);
+        let left =
+            |group: &GroupId| self.tree.group(*group).is_some_and(|shared| from.filters.contains(shared));
         let group = found.groups.iter().copied().find(left).filter(|_| !own);
         found.clear();
         self.found = found;
         let Some((other, options)) = group.and_then(|group| self.pick(group, &topic)) else {
-            self.totals.drop(why, 1);
+            self.totals.drop(from.why, 1);
             return;
         };
         delivery.qos = delivery.message.qos.min(options.qos);

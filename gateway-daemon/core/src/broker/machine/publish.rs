@@ -31,7 +31,8 @@ impl Broker {
         let (Some(open), Some(session)) = (self.conns.get(&conn), self.sessions.get(&id)) else {
             return Ok(());
         };
-        let allowed = self.may_publish(open.grants.as_deref(), &said.message.topic);
+        let topic = &said.message.topic;
+        let allowed = self.may_publish(open.grants.as_deref(), topic);
         self.work.charge(open.rules() / 2);
         if said.message.qos == Qos::ExactlyOnce && session.received.contains_key(&said.id) {
             self.receive_again(conn, id, said.id);

@@ -55,7 +55,7 @@ pub(super) struct Ending {
     pub(super) filters: Filters,
     /// Messages of shared subscriptions that other members may get.
     pub(super) rest: VecDeque<Delivery>,
-    /// How those count that nobody gets.
+    /// Why what nobody gets is dropped.
     pub(super) why: DropReason,
 }
 

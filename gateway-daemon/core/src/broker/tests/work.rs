@@ -189,7 +189,9 @@ fn sessions_that_expire_at_the_same_moment_end_in_many_turns_with_their_subscrip
             let conn = bench.open();
             bench
                 .say(conn, &super::wire5::connect5(&format!("c{n}"), true, 0, &[four(0x11, 60)], Some(will)));
-            bench.say(conn, &ask(1, &many(50, |f| format!("{n}/{f}")), 1));
+            let filters = many(50, |f| format!("{n}/{f}"));
+            let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 1)).collect();
+            bench.say(conn, &subscribe5(1, None, &filters));
             conn
         })
         .collect();
