@@ -109,6 +109,8 @@ table! {
     UPLINK_STALE_ACKS Counter "uplink_stale_acks_total" ["uplink"] "Acknowledgements of an older connection, ignored.";
     UPLINK_REFUSED Counter "uplink_refused_messages_total" ["uplink"] "Messages that can never be sent, dropped and counted.";
     UPLINK_FORGED Counter "uplink_forged_messages_total" ["uplink"] "Messages of clients or of other clouds dropped because a rule would have put them on a topic that only this gateway sends on.";
+    UPLINK_SENT_ALONE Counter "uplink_sent_alone_messages_total" ["uplink"] "Messages sent alone and awaited, to find out which one the cloud will not take.";
+    UPLINK_SILENCED Counter "uplink_silenced_total" ["uplink"] "Times that the cloud was found to refuse a message of the uplink itself (status or ledger), which is then left out for an hour.";
     UPLINK_UNMAPPED Counter "uplink_unmapped_messages_total" ["uplink"] "Messages of this gateway dropped because the rule for their topic makes no legal topic of it.";
     UPLINK_SERVER Gauge "uplink_server" ["uplink"] "Which of its servers is in use or tried next: 0 is the first.";
 
@@ -129,6 +131,10 @@ table! {
     QUEUE_IN_MEMORY Gauge "queue_in_memory_messages" ["uplink"] "Ledger: messages only in memory.";
     QUEUE_STORED Gauge "queue_stored_messages" ["uplink"] "Ledger: messages on disk.";
     QUEUE_ACKNOWLEDGED Counter "queue_acknowledged_messages_total" ["uplink"] "Ledger: messages acknowledged by the cloud.";
+    QUEUE_ASIDE Gauge "queue_aside_messages" ["uplink"] "Messages that the cloud will not take: set aside, not sent, part of those stored.";
+    QUEUE_ASIDE_BYTES Gauge "queue_aside_bytes" ["uplink"] "Bytes of the messages that are set aside.";
+    QUEUE_SET_ASIDE Counter "queue_set_aside_messages_total" ["uplink"] "Messages set aside because the cloud will not take them.";
+    QUEUE_PUT_BACK Counter "queue_put_back_messages_total" ["uplink"] "Messages set aside and put back into the queue by hand.";
     QUEUE_DROPPED Counter "queue_dropped_messages_total" ["uplink", "reason"] "Ledger: messages dropped, by reason.";
     QUEUE_RESTORED_READINGS Counter "queue_restored_readings_total" ["uplink"] "Ledger in readings: restored.";
     QUEUE_PRODUCED_READINGS Counter "queue_produced_readings_total" ["uplink"] "Ledger in readings: produced.";
