@@ -10,6 +10,7 @@ mod expiry;
 mod login;
 mod publish;
 mod route;
+mod strangers;
 mod subscribe;
 mod sys;
 
@@ -20,10 +21,11 @@ use self::bridges::Unsent;
 use self::conn::{Conn, Kind};
 use self::deliver::Word;
 use self::expiry::Alarm;
+use self::login::Asked;
 use self::route::Post;
-use super::access::{Access, Failures};
+use self::strangers::UserState;
+use super::access::{Access, Failures, LoginQueue, Peers};
 use super::change::Answer;
-use super::front::Front;
 use super::journal::{self, Journal, Position};
 use super::note::{Event, Note, Notes, Shown, Who};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
@@ -34,7 +36,7 @@ use super::settings::Settings;
 use super::ticket::Tickets;
 use super::topic::{TopicError, TopicName};
 use super::tree::{Matches, Tree};
-use super::{Action, CloseReason, ConnId, Counters, Found, Gauges, Limits, Local, Origin, SessionId, Ticket};
+use super::{Action, CloseReason, ConnId, Counters, Found, Gauges, Limits, Local, SessionId, Ticket};
 use crate::tag::{BootId, BootNs, RunId};
 use crate::uplink::row::StoreFault;
 
@@ -84,6 +86,13 @@ pub struct Broker {
     unsent: Vec<Unsent>,
     received_total: usize,
     failures: Failures,
+    /// Addresses: connections and what they hold before they are let in.
+    peers: Peers,
+    /// Users with a connection.
+    users: BTreeMap<Arc<str>, UserState>,
+    logins: LoginQueue,
+    /// The password that is compared.
+    comparing: Option<Asked>,
     notes: Notes,
     alarms: BTreeSet<(BootNs, Alarm)>,
     /// The figures have an alarm.
@@ -169,6 +178,10 @@ impl Broker {
             unsent: Vec::new(),
             received_total: 0,
             failures: Failures::default(),
+            peers: Peers::default(),
+            users: BTreeMap::new(),
+            logins: LoginQueue::default(),
+            comparing: None,
             notes: Notes::default(),
             alarms: BTreeSet::new(),
             watched: false,
@@ -207,29 +220,13 @@ impl Broker {
         Ok(ticket)
     }
 
-    /// A client has opened connection `conn`, a number never used before.
-    pub fn handle_open(&mut self, now: BootNs, conn: ConnId, origin: Origin) {
-        self.now = self.now.max(now);
-        self.begin(now);
-        if self.conns.len() >= self.settings.limits.connections_max || self.stopping {
-            self.counters.connections_refused_total += 1;
-            let reason = if self.stopping { CloseReason::Shutdown } else { CloseReason::Full };
-            self.actions.push_back(Action::Close { conn, reason });
-            return;
-        }
-        self.counters.connections_total += 1;
-        self.connected_max = self.connected_max.max(self.conns.len() + 1);
-        let deadline = now.plus(self.settings.limits.handshake_max);
-        let front = Front::new(self.settings.limits.packet_bytes_max);
-        self.alarms.insert((deadline, Alarm::Conn(conn)));
-        self.conns.insert(conn, Conn::new(front, origin, deadline));
-    }
-
     /// A client has sent bytes, cut anywhere. Bytes of a connection that was closed are ignored.
     pub fn handle_bytes(&mut self, now: BootNs, conn: ConnId, bytes: &[u8]) {
         self.now = self.now.max(now);
         self.counters.received_bytes_total += bytes.len() as u64;
         self.read(now, conn, bytes);
+        self.charge(now, conn);
+        self.slow_down(now, conn, bytes.len());
         self.settle(now);
     }
 
@@ -281,15 +278,6 @@ impl Broker {
         self.settle(now);
     }
 
-    /// A password was compared with its hash, as [`Action::Verify`] asked.
-    pub fn handle_verified(&mut self, now: BootNs, conn: ConnId, ok: bool) {
-        self.now = self.now.max(now);
-        if let Err(reason) = self.verified(now, conn, ok) {
-            self.doomed.push_back((conn, reason));
-        }
-        self.settle(now);
-    }
-
     /// The store answers a turn or a read, or says that it was replaced.
     pub fn handle_answer(&mut self, now: BootNs, answer: Answer) {
         self.now = self.now.max(now);
@@ -301,6 +289,7 @@ impl Broker {
     pub fn replace_access(&mut self, now: BootNs, access: Access) {
         self.now = self.now.max(now);
         self.settings.access = access;
+        self.failures.forgive();
         self.check_everybody();
         self.settle(now);
     }
@@ -393,6 +382,9 @@ impl Broker {
         let (volatile, durable) = (self.totals.volatile(), self.totals.durable());
         Gauges {
             connections: self.conns.len(),
+            hello_bytes: self.peers.bytes(),
+            logins_waiting: self.logins.len(),
+            locked_out: self.failures.locked(),
             sessions: self.sessions.len(),
             subscriptions: self.tree.len(),
             shared_subscriptions: self.tree.shared_len(),
@@ -429,7 +421,7 @@ impl Broker {
             Packet::Unsubscribe { id: packet, filters } => {
                 self.unsubscribe(now, conn, id, packet, &filters)?;
             }
-            Packet::Ping => self.tell(conn, Reply::Pong),
+            Packet::Ping => _ = self.tell(conn, Reply::Pong),
             Packet::Disconnect { with_will, expiry_s } => {
                 return Err(self.goodbye(conn, id, with_will, expiry_s));
             }

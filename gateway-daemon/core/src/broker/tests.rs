@@ -10,6 +10,8 @@ mod protocol;
 mod reset;
 mod sessions;
 mod shared;
+mod small;
+mod strangers;
 mod system;
 mod v5;
 mod wills;

@@ -10,6 +10,8 @@ use crate::tag::BootNs;
 pub(super) enum Alarm {
     /// A connection may have been silent for too long; its own deadline may be later, then it is put in again.
     Conn(ConnId),
+    /// A connection that was too fast may go on.
+    Rate(ConnId),
     /// A will speaks. Before the end of its session at the same moment.
     Will(SessionId),
     /// A session ends.
@@ -25,7 +27,9 @@ impl Broker {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let others = [alarm, self.retained.next_expiry(), self.journal_timeout(), self.notes.timeout()];
+        let access =
+            [self.notes.timeout(), self.failures.timeout(), self.peers.timeout()].into_iter().flatten().min();
+        let others = [alarm, self.retained.next_expiry(), self.journal_timeout(), access];
         others.into_iter().flatten().min()
     }
 
@@ -36,6 +40,7 @@ impl Broker {
             self.alarms.remove(&(at, alarm));
             match alarm {
                 Alarm::Conn(conn) => self.conn_may_be_late(now, conn),
+                Alarm::Rate(conn) => self.rate_is_due(conn),
                 Alarm::Will(id) => self.will_is_due(now, id),
                 Alarm::End(id) => {
                     if let Some(session) = self.sessions.get_mut(&id) {
@@ -48,7 +53,7 @@ impl Broker {
                 Alarm::Figures => self.tell_figures(now),
             }
         }
-        self.notes.expire(now);
+        self.expire_access(now);
         while let Some(topic) = self.retained.expire(now) {
             self.counters.expired_retained_total += 1;
             self.remove_retained(now, &topic, None);
@@ -71,7 +76,8 @@ impl Broker {
         let reason = match open.stage {
             Stage::Up => CloseReason::KeepAlive,
             Stage::Refusing { .. } => self.refuse_now(conn),
-            Stage::Fresh | Stage::Verifying { .. } => CloseReason::Handshake,
+            Stage::Verifying { .. } => self.give_up_waiting(conn),
+            Stage::Fresh => CloseReason::Handshake,
         };
         self.doomed.push_back((conn, reason));
     }

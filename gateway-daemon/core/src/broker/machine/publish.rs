@@ -27,9 +27,10 @@ impl Broker {
         said: Said,
     ) -> Result<(), CloseReason> {
         self.counters.received_messages_total += 1;
-        let (Some(open), Some(session)) = (self.conns.get(&conn), self.sessions.get(&id)) else {
+        let (Some(open), Some(session)) = (self.conns.get_mut(&conn), self.sessions.get(&id)) else {
             return Ok(());
         };
+        open.messages += 1;
         let allowed = open.may_publish(&said);
         if said.message.qos == Qos::ExactlyOnce && session.received.contains_key(&said.id) {
             self.receive_again(conn, id, said.id);

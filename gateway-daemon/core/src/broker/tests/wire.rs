@@ -58,9 +58,14 @@ impl Bench {
 
     /// A connection without a word.
     pub(super) fn open(&mut self) -> ConnId {
+        self.open_from("")
+    }
+
+    /// A connection without a word from an address.
+    pub(super) fn open_from(&mut self, peer: &str) -> ConnId {
         self.last += 1;
         let conn = ConnId(self.last);
-        self.broker.handle_open(self.now, conn, Origin::default());
+        self.broker.handle_open(self.now, conn, Origin { peer: peer.into(), ..Origin::default() });
         self.run();
         conn
     }
