@@ -109,6 +109,10 @@ pub struct Counters {
     pub resets_total: u64,
     /// Stored facts that could not be understood.
     pub damaged_facts_total: u64,
+    /// Times that work for a connection or a session was put down because the budget of a turn was spent.
+    pub put_down_total: u64,
+    /// Subscription identifiers left out of a message because it would have had too many.
+    pub cut_identifiers_total: u64,
 }
 
 impl Counters {

@@ -14,6 +14,7 @@ mod route;
 mod sessions;
 mod subscribe;
 mod sys;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use self::deliver::Word;
 use self::expiry::Alarm;
 use self::route::Post;
 pub use self::sessions::{SessionView, Which};
+use self::subscribe::Task;
+use self::work::{ROW, Work};
 use super::access::{Access, Failures, Identity};
 use super::change::Answer;
 use super::front::Front;
@@ -115,7 +118,8 @@ pub struct Broker {
     /// Connections with something to send.
     dirty: Vec<ConnId>,
     /// Sessions that wait for retained messages.
-    replaying: Vec<SessionId>,
+    replaying: VecDeque<SessionId>,
+    work: Work,
     actions: VecDeque<Action>,
     counters: Counters,
 }
@@ -200,7 +204,8 @@ impl Broker {
             released: VecDeque::new(),
             stopped: Vec::new(),
             dirty: Vec::new(),
-            replaying: Vec::new(),
+            replaying: VecDeque::new(),
+            work: Work::new(limits.turn_work_max),
             actions: VecDeque::new(),
             counters: Counters::default(),
             settings,
@@ -252,33 +257,8 @@ impl Broker {
     pub fn handle_bytes(&mut self, now: BootNs, conn: ConnId, bytes: &[u8]) {
         self.now = self.now.max(now);
         self.counters.received_bytes_total += bytes.len() as u64;
-        self.read(now, conn, bytes);
+        self.hear(now, conn, bytes);
         self.settle(now);
-    }
-
-    /// Reads packets until there are none or the connection is held.
-    fn read(&mut self, now: BootNs, conn: ConnId, mut bytes: &[u8]) {
-        loop {
-            let Some(open) = self.conns.get_mut(&conn) else { return };
-            if open.is_held() {
-                return self.put_aside(conn, bytes);
-            }
-            let outcome = match open.front.next(now, &mut bytes) {
-                Ok(None) => return,
-                Ok(Some(packet)) => {
-                    self.counters.received_packets_total += 1;
-                    if !open.silence_max.is_zero() {
-                        open.deadline = now.plus(open.silence_max);
-                    }
-                    self.handle_packet(now, conn, packet)
-                }
-                Err(reason) => Err(reason),
-            };
-            if let Err(reason) = outcome {
-                self.close(now, conn, reason);
-                return;
-            }
-        }
     }
 
     /// `bytes` of what [`Action::Send`] gave for a connection have been written: there is room for more.
@@ -291,9 +271,7 @@ impl Broker {
         if !had_room {
             self.pump(now, id);
         }
-        if self.sessions.get(&id).is_some_and(|session| !session.replays.is_empty()) {
-            self.replaying.push(id);
-        }
+        self.list_replay(id);
         self.settle(now);
     }
 
@@ -328,7 +306,8 @@ impl Broker {
         self.settle(now);
     }
 
-    /// Says goodbye to everybody and makes everything durable that is not: go on acting and answering until [`Broker::is_flushed`].
+    /// Says goodbye to everybody and makes everything durable that is not: go on acting, answering and beginning turns until [`Broker::is_flushed`].
+    /// All goodbyes are said when [`Broker::has_work`] says no.
     pub fn stop(&mut self, now: BootNs) {
         self.now = self.now.max(now);
         self.begin(now);
@@ -342,7 +321,7 @@ impl Broker {
     /// Whether nothing is left to be made durable.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.actions.is_empty() && self.dirty.is_empty() && self.journal.is_clean()
+        self.actions.is_empty() && self.dirty.is_empty() && self.journal.is_clean() && !self.has_work()
     }
 
     /// What to do next, in order.
@@ -358,6 +337,7 @@ impl Broker {
         }
         // Last, so that a turn holds what all inputs so far have changed.
         let turn = self.journal.poll(self.now);
+        self.work.charge(turn.as_ref().map_or(0, |turn| turn.changes.len() * ROW));
         self.let_go(self.now);
         self.settle(self.now);
         turn.map(Action::Turn).or_else(|| self.actions.pop_front()).or_else(|| self.take_send())
@@ -455,11 +435,10 @@ impl Broker {
             }
             Packet::Release(packet) => self.release(now, conn, id, packet),
             Packet::Subscribe { id: packet, wishes, identifier } => {
-                self.subscribe(now, conn, id, (packet, identifier), wishes)?;
-                self.watch_figures(now);
+                self.begin_filters(conn, Task::subscribe(packet, identifier, wishes));
             }
             Packet::Unsubscribe { id: packet, filters } => {
-                self.unsubscribe(now, conn, id, packet, &filters)?;
+                self.begin_filters(conn, Task::unsubscribe(packet, filters));
             }
             Packet::Ping => self.tell(conn, Reply::Pong),
             Packet::Disconnect { with_will, expiry_s } => {
@@ -488,6 +467,8 @@ impl Broker {
             self.last_session = self.last_session.wrapping_add(1);
         }
         let id = SessionId(self.last_session);
+        // The next one has another, because this one may stand in the tree for a while after its end.
+        self.last_session = self.last_session.wrapping_add(1);
         self.sessions.insert(id, session);
         id
     }

@@ -75,6 +75,17 @@ pub const DIRTY_BYTES_MAX: u64 = 4 << 20;
 /// Longest time from the opening of a connection to its CONNECT.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
+/// Most steps that matching one message may take: nodes of the subscription tree visited and subscriptions found. Some milliseconds. A subscription that would
+/// make the worst topic take more is refused; filters without `+` hardly count, `+` in many levels beside names in the same levels doubles it with each.
+pub const MATCH_STEPS_MAX: usize = 32_768;
+
+/// Most subscription identifiers in one PUBLISH of 5.0: a client with more overlapping subscriptions gets the first of them, and it is counted.
+pub const IDENTIFIERS_MAX: usize = 64;
+
+/// Units of work of a turn of the loop, each some 50 ns of a desktop's core: ten milliseconds there, some fifty on a small board. What is more is put down until
+/// the polls, the uplinks and the answers have had their turn.
+pub const TURN_WORK_MAX: u64 = 200_000;
+
 /// What happens to a message of QoS 1 or 2 when a session's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
@@ -141,6 +152,10 @@ pub struct Limits {
     pub retained_interval: Duration,
     /// See [`DIRTY_BYTES_MAX`].
     pub dirty_bytes_max: u64,
+    /// See [`MATCH_STEPS_MAX`].
+    pub match_steps_max: usize,
+    /// See [`TURN_WORK_MAX`].
+    pub turn_work_max: u64,
 }
 
 impl Default for Limits {
@@ -172,6 +187,8 @@ impl Default for Limits {
             commit_interval: COMMIT_INTERVAL,
             retained_interval: RETAINED_INTERVAL,
             dirty_bytes_max: DIRTY_BYTES_MAX,
+            match_steps_max: MATCH_STEPS_MAX,
+            turn_work_max: TURN_WORK_MAX,
         }
     }
 }

@@ -51,6 +51,7 @@ fn gauges(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_STORED_BYTES, &[], gauges.stored_bytes);
     page.count(&m::BROKER_DIRTY_BYTES, &[], gauges.dirty_bytes);
     page.count(&m::BROKER_WAITING_ACKNOWLEDGEMENTS, &[], gauges.waiting_acknowledgements as u64);
+    page.count(&m::BROKER_TURN_WORK_MAX, &[], gateway.local.broker.longest_turn_units());
 }
 
 fn counters(page: &mut Page, gateway: &Gateway) {
@@ -94,4 +95,6 @@ fn counters(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_FAILED_READS_TOTAL, &[], counters.failed_reads_total);
     page.count(&m::BROKER_RESETS_TOTAL, &[], counters.resets_total);
     page.count(&m::BROKER_DAMAGED_FACTS_TOTAL, &[], counters.damaged_facts_total);
+    page.count(&m::BROKER_PUT_DOWN_TOTAL, &[], counters.put_down_total);
+    page.count(&m::BROKER_CUT_IDENTIFIERS_TOTAL, &[], counters.cut_identifiers_total);
 }

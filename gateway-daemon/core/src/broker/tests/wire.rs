@@ -87,6 +87,18 @@ impl Bench {
         conn
     }
 
+    /// Bytes of a client in the middle of a turn: what is put down stays so.
+    pub(super) fn say_in_turn(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.broker.handle_bytes(self.now, conn, bytes);
+        self.act();
+    }
+
+    /// One turn of the loop.
+    pub(super) fn turn(&mut self) {
+        self.broker.timeout(self.now);
+        self.act();
+    }
+
     pub(super) fn say(&mut self, conn: ConnId, bytes: &[u8]) {
         self.broker.handle_bytes(self.now, conn, bytes);
         self.run();
@@ -155,6 +167,15 @@ impl Bench {
     }
 
     pub(super) fn run(&mut self) {
+        self.act();
+        // What was put down goes on with the next turns of the loop.
+        while self.broker.has_work() {
+            self.broker.timeout(self.now);
+            self.act();
+        }
+    }
+
+    fn act(&mut self) {
         while let Some(action) = self.broker.poll_action() {
             match action {
                 Action::Send { conn, bytes } => {
