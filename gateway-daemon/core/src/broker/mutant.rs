@@ -39,12 +39,18 @@ pub enum Mutant {
     ForgetReleased,
     /// Publishers wait for a reader that is slow until the commit interval is over.
     SlowLate,
+    /// PUBACK does not wait for the queue of an uplink.
+    AckBeforeUplink,
+    /// A will speaks although its client said goodbye.
+    WillAfterGoodbye,
+    /// A will does not wait for its delay.
+    WillAtOnce,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 15] = [
+    pub const ALL: [(&'static str, Self); 18] = [
         ("ack-before-commit", Self::AckBeforeCommit),
         ("retain-before-commit", Self::RetainBeforeCommit),
         ("receive-before-commit", Self::ReceiveBeforeCommit),
@@ -60,6 +66,9 @@ impl Mutant {
         ("stale-read", Self::StaleRead),
         ("forget-released", Self::ForgetReleased),
         ("slow-late", Self::SlowLate),
+        ("ack-before-uplink", Self::AckBeforeUplink),
+        ("will-after-goodbye", Self::WillAfterGoodbye),
+        ("will-at-once", Self::WillAtOnce),
     ];
 
     /// The name on the command line.

@@ -134,7 +134,7 @@ impl Broker {
     pub(super) fn bound_unread(&mut self, conn: ConnId) {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         open.catches_up = false;
-        let bytes = open.front.kept_bytes();
+        let bytes = open.front.held_bytes();
         if bytes == 0 && open.unread.bytes == 0 {
             return;
         }
@@ -168,6 +168,7 @@ impl Broker {
         open.condemned = true;
         open.out = Vec::new();
         open.front.forget();
+        self.counters.dropped_slow_messages_total += open.drop_later() as u64;
         self.unwritten.note(now, &mut open.unwritten, 0);
         self.unread.note(now, &mut open.unread, 0);
         self.doomed.push_back((conn, reason));
