@@ -12,6 +12,7 @@ mod publish;
 mod route;
 mod subscribe;
 mod sys;
+mod wills;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use super::front::Front;
 use super::journal::{self, Journal, Position};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
 use super::packet::{Message, Packet, Reply};
-use super::retained::{Retained, Retention};
+use super::retained::{self, Retained, Retention};
 use super::session::Session;
 use super::settings::Settings;
 use super::ticket::Tickets;
@@ -82,6 +83,8 @@ pub struct Broker {
     last_read: u64,
     unsent: Vec<Unsent>,
     received_total: usize,
+    /// What messages cost that are received, not released, and that uplinks do not have yet.
+    received_bytes: u64,
     failures: Failures,
     alarms: BTreeSet<(BootNs, Alarm)>,
     /// The figures have an alarm.
@@ -106,7 +109,7 @@ impl Broker {
     #[must_use]
     pub fn new(now: BootNs, settings: Settings, run: RunId, found: Found) -> Self {
         let mut broker = Self::build(now, settings, run, true);
-        broker.recover(now, &found);
+        broker.recover(now, found);
         broker
     }
 
@@ -122,7 +125,7 @@ impl Broker {
     ) -> Self {
         let mut broker = Self::build(now, settings, run, true);
         broker.journal.set_faults(super::mutant::Faults::of(mutant));
-        broker.recover(now, &found);
+        broker.recover(now, found);
         broker
     }
 
@@ -152,7 +155,12 @@ impl Broker {
             last_session: 0,
             tree: Tree::default(),
             found: Matches::default(),
-            retained: Retained::new(limits.retained_max, limits.retained_bytes_max),
+            retained: Retained::new(retained::Settings {
+                rows_max: limits.retained_max,
+                bytes_max: limits.retained_bytes_max as u64,
+                expiry_s: limits.retained_expiry_s,
+                rules: settings.retained.clone(),
+            }),
             journal: Journal::new(journal::Settings {
                 run,
                 commit_interval: limits.commit_interval,
@@ -166,6 +174,7 @@ impl Broker {
             last_read: 0,
             unsent: Vec::new(),
             received_total: 0,
+            received_bytes: 0,
             failures: Failures::default(),
             alarms: BTreeSet::new(),
             watched: false,
@@ -290,7 +299,7 @@ impl Broker {
     /// The store answers a turn or a read, or says that it was replaced.
     pub fn handle_answer(&mut self, now: BootNs, answer: Answer) {
         self.now = self.now.max(now);
-        self.answered(now, &answer);
+        self.answered(now, answer);
         self.settle(now);
     }
 
@@ -358,6 +367,8 @@ impl Broker {
                 + dropped(DropReason::TooLarge),
             dropped_forbidden_messages_total: self.counters.dropped_forbidden_messages_total
                 + dropped(DropReason::Forbidden),
+            dropped_topic_messages_total: self.counters.dropped_topic_messages_total
+                + dropped(DropReason::Topic),
             ..self.counters
         }
     }
@@ -373,6 +384,8 @@ impl Broker {
             shared_subscriptions: self.tree.shared_len(),
             retained_messages: self.retained.len(),
             retained_bytes: self.retained.bytes(),
+            wills_bytes: self.wills_bytes(),
+            received_bytes: self.received_bytes,
             held_messages: volatile.rows + durable.rows,
             held_bytes: volatile.bytes,
             stored_messages: durable.rows,

@@ -38,6 +38,7 @@ mod properties;
 mod retained;
 mod session;
 pub mod settings;
+mod sieve;
 mod ticket;
 pub mod topic;
 pub mod tree;
@@ -49,6 +50,7 @@ pub use machine::Broker;
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
 pub use settings::{Limits, Settings};
+pub use sieve::{LeftOut, Portion, Sieve};
 pub use topic::{TopicError, TopicFilter, TopicName};
 
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use super::retained::expiry::{RETAINED_RULES_MAX, RetainedRule, RetainedRules};
+
 /// Most connections at once: a kilobyte or two each at rest, and more machines than stand around one gateway.
 pub const CONNECTIONS_MAX: usize = 1000;
 
@@ -34,8 +36,19 @@ pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Most retained messages; a retained message on one more topic is delivered but not kept, and counted.
 pub const RETAINED_MAX: usize = 10_000;
 
-/// Most bytes of retained topics and bodies.
-pub const RETAINED_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of memory that retained messages cost: what the largest file of the version before had, which counted 8 MiB of topics and bodies, and
+/// 400 bytes for each of its messages beside them.
+pub const RETAINED_BYTES_MAX: usize = 12 << 20;
+
+/// Most bytes of memory that last wills cost, of connected clients and delayed ones: of a thousand clients, each has 4 kB. One user has a quarter of it,
+/// those without a name have half of it together.
+pub const WILLS_BYTES_MAX: usize = 4 << 20;
+
+/// Most bytes of QoS 2 messages, received and not released, that are in memory because uplinks have yet to take them. Above, publishers are held.
+pub const RECEIVED_BYTES_MAX: u64 = 4 << 20;
+
+/// Most bytes of the filters of durable sessions that are read at the start; more can only be stored by whoever tries.
+pub const RECOVERED_FILTERS_BYTES_MAX: u64 = 16 << 20;
 
 /// Most messages that wait for one durable session, on disk or not.
 pub const STORED_ROWS_MAX: u64 = 100_000;
@@ -102,6 +115,10 @@ pub struct Limits {
     pub retained_max: usize,
     /// See [`RETAINED_BYTES_MAX`].
     pub retained_bytes_max: usize,
+    /// See [`WILLS_BYTES_MAX`].
+    pub wills_bytes_max: usize,
+    /// How long the broker keeps retained messages for which [`Settings::retained`] says nothing else, seconds; `None` (default) is for ever.
+    pub retained_expiry_s: Option<u32>,
     /// See [`HANDSHAKE_MAX`].
     pub handshake_max: Duration,
     /// See [`STORED_ROWS_MAX`].
@@ -145,6 +162,8 @@ impl Default for Limits {
             outbox_bytes_max: OUTBOX_BYTES_MAX,
             retained_max: RETAINED_MAX,
             retained_bytes_max: RETAINED_BYTES_MAX,
+            wills_bytes_max: WILLS_BYTES_MAX,
+            retained_expiry_s: None,
             handshake_max: HANDSHAKE_MAX,
             stored_rows_max: STORED_ROWS_MAX,
             stored_bytes_max: STORED_BYTES_MAX,
@@ -171,4 +190,6 @@ pub struct Settings {
     pub access: super::access::Access,
     /// Bounds.
     pub limits: Limits,
+    /// How long retained messages of some topics are kept.
+    pub retained: RetainedRules,
 }

@@ -6,6 +6,7 @@ mod disk;
 mod durable;
 mod hostile;
 mod login;
+mod memory;
 mod protocol;
 mod reset;
 mod sessions;

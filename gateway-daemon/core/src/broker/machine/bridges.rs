@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::route::Post;
 use super::{Broker, Waiter};
+use crate::broker::facts;
 use crate::broker::packet::{Message, Options, Subscription};
 use crate::broker::session::{Owner, Received, Session};
 use crate::broker::{BrokerError, Fate, SessionId, Ticket, TopicFilter};
@@ -75,19 +76,25 @@ impl Broker {
         self.now = self.now.max(now);
         self.counters.refused_by_uplinks_total += u64::from(fate == Fate::Dropped);
         self.settle_ticket(now, ticket);
+        self.let_go(now);
         self.settle(now);
     }
 
     /// A message that a client has not released, of an earlier run.
-    pub(super) fn recover_received(&mut self, id: SessionId, packet: u16, message: Option<Message>) {
-        let message = message.map(Arc::new);
+    pub(super) fn recover_received(&mut self, id: SessionId, packet: u16, past: facts::Received) {
+        let left_out = past == facts::Received::LeftOut;
+        let message = match past {
+            facts::Received::Held(message) => Some(Arc::new(message)),
+            facts::Received::Identifier | facts::Received::LeftOut => None,
+        };
+        self.received_bytes += message.as_ref().map_or(0, |message| message.cost());
         let held = message.clone().map(|message| {
             let ticket = self.tickets.open(Waiter::Held(id, packet));
             self.unsent.push(Unsent { message, ticket });
             ticket
         });
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.received.insert(packet, Received { held, message, ..Received::default() });
+            session.received.insert(packet, Received { held, message, left_out, ..Received::default() });
             self.received_total += 1;
         }
     }

@@ -24,6 +24,12 @@ impl Broker {
         client: Client,
         user: Option<Arc<str>>,
     ) -> Result<(), CloseReason> {
+        if let Some(will) = &hello.will
+            && !self.will_fits(will, &client.id, user.as_ref())
+        {
+            self.counters.wills_refused_total += 1;
+            return Err(self.refuse(conn, Code::QuotaExceeded, "no room for another last will"));
+        }
         let mut old = self.clients.get(&client.id).copied();
         if let Some(rival) = old.and_then(|id| self.sessions.get(&id)?.conn) {
             // The will of a session that goes on is heard only if it has no delay (3.1.3.2.2).

@@ -107,6 +107,10 @@ impl Broker {
             self.alarms.remove(&alarm);
         }
         self.received_total -= session.received.len();
+        for entry in session.received.values() {
+            self.received_bytes -= entry.message.as_ref().map_or(0, |message| message.cost());
+            self.counters.dropped_left_out_messages_total += u64::from(entry.left_out);
+        }
         self.erase(now, &session);
         self.pass_on(now, &mut session);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };

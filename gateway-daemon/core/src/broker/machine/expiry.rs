@@ -48,11 +48,16 @@ impl Broker {
                 Alarm::Figures => self.tell_figures(now),
             }
         }
+        self.expire_retained(now);
+        self.settle(now);
+    }
+
+    /// Retained messages whose time is over go, from memory and from disk.
+    pub(super) fn expire_retained(&mut self, now: BootNs) {
         while let Some(topic) = self.retained.expire(now) {
             self.counters.expired_retained_total += 1;
             self.remove_retained(now, &topic, None);
         }
-        self.settle(now);
     }
 
     fn conn_may_be_late(&mut self, now: BootNs, conn: ConnId) {

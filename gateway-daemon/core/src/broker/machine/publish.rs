@@ -96,7 +96,8 @@ impl Broker {
         let message = message.filter(|_| held.is_some());
         self.write_received(now, id, packet, message.as_ref(), ticket);
         if let Some(session) = self.sessions.get_mut(&id) {
-            let entry = Received { pending: Some(ticket), owed, held, message, released: None };
+            self.received_bytes += message.as_ref().map_or(0, |message| message.cost());
+            let entry = Received { pending: Some(ticket), owed, held, message, ..Received::default() };
             session.received.insert(packet, entry);
             self.received_total += 1;
         }
@@ -143,6 +144,7 @@ impl Broker {
             }
             return;
         }
+        self.counters.dropped_left_out_messages_total += u64::from(entry.left_out);
         session.received.remove(&packet);
         self.received_total -= 1;
         self.remove_received(now, id, packet);
@@ -174,7 +176,8 @@ impl Broker {
         let Some(entry) = session.received.get_mut(&packet).filter(|entry| entry.held == Some(ticket)) else {
             return;
         };
-        (entry.held, entry.message) = (None, None);
+        entry.held = None;
+        self.received_bytes -= entry.message.take().map_or(0, |message| message.cost());
         match entry.released.take() {
             None => self.lighten_received(now, id, packet),
             Some((conn, number)) => {

@@ -129,6 +129,7 @@ impl Broker {
 
     /// Gives sessions in [`Broker::replaying`] more of what is retained.
     pub(super) fn replay(&mut self, now: BootNs) {
+        self.expire_retained(now);
         while let Some(id) = self.replaying.pop() {
             while self.replay_some(now, id) {}
         }

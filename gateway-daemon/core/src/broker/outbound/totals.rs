@@ -44,11 +44,13 @@ pub(in crate::broker) enum DropReason {
     TooLarge,
     /// The client may not read it.
     Forbidden,
+    /// Its topic holds a character that no topic may hold; an earlier version took it.
+    Topic,
 }
 
 impl DropReason {
     /// How many there are.
-    pub(in crate::broker) const COUNT: usize = 9;
+    pub(in crate::broker) const COUNT: usize = 10;
 }
 
 /// Sums over all sessions.
