@@ -16,6 +16,7 @@ use toml::de::DeValue;
 use super::files::{self, Pem};
 use super::top::Store;
 use super::{Context, access};
+use super::{revoked, web};
 use crate::keys::broker::LIMITS;
 use crate::reader::Reader;
 use crate::words;
@@ -32,13 +33,19 @@ pub(crate) fn broker<'a, 't>(
     cx: &Context<'a, 't>,
     file: &Reader<'a, 't>,
     store: Option<&Store>,
-) -> Option<Settings> {
+) -> Option<(Settings, Said)> {
     let reader = file.table("broker")?;
     let access = access::access(cx, &reader);
     let limits = limits(cx, &reader, store);
     let listeners = listeners(cx, &reader, access.as_ref());
     let retained = retained(cx, &reader);
-    Some(Settings { listeners: listeners?, access: access?, limits: limits?, retained: retained? })
+    let limits_given = reader.table("limits");
+    let places = LIMITS.keys.iter().filter_map(|key| {
+        let given = limits_given.as_ref()?;
+        given.has(key.name).then(|| (key.name, given.at(key.name)))
+    });
+    let said = places.collect();
+    Some((Settings { listeners: listeners?, access: access?, limits: limits?, retained: retained? }, said))
 }
 
 /// Whole seconds of a key that may be left out; the outer `None` means that something was reported.
@@ -81,6 +88,9 @@ fn retained(cx: &Context<'_, '_>, broker: &Reader<'_, '_>) -> Option<RetainedRul
     }
     whole.then(|| RetainedRules::new(rules))
 }
+
+/// Keys of `[broker.limits]` that stand in the file, and where their values are.
+pub(crate) type Said = Vec<(&'static str, Range<usize>)>;
 
 fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&Store>) -> Option<Limits> {
     let reader = cx.table_or_empty(broker, "limits", &LIMITS);
@@ -134,6 +144,8 @@ fn listeners<'a, 't>(
             name: Name::new(LOCAL).ok()?,
             address: SocketAddr::from(([127, 0, 0, 1], 1883)),
             websocket: None,
+            origins: Vec::new(),
+            hosts: Vec::new(),
             tls: None,
             anonymous: access.is_some_and(|a| a.users.is_empty()),
         };
@@ -186,6 +198,8 @@ fn listener(
     let address = address(cx, reader);
     let websocket = websocket(cx, reader);
     let tls = tls(cx, reader);
+    let origins = web::origins(cx, reader);
+    let hosts = web::hosts(cx, reader, tls.as_ref().is_some_and(Option::is_some));
     let plain = reader.bool("allow_plain");
     let local = address.is_some_and(|a| is_loopback(a.ip()));
     let users = access.is_none_or(|a| !a.users.is_empty());
@@ -211,7 +225,12 @@ fn listener(
         );
         cx.found.warn(&reader.at("anonymous"), text);
     }
-    Some(ListenerSettings { name, address, websocket: websocket?, tls, anonymous })
+    let websocket = websocket?;
+    let (origins, hosts) = (origins?, hosts?);
+    if websocket.is_none() {
+        web::refuse_without(cx, reader);
+    }
+    Some(ListenerSettings { name, address, websocket, origins, hosts, tls, anonymous })
 }
 
 /// Whether anybody can log in.
@@ -322,7 +341,10 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         (Some(_), Some(_)) => {}
     }
     if ca.is_none() {
-        for key in ["client_certificates", "identity"].into_iter().filter(|key| reader.has(key)) {
+        for key in ["client_certificates", "identity", "crl", "crl_credential", "revoked_file"]
+            .into_iter()
+            .filter(|key| reader.has(key))
+        {
             refuse(
                 key,
                 format!(
@@ -338,6 +360,7 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         read(&key, "key", Pem::Key),
         read(&ca, "client_ca", Pem::Certificate),
     );
+    let (crl, revoked) = (revoked::crl(cx, reader), revoked::serials(cx, reader));
     let client_required = reader.choice("client_certificates")? == "required";
     let identity = match reader.choice("identity")? {
         "none" => CertificateIdentity::None,
@@ -356,6 +379,8 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
     Some(Some(ListenerTls {
         cert: cert?,
         key: key?,
+        crl: crl?,
+        revoked: revoked?,
         client_required: asked && client_required,
         identity: if asked { identity } else { CertificateIdentity::None },
         client_ca,

@@ -189,7 +189,7 @@ table! {
     BROKER_FAILED_TURNS_TOTAL Counter "broker_failed_turns_total" [] "Turns that failed; they were asked again.";
     BROKER_FAILED_READS_TOTAL Counter "broker_failed_reads_total" [] "Reads that failed; they were asked again.";
     BROKER_RESETS_TOTAL Counter "broker_resets_total" [] "Times the database was replaced.";
-    BROKER_WILLS_REFUSED_TOTAL Counter "broker_wills_refused_total" [] "CONNECT packets refused because wills of others have the room.";
+    BROKER_WILLS_FULL_TOTAL Counter "broker_wills_full_total" [] "CONNECT packets refused because wills of others have the room.";
     BROKER_PROPERTIES_REFUSED_TOTAL Counter "broker_properties_refused_total" [] "Connections ended because a packet had too many properties, or too long ones.";
     BROKER_TOPICS_REFUSED_TOTAL Counter "broker_topics_refused_total" [] "Connections ended because a topic or a filter held a control character or a non-character.";
     BROKER_LEFT_OUT_FACTS_TOTAL Counter "broker_left_out_facts_total" [] "Stored retained messages, wills, QoS 2 messages and subscriptions that did not fit into memory; they are still on disk.";

@@ -66,6 +66,20 @@ pub struct Counters {
     pub held_total: u64,
     /// Sessions that ended because their expiry came.
     pub expired_sessions_total: u64,
+    /// Sessions that held nothing and gave way to others.
+    pub evicted_sessions_total: u64,
+    /// Sessions that a person dropped.
+    pub removed_sessions_total: u64,
+    /// CONNECT packets refused because their client id belongs to another user.
+    pub foreign_sessions_total: u64,
+    /// CONNECT packets refused because there were too many sessions: of all, of their user, or from their address.
+    pub sessions_refused_total: u64,
+    /// Wills that may not be published: their CONNECT was refused, or they were dropped when they were to speak.
+    pub wills_refused_total: u64,
+    /// Messages of clients on topics of the gateway itself, among those that they may not publish.
+    pub own_refused_total: u64,
+    /// Messages dropped with sessions that expired.
+    pub dropped_session_expired_messages_total: u64,
     /// Retained messages that expired.
     pub expired_retained_total: u64,
     /// Messages of a shared subscription that another member got because the first one's session ended.
@@ -95,7 +109,7 @@ pub struct Counters {
     /// Times the database was replaced.
     pub resets_total: u64,
     /// CONNECT packets refused because wills of others have the room.
-    pub wills_refused_total: u64,
+    pub wills_full_total: u64,
     /// Connections ended because a packet had too many properties, or too long ones.
     pub properties_refused_total: u64,
     /// Connections ended because a topic or a filter held a control character or a non-character.
@@ -119,6 +133,7 @@ impl Counters {
             self.dropped_slow_messages_total,
             self.dropped_full_messages_total,
             self.dropped_session_messages_total,
+            self.dropped_session_expired_messages_total,
             self.dropped_expired_messages_total,
             self.dropped_unreadable_messages_total,
             self.dropped_lost_messages_total,
@@ -157,7 +172,10 @@ impl Counters {
             | CloseReason::Login { .. }
             | CloseReason::Refused(_)
             | CloseReason::NotAuthorized => self.logins_refused_total += 1,
-            CloseReason::Goodbye | CloseReason::Full | CloseReason::Shutdown => {}
+            CloseReason::Goodbye
+            | CloseReason::Full
+            | CloseReason::Administrative
+            | CloseReason::Shutdown => {}
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The broker itself: what comes in, and who deals with it.
 
 mod bridges;
+mod clock;
 mod conn;
 mod connect;
 mod deliver;
@@ -10,27 +11,33 @@ mod expiry;
 mod login;
 mod publish;
 mod route;
+mod sessions;
 mod subscribe;
 mod sys;
 mod wills;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::bridges::Unsent;
 use self::conn::{Conn, Kind};
 use self::deliver::Word;
 use self::expiry::Alarm;
 use self::route::Post;
-use super::access::{Access, Failures};
+pub use self::sessions::{SessionView, Which};
+use super::access::{Access, Failures, Identity};
 use super::change::Answer;
 use super::front::Front;
 use super::journal::{self, Journal, Position};
+use super::note::{Event, Note, Notes, Shown, Who};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
+use super::own::Own;
 use super::packet::{Message, Packet, Reply};
 use super::retained::{self, Retained, Retention};
 use super::session::Session;
 use super::settings::Settings;
+use super::shares::Shares;
 use super::ticket::Tickets;
 use super::topic::{TopicError, TopicName};
 use super::tree::{Matches, Tree};
@@ -63,6 +70,17 @@ pub struct Broker {
     /// Nobody is asked who it is.
     open_to_all: bool,
     started: BootNs,
+    /// Running time of earlier runs.
+    ran: Duration,
+    /// When running time is written, while sessions wait for their end.
+    clock_due: Option<BootNs>,
+    /// Sessions that have an end.
+    ending: usize,
+    /// Topics of the gateway itself.
+    own: Arc<Own>,
+    shares: Shares,
+    /// Sessions that hold nothing, by the time when they were left.
+    vacant: BTreeSet<(Duration, SessionId)>,
     /// The latest time that was told.
     now: BootNs,
     stopping: bool,
@@ -86,6 +104,7 @@ pub struct Broker {
     /// What messages cost that are received, not released, and that uplinks do not have yet.
     received_bytes: u64,
     failures: Failures,
+    notes: Notes,
     alarms: BTreeSet<(BootNs, Alarm)>,
     /// The figures have an alarm.
     watched: bool,
@@ -147,6 +166,12 @@ impl Broker {
             blind: false,
             open_to_all: !store,
             started: now,
+            ran: Duration::ZERO,
+            clock_due: None,
+            ending: 0,
+            own: Arc::default(),
+            shares: Shares::default(),
+            vacant: BTreeSet::new(),
             now,
             stopping: false,
             conns: BTreeMap::new(),
@@ -176,6 +201,7 @@ impl Broker {
             received_total: 0,
             received_bytes: 0,
             failures: Failures::default(),
+            notes: Notes::default(),
             alarms: BTreeSet::new(),
             watched: false,
             connected_max: 0,
@@ -318,6 +344,7 @@ impl Broker {
         self.stopping = true;
         self.doomed.extend(self.conns.keys().map(|conn| (*conn, CloseReason::Shutdown)));
         self.settle(now);
+        self.write_clock(now);
         self.journal.flush();
     }
 
@@ -345,6 +372,35 @@ impl Broker {
         turn.map(Action::Turn).or_else(|| self.actions.pop_front()).or_else(|| self.take_send())
     }
 
+    /// The next thing that a person may want to read in the log: to be asked in every round, until there is none.
+    pub fn poll_note(&mut self) -> Option<Note> {
+        self.notes.take()
+    }
+
+    /// Something happened to somebody.
+    fn note(&mut self, event: Event, who: Who) {
+        self.notes.add(self.now, event, who);
+    }
+
+    /// Who a connection is, as far as it is known.
+    fn who(&self, conn: ConnId) -> Who {
+        let Some(open) = self.conns.get(&conn) else { return Who::default() };
+        let session = open.session.and_then(|id| self.sessions.get(&id));
+        Who {
+            user: session.and_then(|session| session.user.as_ref()).map(|user| Shown::new(user)),
+            client: session.map(|session| Shown::new(&session.client)),
+            peer: Some(Shown::new(&open.origin.peer)),
+            listener: self.settings.listeners.get(open.origin.listener).map(|listener| listener.name.clone()),
+        }
+    }
+
+    /// Who a connection is that was not given a session.
+    fn who_is(&self, conn: ConnId, identity: &Identity) -> Who {
+        let Identity { client, user } = identity;
+        let Who { peer, listener, .. } = self.who(conn);
+        Who { peer, listener, ..Who::of_session(client, user.as_ref()) }
+    }
+
     /// Why the last turn failed, until one is done.
     #[must_use]
     pub fn fault(&self) -> Option<StoreFault> {
@@ -360,6 +416,7 @@ impl Broker {
             dropped_expired_messages_total: dropped(DropReason::Expired),
             dropped_unreadable_messages_total: dropped(DropReason::Unreadable),
             dropped_lost_messages_total: dropped(DropReason::Lost),
+            dropped_session_expired_messages_total: dropped(DropReason::SessionExpired),
             dropped_refused_messages_total: dropped(DropReason::Refused),
             dropped_session_messages_total: self.counters.dropped_session_messages_total
                 + dropped(DropReason::Ended),

@@ -32,12 +32,15 @@ mod gauges;
 mod journal;
 mod machine;
 mod mutant;
+pub mod note;
 mod outbound;
+pub mod own;
 pub mod packet;
 mod properties;
 mod retained;
 mod session;
 pub mod settings;
+mod shares;
 mod sieve;
 mod ticket;
 pub mod topic;
@@ -46,9 +49,11 @@ pub mod tree;
 pub use change::{Answer, Change, FactKey, FactKind, Found, Read, Turn};
 pub use counters::Counters;
 pub use gauges::Gauges;
-pub use machine::Broker;
+pub use machine::{Broker, SessionView, Which};
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
+pub use note::{Event, Note};
+pub use own::Own;
 pub use settings::{Limits, Settings};
 pub use sieve::{LeftOut, Portion, Sieve};
 pub use topic::{TopicError, TopicFilter, TopicName};
@@ -226,6 +231,9 @@ pub enum CloseReason {
     /// Its user or its client id is not let in any more.
     #[error("not let in any more")]
     NotAuthorized,
+    /// A person dropped its session.
+    #[error("its session was dropped by command")]
+    Administrative,
     /// The daemon stops.
     #[error("the broker is shutting down")]
     Shutdown,

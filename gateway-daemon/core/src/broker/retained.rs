@@ -24,6 +24,8 @@ pub(super) struct Retained {
     /// When those that expire do.
     expiries: BTreeSet<(BootNs, TopicName)>,
     bytes: u64,
+    /// Of their topics and bodies.
+    plain_bytes: u64,
     settings: Settings,
     /// Messages are stored that did not fit into memory: a topic that has none here may have one there.
     left_out: bool,
@@ -67,10 +69,15 @@ pub(super) fn cost(message: &Message) -> u64 {
     message.cost().saturating_add(PLACES_BYTES).saturating_add(shared_block(message.topic.as_str().len()))
 }
 
+/// Bytes of its topic and its body.
+pub(super) fn plain(message: &Message) -> u64 {
+    (message.topic.as_str().len() as u64).saturating_add(message.body.len() as u64)
+}
+
 impl Retained {
     pub(super) fn new(settings: Settings) -> Self {
         let (kept, expiries) = Default::default();
-        Self { kept, expiries, bytes: 0, settings, left_out: false }
+        Self { kept, expiries, bytes: 0, plain_bytes: 0, settings, left_out: false }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -106,12 +113,16 @@ impl Retained {
         Retention::Kept
     }
 
-    /// Keeps a message that was stored, if the topic has none and there is room.
+    /// Keeps a message that was stored, if the topic has none and there is room: also as the version before counted, which took topics and bodies for all
+    /// that a message costs. What it kept within its limit is kept, apart from messages with properties.
     pub(super) fn recover(&mut self, message: Arc<Message>) -> Recovered {
         if self.contains(&message.topic) {
             return Recovered::Outdated;
         }
-        if !self.fits(&message) {
+        let before = message.properties.is_none()
+            && self.kept.len() < self.settings.rows_max
+            && self.plain_bytes.saturating_add(plain(&message)) <= self.settings.bytes_max;
+        if !before && !self.fits(&message) {
             self.left_out = true;
             return Recovered::LeftOut;
         }
@@ -126,6 +137,7 @@ impl Retained {
 
     fn put(&mut self, message: Arc<Message>) {
         self.bytes = self.bytes.saturating_add(cost(&message));
+        self.plain_bytes = self.plain_bytes.saturating_add(plain(&message));
         let ours = self.settings.rules.expiry_s(&message.topic, self.settings.expiry_s);
         let ours = ours.map(|s| message.at.plus(Duration::from_secs(s.into())));
         let expires_at = [message.expires_at(), ours].into_iter().flatten().min();
@@ -171,6 +183,7 @@ impl Retained {
     fn remove(&mut self, topic: &TopicName) -> bool {
         let Some(old) = self.kept.remove(topic) else { return false };
         self.bytes = self.bytes.saturating_sub(cost(&old.message));
+        self.plain_bytes = self.plain_bytes.saturating_sub(plain(&old.message));
         if let Some(at) = old.expires_at {
             self.expiries.remove(&(at, topic.clone()));
         }
@@ -287,6 +300,16 @@ mod tests {
         assert_eq!(retained.recover(message("b", "1", None)), Recovered::LeftOut);
         assert_eq!(set(&mut retained, "b", ""), Retention::Cleared, "it goes from the disk");
         assert_eq!(set(&mut retained, "b", "2"), Retention::Full { before: true });
+    }
+
+    #[test]
+    fn what_the_version_before_kept_within_the_same_limit_is_kept() {
+        let mut retained = retained(10, 100);
+        for topic in ["a", "b", "c", "d"] {
+            assert_eq!(retained.recover(message(topic, &"x".repeat(24), None)), Recovered::Kept);
+        }
+        assert_eq!(retained.recover(message("e", "1", None)), Recovered::LeftOut);
+        assert_eq!(set(&mut retained, "a", "1"), Retention::Full { before: true }, "what comes is counted as it costs");
     }
 
     #[test]

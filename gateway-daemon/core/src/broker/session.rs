@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::outbound::{Limit, Outbound, WhenFull};
 use super::packet::{Message, Options, Subscription, Testament, Version};
+use super::shares::Maker;
 use super::topic::TopicName;
 use super::{ConnId, Ticket};
 use crate::tag::BootNs;
@@ -24,8 +26,14 @@ pub(super) struct Session {
     pub(super) owner: Owner,
     /// The client id; empty for a bridge.
     pub(super) client: Arc<str>,
-    /// Whoever was let in with it last.
+    /// To whom it belongs: whoever was let in with it last.
     pub(super) user: Option<Arc<str>>,
+    /// Whether a certificate named the user; `None` of a session of an earlier run.
+    pub(super) certified: Option<bool>,
+    /// For whom it counts; `None` while it ends with its connection.
+    pub(super) maker: Option<Maker>,
+    /// When its client came or left, as running time of the broker.
+    pub(super) since: Duration,
     pub(super) version: Version,
     /// Seconds after the end of its connection; `u32::MAX` is never.
     pub(super) expiry_s: u32,
@@ -77,6 +85,9 @@ impl Session {
             owner: Owner::Client,
             client,
             user: None,
+            certified: None,
+            maker: None,
+            since: Duration::ZERO,
             version: Version::V311,
             expiry_s: 0,
             conn: None,
@@ -94,6 +105,16 @@ impl Session {
     pub(super) fn of_bridge() -> Self {
         let nothing = Limit { rows_max: 0, bytes_max: 0, when_full: WhenFull::DropNewest };
         Self { owner: Owner::Bridge, ..Self::of_client("".into(), Outbound::volatile(nothing)) }
+    }
+
+    /// Whether it is kept for nothing: its client is away, and nothing waits for it or will.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.conn.is_none()
+            && self.filters.is_empty()
+            && self.outbound.held().rows == 0
+            && self.outbound.in_flight() == 0
+            && self.received.is_empty()
+            && self.will.is_none()
     }
 
     /// Whether it is forgotten with its connection.

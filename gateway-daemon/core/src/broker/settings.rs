@@ -10,6 +10,14 @@ pub const CONNECTIONS_MAX: usize = 1000;
 /// Most sessions, connected or not, bridges included.
 pub const SESSIONS_MAX: usize = 2000;
 
+/// Most sessions of one user, and most that connections of one address have made, of those that outlive their connections: four have to act together to take
+/// all places.
+pub const SESSIONS_SHARE_MAX: usize = SESSIONS_MAX / 4;
+
+/// Longest time that a session outlives its connection, seconds of running time: a machine that is away over a week of holidays gets what it missed, and
+/// one that was taken away does not fill the card for ever.
+pub const SESSION_EXPIRY_MAX_S: u32 = 7 * 24 * 3600;
+
 /// Most subscriptions of all sessions together: some hundred bytes each.
 pub const SUBSCRIPTIONS_MAX: usize = 20_000;
 
@@ -24,7 +32,7 @@ pub const QUEUED_MAX: usize = 10_000;
 pub const QUEUED_BYTES_MAX: usize = 4 << 20;
 
 /// Most bytes that wait for all sessions in memory together or are in flight to them.
-pub const QUEUED_BYTES_TOTAL_MAX: usize = 32 << 20;
+pub const QUEUED_BYTES_TOTAL_MAX: usize = 16 << 20;
 
 /// Largest packet taken from a client, bytes; also bounds what comes before CONNECT.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
@@ -36,15 +44,15 @@ pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 /// Most retained messages; a retained message on one more topic is delivered but not kept, and counted.
 pub const RETAINED_MAX: usize = 10_000;
 
-/// Most bytes of memory that retained messages cost: what the largest file of the version before had, which counted 8 MiB of topics and bodies, and
-/// 400 bytes for each of its messages beside them.
-pub const RETAINED_BYTES_MAX: usize = 12 << 20;
+/// Most bytes of memory that retained messages cost: some 400 bytes for each, with what it holds.
+pub const RETAINED_BYTES_MAX: usize = 8 << 20;
 
-/// Most bytes of memory that last wills cost, of connected clients and delayed ones: of a thousand clients, each has 4 kB. One user has a quarter of it,
+/// Most bytes of memory that last wills cost, of connected clients and delayed ones: of a thousand clients, each has 2 kB. One user has half of it,
 /// those without a name have half of it together.
-pub const WILLS_BYTES_MAX: usize = 4 << 20;
+pub const WILLS_BYTES_MAX: usize = 2 << 20;
 
-/// Most bytes of QoS 2 messages, received and not released, that are in memory because uplinks have yet to take them. Above, publishers are held.
+/// Most bytes of QoS 2 messages, received and not released, that are in memory because uplinks have yet to take them: they share their bodies with the rows
+/// of the uplinks' queues. Above, publishers are held.
 pub const RECEIVED_BYTES_MAX: u64 = 4 << 20;
 
 /// Most bytes of the filters of durable sessions that are read at the start; more can only be stored by whoever tries.
@@ -54,13 +62,13 @@ pub const RECOVERED_FILTERS_BYTES_MAX: u64 = 16 << 20;
 pub const STORED_ROWS_MAX: u64 = 100_000;
 
 /// Most bytes that wait for one durable session.
-pub const STORED_BYTES_MAX: u64 = 64 << 20;
+pub const STORED_BYTES_MAX: u64 = 32 << 20;
 
 /// Most messages that wait for durable sessions, on disk or not, all together: a card of 100 GB holds far more, the index of it in memory does not.
 pub const STORED_ROWS_TOTAL_MAX: u64 = 1_000_000;
 
-/// Most bytes that wait for durable sessions, all together: a fraction of a small card.
-pub const STORED_BYTES_TOTAL_MAX: u64 = 512 << 20;
+/// Most bytes that wait for durable sessions, all together: with what uplinks may store it fits into the database file of the default size.
+pub const STORED_BYTES_TOTAL_MAX: u64 = 64 << 20;
 
 /// Most subscriptions of one session.
 pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 2000;
@@ -97,6 +105,10 @@ pub struct Limits {
     pub connections_max: usize,
     /// See [`SESSIONS_MAX`].
     pub sessions_max: usize,
+    /// See [`SESSIONS_SHARE_MAX`].
+    pub sessions_per_user_max: usize,
+    /// See [`SESSIONS_SHARE_MAX`].
+    pub sessions_per_address_max: usize,
     /// See [`SUBSCRIPTIONS_MAX`].
     pub subscriptions_max: usize,
     /// See [`INFLIGHT_MAX`].
@@ -135,8 +147,8 @@ pub struct Limits {
     pub receive_max: usize,
     /// Longest keep-alive of clients of 5.0, seconds; 0 leaves it to them. Clients of 3.x cannot be told.
     pub keep_alive_max_s: u16,
-    /// Longest time that a session outlives its connection, seconds, whatever its client asks for; `u32::MAX` (default) leaves it to clients, of which
-    /// those of 3.x without clean session ask for ever.
+    /// See [`SESSION_EXPIRY_MAX_S`], whatever its client asks for; `u32::MAX` leaves it to clients, of which those of 3.x without clean session ask for ever.
+    /// Time counts while the broker runs.
     pub session_expiry_max_s: u32,
     /// What happens to a message when its session's queue is full.
     pub when_full: WhenFull,
@@ -153,6 +165,8 @@ impl Default for Limits {
         Self {
             connections_max: CONNECTIONS_MAX,
             sessions_max: SESSIONS_MAX,
+            sessions_per_user_max: SESSIONS_SHARE_MAX,
+            sessions_per_address_max: SESSIONS_SHARE_MAX,
             subscriptions_max: SUBSCRIPTIONS_MAX,
             inflight_max: INFLIGHT_MAX,
             queued_max: QUEUED_MAX,
@@ -172,7 +186,7 @@ impl Default for Limits {
             subscriptions_per_session_max: SUBSCRIPTIONS_PER_SESSION_MAX,
             receive_max: RECEIVE_MAX,
             keep_alive_max_s: 0,
-            session_expiry_max_s: u32::MAX,
+            session_expiry_max_s: SESSION_EXPIRY_MAX_S,
             when_full: WhenFull::default(),
             commit_interval: COMMIT_INTERVAL,
             retained_interval: RETAINED_INTERVAL,

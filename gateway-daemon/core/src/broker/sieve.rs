@@ -86,6 +86,7 @@ pub struct Sieve {
     retained_bytes_max: u64,
     wills_bytes_max: u64,
     retained: Portion,
+    retained_plain_bytes: u64,
     wills: Portion,
     received: Portion,
     subscriptions: Portion,
@@ -103,6 +104,7 @@ impl Sieve {
             retained_bytes_max: limits.retained_bytes_max as u64,
             wills_bytes_max: limits.wills_bytes_max as u64,
             retained,
+            retained_plain_bytes: 0,
             wills,
             received,
             subscriptions,
@@ -117,8 +119,8 @@ impl Sieve {
             FactKind::Retained => self.retained(value),
             FactKind::Session => self.session(value),
             FactKind::Received => self.received(value),
-            FactKind::Subscription => self.subscription(fact, value),
-            FactKind::Released => Ok(Some(value.into())),
+            FactKind::Subscription if *fact != facts::clock_key() => self.subscription(fact, value),
+            FactKind::Subscription | FactKind::Released => Ok(Some(value.into())),
         };
         kept.unwrap_or_else(|Damaged| Some(self.damaged(value)))
     }
@@ -136,9 +138,16 @@ impl Sieve {
     }
 
     fn retained(&mut self, value: &[u8]) -> Result<Option<Arc<[u8]>>, Damaged> {
-        let cost = retained::cost(&facts::read_retained(value, BootId(0))?);
+        let message = facts::read_retained(value, BootId(0))?;
+        let (cost, plain) = (retained::cost(&message), retained::plain(&message));
+        // See `Retained::recover`.
+        let before = message.properties.is_none()
+            && self.retained_plain_bytes.saturating_add(plain) <= self.retained_bytes_max;
         let fits = self.retained.count < self.retained_max
-            && self.retained.bytes.saturating_add(cost) <= self.retained_bytes_max;
+            && (before || self.retained.bytes.saturating_add(cost) <= self.retained_bytes_max);
+        if fits {
+            self.retained_plain_bytes = self.retained_plain_bytes.saturating_add(plain);
+        }
         if fits { &mut self.retained } else { &mut self.left_out.retained }.add(cost);
         Ok(fits.then(|| value.into()))
     }

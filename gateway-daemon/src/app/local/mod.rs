@@ -12,6 +12,7 @@
 //! here waits for it.
 
 mod keeper;
+mod notes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -214,8 +215,11 @@ impl Local {
         None
     }
 
-    /// Writes what was decided for clients. Once per round, before the loop waits.
+    /// Writes what was decided for clients, and what a person may want to know of it. Once per round, before the loop waits.
     pub(super) fn flush(&mut self) {
+        while let Some(note) = self.broker.poll_note() {
+            notes::write(&note);
+        }
         if let Some(doors) = &mut self.doors {
             doors.flush();
         }

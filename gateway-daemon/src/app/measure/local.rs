@@ -90,7 +90,7 @@ fn counters(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_FAILED_TURNS_TOTAL, &[], counters.failed_turns_total);
     page.count(&m::BROKER_FAILED_READS_TOTAL, &[], counters.failed_reads_total);
     page.count(&m::BROKER_RESETS_TOTAL, &[], counters.resets_total);
-    page.count(&m::BROKER_WILLS_REFUSED_TOTAL, &[], counters.wills_refused_total);
+    page.count(&m::BROKER_WILLS_FULL_TOTAL, &[], counters.wills_full_total);
     page.count(&m::BROKER_PROPERTIES_REFUSED_TOTAL, &[], counters.properties_refused_total);
     page.count(&m::BROKER_TOPICS_REFUSED_TOTAL, &[], counters.topics_refused_total);
     page.count(&m::BROKER_LEFT_OUT_FACTS_TOTAL, &[], counters.left_out_facts_total);

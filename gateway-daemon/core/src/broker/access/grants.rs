@@ -2,20 +2,20 @@
 
 use super::Identity;
 use super::rule::{Deed, Rule};
+use crate::broker::own::is_system;
 use crate::broker::topic::{TopicFilter, TopicName, is_reserved};
 
 /// Most looks at a rule to find out whether a filter is allowed as a whole, about a millisecond; what needs more is refused. It takes
 /// many rules with `+` and names at different levels to get there.
 pub const STEPS_MAX: usize = 500_000;
 
-/// What no client publishes to: the broker alone says how it is.
-const SYSTEM: &str = "$SYS";
-
 /// What a connection may do. Made by [`super::Access::grants`]; asked on every publish and subscribe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grants {
     publish: Ruling,
     subscribe: Ruling,
+    /// Topics that allowing rules name; see [`Grants::names`].
+    named: Box<[TopicFilter]>,
     unfit: usize,
 }
 
@@ -28,7 +28,7 @@ struct Ruling {
 
 impl Grants {
     pub(super) fn new<'r>(rules: impl Iterator<Item = &'r Rule>, who: &Identity) -> Self {
-        let (mut publish, mut subscribe) = (Vec::new(), Vec::new());
+        let (mut publish, mut subscribe, mut named) = (Vec::new(), Vec::new(), Vec::new());
         let (mut unfit, mut otherwise) = (0, true);
         for rule in rules {
             otherwise &= !rule.allow;
@@ -36,6 +36,9 @@ impl Grants {
             unfit += usize::from(!fits);
             let Some(filter) = filter else { continue };
             if rule.deed != Deed::Subscribe {
+                if rule.allow && rule.names_a_topic() {
+                    named.push(filter.clone());
+                }
                 publish.push((rule.allow, filter.clone()));
             }
             if rule.deed != Deed::Publish {
@@ -48,6 +51,7 @@ impl Grants {
         Self {
             publish: Ruling { filters: publish.into(), otherwise },
             subscribe: Ruling { filters: subscribe.into(), otherwise },
+            named: named.into(),
             unfit,
         }
     }
@@ -55,8 +59,14 @@ impl Grants {
     /// Whether the connection may publish to a topic. Costs a comparison with each rule, and nothing without rules.
     #[must_use]
     pub fn may_publish(&self, topic: &TopicName) -> bool {
-        let system = topic.as_str().strip_prefix(SYSTEM).is_some_and(|r| r.is_empty() || r.starts_with('/'));
-        !system && self.publish.of(topic)
+        !is_system(topic.as_str()) && self.publish.of(topic)
+    }
+
+    /// Whether a rule that allows publishing names this topic, without wildcard or placeholder: what is asked for topics of the gateway itself, beside
+    /// [`Grants::may_publish`].
+    #[must_use]
+    pub fn names(&self, topic: &TopicName) -> bool {
+        self.named.iter().any(|filter| filter.as_str() == topic.as_str())
     }
 
     /// Whether the connection may be given a message. Whatever [`Grants::may_subscribe`] granted is: to be asked when a subscription

@@ -83,6 +83,14 @@ impl Access {
         Grants::new(client.iter().chain(user).chain(&self.everybody), who)
     }
 
+    /// Whether `users` of a client id names both: its session belongs to both then.
+    #[must_use]
+    pub fn is_shared(&self, client: &str, one: &str, other: &str) -> bool {
+        let users = self.clients.get(client).and_then(|c| c.users.as_ref());
+        let names = |user: &str| users.is_some_and(|users| users.iter().any(|u| **u == *user));
+        names(one) && names(other)
+    }
+
     /// Whether a user (`None` is anonymous) may use a client id.
     #[must_use]
     pub fn may_use(&self, client: &str, user: Option<&str>) -> bool {

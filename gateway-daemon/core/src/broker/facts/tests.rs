@@ -7,7 +7,7 @@ use crate::broker::change::Found;
 use crate::broker::packet::Delivery;
 use crate::broker::properties::{Properties, Writer, id};
 use crate::broker::topic::TopicName;
-use crate::tag::RunId;
+use crate::tag::{BootNs, RunId};
 use crate::uplink::row::{Body, Qos, Row};
 
 const BOOT: BootId = BootId(0x1122_3344_5566_7788);
@@ -161,13 +161,13 @@ proptest! {
             expiry_s,
             user: user.map(Into::into),
             sent: Seq(sent),
-            ended: ended.map(BootNs),
+            ended: ended.map(|ended| Ended::At(Duration::from_nanos(ended))),
             will: will.map(|(message, s)| Testament { message, delay: Duration::from_secs(s.into()) }),
         };
         let read = read_session(&bytes(&session(&fact, BOOT)), BOOT).expect("it is not damaged");
         prop_assert_eq!(format!("{read:?}"), format!("{fact:?}"));
         let later = read_session(&bytes(&session(&fact, BOOT)), OTHER).expect("it is not damaged");
-        prop_assert_eq!(later.ended, ended.map(|_| BootNs(0)));
+        prop_assert_eq!(later.ended, fact.ended, "running time is the same in every boot");
     }
 
     #[test]
@@ -304,6 +304,45 @@ fn what_is_damaged_or_belongs_to_nobody_is_named_and_the_rest_is_there() {
     );
     assert_eq!(all.stray_queues, [queue_name("gone")]);
     assert_eq!(all.retained.len(), 1);
+}
+
+/// The fact of a session that was left, as version 0.1 (commit 0fab01f) wrote it: 3.1.1, for ever, user `ada`, sent up to 3, in boot 0x1122334455667788 at 77 ns.
+const BEFORE: &[u8] = b"\x01\x04\x03\xff\xff\xff\xff\x03\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11\x4d\0\0\0\0\0\0\0\x03\0ada";
+
+#[test]
+fn a_session_of_the_version_before_is_read_and_its_time_is_not_known() {
+    let fact = read_session(BEFORE, BOOT).expect("it is not damaged");
+    assert_eq!((fact.version, fact.expiry_s, fact.sent), (Version::V311, u32::MAX, Seq(3)));
+    assert_eq!((fact.user.as_deref(), fact.ended), (Some("ada"), Some(Ended::Earlier)));
+}
+
+#[test]
+fn the_version_before_reads_what_is_written_here() {
+    let fact = SessionFact {
+        version: Version::V311,
+        expiry_s: u32::MAX,
+        user: Some("ada".into()),
+        sent: Seq(3),
+        ended: Some(Ended::At(Duration::from_nanos(77))),
+        will: None,
+    };
+    let bytes = bytes(&session(&fact, BOOT));
+    // The same fields at the same places; it takes the first eight bytes of `ended` for another boot, and reads no more of it than that it is there.
+    assert_eq!((&bytes[..15], &bytes[23..]), (&BEFORE[..15], &BEFORE[23..]));
+    assert_ne!(bytes[15..23], BOOT.0.to_le_bytes());
+}
+
+#[test]
+fn running_time_is_a_subscription_that_belongs_to_no_session() {
+    let mut found = two_clients();
+    let running = Duration::from_secs(5000);
+    found.facts.push((clock_key(), bytes(&clock(running))));
+    let all = recover(found.clone(), BOOT);
+    assert_eq!((all.ran, all.damaged, all.stray_facts.len()), (running, 0, 0));
+    // What the version before asks of it: its kind, and to whom it belongs. It removes it and counts nothing.
+    assert_eq!((clock_key().kind, &clock_key().key[..2]), (FactKind::Subscription, &[0, 0][..]));
+    found.facts.last_mut().unwrap().1 = [1, 2].into();
+    assert_eq!(recover(found, BOOT).damaged, 1);
 }
 
 /// What commit 0fab01f wrote of six messages: with every property, with one of each kind alone, and with none; as retained message and as row.

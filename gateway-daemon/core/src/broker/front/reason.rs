@@ -29,6 +29,7 @@ impl CloseReason {
             Self::ReceiveMaximum => Code::ReceiveMaximumExceeded,
             Self::Quota(_) | Self::Stalled => Code::QuotaExceeded,
             Self::Full => Code::ServerBusy,
+            Self::Administrative => Code::AdministrativeAction,
             Self::Shutdown => Code::ServerShuttingDown,
         })
     }

@@ -33,10 +33,13 @@ impl Broker {
     ) -> Result<SessionId, BrokerError> {
         let limits = &self.settings.limits;
         let filters: BTreeMap<TopicFilter, Qos> = filters.into_iter().collect();
-        if self.sessions.len() >= limits.sessions_max {
+        // Clients do not count: what they have filled must not keep the gateway from starting, or an uplink from being added.
+        let bridges = self.sessions.values().filter(|session| session.owner == Owner::Bridge);
+        let taken = bridges.fold((0, 0_usize), |taken, bridge| (taken.0 + 1, taken.1 + bridge.filters.len()));
+        if taken.0 >= limits.sessions_max {
             return Err(BrokerError::Sessions(limits.sessions_max));
         }
-        if self.tree.len().saturating_add(filters.len()) > limits.subscriptions_max {
+        if taken.1.saturating_add(filters.len()) > limits.subscriptions_max {
             return Err(BrokerError::Subscriptions(limits.subscriptions_max));
         }
         let mut session = Session::of_bridge();

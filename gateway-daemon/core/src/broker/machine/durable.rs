@@ -3,19 +3,19 @@
 //! Nothing here decides what a client is told; it writes what changed and lets go what waited for it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Broker;
 use super::conn::Why;
 use super::expiry::Alarm;
 use crate::broker::change::Answer;
-use crate::broker::facts::{self, SessionFact, Value};
+use crate::broker::facts::{self, Ended, SessionFact, Value};
 use crate::broker::journal::Due;
 use crate::broker::outbound::{Desk, Limit, Outbound, Past};
 use crate::broker::packet::{Message, Options, Subscription};
 use crate::broker::retained::Recovered;
 use crate::broker::session::Session;
 use crate::broker::settings::RECEIVED_BYTES_MAX;
+use crate::broker::shares::Maker;
 use crate::broker::topic::TopicName;
 use crate::broker::{Action, ConnId, Found, SessionId, Ticket};
 use crate::tag::BootNs;
@@ -67,7 +67,7 @@ impl Broker {
             expiry_s: session.expiry_s,
             user: session.user.clone(),
             sent: session.outbound.sent(),
-            ended: conn.is_none().then_some(now),
+            ended: conn.is_none().then_some(Ended::At(session.since)),
             will,
         };
         let value = facts::session(&fact, self.run.boot);
@@ -315,6 +315,7 @@ impl Broker {
         if recovered.left_out.retained.count > 0 {
             self.retained.leave_out();
         }
+        self.recover_clock(recovered.ran);
         for fact in recovered.stray_facts {
             self.journal.remove(now, fact, None, Due::Soon);
         }
@@ -340,6 +341,8 @@ impl Broker {
         let outbound = Outbound::durable(&mut desk, &facts::queue_name(client), limit, &past);
         let mut session = Session::of_client(Arc::clone(client), outbound);
         session.user = fact.user;
+        session.maker = Some(Maker { user: session.user.clone(), address: None });
+        session.maker.as_ref().inspect(|maker| self.shares.add(maker));
         session.version = fact.version;
         session.expiry_s = fact.expiry_s;
         let id = self.add_session(session);
@@ -357,16 +360,30 @@ impl Broker {
         for (packet, past) in received {
             self.recover_received(id, packet, past);
         }
-        // The clock of a session starts again: a client is never forgotten earlier than it was promised.
-        let expiry_s = fact.expiry_s.min(self.settings.limits.session_expiry_max_s);
-        let ends_at = (expiry_s != u32::MAX).then(|| now.plus(Duration::from_secs(expiry_s.into())));
+        self.recover_end(now, id, fact.ended);
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.ends_at = ends_at;
-        self.alarms.extend(ends_at.map(|at| (at, Alarm::End(id))));
         if let Some(will) = fact.will {
             let at = now.plus(will.delay);
             session.will = Some((at, Box::new(will)));
             self.alarms.insert((at, Alarm::Will(id)));
+        }
+        self.note_vacancy(id);
+    }
+
+    /// When a session of an earlier run ends. Without a word of running time its time begins here, and that is written: it was connected when the run ended, or
+    /// an earlier version wrote it.
+    fn recover_end(&mut self, now: BootNs, id: SessionId, ended: Option<Ended>) {
+        let running = self.running(now);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.since = match ended {
+            Some(Ended::At(since)) => since,
+            Some(Ended::Earlier) | None => running,
+        };
+        let (waited, expiry_s) = (running.saturating_sub(session.since), session.expiry_s);
+        let Some(expiry) = self.expiry(expiry_s) else { return };
+        self.set_end(now, id, now.plus(expiry.saturating_sub(waited)));
+        if !matches!(ended, Some(Ended::At(_))) {
+            self.write_session(now, id);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::Broker;
 use super::login::Stage;
+use crate::broker::note::{Event, Who};
+use crate::broker::outbound::DropReason;
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
 
@@ -25,7 +27,13 @@ impl Broker {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let others = [alarm, self.retained.next_expiry(), self.journal_timeout()];
+        let others = [
+            alarm,
+            self.retained.next_expiry(),
+            self.clock_due,
+            self.journal_timeout(),
+            self.notes.timeout(),
+        ];
         others.into_iter().flatten().min()
     }
 
@@ -38,16 +46,16 @@ impl Broker {
                 Alarm::Conn(conn) => self.conn_may_be_late(now, conn),
                 Alarm::Will(id) => self.will_is_due(now, id),
                 Alarm::End(id) => {
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.ends_at = None;
-                    }
                     self.counters.expired_sessions_total += 1;
-                    self.finish_session(now, id);
+                    self.note_expired(id);
+                    self.finish_session(now, id, DropReason::SessionExpired);
                 }
                 Alarm::Read(id) => self.want_read(now, id),
                 Alarm::Figures => self.tell_figures(now),
             }
         }
+        self.tell_clock(now);
+        self.notes.expire(now);
         self.expire_retained(now);
         self.settle(now);
     }
@@ -78,5 +86,13 @@ impl Broker {
             Stage::Fresh | Stage::Verifying { .. } => CloseReason::Handshake,
         };
         self.doomed.push_back((conn, reason));
+    }
+
+    /// Says what a session held that expires.
+    fn note_expired(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let messages = session.outbound.held().rows;
+        let who = Who::of_session(&session.client, session.user.as_ref());
+        self.note(Event::SessionExpired { messages }, who);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::conn::{Kind, Owed};
 use super::{Broker, sys};
+use crate::broker::note::{Attempt, Event, Shown};
 use crate::broker::packet::{Code, Delivery, Options, Replay, Subscription, Wish};
 use crate::broker::session::Replaying;
 use crate::broker::topic::TopicError;
@@ -56,6 +57,8 @@ impl Broker {
     ) -> Result<Qos, Code> {
         let grants = self.conns.get(&conn).and_then(|open| open.grants.as_ref());
         if grants.is_some_and(|grants| !grants.may_subscribe(&subscription.filter)) {
+            let topic = Shown::new(&subscription.text());
+            self.note(Event::RuleRefused { attempt: Attempt::Subscribe, topic }, self.who(conn));
             return Err(Code::NotAuthorized);
         }
         let limits = &self.settings.limits;

@@ -1,6 +1,6 @@
 //! Room for last wills: of connected clients, and delayed ones.
 //!
-//! Bounds: [`wills_bytes_max`](crate::broker::Limits::wills_bytes_max) bytes of memory, of which a user has a quarter and clients without a user have half together: so
+//! Bounds: [`wills_bytes_max`](crate::broker::Limits::wills_bytes_max) bytes of memory, of which one user has half and clients without a user have half together: so
 //! none of them keeps another client with a will out. Who is beyond is refused at CONNECT. The sum is made when somebody asks, of what is there: wills come
 //! and go in many places, and no counter can drift away from them.
 
@@ -13,7 +13,6 @@ impl Broker {
     /// Whether there is room for a will of this user; the will that the client had before makes room.
     pub(super) fn will_fits(&self, will: &Testament, client: &str, user: Option<&Arc<str>>) -> bool {
         let max = self.settings.limits.wills_bytes_max as u64;
-        let share = if user.is_some() { max / 4 } else { max / 2 };
         let (mut all, mut own) = (will.cost(), will.cost());
         for (id, user_of_it, cost) in self.wills() {
             if id == client {
@@ -24,7 +23,7 @@ impl Broker {
                 own = own.saturating_add(cost);
             }
         }
-        all <= max && own <= share
+        all <= max && own <= max / 2
     }
 
     /// Bytes of memory that wills cost.

@@ -190,21 +190,3 @@ fn changed_rules_hold_at_once_and_who_is_not_known_any_more_is_turned_away() {
     assert_eq!(bench.fate(conn), Some(&CloseReason::NotAuthorized));
     assert_eq!(bench.fate(anonymous), None);
 }
-
-#[test]
-fn nobody_gets_the_messages_of_another_user_by_its_client_id() {
-    let mut bench = Bench::stored(settings(true, vec![]));
-    let conn = bench.open();
-    let mut keep = login("a", "ada", "secret");
-    keep[9] = 0xc0;
-    bench.say(conn, &keep);
-    bench.broker.handle_verified(bench.now, conn, true);
-    bench.run();
-    bench.say(conn, &subscribe(1, &[("t", 1)]));
-    bench.lose(conn);
-    bench.local("t", "for ada", Qos::AtLeastOnce, false);
-    let thief = bench.open();
-    bench.say(thief, &connect("a", false, 0, None));
-    assert_eq!(bench.told(thief), [0x20, 2, 0, 0], "a session of its own");
-    assert_eq!(bench.broker.counters().dropped_session_messages_total, 1);
-}

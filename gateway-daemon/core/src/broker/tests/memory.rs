@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::disk::{open_door, sieved};
 use super::wire::{Bench, PUBCOMP, PUBREC, PUBREL, ack, connect, frames, publish, subscribe};
 use super::wire5::{Will, connect5, four, pair, publish5};
-use crate::broker::facts::{self, SessionFact, Value};
+use crate::broker::facts::{self, Ended, SessionFact, Value};
 use crate::broker::packet::{Message, Options, Testament, Version};
 use crate::broker::properties::Writer;
 use crate::broker::settings::{RECEIVED_BYTES_MAX, RetainedRule, RetainedRules};
@@ -69,7 +69,7 @@ fn store_session(bench: &mut Bench, client: &str, will: Option<Message>) {
         expiry_s: u32::MAX,
         user: None,
         sent: Seq(0),
-        ended: Some(BootNs(1)),
+        ended: Some(Ended::At(Duration::ZERO)),
         will: will.map(|message| Testament { message, delay: Duration::from_secs(60) }),
     };
     let value = facts::session(&fact, BootId(7)).encode(BootId(7));
@@ -112,7 +112,7 @@ fn a_will_that_has_no_room_is_refused_at_connect_and_a_will_that_went_makes_room
     // Without a user they have half of it.
     assert!((6..=9).contains(&taken), "{told:?}");
     assert!(told[taken..].iter().all(|code| *code == 0x97), "{told:?}");
-    assert_eq!(bench.broker.counters().wills_refused_total, 20 - taken as u64);
+    assert_eq!(bench.broker.counters().wills_full_total, 20 - taken as u64);
     assert!(bench.broker.gauges().wills_bytes <= 10 << 10);
     // 3.1.1 has a code for it, too; small ones fit, and none at all always does.
     let conn = bench.open();

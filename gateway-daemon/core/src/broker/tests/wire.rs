@@ -58,9 +58,14 @@ impl Bench {
 
     /// A connection without a word.
     pub(super) fn open(&mut self) -> ConnId {
+        self.open_from(Origin::default())
+    }
+
+    /// A connection of this origin.
+    pub(super) fn open_from(&mut self, origin: Origin) -> ConnId {
         self.last += 1;
         let conn = ConnId(self.last);
-        self.broker.handle_open(self.now, conn, Origin::default());
+        self.broker.handle_open(self.now, conn, origin);
         self.run();
         conn
     }
