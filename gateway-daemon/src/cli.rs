@@ -12,9 +12,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway_core::poll::request::Table;
 
 mod parse;
+mod sessions;
 mod update;
 
 pub use parse::{Baud, Endpoint, RawPoint, TagRef, Units};
+pub use sessions::{Sessions, SessionsCommand, SessionsDrop, SessionsList};
 pub use update::{Health, Update, UpdateAgent};
 
 /// Where the configuration is unless a command names another file.
@@ -92,6 +94,8 @@ pub enum Command {
     Write(Write),
     /// Show buses, devices, links and queues of the running gateway
     Status(Status),
+    /// Show the sessions of local clients, or end one
+    Sessions(Sessions),
     /// Find the units on a line: who answers, to what, at which baud rate
     Scan(Scan),
     /// Show the whole product on one terminal: simulated devices, gateway and a pretend cloud
@@ -396,6 +400,7 @@ impl Command {
             Self::Read(_) => "read",
             Self::Write(_) => "write",
             Self::Status(_) => "status",
+            Self::Sessions(_) => "sessions",
             Self::Scan(_) => "scan",
             Self::Demo(_) => "demo",
             Self::Passwd(_) => "passwd",

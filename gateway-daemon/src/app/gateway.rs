@@ -42,7 +42,7 @@ use super::reload::{self, Reload};
 use super::update::Orders;
 use super::upstream::{self, Happening, Rendering, Upstream};
 use super::walltime::WallTimes;
-use super::{measure, survey};
+use super::{measure, sessions, survey};
 use crate::listen::Incoming;
 use crate::status::notify::Notify;
 use crate::store::Store;
@@ -325,6 +325,13 @@ impl Gateway {
         let answer = match &ask {
             Ask::Status => Reply::Status(Box::new(self.picture(clock::now()))),
             Ask::Metrics => Reply::Text(measure::text(self)),
+            Ask::Sessions { .. } | Ask::DropSession { .. } if self.config.broker.is_none() => {
+                Reply::Refused("this gateway has no broker: there is no [broker] in its file".into())
+            }
+            Ask::Sessions { after } => sessions::page(&self.local.broker, clock::now(), *after),
+            Ask::DropSession { client, number } => {
+                sessions::drop(&mut self.local.broker, clock::now(), client.as_deref(), *number)
+            }
             _ => match Errand::new(&self.field, &ask) {
                 Ok(errand) => return self.send(errand, reply),
                 Err(sentence) => Reply::Refused(sentence),

@@ -137,6 +137,7 @@ fn uplink(page: &mut Page, name: &str, upstream: &Upstream) {
     page.count(&m::UPLINK_ACKS, labels, counters.acks_total);
     page.count(&m::UPLINK_STALE_ACKS, labels, counters.stale_acks_total);
     page.count(&m::UPLINK_REFUSED, labels, counters.refused_total);
+    page.count(&m::UPLINK_FORGED, labels, upstream.forged);
     page.count(&m::UPLINK_UNMAPPED, labels, upstream.unmapped);
     page.count(&m::UPLINK_SERVER, labels, machine.server() as u64);
 }
@@ -149,6 +150,7 @@ fn down(page: &mut Page, name: &str, upstream: &Upstream) {
     page.count(&m::DOWN_PENDING, labels, upstream.down.pending() as u64);
     page.count(&m::DOWN_ECHOES, labels, counters.echo_messages_total);
     page.count(&m::DOWN_UNWANTED, labels, counters.unwanted_messages_total);
+    page.count(&m::DOWN_FORGED, labels, counters.forged_messages_total);
     page.count(&m::DOWN_UNMAPPED, labels, counters.unmapped_messages_total);
     page.count(&m::DOWN_OVERRUN, labels, counters.overrun_messages_total);
     page.count(&m::DOWN_OVERRUNS, labels, counters.overruns_total);

@@ -21,6 +21,7 @@ mod reload;
 mod say;
 pub mod scan;
 pub mod serve;
+mod sessions;
 mod showcase;
 pub mod snapshot;
 pub mod start;
@@ -63,6 +64,7 @@ pub fn execute(command: &Command) -> u8 {
         Command::Write(args) => client::write(args),
         Command::Tags(args) => watch::tags(args),
         Command::Status(args) => watch::status(args),
+        Command::Sessions(args) => sessions::sessions(args),
         Command::Scan(args) => scan::run(args),
         Command::Demo(args) => showcase::demo(args),
         Command::Passwd(args) => passwd::passwd(args),

@@ -92,6 +92,7 @@ impl Gateway {
             upstreams.push(upstream);
         }
         upstream::introduce(&mut upstreams, config.update.as_ref());
+        upstream::reserve_own(&mut local.broker, &mut upstreams, &config, &encoder);
         let orders = Orders::start(config.update.as_ref());
         tokio::spawn(forward_resets(Arc::clone(&store), happened.clone()));
         let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);

@@ -5,6 +5,7 @@
 
 mod change;
 mod commands;
+mod own;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,8 +35,10 @@ use crate::link;
 use crate::store::Store;
 
 pub(super) use commands::{Command, Place};
+pub(super) use own::reserve_own;
 
 use commands::Commands;
+use own::OwnTopics;
 
 /// Ops on their way to the store. A queue has one under way; the rest is slack.
 const OPS_MAX: usize = 4;
@@ -119,6 +122,10 @@ pub(super) struct Upstream {
     pub link_settings: Arc<LinkSettings>,
     /// Messages that went nowhere because their topics cannot be mapped to topics of the cloud.
     pub unmapped: u64,
+    /// Messages that went nowhere because a rule would have put them on a topic of the gateway itself.
+    pub forged: u64,
+    /// Topics of the gateway itself.
+    own: OwnTopics,
     /// The way down.
     pub down: Down,
     /// Filters that the cloud refused on the present connection.
@@ -169,6 +176,8 @@ impl Upstream {
             link_settings: Arc::new(link_settings.to_server(0)),
             up,
             unmapped: 0,
+            forged: 0,
+            own: OwnTopics::default(),
             down: Down::new(down),
             refused: Vec::new(),
             subscribed: vec![false; link_settings.servers()],
@@ -191,6 +200,7 @@ impl Upstream {
 
     /// Takes a message that the broker routed here. With a ticket its fate comes out of [`Self::poll_fate`], exactly once.
     pub(super) fn publish(&mut self, now: BootNs, qos: Qos, draft: Draft, ticket: Option<Ticket>) {
+        let from = Arc::clone(&draft.topic);
         let waiting = if ticket.is_some() { Waiting::Urgent } else { Waiting::Nobody };
         let topic = TopicName::new(Arc::clone(&draft.topic)).ok();
         let passed = topic.and_then(|topic| self.up.pass(&topic, &draft, qos).ok().flatten());
@@ -199,6 +209,10 @@ impl Upstream {
             self.fates.extend(ticket.map(|ticket| (ticket, Fate::Dropped(DropReason::Topic))));
             return;
         };
+        if self.is_forged(&from, &draft.topic) {
+            self.fates.extend(ticket.map(|ticket| (ticket, Fate::Dropped(DropReason::Topic))));
+            return;
+        }
         let seq = self.uplink.publish(now, Message { waiting, ..Message::of(draft, qos) });
         if let Some(ticket) = ticket {
             self.tickets.insert(seq, ticket);
@@ -241,6 +255,7 @@ impl Upstream {
                     Ok(came) => came,
                     Err(arrival) => self.down.came(now, arrival),
                 };
+                self.tell_forged();
                 if came == Came::Overrun {
                     self.uplink.abandon(now, epoch, Loss::Overrun);
                 }

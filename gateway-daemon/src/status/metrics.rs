@@ -106,6 +106,7 @@ table! {
     UPLINK_ACKS Counter "uplink_acks_total" ["uplink"] "Acknowledgements of the connection on which the message was sent.";
     UPLINK_STALE_ACKS Counter "uplink_stale_acks_total" ["uplink"] "Acknowledgements of an older connection, ignored.";
     UPLINK_REFUSED Counter "uplink_refused_messages_total" ["uplink"] "Messages that can never be sent, dropped and counted.";
+    UPLINK_FORGED Counter "uplink_forged_messages_total" ["uplink"] "Messages of clients or of other clouds dropped because a rule would have put them on a topic that only this gateway sends on.";
     UPLINK_UNMAPPED Counter "uplink_unmapped_messages_total" ["uplink"] "Messages of this gateway dropped because the rule for their topic makes no legal topic of it.";
     UPLINK_SERVER Gauge "uplink_server" ["uplink"] "Which of its servers is in use or tried next: 0 is the first.";
 
@@ -115,6 +116,7 @@ table! {
     DOWN_PENDING Gauge "down_pending_messages" ["uplink"] "Messages of the cloud that wait for the local broker or its disk.";
     DOWN_ECHOES Counter "down_echo_messages_total" ["uplink"] "Own messages that the cloud sent back, recognised and left out.";
     DOWN_UNWANTED Counter "down_unwanted_messages_total" ["uplink"] "Messages of the cloud that no rule of `accept` takes: subscriptions of an earlier configuration.";
+    DOWN_FORGED Counter "down_forged_messages_total" ["uplink"] "Messages of the cloud dropped because they came on a topic that only this gateway sends on.";
     DOWN_UNMAPPED Counter "down_unmapped_messages_total" ["uplink"] "Messages of the cloud dropped because the rule for their topic makes no legal topic of it.";
     DOWN_OVERRUN Counter "down_overrun_messages_total" ["uplink"] "Messages of QoS 0 of the cloud for which there was no room.";
     DOWN_OVERRUNS Counter "down_overruns_total" ["uplink"] "Connections cut because the cloud sent more than the disk takes.";
@@ -182,6 +184,12 @@ table! {
     BROKER_UNFIT_RULES_TOTAL Counter "broker_unfit_rules_total" [] "Access rules that do not fit the client id or user they met.";
     BROKER_HELD_TOTAL Counter "broker_held_total" [] "Times that nothing more was read from a connection for a while: its password was compared, or its publishes waited for the disk.";
     BROKER_EXPIRED_SESSIONS_TOTAL Counter "broker_expired_sessions_total" [] "Sessions that ended because their expiry came.";
+    BROKER_EVICTED_SESSIONS_TOTAL Counter "broker_evicted_sessions_total" [] "Sessions that held nothing and gave way to others because there were too many.";
+    BROKER_REMOVED_SESSIONS_TOTAL Counter "broker_removed_sessions_total" [] "Sessions that were dropped by command.";
+    BROKER_SESSIONS_REFUSED_TOTAL Counter "broker_sessions_refused_total" [] "Connections refused because there are too many sessions: of all, of their user, or from their address.";
+    BROKER_FOREIGN_SESSIONS_TOTAL Counter "broker_foreign_sessions_total" [] "Connections refused because their client id belongs to another user.";
+    BROKER_WILLS_REFUSED_TOTAL Counter "broker_wills_refused_total" [] "Wills that their client may not publish: the connection was refused, or the will dropped when its time came.";
+    BROKER_OWN_REFUSED_TOTAL Counter "broker_own_topics_refused_total" [] "Messages of clients on topics that the gateway itself sends on, among those that they may not publish.";
     BROKER_EXPIRED_RETAINED_TOTAL Counter "broker_expired_retained_total" [] "Retained messages that expired.";
     BROKER_PASSED_ON_MESSAGES_TOTAL Counter "broker_passed_on_messages_total" [] "Messages of a shared subscription that another member got because the first one's session ended.";
     BROKER_REFUSED_BY_UPLINKS_TOTAL Counter "broker_refused_by_uplinks_total" [] "Messages that an uplink's queue dropped while somebody waited for them.";
@@ -194,7 +202,7 @@ table! {
     BROKER_TOPICS_REFUSED_TOTAL Counter "broker_topics_refused_total" [] "Connections ended because a topic or a filter held a control character or a non-character.";
     BROKER_LEFT_OUT_FACTS_TOTAL Counter "broker_left_out_facts_total" [] "Stored retained messages, wills, QoS 2 messages and subscriptions that did not fit into memory; they are still on disk.";
     BROKER_DAMAGED_FACTS_TOTAL Counter "broker_damaged_facts_total" [] "Stored facts that could not be understood.";
-    BROKER_DROPPED Counter "broker_dropped_messages_total" ["reason"] "Messages for clients that were dropped: the client was away (QoS 0), or slow (QoS 0); its queue was full; its session ended; the message expired, could not be read from disk, was lost with the database, was refused by its client, is larger than its client takes, may not be read by its client, has a topic with a control character, or was released by its client before there was room for it; the disk was too slow for messages of this process; its record had no JSON.";
+    BROKER_DROPPED Counter "broker_dropped_messages_total" ["reason"] "Messages for clients that were dropped: the client was away (QoS 0), or slow (QoS 0); its queue was full; its session ended, or expired because its client stayed away; the message expired, could not be read from disk, was lost with the database, was refused by its client, is larger than its client takes, may not be read by its client, has a topic with a control character, or was released by its client before there was room for it; the disk was too slow for messages of this process; its record had no JSON.";
 
     STORE_FAULT Gauge "store_fault" [] "1 while the store cannot write.";
     STORE_FILE Gauge "store_file_bytes" [] "Size of the database with its log.";

@@ -159,7 +159,13 @@ impl Event {
     /// Whether it is a state that changed as it should, and nothing to look after.
     #[must_use]
     pub fn is_usual(&self) -> bool {
-        matches!(self, Self::LoggedIn | Self::LockOver | Self::More("log-in" | "lock-out-over"))
+        matches!(
+            self,
+            Self::LoggedIn
+                | Self::LockOver
+                | Self::SessionExpired { messages: 0 }
+                | Self::More("log-in" | "lock-out-over")
+        )
     }
 }
 

@@ -309,7 +309,11 @@ mod tests {
             assert_eq!(retained.recover(message(topic, &"x".repeat(24), None)), Recovered::Kept);
         }
         assert_eq!(retained.recover(message("e", "1", None)), Recovered::LeftOut);
-        assert_eq!(set(&mut retained, "a", "1"), Retention::Full { before: true }, "what comes is counted as it costs");
+        assert_eq!(
+            set(&mut retained, "a", "1"),
+            Retention::Full { before: true },
+            "what comes is counted as it costs"
+        );
     }
 
     #[test]

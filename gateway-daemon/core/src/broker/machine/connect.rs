@@ -72,7 +72,7 @@ impl Broker {
             && !self.open_to_all
             && !self.may_publish(Some(&self.settings.access.grants(who)), &will.message.topic)
         {
-            self.counters.wills_full_total += 1;
+            self.counters.wills_refused_total += 1;
             let topic = Shown::new(will.message.topic.as_str());
             self.note(Event::RuleRefused { attempt: Attempt::Will, topic }, self.who_is(conn, who));
             return Err(self.refuse(conn, Code::NotAuthorized, "the topic of the will is not allowed"));

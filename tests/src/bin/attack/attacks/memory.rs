@@ -42,7 +42,7 @@ pub(super) fn list() -> Vec<Attack> {
         one("1d", "the same in small pieces", hello_dribbled),
         Attack { short: true, ..one("1e", "CONNECTs that are never finished", hello_partial) },
         Attack { short: true, ..two("2a", "retained messages with 250 kB of properties", retained) },
-        Attack { short: true, ..two("2b", "delayed wills with 250 kB of properties", wills) },
+        Attack { short: true, ..two("2b", "delayed wills with 79 kB of properties", wills) },
         two("2c", "retained messages with long content types", retained_long),
         attack("2d", "messages with properties for clients that do not acknowledge", queued),
         Attack {
@@ -205,7 +205,7 @@ fn wills(stage: &mut Stage) -> Result<()> {
         if stage.over() {
             break;
         }
-        let properties = [will_delay(3600), empty_properties(PACKET_PROPERTIES)].concat();
+        let properties = [will_delay(3600), empty_properties(WILL_PROPERTIES)].concat();
         let id = format!("testator-{n}");
         let will = Will { topic: "late/will", payload: b"", flags: 0, properties };
         let hello = Hello { will: Some(will), properties: session_expiry(7200), ..Hello::v5(&id) };
