@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+#[path = "e2e_broker/bounds.rs"]
+mod bounds;
 #[path = "e2e_broker/doors.rs"]
 mod doors;
+#[path = "e2e_broker/memory.rs"]
+mod memory;
 #[path = "e2e_broker/mosquitto.rs"]
 mod mosquitto;
 #[path = "e2e_broker/paho.rs"]

@@ -3,7 +3,9 @@
 mod crash;
 mod damage;
 mod limits;
+mod marks;
 mod model;
+mod sieve;
 mod turn_crash;
 mod turn_faults;
 mod turn_model;

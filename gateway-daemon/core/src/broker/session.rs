@@ -1,11 +1,12 @@
 //! What a client is owed: its subscriptions, what waits for it, and what it has not acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::outbound::{Limit, Outbound, WhenFull};
-use super::packet::{Message, Options, Subscription, Testament, Version};
+use super::packet::{Message, Subscription, Testament, Version};
 use super::shares::Maker;
 use super::topic::TopicName;
 use super::{ConnId, Ticket};
@@ -40,12 +41,17 @@ pub(super) struct Session {
     pub(super) conn: Option<ConnId>,
     /// Most messages in flight.
     pub(super) window: usize,
-    pub(super) filters: BTreeMap<Subscription, Options>,
+    /// What it subscribed with is in the tree.
+    pub(super) filters: Filters,
     pub(super) outbound: Outbound,
     /// QoS 2 messages of the client that it has not released.
     pub(super) received: BTreeMap<u16, Received>,
     /// Retained messages that are still to be given.
     pub(super) replays: VecDeque<Replaying>,
+    /// In the list of sessions that wait for retained messages.
+    pub(super) replay_listed: bool,
+    /// In the list of sessions that have something to send and were put down.
+    pub(super) behind: bool,
     /// When it ends, without a connection; it has an alarm then.
     pub(super) ends_at: Option<BootNs>,
     /// The will of its last connection and when it speaks; it has an alarm then.
@@ -73,9 +79,61 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct Replaying {
     pub(super) subscription: Subscription,
-    pub(super) options: Options,
-    /// The last one given.
+    /// The figures of `$SYS` are given or not asked for.
+    pub(super) figured: bool,
+    /// The last topic that was looked at.
     pub(super) after: Option<TopicName>,
+}
+
+/// The subscriptions of one session, by their text: some tens of bytes each.
+#[derive(Debug, Default)]
+pub(super) struct Filters(BTreeSet<Box<str>>);
+
+impl Filters {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn contains(&self, subscription: &Subscription) -> bool {
+        self.0.contains(&*text(subscription))
+    }
+
+    pub(super) fn insert(&mut self, subscription: &Subscription) {
+        let text = text(subscription);
+        if !self.0.contains(&*text) {
+            self.0.insert(text.into());
+        }
+    }
+
+    /// Whether it was there.
+    pub(super) fn remove(&mut self, subscription: &Subscription) -> bool {
+        self.0.remove(&*text(subscription))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Subscription> {
+        self.0.iter().filter_map(|text| Subscription::parse(text).ok())
+    }
+
+    /// The next one in any order, taken out.
+    pub(super) fn pop(&mut self) -> Option<Subscription> {
+        Subscription::parse(&self.0.pop_first()?).ok()
+    }
+
+    pub(super) fn has_shared(&self) -> bool {
+        self.iter().any(|subscription| subscription.share.is_some())
+    }
+}
+
+/// As it was asked for.
+fn text(subscription: &Subscription) -> Cow<'_, str> {
+    match subscription.share {
+        None => Cow::Borrowed(subscription.filter.as_str()),
+        Some(_) => Cow::Owned(subscription.text().as_ref().to_owned()),
+    }
 }
 
 impl Session {
@@ -92,10 +150,12 @@ impl Session {
             expiry_s: 0,
             conn: None,
             window: 1,
-            filters: BTreeMap::new(),
+            filters: Filters::default(),
             outbound,
             received: BTreeMap::new(),
             replays: VecDeque::new(),
+            replay_listed: false,
+            behind: false,
             ends_at: None,
             will: None,
         }

@@ -7,6 +7,15 @@ pub use super::retained::expiry::{RETAINED_RULES_MAX, RetainedRule, RetainedRule
 /// Most connections at once: a kilobyte or two each at rest, and more machines than stand around one gateway.
 pub const CONNECTIONS_MAX: usize = 1000;
 
+/// Most connections of one address (of 64 bits in IPv6): half of all, so that one host, or one router with many behind it, leaves room for others.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 2;
+
+/// Most connections of one user.
+pub const CONNECTIONS_PER_USER_MAX: usize = CONNECTIONS_MAX / 2;
+
+/// Most log-ins of one address in a minute, refused ones included: a hundred in each second, which is a script that connects for each message.
+pub const LOGINS_PER_MINUTE_MAX: u64 = 6000;
+
 /// Most sessions, connected or not, bridges included.
 pub const SESSIONS_MAX: usize = 2000;
 
@@ -88,6 +97,17 @@ pub const DIRTY_BYTES_MAX: u64 = 4 << 20;
 /// Longest time from the opening of a connection to its CONNECT.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
+/// Most steps that matching one message may take: nodes of the subscription tree visited and subscriptions found. Some milliseconds. A subscription that would
+/// make the worst topic take more is refused; filters without `+` hardly count, `+` in many levels beside names in the same levels doubles it with each.
+pub const MATCH_STEPS_MAX: usize = 32_768;
+
+/// Most subscription identifiers in one PUBLISH of 5.0: a client with more overlapping subscriptions gets the first of them, and it is counted.
+pub const IDENTIFIERS_MAX: usize = 64;
+
+/// Units of work of a turn of the loop, each some 50 ns of a desktop's core: ten milliseconds there, some fifty on a small board. What is more is put down until
+/// the polls, the uplinks and the answers have had their turn.
+pub const TURN_WORK_MAX: u64 = 200_000;
+
 /// What happens to a message of QoS 1 or 2 when a session's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
@@ -103,6 +123,16 @@ pub enum WhenFull {
 pub struct Limits {
     /// See [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// See [`CONNECTIONS_PER_ADDRESS_MAX`].
+    pub connections_per_address_max: usize,
+    /// See [`CONNECTIONS_PER_USER_MAX`].
+    pub connections_per_user_max: usize,
+    /// See [`LOGINS_PER_MINUTE_MAX`]; 0 is no limit. What is beyond waits.
+    pub logins_per_minute_max: u64,
+    /// Most bytes in a second of one address, and of one user; 0, the default, is no limit. Whoever sends more is read later.
+    pub bytes_per_second_max: u64,
+    /// The same in messages.
+    pub messages_per_second_max: u64,
     /// See [`SESSIONS_MAX`].
     pub sessions_max: usize,
     /// See [`SESSIONS_SHARE_MAX`].
@@ -158,12 +188,21 @@ pub struct Limits {
     pub retained_interval: Duration,
     /// See [`DIRTY_BYTES_MAX`].
     pub dirty_bytes_max: u64,
+    /// See [`MATCH_STEPS_MAX`].
+    pub match_steps_max: usize,
+    /// See [`TURN_WORK_MAX`].
+    pub turn_work_max: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            connections_per_user_max: CONNECTIONS_PER_USER_MAX,
+            logins_per_minute_max: LOGINS_PER_MINUTE_MAX,
+            bytes_per_second_max: 0,
+            messages_per_second_max: 0,
             sessions_max: SESSIONS_MAX,
             sessions_per_user_max: SESSIONS_SHARE_MAX,
             sessions_per_address_max: SESSIONS_SHARE_MAX,
@@ -191,6 +230,8 @@ impl Default for Limits {
             commit_interval: COMMIT_INTERVAL,
             retained_interval: RETAINED_INTERVAL,
             dirty_bytes_max: DIRTY_BYTES_MAX,
+            match_steps_max: MATCH_STEPS_MAX,
+            turn_work_max: TURN_WORK_MAX,
         }
     }
 }

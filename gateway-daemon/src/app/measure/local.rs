@@ -42,6 +42,9 @@ pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
 fn gauges(page: &mut Page, gateway: &Gateway) {
     let gauges = gateway.local.broker.gauges();
     page.count(&m::BROKER_CONNECTIONS, &[], gauges.connections as u64);
+    page.count(&m::BROKER_HELLO_BYTES, &[], gauges.hello_bytes as u64);
+    page.count(&m::BROKER_LOGINS_WAITING, &[], gauges.logins_waiting as u64);
+    page.count(&m::BROKER_LOCKED_OUT, &[], gauges.locked_out as u64);
     page.count(&m::BROKER_SESSIONS, &[], gauges.sessions as u64);
     page.count(&m::BROKER_SUBSCRIPTIONS, &[], gauges.subscriptions as u64);
     page.count(&m::BROKER_SHARED_SUBSCRIPTIONS, &[], gauges.shared_subscriptions as u64);
@@ -55,10 +58,18 @@ fn gauges(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_STORED_BYTES, &[], gauges.stored_bytes);
     page.count(&m::BROKER_DIRTY_BYTES, &[], gauges.dirty_bytes);
     page.count(&m::BROKER_WAITING_ACKNOWLEDGEMENTS, &[], gauges.waiting_acknowledgements as u64);
+    page.count(&m::BROKER_TURN_WORK_MAX, &[], gateway.local.broker.longest_turn_units());
 }
 
 fn counters(page: &mut Page, gateway: &Gateway) {
     let counters = gateway.local.broker.counters();
+    page.count(&m::BROKER_LOGINS, &[], counters.logins_total);
+    page.count(&m::BROKER_LOGINS_BUSY, &[], counters.logins_busy_total);
+    page.count(&m::BROKER_LOGINS_LOCKED, &[], counters.logins_locked_total);
+    page.count(&m::BROKER_LOCKOUTS, &[], counters.lockouts_total);
+    page.count(&m::BROKER_GAVE_WAY, &[], counters.gave_way_total);
+    page.count(&m::BROKER_HELLO_HELD, &[], counters.hello_held_total);
+    page.count(&m::BROKER_RATE_HELD, &[], counters.rate_held_total);
     page.count(&m::BROKER_CONNECTIONS_TOTAL, &[], counters.connections_total);
     page.count(&m::BROKER_CONNECTIONS_REFUSED_TOTAL, &[], counters.connections_refused_total);
     page.count(&m::BROKER_LOGINS_REFUSED_TOTAL, &[], counters.logins_refused_total);
@@ -102,4 +113,6 @@ fn counters(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_TOPICS_REFUSED_TOTAL, &[], counters.topics_refused_total);
     page.count(&m::BROKER_LEFT_OUT_FACTS_TOTAL, &[], counters.left_out_facts_total);
     page.count(&m::BROKER_DAMAGED_FACTS_TOTAL, &[], counters.damaged_facts_total);
+    page.count(&m::BROKER_PUT_DOWN_TOTAL, &[], counters.put_down_total);
+    page.count(&m::BROKER_CUT_IDENTIFIERS_TOTAL, &[], counters.cut_identifiers_total);
 }

@@ -43,13 +43,17 @@ impl Broker {
             return Err(BrokerError::Subscriptions(limits.subscriptions_max));
         }
         let mut session = Session::of_bridge();
-        for (filter, qos) in filters {
-            session.filters.insert(Subscription::own(filter), Options::plain(qos));
+        let filters: Vec<_> = filters
+            .into_iter()
+            .map(|(filter, qos)| (Subscription::own(filter), Options::plain(qos)))
+            .collect();
+        for (subscription, _) in &filters {
+            session.filters.insert(subscription);
         }
-        let filters = session.filters.clone();
         let id = self.add_session(session);
         for (subscription, options) in &filters {
-            self.tree.insert(subscription, id, *options);
+            // Those of the file are few and never refused.
+            self.tree.insert(subscription, id, *options, usize::MAX);
         }
         let unsent = std::mem::take(&mut self.unsent);
         for Unsent { message, ticket } in &unsent {
@@ -68,8 +72,8 @@ impl Broker {
         if self.sessions.get(&id).is_some_and(|session| session.owner == Owner::Bridge)
             && let Some(session) = self.sessions.remove(&id)
         {
-            for subscription in session.filters.keys() {
-                self.tree.remove(subscription, id);
+            for subscription in session.filters.iter() {
+                self.tree.remove(&subscription, id);
             }
         }
     }

@@ -8,6 +8,7 @@ use super::conn::Conn;
 use super::expiry::Alarm;
 use super::login::{Client, Stage};
 use super::sessions::Claim;
+use super::work::{RULE, SESSION};
 use crate::broker::access::Identity;
 use crate::broker::front::ALIASES_MAX;
 use crate::broker::note::{Attempt, Event, Shown};
@@ -27,6 +28,7 @@ impl Broker {
         client: Client,
         user: Option<Arc<str>>,
     ) -> Result<(), CloseReason> {
+        self.work.charge(SESSION);
         let who = Identity { client: Arc::clone(&client.id), user };
         let mut old = self.clients.get(&client.id).copied();
         let anew = self.may_connect(now, conn, &hello, &who, old)?;
@@ -54,7 +56,9 @@ impl Broker {
         }
         self.attach(now, conn, id, &hello, who);
         let welcome = self.welcome(&hello, client, old.is_some());
-        self.tell(conn, Reply::Connected(welcome));
+        if !self.tell(conn, Reply::Connected(welcome)) {
+            return Err(CloseReason::Small);
+        }
         self.resume(now, id);
         Ok(())
     }
@@ -133,6 +137,7 @@ impl Broker {
         if !self.open_to_all {
             let grants = self.settings.access.grants(&who);
             self.counters.unfit_rules_total += grants.unfit() as u64;
+            self.work.charge(grants.rules() * RULE);
             open.grants = Some(Box::new(grants));
         }
         open.silence_max = silence_max;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Broker;
 use super::conn::Why;
 use super::expiry::Alarm;
+use super::work::GIVE;
 use crate::broker::change::Answer;
 use crate::broker::facts::{self, Ended, SessionFact, Value};
 use crate::broker::journal::Due;
@@ -17,6 +18,7 @@ use crate::broker::session::Session;
 use crate::broker::settings::RECEIVED_BYTES_MAX;
 use crate::broker::shares::Maker;
 use crate::broker::topic::TopicName;
+use crate::broker::tree::Entered;
 use crate::broker::{Action, ConnId, Found, SessionId, Ticket};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
@@ -165,7 +167,7 @@ impl Broker {
         }
         let client = &session.client;
         let subscriptions =
-            session.filters.keys().map(|subscription| facts::subscription_key(client, &subscription.text()));
+            session.filters.iter().map(|subscription| facts::subscription_key(client, &subscription.text()));
         let received = session.received.keys().map(|packet| facts::received_key(client, *packet));
         let all = subscriptions.chain(received).chain([facts::session_key(client)]);
         for fact in all {
@@ -236,10 +238,16 @@ impl Broker {
 
     /// Whoever waited for what is durable now goes on.
     pub(super) fn let_go(&mut self, now: BootNs) {
-        while let Some(ticket) = self.journal.next_safe() {
+        while !self.work.is_spent()
+            && let Some(ticket) = self.journal.next_safe()
+        {
+            self.work.charge(GIVE);
             self.settle_ticket(now, ticket);
         }
-        while let Some(progress) = self.journal.next_progress() {
+        while !self.work.is_spent()
+            && let Some(progress) = self.journal.next_progress()
+        {
+            self.work.charge(GIVE);
             let client = progress.queue.strip_prefix(crate::broker::change::QUEUE_PREFIX);
             let Some(id) = client.and_then(|client| self.clients.get(client)).copied() else { continue };
             let Some(session) = self.sessions.get_mut(&id) else { continue };
@@ -297,9 +305,11 @@ impl Broker {
             let key = facts::received_key(&session.client, *packet);
             self.journal.put(now, key, facts::received(entry.message.as_ref()), None, Due::Now);
         }
-        let filters: Vec<_> = session.filters.iter().map(|(s, options)| (s.clone(), *options)).collect();
-        for (subscription, options) in filters {
-            self.write_subscription(now, id, &subscription, options);
+        let filters: Vec<_> = session.filters.iter().collect();
+        for subscription in filters {
+            if let Some(options) = self.tree.options(&subscription, id) {
+                self.write_subscription(now, id, &subscription, options);
+            }
         }
         self.write_session(now, id);
         self.pump(now, id);
@@ -352,9 +362,15 @@ impl Broker {
                 self.counters.damaged_facts_total += 1;
                 continue;
             };
-            self.tree.insert(&subscription, id, options);
+            let steps_max = self.settings.limits.match_steps_max;
+            if let Entered::Refused(_) = self.tree.insert(&subscription, id, options, steps_max) {
+                // A restart is bound like a SUBSCRIBE.
+                self.counters.subscriptions_refused_total += 1;
+                self.remove_subscription(now, id, &subscription);
+                continue;
+            }
             if let Some(session) = self.sessions.get_mut(&id) {
-                session.filters.insert(subscription, options);
+                session.filters.insert(&subscription);
             }
         }
         for (packet, past) in received {

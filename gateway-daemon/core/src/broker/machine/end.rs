@@ -5,13 +5,19 @@ use std::sync::Arc;
 use super::Broker;
 use super::expiry::Alarm;
 use super::route::Post;
+use super::work::{Ending, FILTER, SESSION};
 use crate::broker::access::Identity;
+use crate::broker::mutant::Mutant;
 use crate::broker::note::{Attempt, Event, Shown, Who};
 use crate::broker::outbound::{Desk, DropReason};
-use crate::broker::packet::{Message, Testament};
-use crate::broker::session::{Owner, Session};
+use crate::broker::packet::{Delivery, Message, Testament};
+use crate::broker::session::Owner;
+use crate::broker::tree::GroupId;
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
+
+/// Subscriptions and messages of a session that has ended before the budget is asked again.
+const ENDS_AT_ONCE: usize = 8;
 
 impl Broker {
     /// DISCONNECT: the will is forgotten unless the client wants it (3.14.2.1), and the session may be given another expiry.
@@ -30,7 +36,8 @@ impl Broker {
             }
             session.expiry_s = expiry_s;
         }
-        if let Some(open) = self.conns.get_mut(&conn).filter(|_| !with_will) {
+        let kept = with_will || self.journal.faults().has(Mutant::WillAfterGoodbye);
+        if let Some(open) = self.conns.get_mut(&conn).filter(|_| !kept) {
             open.will = None;
         }
         CloseReason::Goodbye
@@ -61,7 +68,7 @@ impl Broker {
         }
         match will {
             None => self.write_session(now, id),
-            Some(will) if will.delay.is_zero() => {
+            Some(will) if will.delay.is_zero() || self.journal.faults().has(Mutant::WillAtOnce) => {
                 self.write_session(now, id);
                 self.speak_for(now, id, *will);
             }
@@ -119,11 +126,9 @@ impl Broker {
     pub(super) fn finish_session(&mut self, now: BootNs, id: SessionId, why: DropReason) {
         self.clear_end(id);
         let Some(mut session) = self.sessions.remove(&id) else { return };
+        self.work.charge(SESSION);
         self.vacant.remove(&(session.since, id));
         session.maker.as_ref().inspect(|maker| self.shares.take(maker));
-        for subscription in session.filters.keys() {
-            self.tree.remove(subscription, id);
-        }
         self.clients.remove(&session.client);
         if let Some((at, _)) = &session.will {
             self.alarms.remove(&(*at, Alarm::Will(id)));
@@ -134,38 +139,69 @@ impl Broker {
             self.counters.dropped_left_out_messages_total += u64::from(entry.left_out);
         }
         self.erase(now, &session);
-        self.pass_on(now, &mut session, why);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+        let shared = session.owner == Owner::Client && session.filters.has_shared();
+        let rest = if shared { session.outbound.take_rest(&mut desk, why) } else { Vec::new() };
+        // Rows of a durable session must go with the turn that gives them to another one; they are few in memory.
+        let whole = session.outbound.is_durable();
         session.outbound.end(&mut desk, why);
+        self.work.dying += session.filters.len();
+        self.work.ending.push_back(Ending { id, filters: session.filters, rest: rest.into(), why });
+        if whole
+            && shared
+            && let Some(mut ending) = self.work.ending.pop_back()
+        {
+            while let Some(delivery) = ending.rest.pop_front() {
+                self.pass_on(now, &ending, delivery);
+            }
+            self.work.ending.push_back(ending);
+        }
         if let Some((_, will)) = session.will {
             let who = Identity { client: session.client, user: session.user };
             self.speak(now, (id, who, session.certified), *will);
         }
     }
 
-    /// Messages of shared subscriptions that the member did not get go to the others (4.8.2). What its own subscriptions want as well is
-    /// its own; QoS 2 messages that were sent stay with whom they were sent to.
-    fn pass_on(&mut self, now: BootNs, session: &mut Session, why: DropReason) {
-        let shared: Vec<_> = session.filters.keys().filter(|s| s.share.is_some()).cloned().collect();
-        if session.owner == Owner::Bridge || shared.is_empty() {
-            return;
-        }
-        let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
-        for mut delivery in session.outbound.take_rest(&mut desk, why) {
-            let wants = |s: &&crate::broker::packet::Subscription| s.filter.matches(&delivery.message.topic);
-            let own = session.filters.keys().filter(|s| s.share.is_none()).any(|s| wants(&s));
-            let group = shared.iter().find(wants).and_then(|subscription| self.tree.group_of(subscription));
-            let sessions = &self.sessions;
-            let ready = |id| sessions.get(&id).is_some_and(|session| session.conn.is_some());
-            let chosen = group.filter(|_| !own).and_then(|group| self.tree.pick(group, ready));
-            let Some((other, options)) = chosen else {
-                self.totals.drop(why, 1);
+    /// Goes on with the oldest session that has ended: first its messages go to others, then its subscriptions out of the tree. `false` if there is none.
+    pub(super) fn end_some(&mut self, now: BootNs) -> bool {
+        let Some(mut ending) = self.work.ending.pop_front() else { return false };
+        for _ in 0..ENDS_AT_ONCE {
+            if let Some(delivery) = ending.rest.pop_front() {
+                self.pass_on(now, &ending, delivery);
                 continue;
+            }
+            let Some(subscription) = ending.filters.pop() else {
+                self.work.dying -= ending.filters.len();
+                return true;
             };
-            delivery.qos = delivery.message.qos.min(options.qos);
-            delivery.identifiers = options.identifier.into_iter().collect();
-            self.counters.passed_on_messages_total += 1;
-            self.deliver(now, other, delivery, None);
+            self.work.dying -= 1;
+            let (_, looked) = self.tree.remove(&subscription, ending.id);
+            self.work.charge(FILTER + looked);
         }
+        self.work.ending.push_front(ending);
+        true
+    }
+
+    /// A message of shared subscriptions that the member did not get goes to another (4.8.2). What its own subscriptions want as well is
+    /// its own; QoS 2 messages that were sent stay with whom they were sent to.
+    fn pass_on(&mut self, now: BootNs, from: &Ending, mut delivery: Delivery) {
+        let topic = delivery.message.topic.clone();
+        let mut found = std::mem::take(&mut self.found);
+        self.tree.matching(&topic, &mut found);
+        self.work.charge(found.steps + found.own.len() + found.groups.len());
+        let own = found.own.iter().any(|(id, _)| *id == from.id);
+        let left =
+            |group: &GroupId| self.tree.group(*group).is_some_and(|shared| from.filters.contains(shared));
+        let group = found.groups.iter().copied().find(left).filter(|_| !own);
+        found.clear();
+        self.found = found;
+        let Some((other, options)) = group.and_then(|group| self.pick(group, &topic)) else {
+            self.totals.drop(from.why, 1);
+            return;
+        };
+        delivery.qos = delivery.message.qos.min(options.qos);
+        delivery.identifiers = options.identifier.into_iter().collect();
+        self.counters.passed_on_messages_total += 1;
+        self.deliver(now, other, delivery, None);
     }
 }

@@ -27,11 +27,16 @@ impl Broker {
         said: Said,
     ) -> Result<(), CloseReason> {
         self.counters.received_messages_total += 1;
+        self.work.charge_bytes(said.message.body.len());
+        if let Some(open) = self.conns.get_mut(&conn) {
+            open.messages += 1;
+        }
         let (Some(open), Some(session)) = (self.conns.get(&conn), self.sessions.get(&id)) else {
             return Ok(());
         };
         let topic = &said.message.topic;
         let allowed = self.may_publish(open.grants.as_deref(), topic);
+        self.work.charge(open.rules() / 2);
         if said.message.qos == Qos::ExactlyOnce && session.received.contains_key(&said.id) {
             self.receive_again(conn, id, said.id);
             return Ok(());
