@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::route::Post;
 use super::{Broker, Waiter};
-use crate::broker::facts::Rank;
+use crate::broker::facts::{self, Rank};
 use crate::broker::packet::{Message, Options, Subscription};
 use crate::broker::session::{Owner, Received, Session};
 use crate::broker::{BrokerError, Fate, SessionId, Ticket, TopicFilter};
@@ -88,6 +88,7 @@ impl Broker {
             self.tickets.keep(ticket);
         }
         self.settle_ticket(now, ticket);
+        self.let_go(now);
         self.settle(now);
     }
 
@@ -96,10 +97,15 @@ impl Broker {
         &mut self,
         id: SessionId,
         packet: u16,
-        message: Option<Message>,
+        past: facts::Received,
         rank: Rank,
     ) {
-        let message = message.map(Arc::new);
+        let left_out = past == facts::Received::LeftOut;
+        let message = match past {
+            facts::Received::Held(message) => Some(Arc::new(message)),
+            facts::Received::Identifier | facts::Received::LeftOut => None,
+        };
+        self.received_bytes += message.as_ref().map_or(0, |message| message.cost());
         let held = message.clone().map(|message| {
             let ticket = self.tickets.open(Waiter::Held(id, packet));
             self.unsent.push(Unsent { message, ticket, rank });
@@ -107,7 +113,7 @@ impl Broker {
         });
         if let Some(session) = self.sessions.get_mut(&id) {
             self.unreleased.add(session.received.len());
-            session.received.insert(packet, Received { held, message, ..Received::default() });
+            session.received.insert(packet, Received { held, message, left_out, ..Received::default() });
         }
     }
 
