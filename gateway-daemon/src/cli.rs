@@ -12,10 +12,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway_core::poll::request::Table;
 
 mod parse;
+mod queue;
 mod sessions;
 mod update;
 
 pub use parse::{Baud, Endpoint, RawPoint, TagRef, Units};
+pub use queue::{Queue, QueueOf, QueueOne, QueueSome, QueueTask};
 pub use sessions::{Sessions, SessionsCommand, SessionsDrop, SessionsList};
 pub use update::{Health, Update, UpdateAgent};
 
@@ -96,6 +98,8 @@ pub enum Command {
     Status(Status),
     /// Show the sessions of local clients, or end one
     Sessions(Sessions),
+    /// Show, send again or delete messages that the cloud will not take
+    Queue(Queue),
     /// Find the units on a line: who answers, to what, at which baud rate
     Scan(Scan),
     /// Show the whole product on one terminal: simulated devices, gateway and a pretend cloud
@@ -401,6 +405,7 @@ impl Command {
             Self::Write(_) => "write",
             Self::Status(_) => "status",
             Self::Sessions(_) => "sessions",
+            Self::Queue(_) => "queue",
             Self::Scan(_) => "scan",
             Self::Demo(_) => "demo",
             Self::Passwd(_) => "passwd",

@@ -15,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::aside::{Queued, Wanted};
 use super::snapshot::{Session, SessionPage, Snapshot, Tag};
 
 /// Most clients at once: a technician, a dashboard and a script, with room to spare.
@@ -49,6 +50,13 @@ pub enum Ask {
         tag: String,
         /// The engineering value as text.
         value: String,
+    },
+    /// Messages that an uplink has set aside.
+    Queue {
+        /// Name of the uplink.
+        uplink: String,
+        /// What to do.
+        wanted: Wanted,
     },
     /// Registers or bits, known to the configuration or not.
     ReadRaw {
@@ -101,6 +109,8 @@ pub enum Reply {
     Text(String),
     /// To [`Ask::Read`] and [`Ask::Write`]: the tag as it is.
     Tag(Box<Tag>),
+    /// To [`Ask::Queue`].
+    Queue(Box<Queued>),
     /// To [`Ask::ReadRaw`] and [`Ask::WriteRaw`]: registers, or bits as 0 and 1.
     Values(Vec<u16>),
     /// To [`Ask::Sessions`].

@@ -32,6 +32,7 @@ use gateway_core::uplink::row::{Qos, Seq};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::aside;
 use super::control::{Ask, Reply, Request};
 use super::errand::Errand;
 use super::faults::Faults;
@@ -367,6 +368,7 @@ impl Gateway {
     fn request(&mut self, request: Request) {
         let Request { ask, reply } = request;
         let answer = match &ask {
+            Ask::Queue { uplink, wanted } => return aside::answer(self, uplink, *wanted, reply),
             Ask::Status => Reply::Status(Box::new(self.picture(clock::now()))),
             Ask::Metrics => Reply::Text(measure::text(self)),
             Ask::Sessions { .. } | Ask::DropSession { .. } if self.config.broker.is_none() => {
@@ -418,6 +420,7 @@ impl Gateway {
         self.notify.status(sentence);
         // Counts of repeated records that are due.
         log::logger().flush();
+        self.local.give_back(now);
         self.feed(now);
     }
 

@@ -140,6 +140,8 @@ fn uplink(page: &mut Page, name: &str, upstream: &Upstream) {
     page.count(&m::UPLINK_STALE_ACKS, labels, counters.stale_acks_total);
     page.count(&m::UPLINK_REFUSED, labels, counters.refused_total);
     page.count(&m::UPLINK_FORGED, labels, upstream.forged);
+    page.count(&m::UPLINK_SENT_ALONE, labels, counters.sent_alone_total);
+    page.count(&m::UPLINK_SILENCED, labels, counters.silenced_total);
     page.count(&m::UPLINK_UNMAPPED, labels, upstream.unmapped);
     page.count(&m::UPLINK_SERVER, labels, machine.server() as u64);
 }
@@ -189,6 +191,11 @@ fn ledger(page: &mut Page, name: &str, upstream: &Upstream) {
     }
     page.count(&m::QUEUE_STORED_BYTES, labels, ledger.stored.bytes);
     let counters = upstream.uplink.queue().counters();
+    let aside = upstream.uplink.queue().aside_total();
+    page.count(&m::QUEUE_ASIDE, labels, aside.rows);
+    page.count(&m::QUEUE_ASIDE_BYTES, labels, aside.bytes);
+    page.count(&m::QUEUE_SET_ASIDE, labels, counters.set_aside_rows_total);
+    page.count(&m::QUEUE_PUT_BACK, labels, counters.put_back_rows_total);
     page.count(&m::QUEUE_RESETS, labels, counters.resets_total);
     page.count(&m::QUEUE_ODD_ANSWERS, labels, counters.odd_answers_total);
     page.count(&m::QUEUE_IN_VAIN, labels, counters.fetched_in_vain_rows_total);

@@ -1,5 +1,6 @@
 //! The frame: wires the rooms together and carries out the commands.
 
+pub mod aside;
 mod changes;
 pub mod check;
 pub mod client;
@@ -16,6 +17,7 @@ mod passwd;
 pub mod picture;
 mod progress;
 pub mod provision;
+mod queue;
 mod rate;
 mod reload;
 mod say;
@@ -66,6 +68,7 @@ pub fn execute(command: &Command) -> u8 {
         Command::Tags(args) => watch::tags(args),
         Command::Status(args) => watch::status(args),
         Command::Sessions(args) => sessions::sessions(args),
+        Command::Queue(args) => queue::queue(args),
         Command::Scan(args) => scan::run(args),
         Command::Demo(args) => showcase::demo(args),
         Command::Passwd(args) => passwd::passwd(args),

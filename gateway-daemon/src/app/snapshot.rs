@@ -224,8 +224,24 @@ pub struct Uplink {
     pub refused: Vec<String>,
     /// Most rows in the queue.
     pub rows_max: u64,
+    /// What the cloud will not take.
+    pub set_aside: SetAside,
     /// Where every message is.
     pub ledger: Ledger,
+}
+
+/// Messages that the cloud will not take: they stay stored and are not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SetAside {
+    /// How many.
+    pub messages: u64,
+    /// Bytes they count for.
+    pub bytes: u64,
+    /// Topic of the newest and the server that will not take it.
+    pub newest: Option<String>,
+    /// Why the newest is set aside: `cut`, `alike` or `topic`.
+    pub reason: Option<String>,
 }
 
 /// A number of messages, of the readings in them, and of their bytes.

@@ -84,7 +84,8 @@ impl Gateway {
             let rules = bridge_rules(settings)?;
             let session = open_bridge(&mut local, settings, &rules.0)?;
             let (queue, stored) = store.open_queue(settings.name.as_str()).await;
-            let uplink = Uplink::new(settings.clone(), identity.clone(), stored, jitter_seed());
+            let mut uplink = Uplink::new(settings.clone(), identity.clone(), stored, jitter_seed());
+            uplink.restore_aside(&store.set_aside(settings.name.as_str()).await);
             let place = (Arc::clone(&store), queue);
             let machine = (id, settings.name.clone(), uplink);
             let bridge = (session, rules.0, rules.1);

@@ -28,6 +28,7 @@ use gateway_core::uplink::{Action, Uplink};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::aside;
 use super::known::Known;
 use super::rate::Rate;
 use super::walltime::WallTimes;
@@ -124,7 +125,6 @@ pub(super) struct Upstream {
     pub unmapped: u64,
     /// Messages that went nowhere because a rule would have put them on a topic of the gateway itself.
     pub forged: u64,
-    /// Topics of the gateway itself.
     own: OwnTopics,
     /// The way down.
     pub down: Down,
@@ -168,11 +168,13 @@ impl Upstream {
     ) -> Self {
         let (ops, todo) = mpsc::channel(OPS_MAX);
         tokio::spawn(carry_ops(id, store, queue, todo, happenings.clone()));
+        let mut uplink = uplink.with_servers(link_settings.servers());
+        uplink.name_servers(names_of(&link_settings));
         Self {
             id,
             name,
             queue,
-            uplink: uplink.with_servers(link_settings.servers()),
+            uplink,
             link_settings: Arc::new(link_settings.to_server(0)),
             up,
             unmapped: 0,
@@ -344,6 +346,8 @@ impl Upstream {
                 let ticket = self.tickets.remove(&seq);
                 self.fates.extend(ticket.map(|ticket| (ticket, fate)));
             }
+            Action::SetAside { mark } => aside::log_set_aside(self.name.as_str(), &mark),
+            Action::Silenced { topic, server } => aside::log_silenced(self.name.as_str(), &topic, &server),
             Action::Stopped { left } => self.left = Some(left),
         }
     }
@@ -485,6 +489,12 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.cut();
     }
+}
+
+/// Host and port of each server, for people.
+fn names_of(link: &LinkSettings) -> Vec<Arc<str>> {
+    let servers = (0..link.servers()).map(|index| link.to_server(index));
+    servers.map(|server| format!("{}:{}", server.host, server.port).into()).collect()
 }
 
 async fn carry_ops(

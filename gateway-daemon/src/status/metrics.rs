@@ -109,6 +109,8 @@ table! {
     UPLINK_STALE_ACKS Counter "uplink_stale_acks_total" ["uplink"] "Acknowledgements of an older connection, ignored.";
     UPLINK_REFUSED Counter "uplink_refused_messages_total" ["uplink"] "Messages that can never be sent, dropped and counted.";
     UPLINK_FORGED Counter "uplink_forged_messages_total" ["uplink"] "Messages of clients or of other clouds dropped because a rule would have put them on a topic that only this gateway sends on.";
+    UPLINK_SENT_ALONE Counter "uplink_sent_alone_messages_total" ["uplink"] "Messages sent alone and awaited, to find out which one the cloud will not take.";
+    UPLINK_SILENCED Counter "uplink_silenced_total" ["uplink"] "Times that the cloud was found to refuse a message of the uplink itself (status or ledger), which is then left out for an hour.";
     UPLINK_UNMAPPED Counter "uplink_unmapped_messages_total" ["uplink"] "Messages of this gateway dropped because the rule for their topic makes no legal topic of it.";
     UPLINK_SERVER Gauge "uplink_server" ["uplink"] "Which of its servers is in use or tried next: 0 is the first.";
 
@@ -129,6 +131,10 @@ table! {
     QUEUE_IN_MEMORY Gauge "queue_in_memory_messages" ["uplink"] "Ledger: messages only in memory.";
     QUEUE_STORED Gauge "queue_stored_messages" ["uplink"] "Ledger: messages on disk.";
     QUEUE_ACKNOWLEDGED Counter "queue_acknowledged_messages_total" ["uplink"] "Ledger: messages acknowledged by the cloud.";
+    QUEUE_ASIDE Gauge "queue_aside_messages" ["uplink"] "Messages that the cloud will not take: set aside, not sent, part of those stored.";
+    QUEUE_ASIDE_BYTES Gauge "queue_aside_bytes" ["uplink"] "Bytes of the messages that are set aside.";
+    QUEUE_SET_ASIDE Counter "queue_set_aside_messages_total" ["uplink"] "Messages set aside because the cloud will not take them.";
+    QUEUE_PUT_BACK Counter "queue_put_back_messages_total" ["uplink"] "Messages set aside and put back into the queue by hand.";
     QUEUE_DROPPED Counter "queue_dropped_messages_total" ["uplink", "reason"] "Ledger: messages dropped, by reason.";
     QUEUE_RESTORED_READINGS Counter "queue_restored_readings_total" ["uplink"] "Ledger in readings: restored.";
     QUEUE_PRODUCED_READINGS Counter "queue_produced_readings_total" ["uplink"] "Ledger in readings: produced.";
@@ -148,6 +154,16 @@ table! {
     LISTEN_HANDSHAKES_FAILED Counter "listen_handshakes_failed_total" [] "Clients that failed in the handshake of TLS or WebSocket.";
     LISTEN_HANDSHAKES_CUT Counter "listen_handshakes_cut_total" [] "Handshakes cut because all places were taken and others waited.";
     BROKER_CONNECTIONS Gauge "broker_connections" [] "Open connections.";
+    BROKER_HELLO_BYTES Gauge "broker_hello_bytes" [] "Bytes of connections that are not let in.";
+    BROKER_LOGINS_WAITING Gauge "broker_logins_waiting" [] "Log-ins that wait until their password is compared.";
+    BROKER_LOCKED_OUT Gauge "broker_locked_out" [] "Addresses, and users at addresses, that are locked out after failed log-ins.";
+    BROKER_LOGINS Counter "broker_logins_total" [] "Clients let in.";
+    BROKER_LOGINS_BUSY Counter "broker_logins_busy_total" [] "Log-ins refused because too many of their address waited, or they waited too long.";
+    BROKER_LOGINS_LOCKED Counter "broker_logins_locked_total" [] "Log-ins refused without a comparison because of a lock-out.";
+    BROKER_LOCKOUTS Counter "broker_lockouts_total" [] "Times that an address, or a user at an address, was locked out.";
+    BROKER_GAVE_WAY Counter "broker_gave_way_connections_total" [] "Connections cut before their CONNECT because others waited for the place or the memory.";
+    BROKER_HELLO_HELD Counter "broker_hello_held_total" [] "Times that a connection was not read for a while before its CONNECT.";
+    BROKER_RATE_HELD Counter "broker_rate_held_total" [] "Times that a connection was not read for a while because its address or user sent too fast.";
     BROKER_SESSIONS Gauge "broker_sessions" [] "Sessions, connected or not, bridges included.";
     BROKER_SUBSCRIPTIONS Gauge "broker_subscriptions" [] "Subscriptions of all sessions, shared ones included.";
     BROKER_SHARED_SUBSCRIPTIONS Gauge "broker_shared_subscriptions" [] "Shared subscriptions of all sessions.";

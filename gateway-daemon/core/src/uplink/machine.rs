@@ -370,6 +370,9 @@ impl Uplink {
         self.state = State::Up { since: self.now };
         self.birth_due = !self.faults.has(Mutant::NoBirth);
         self.queue.attach();
+        let jitter = &mut self.jitter;
+        let mut draw = || jitter.below(Duration::from_nanos(OTHERS_MAX.into())).as_nanos();
+        self.suspects.connected(|| u32::try_from(draw()).unwrap_or(OTHERS_MAX));
         if self.faults.has(Mutant::BackoffResetOnConnack) {
             self.backoff.reset();
         }
@@ -507,13 +510,12 @@ impl Uplink {
             self.suspects.given_up();
             return false;
         }
-        let others = if self.suspects.is_alone() { self.draw_others() } else { 1 };
+
         let in_flight: Vec<Accused> = self.flights.cargos().filter_map(accused_of).collect();
         let server = self.servers.current();
         let worked = self.servers.has_worked();
         let tried = self.suspects.is_trial();
-        let death =
-            Death { now: self.now, server, worked, in_flight: &in_flight, others, faults: self.faults };
+        let death = Death { now: self.now, server, worked, in_flight: &in_flight, faults: self.faults };
         let Some(accused) = self.suspects.lost(&death) else { return tried };
         match accused {
             (Accused::Row(seq), blame) => self.set_aside(seq, blame),
@@ -521,11 +523,6 @@ impl Uplink {
             (Accused::Ledger, _) => self.silence(Arc::clone(&self.settings.ledger_topic)),
         }
         true
-    }
-
-    fn draw_others(&mut self) -> u32 {
-        let drawn = self.jitter.below(Duration::from_nanos(OTHERS_MAX.into())).as_nanos();
-        u32::try_from(drawn).unwrap_or(0).clamp(1, OTHERS_MAX)
     }
 
     /// Sets a row aside that waits or is in flight.

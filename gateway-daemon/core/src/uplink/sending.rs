@@ -45,7 +45,13 @@ impl Uplink {
         if !self.may_announce() {
             return None;
         }
-        self.next_announcement().or_else(|| self.next_row())
+        let next = self.next_announcement().or_else(|| self.next_row());
+        if next.is_some() || !(self.birth_due && self.may_announce()) {
+            return next;
+        }
+        // Only messages of the uplink itself are left, and both are suspected.
+        let rows_come = self.queue.has_live() || self.queue.backlog_exists();
+        if rows_come { None } else { self.send_other(false) }
     }
 
     /// Whether a message may be sent at all: what is tried is alone in flight.
@@ -85,7 +91,8 @@ impl Uplink {
             match self.own_way(Accused::Birth) {
                 Way::Not(_) => self.birth_due = false,
                 // Something else first, to find out whether it is this that the server will not take.
-                Way::Later if self.other() == Some(Accused::Ledger) => return self.send_other(false),
+                Way::Later if self.other() == Some((Accused::Ledger, true)) => return self.send_other(false),
+                // Rows, alone. The message stays due.
                 Way::Later => {}
                 Way::Free | Way::Alone { .. } => {
                     self.birth_due = false;
@@ -117,29 +124,32 @@ impl Uplink {
 
     fn birth(&mut self) -> Action {
         let next = self.queue.next_seq();
+        let connects = self.counters.connects_total;
         let losses = status::Losses { down: self.last_down.as_ref(), last: self.last_loss.as_ref() };
-        let payload = status::birth(&self.identity, self.counters.connects_total, next, losses);
+        let payload = status::birth(&self.identity, connects, next, self.queue.aside_total(), losses);
         let topic = Arc::clone(&self.settings.status_topic);
         self.announce(Cargo::Birth, topic, payload, true)
     }
 
     fn ledger(&mut self) -> Action {
         let next = self.queue.next_seq();
-        let payload = status::ledger(&self.identity, self.now, next, self.queue.ledger());
+        let payload =
+            status::ledger(&self.identity, self.now, next, self.queue.aside_total(), self.queue.ledger());
         let topic = Arc::clone(&self.settings.ledger_topic);
         self.announce(Cargo::Ledger, topic, payload, false)
     }
 
-    /// The message of the uplink itself that is sent for the sake of others, if there is one.
-    fn other(&self) -> Option<Accused> {
+    /// The message of the uplink itself that is sent for the sake of others, if there is one, and whether nothing is said against it.
+    fn other(&self) -> Option<(Accused, bool)> {
         self.suspects.other(self.now, self.servers.current())
     }
 
     /// Sends it: alone, or as the proof that what was written before it has been read.
     fn send_other(&mut self, proof: bool) -> Option<Action> {
         // Where the server takes neither, the status message has to do as a proof.
-        let other = self.other().or(proof.then_some(Accused::Birth))?;
+        let other = self.other().map(|(own, _)| own).or(proof.then_some(Accused::Birth))?;
         let action = if other == Accused::Birth { self.birth() } else { self.ledger() };
+        self.birth_due &= other != Accused::Birth;
         if proof && let Action::Announce { token, .. } = &action {
             self.suspects.sent_proof(token.0);
         }
@@ -226,19 +236,22 @@ impl Uplink {
         {
             return Some(self.send(other_lane, taken, way));
         }
-        if self.other().is_some() {
+        if let Some((_, true)) = self.other() {
             return self.send_other(false);
         }
         let behind = self.queue.peek_behind(lane, first).map(|row| (row.seq, self.way_of(row)));
         let (seq, way) = match behind {
             Some((seq, way @ Way::Alone { .. })) => (seq, way),
+            _ if self.other().is_some() => return self.send_other(false),
             _ => (first, Way::Alone { alike: false }),
         };
         let taken = self.queue.take_this(self.now, lane, seq)?;
         Some(self.send(lane, taken, way))
     }
 
-    fn is_careful(&self) -> bool {
+    /// Whether a message is being tried, so that everything is sent alone and awaited.
+    #[must_use]
+    pub fn is_careful(&self) -> bool {
         self.suspects.is_careful(self.window())
     }
 

@@ -8,14 +8,14 @@
 //!
 //! A line that drops connections by itself kills the others as well: each alone that dies raises what a case needs, so that bad luck blames nobody.
 //! The others are rows of the other lane, else messages of the uplink itself, so that no row overtakes its neighbours of the same lane; only where the
-//! server takes no message of the uplink either, the rows behind are tried. How many are sent between two attempts is drawn: what cuts in a rhythm
-//! hits them, too.
+//! server takes no message of the uplink either, the rows behind are tried. How many are sent before it on each connection is drawn: what cuts in a
+//! rhythm hits them, too.
 //!
 //! A message of QoS 0 has no acknowledgement. Its topic gets the strike; when it is sent alone, a message of QoS 1 follows, whose acknowledgement says
 //! that the server has read both. An uplink of QoS 0 sends nothing twice, so nothing can stop it, and nothing is suspected there.
 //!
 //! What a server refused is learned for a while: further messages of the topic that are at least as large, and all that are larger than anything it ever
-//! took, are sent alone at once and set aside after one death, and without being sent after [`ALIKE_MIN`] of them. One that arrives ends that.
+//! took, are sent alone at once and set aside after two deaths, and without being sent after [`ALIKE_MIN`] of them. One that arrives ends that.
 //!
 //! Bounds: strikes by the window, [`CASES_MAX`], [`TOPICS_MAX`], [`UNPROVEN_MAX`], [`LEARNED_MAX`] for each server.
 
@@ -27,11 +27,11 @@ use super::row::{Blame, Qos, Row, Seq};
 use crate::tag::BootNs;
 
 /// A message is blamed after so many deaths at least.
-pub const DEATHS_MIN: u32 = 3;
+pub(super) const DEATHS_MIN: u32 = 3;
 /// The natural logarithm of 10^9: how unlikely it must be that the link alone killed the connection each time.
 const UNLIKELY_LN: f64 = 20.72;
-/// Most others sent alone between two attempts; their number is drawn from 1 to this.
-pub const OTHERS_MAX: u32 = 16;
+/// Most others sent alone before an attempt; their number is drawn from 0 to this for each connection.
+pub(super) const OTHERS_MAX: u32 = 16;
 /// A case with more deaths than this is no reason to be back soon: it may be a rival that uses our client id.
 const TRIAL_DEATHS_MAX: u32 = 12;
 /// Most cases at once: one for each lane, birth and ledger, and some of rows that are gone meanwhile.
@@ -44,12 +44,14 @@ const TOPICS_MAX: usize = 64;
 const UNPROVEN_MAX: usize = 64;
 /// Most kinds of messages learned for each server; the oldest goes.
 const LEARNED_MAX: usize = 64;
+/// A message that is like others that were refused is set aside after so many deaths.
+const ALIKE_DEATHS_MIN: u32 = 2;
 /// So many messages of a kind were set aside, then others are not even sent.
-pub const ALIKE_MIN: u32 = 3;
+pub(super) const ALIKE_MIN: u32 = 3;
 /// After this time one of a kind is tried again: a server changes its limits.
-pub const LEARNED_FOR: Duration = Duration::from_secs(600);
+pub(super) const LEARNED_FOR: Duration = Duration::from_secs(600);
 /// After this time a message of the uplink itself that the server refused is tried again.
-pub const SILENT_FOR: Duration = Duration::from_secs(3600);
+pub(super) const SILENT_FOR: Duration = Duration::from_secs(3600);
 
 /// What can be accused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,8 +88,10 @@ struct Strike {
 #[derive(Debug, Clone, Copy)]
 struct Case {
     server: usize,
+    topic: Option<u64>,
     deaths: u32,
-    /// Others sent alone since the first death: acknowledged, and died.
+    /// Others sent alone since the first death: acknowledged, and died. Only those that nothing was said against before, so that
+    /// neither many hostile messages nor one unlucky other changes what they say about the link.
     acked: u32,
     died: u32,
     /// Acknowledged since the last death.
@@ -164,8 +168,6 @@ pub(super) struct Death<'a> {
     /// Whether this connection has acknowledged something.
     pub(super) worked: bool,
     pub(super) in_flight: &'a [Accused],
-    /// A drawn number of others, 1 to [`OTHERS_MAX`].
-    pub(super) others: u32,
     pub(super) faults: Faults,
 }
 
@@ -184,6 +186,14 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
+    /// A connection is up. `draw` gives a number from 0 to [`OTHERS_MAX`]: how many others are sent on it before what is on trial. It is drawn for
+    /// each connection, so that a line that breaks after so many messages, or after so long, hits the others as well.
+    pub(super) fn connected(&mut self, mut draw: impl FnMut() -> u32) {
+        for case in self.cases.values_mut() {
+            case.wait = draw();
+        }
+    }
+
     /// Most rows in flight.
     pub(super) fn window(&self, window: usize) -> usize {
         if !self.cases.is_empty() {
@@ -207,8 +217,8 @@ impl Suspects {
     pub(super) fn is_trial(&self) -> bool {
         let Some(alone) = self.alone else { return false };
         match self.cases.get(&alone.accused) {
-            Some(case) => case.died == 0 && case.deaths <= TRIAL_DEATHS_MAX,
-            None => alone.alike || self.worst > 1,
+            Some(case) => case.died * 2 <= case.deaths && case.deaths <= TRIAL_DEATHS_MAX,
+            None => true,
         }
     }
 
@@ -222,26 +232,27 @@ impl Suspects {
     /// How this row has to be sent on this server.
     pub(super) fn way_of(&self, now: BootNs, server: usize, row: &Row, window: usize) -> Way {
         let careful = self.is_careful(window);
-        if let Some(case) = self.cases.get(&Accused::Row(row.seq)) {
-            let waits = case.wait > 0 && case.server == server;
-            return if waits { Way::Later } else { Way::Alone { alike: false } };
-        }
-        let known = self.servers.get(server).filter(|server| !server.learned.is_empty());
-        if known.is_some() || !self.topics.is_empty() {
-            let kind = Kind::of(row);
-            let mut like = known.iter().flat_map(|server| &server.learned).filter(|known| known.fits(kind));
+        let kind = || Kind::of(row);
+        let mut alike = false;
+        if let Some(known) = self.servers.get(server).filter(|server| !server.learned.is_empty()) {
+            let kind = kind();
+            let mut like = known.learned.iter().filter(|known| known.fits(kind));
             if like.clone().any(|known| known.is_sure(now)) {
                 return Way::Not(Blame::Alike);
             }
-            if like.next().is_some() {
-                return Way::Alone { alike: true };
-            }
-            let struck = self.topics.get(&kind.topic).filter(|_| row.qos == Qos::AtMostOnce);
-            if struck.is_some_and(|(strikes, size)| *strikes > 1 && kind.size >= *size) {
-                return Way::Alone { alike: false };
-            }
+            alike = like.next().is_some();
         }
-        if careful { Way::Alone { alike: false } } else { Way::Free }
+        if let Some(case) = self.cases.get(&Accused::Row(row.seq)) {
+            let waits = case.wait > 0 && case.server == server;
+            return if waits { Way::Later } else { Way::Alone { alike } };
+        }
+        let struck = if row.qos == Qos::AtMostOnce && !self.topics.is_empty() {
+            let kind = kind();
+            self.topics.get(&kind.topic).is_some_and(|(strikes, size)| *strikes > 1 && kind.size >= *size)
+        } else {
+            false
+        };
+        if careful || alike || struck { Way::Alone { alike } } else { Way::Free }
     }
 
     /// How a message of the uplink itself has to be sent; [`Way::Not`] if this server refuses it.
@@ -257,11 +268,13 @@ impl Suspects {
         }
     }
 
-    /// The message of the uplink itself that is sent for the sake of others: the one that is suspected least, if the server takes any.
-    pub(super) fn other(&self, now: BootNs, server: usize) -> Option<Accused> {
-        let usable =
-            [Accused::Ledger, Accused::Birth].into_iter().filter(|own| !self.is_silent(now, server, *own));
-        usable.min_by_key(|own| self.cases.get(own).map_or(0, |case| case.deaths))
+    /// The message of the uplink itself that is sent for the sake of others: the one that is suspected least, if the server takes any; and whether
+    /// nothing at all is said against it.
+    pub(super) fn other(&self, now: BootNs, server: usize) -> Option<(Accused, bool)> {
+        let deaths = |own: &Accused| self.cases.get(own).map_or(0, |case| case.deaths);
+        let usable = |own: &Accused| !self.is_silent(now, server, *own);
+        let least = [Accused::Ledger, Accused::Birth].into_iter().filter(usable).min_by_key(deaths)?;
+        Some((least, deaths(&least) == 0))
     }
 
     /// Whether this server refuses a message of the uplink itself.
@@ -356,7 +369,15 @@ impl Suspects {
         *self = Self { acks: self.acks, ..Self::default() };
     }
 
+    /// Whether this says something about the link: nothing was said before against it, and nothing against others of its topic.
+    fn is_unsuspected(&self, alone: &Alone) -> bool {
+        let topic = alone.kind.map(|kind| kind.topic);
+        let like = |case: &Case| topic.is_some() && case.topic == topic;
+        !(alone.alike || self.cases.contains_key(&alone.accused) || self.cases.values().any(like))
+    }
+
     fn survived(&mut self, server: usize, alone: Alone) {
+        let says = u32::from(self.is_unsuspected(&alone));
         self.clear(alone.accused);
         if alone.unanswered.is_some()
             && let Some(kind) = alone.kind
@@ -367,7 +388,7 @@ impl Suspects {
             self.unlearn(server, kind);
         }
         for case in self.cases.values_mut().filter(|case| case.server == server) {
-            case.acked = case.acked.saturating_add(1);
+            case.acked = case.acked.saturating_add(says);
             case.since = case.since.saturating_add(1);
             case.wait = case.wait.saturating_sub(1);
         }
@@ -448,15 +469,16 @@ impl Suspects {
     }
 
     fn died_alone(&mut self, death: &Death<'_>, alone: Alone) -> Option<(Accused, Blame)> {
-        let Death { server, others, faults, .. } = *death;
-        for (accused, case) in &mut self.cases {
-            case.died =
-                case.died.saturating_add(u32::from(*accused != alone.accused && case.server == server));
+        let Death { server, faults, .. } = *death;
+        let says = u32::from(self.is_unsuspected(&alone));
+        for case in self.cases.values_mut().filter(|case| case.server == server) {
+            case.died = case.died.saturating_add(says);
         }
         if self.cases.len() >= CASES_MAX && !self.cases.contains_key(&alone.accused) {
             self.forget_oldest_case();
         }
-        let begun = Case { server, deaths: 0, acked: 0, died: 0, since: 0, wait: 0, seen: 0 };
+        let topic = alone.kind.map(|kind| kind.topic);
+        let begun = Case { server, topic, deaths: 0, acked: 0, died: 0, since: 0, wait: 0, seen: 0 };
         let case = self.cases.entry(alone.accused).or_insert(begun);
         if case.server != server {
             *case = begun;
@@ -465,9 +487,9 @@ impl Suspects {
         if case.deaths == 0 || case.since > 0 || careless {
             case.deaths = case.deaths.saturating_add(1);
         }
-        (case.since, case.wait, case.seen) = (0, others, self.acks);
+        (case.since, case.wait, case.seen) = (0, OTHERS_MAX, self.acks);
         let proved = is_proof(*case) || (careless && case.deaths >= DEATHS_MIN);
-        let alike = alone.alike && death.worked && case.deaths > 0;
+        let alike = alone.alike && death.worked && case.deaths >= ALIKE_DEATHS_MIN;
         if !(proved || alike) || faults.has(Mutant::NeverBlame) {
             return None;
         }

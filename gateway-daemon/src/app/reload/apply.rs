@@ -142,12 +142,13 @@ impl Gateway {
         bridge: Bridge,
     ) -> Option<Upstream> {
         let (queue, stored) = bridge.queue?;
-        let uplink = Uplink::new(
+        let mut uplink = Uplink::new(
             settings.clone(),
             identity(config, self.run, &self.known_faults),
             stored,
             jitter_seed(),
         );
+        uplink.restore_aside(&bridge.aside);
         let id = UplinkId(self.reload.next_uplink);
         self.reload.next_uplink += 1;
         let machine = (id, settings.name.clone(), uplink);

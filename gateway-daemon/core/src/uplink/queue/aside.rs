@@ -261,6 +261,12 @@ impl Queue {
         self.aside.rows.values().map(|held| &held.mark)
     }
 
+    /// Whether the store has been told everything about what is set aside on disk.
+    #[must_use]
+    pub fn marks_are_written(&self) -> bool {
+        !self.aside.marks_are_due() && self.aside.in_memory_rows() == 0
+    }
+
     /// How much is set aside; part of what is stored, or in memory for a moment.
     #[must_use]
     pub fn aside_total(&self) -> Tally {

@@ -329,7 +329,8 @@ impl Queue {
     /// Whether nothing is left to write.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.pending.is_none() && self.deletes.is_empty() && self.ledger.in_memory.rows == 0
+        let told = self.deletes.is_empty() && !self.aside.marks_are_due();
+        self.pending.is_none() && told && self.ledger.in_memory.rows == 0
     }
 
     /// Says how long before this boot another one began, so that the age of its rows is known exactly. Without it such a row is as

@@ -158,9 +158,6 @@ impl Queue {
         {
             return Some(self.replace(planned));
         }
-        if self.aside.marks_are_due() {
-            return Some(self.mark());
-        }
         let commit_due = self.rows_due_at().is_some_and(|at| now >= at);
         if let Some(excess) = self.excess()
             && !(self.trimmed_last && commit_due)
@@ -175,7 +172,10 @@ impl Queue {
         }
         self.trimmed_last = false;
         let deletes_due = self.deletes_due_at().is_some_and(|at| now >= at);
-        (commit_due || deletes_due).then(|| self.commit(now, commit_due))
+        if commit_due || deletes_due {
+            return Some(self.commit(now, commit_due));
+        }
+        self.aside.marks_are_due().then(|| self.mark())
     }
 
     /// A rescue survives a loss of the link, because its rows exist nowhere else.
