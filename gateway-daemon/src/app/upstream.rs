@@ -5,6 +5,7 @@
 
 mod change;
 mod commands;
+mod hearers;
 mod own;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,7 +19,6 @@ use gateway_core::broker::{Broker, Local, SessionId, Ticket, TopicName};
 use gateway_core::payload::{self, Draft};
 use gateway_core::settings::LinkSettings;
 use gateway_core::tag::{BootNs, Name, RunId};
-use gateway_core::update::settings as update;
 use gateway_core::uplink::link::{Epoch, LinkCommand, LinkEvent, Will};
 use gateway_core::uplink::loss::Loss;
 use gateway_core::uplink::machine::State;
@@ -36,6 +36,7 @@ use crate::link;
 use crate::store::Store;
 
 pub(super) use commands::{Command, Place};
+pub(super) use hearers::introduce;
 pub(super) use own::reserve_own;
 
 use commands::Commands;
@@ -456,32 +457,6 @@ pub(super) fn pump(now: BootNs, upstreams: &mut [Upstream], index: usize, render
         for hearer in &hearers {
             upstreams[*hearer].down.expect_echo(now, &topic, print);
         }
-    }
-}
-
-/// Tells uplinks of each other and of the topic of commands, which only one of them hears.
-pub(super) fn introduce(upstreams: &mut [Upstream], update: Option<&update::Settings>) {
-    for upstream in upstreams.iter_mut() {
-        let heard = update.is_some_and(|update| upstream.uplink.name() == &update.uplink);
-        upstream.reserve(update.map(|update| &update.install_topic), heard);
-    }
-    find_hearers(upstreams);
-}
-
-/// Finds out which uplinks hear what others send: those that lead to the same server and subscribe to something. One that says that it is a bridge does
-/// not hear itself.
-fn find_hearers(upstreams: &mut [Upstream]) {
-    let servers: Vec<Vec<(String, u16)>> = upstreams.iter().map(|upstream| upstream.servers()).collect();
-    let listens: Vec<bool> =
-        upstreams.iter().map(|upstream| !upstream.down.rules().as_slice().is_empty()).collect();
-    for (index, upstream) in upstreams.iter_mut().enumerate() {
-        let deaf = upstream.all_servers.bridge_bit;
-        let hears = |other: &usize| {
-            listens[*other]
-                && !(deaf && *other == index)
-                && servers[index].iter().any(|server| servers[*other].contains(server))
-        };
-        upstream.hearers = (0..servers.len()).filter(hears).collect();
     }
 }
 
