@@ -275,6 +275,23 @@ fn who_leaves_before_the_verdict_has_guessed_all_the_same() {
 }
 
 #[test]
+fn guesses_that_wait_when_a_lock_out_begins_are_not_compared_any_more() {
+    let mut bench = Bench::stored(settings(false, vec![]));
+    let conns: Vec<_> = (0..100)
+        .map(|n| {
+            let conn = bench.open_from("10.0.0.1");
+            bench.say(conn, &login(&n.to_string(), "ada", "guess"));
+            conn
+        })
+        .collect();
+    let compared = std::iter::from_fn(|| refuse_one(&mut bench)).count();
+    assert_eq!(compared, LOCK_AFTER as usize);
+    bench.wait(Duration::from_secs(17));
+    assert!(conns.iter().all(|conn| bench.fate(*conn) == Some(&CloseReason::Login)));
+    assert_eq!(bench.broker.counters().logins_locked_total, 90);
+}
+
+#[test]
 fn a_lock_out_is_said_when_it_begins_and_ends_and_never_holds_elsewhere() {
     let mut bench = Bench::stored(settings(false, vec![]));
     for n in 0..LOCK_AFTER + 5 {
