@@ -89,6 +89,13 @@ pub enum Event {
         /// Messages that waited in it.
         messages: u64,
     },
+    /// A client was refused because there are too many sessions: of all, of its user, or from its address.
+    SessionRefused(&'static str),
+    /// A person dropped a session.
+    SessionDropped {
+        /// Messages that waited in it.
+        messages: u64,
+    },
     /// Events of one kind that no other line tells.
     More(&'static str),
 }
@@ -143,6 +150,8 @@ impl Event {
             Self::RuleRefused { attempt: Attempt::Subscribe, .. } => "subscribe-refused",
             Self::RuleRefused { attempt: Attempt::Will, .. } => "will-refused",
             Self::SessionExpired { .. } => "session-expired",
+            Self::SessionRefused(_) => "session-refused",
+            Self::SessionDropped { .. } => "session-dropped",
             Self::More(kind) => kind,
         }
     }
@@ -150,7 +159,13 @@ impl Event {
     /// Whether it is a state that changed as it should, and nothing to look after.
     #[must_use]
     pub fn is_usual(&self) -> bool {
-        matches!(self, Self::LoggedIn | Self::LockOver | Self::More("log-in" | "lock-out-over"))
+        matches!(
+            self,
+            Self::LoggedIn
+                | Self::LockOver
+                | Self::SessionExpired { messages: 0 }
+                | Self::More("log-in" | "lock-out-over")
+        )
     }
 }
 
@@ -194,6 +209,17 @@ impl fmt::Display for Note {
             }
             Event::SessionExpired { messages } => {
                 write!(f, "session of {who} has expired with {messages} messages that waited in it")?;
+            }
+            Event::SessionRefused(why) => write!(
+                f,
+                "session of {who} is refused: {why}, and all of them hold something; `gateway-daemon sessions list` shows them, `sessions drop` \
+                 ends one, and `sessions_max` and its neighbours in [broker.limits] are the limits"
+            )?,
+            Event::SessionDropped { messages } => {
+                write!(
+                    f,
+                    "session of {who} was dropped by command with {messages} messages that waited in it"
+                )?;
             }
             Event::More(kind) => return write!(f, "{more} more of {kind} within a minute"),
         }

@@ -97,18 +97,20 @@ impl Local {
         store: &Arc<Store>,
     ) -> Result<Self, OpenError> {
         let limits = config.broker.as_ref().map_or_else(Limits::default, |settings| settings.limits);
+        let mut queues = 0;
         let (broker, doors) = match &config.broker {
             None => (Broker::in_memory(limits), None),
             Some(settings) => {
                 let doors = Doors::open(&settings.listeners, &settings.limits)?;
                 let found = store.found().await;
+                queues = found.queues.len();
                 (Broker::new(now, settings.clone(), run, found), Some(doors))
             }
         };
         let (said, words) = mpsc::channel(WORDS_MAX);
         let (turns, turns_todo) = mpsc::channel(1);
-        // A session has one read under way at a time.
-        let (reads, reads_todo) = mpsc::channel(limits.sessions_max.max(1));
+        // A session has one read under way at a time; there may be more stored ones than the limit of today.
+        let (reads, reads_todo) = mpsc::channel(limits.sessions_max.max(queues).max(1));
         let verifier = Verifier::start(said.clone(), Word::Verdict);
         tokio::spawn(keeper::run(Arc::clone(store), turns_todo, reads_todo, said));
         let (received, sent) = Default::default();
