@@ -31,10 +31,15 @@ impl Broker {
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let work = self.has_work().then_some(self.now);
-        let access =
-            [self.notes.timeout(), self.failures.timeout(), self.peers.timeout()].into_iter().flatten().min();
-        let others =
-            [alarm, self.retained.next_expiry(), self.clock_due, self.journal_timeout(), access, work];
+        let access = [self.notes.timeout(), self.failures.timeout(), self.peers.timeout()];
+        let others = [
+            alarm,
+            self.retained.next_expiry(),
+            self.clock_due,
+            self.journal_timeout(),
+            access.into_iter().flatten().min(),
+            work,
+        ];
         others.into_iter().flatten().min()
     }
 
