@@ -33,7 +33,9 @@ fn what_is_acknowledged_arrives_exactly_once_where_promised_whatever_goes_wrong(
 #[test]
 fn every_mutant_is_killed_by_a_seed_that_the_product_survives() {
     for (name, mutant) in Mutant::ALL {
-        let survives = |seed: u64| match (Case { mutant: Some(mutant), ..Case::of(seed, MINUTES) }).run() {
+        let silent = mutant == Mutant::SlowLate;
+        let case = |seed| Case { mutant: Some(mutant), calm: silent, silent, ..Case::of(seed, MINUTES) };
+        let survives = |seed: u64| match case(seed).run() {
             Ok(_) => true,
             Err(failure) => {
                 eprintln!("{name}: {failure}");
@@ -50,6 +52,16 @@ fn nothing_of_qos_1_is_written_while_all_is_well() -> Result<()> {
     eprintln!("{report:?}");
     assert_eq!((report.repeated, report.rows_written), (0, 0), "{report:?}");
     assert!(report.acknowledged > 2000 && report.received > 5000, "{report:?}");
+    Ok(())
+}
+
+#[test]
+fn no_publisher_notices_a_subscriber_that_stops_acknowledging() -> Result<()> {
+    for seed in SEEDS {
+        let report = Case { calm: true, silent: true, ..Case::of(seed, MINUTES) }.run()?;
+        eprintln!("seed {seed}: {report:?}");
+        assert!(report.acknowledged > 2000 && report.rows_written > 100, "{report:?}");
+    }
     Ok(())
 }
 

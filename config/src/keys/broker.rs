@@ -281,6 +281,20 @@ pub(crate) static LIMITS: Section = Section {
         )
         .or("1000"),
         key("packet_max", size(KB, 268 * MB), "Largest MQTT packet of a client.").or("\"256KiB\""),
+        key(
+            "unsent_bytes_total_max",
+            size(64 * KB, 1000 * MB),
+            "Most bytes to all connections together that are not written. Near it, connections that have more than an equal part get no more; at it, the slowest of \
+             them is closed.",
+        )
+        .or("\"16MiB\""),
+        key(
+            "received_bytes_total_max",
+            size(64 * KB, 1000 * MB),
+            "Most bytes of packets that are not whole yet, of all connections together. At it, the connection whose packet is unfinished for the longest time is \
+             closed.",
+        )
+        .or("\"16MiB\""),
         key("queued_max", int(1, 1_000_000, "messages"), "Most messages that wait for one session in memory.").or("10_000"),
         key("queued_bytes_max", size(KB, 1000 * MB), "Most bytes that wait for one session in memory.").or("\"4MiB\""),
         key("queued_bytes_total_max", size(KB, 1000 * MB), "Most bytes that wait for all sessions in memory together.")

@@ -104,6 +104,8 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         queued_bytes_max: size("queued_bytes_max")?,
         queued_bytes_total_max: size("queued_bytes_total_max")?,
         packet_bytes_max: size("packet_max")?,
+        unsent_bytes_total_max: size("unsent_bytes_total_max")?,
+        received_bytes_total_max: size("received_bytes_total_max")?,
         retained_max: reader.uint("retained_max")?,
         retained_bytes_max: size("retained_bytes_max")?,
         handshake_max: reader.duration("connect_timeout")?,

@@ -173,6 +173,9 @@ table! {
     BROKER_HELD_BYTES Gauge "broker_held_bytes" [] "Bytes of messages that are in memory only, because their sessions end with their connections.";
     BROKER_STORED_MESSAGES Gauge "broker_stored_messages" [] "Messages of QoS 1 and 2 that wait for durable sessions.";
     BROKER_STORED_BYTES Gauge "broker_stored_bytes" [] "Bytes of messages that wait for durable sessions.";
+    BROKER_LOADED_BYTES Gauge "broker_loaded_bytes" [] "Bytes of messages of durable sessions that are in memory although they are on disk.";
+    BROKER_UNSENT_BYTES Gauge "broker_unsent_bytes" [] "Bytes to clients that are not written yet.";
+    BROKER_UNREAD_BYTES Gauge "broker_unread_bytes" [] "Bytes of clients that are no whole packet yet, or wait until they are read.";
     BROKER_DIRTY_BYTES Gauge "broker_dirty_bytes" [] "Bytes that are only in memory and have to survive.";
     BROKER_WAITING_ACKNOWLEDGEMENTS Gauge "broker_waiting_acknowledgements" [] "Acknowledgements and callers that wait until a message is safe.";
     BROKER_TURN_WORK_MAX Gauge "broker_turn_work_max" [] "Most units of work, each some 50 ns of a desktop's core, that the broker did in one turn of the core loop.";
@@ -183,6 +186,9 @@ table! {
     BROKER_MALFORMED_TOTAL Counter "broker_malformed_total" [] "Connections ended for malformed packets or packets that were not due.";
     BROKER_SILENT_TOTAL Counter "broker_silent_total" [] "Connections ended by silence: no CONNECT in time, or keep-alive.";
     BROKER_STALLED_TOTAL Counter "broker_stalled_total" [] "Connections ended because the client did not read.";
+    BROKER_CROWDED_OUT_CONNECTIONS_TOTAL Counter "broker_crowded_out_connections_total" [] "Connections ended because all together had too many bytes unwritten or unread, and these more than their share for the longest time.";
+    BROKER_UNKEPT_MESSAGES_TOTAL Counter "broker_unkept_messages_total" [] "Messages of QoS 1 and 2 that nobody who wanted them could keep; their publishers are told where MQTT has a word for it.";
+    BROKER_UNRELEASED_REFUSED_TOTAL Counter "broker_unreleased_refused_total" [] "QoS 2 messages refused because too many were not released.";
     BROKER_SUBSCRIPTIONS_REFUSED_TOTAL Counter "broker_subscriptions_refused_total" [] "Subscriptions refused because there were too many.";
     BROKER_RECEIVED_MESSAGES_TOTAL Counter "broker_received_messages_total" [] "Messages published by clients.";
     BROKER_LOCAL_MESSAGES_TOTAL Counter "broker_local_messages_total" [] "Messages published inside the process.";

@@ -33,6 +33,12 @@ pub struct Counters {
     pub silent_total: u64,
     /// Connections ended because the client did not read.
     pub stalled_total: u64,
+    /// Connections among those closed because all together had too much unread or unwritten, and they had more than their share for the longest time.
+    pub crowded_out_connections_total: u64,
+    /// Messages of QoS 1 and 2 that nobody who wanted them could keep. Their publishers are told so where their version has a word for it.
+    pub unkept_messages_total: u64,
+    /// QoS 2 messages refused because too many were not released.
+    pub unreleased_refused_total: u64,
     /// Subscriptions refused because there were too many.
     pub subscriptions_refused_total: u64,
     /// Messages published by clients.

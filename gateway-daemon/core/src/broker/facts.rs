@@ -26,6 +26,7 @@
 //! What is damaged is skipped and counted, never a panic, and never allocates more than a small multiple of its own bytes.
 
 mod message;
+mod order;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use message::{delivery, row, row_size};
+pub(super) use order::{Rank, Ranks, ranks};
 pub(super) use recovery::{RecoveredSession, recover};
 pub(super) use wire::Damaged;
 

@@ -5,6 +5,10 @@
 pub struct Gauges {
     /// Open connections.
     pub connections: usize,
+    /// Bytes to clients that are not written yet.
+    pub unsent_bytes: usize,
+    /// Bytes of clients that are no whole packet yet, or wait until they are read.
+    pub unread_bytes: usize,
     /// Bytes of connections that are not let in.
     pub hello_bytes: usize,
     /// Log-ins that wait for their comparison.
@@ -29,6 +33,8 @@ pub struct Gauges {
     pub stored_messages: u64,
     /// Bytes of those.
     pub stored_bytes: u64,
+    /// Bytes of durable sessions that are in memory although they are on disk: read ahead, or in flight.
+    pub loaded_bytes: u64,
     /// Bytes that are only in memory and have to survive.
     pub dirty_bytes: u64,
     /// Acknowledgements and callers that wait until a message is safe.

@@ -15,6 +15,7 @@ mod sessions;
 mod strangers;
 mod subscribe;
 mod sys;
+mod traffic;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,10 +27,12 @@ use self::conn::{Conn, Kind};
 use self::deliver::Word;
 use self::expiry::Alarm;
 use self::login::Asked;
+use self::publish::Unreleased;
 use self::route::Post;
 pub use self::sessions::{SessionView, Which};
 use self::strangers::UserState;
 use self::subscribe::Task;
+use self::traffic::Total;
 use self::work::{ROW, Work};
 use super::access::{Access, Failures, Identity, LoginQueue, Peers};
 use super::change::Answer;
@@ -104,7 +107,9 @@ pub struct Broker {
     reads: BTreeMap<u64, SessionId>,
     last_read: u64,
     unsent: Vec<Unsent>,
-    received_total: usize,
+    /// When the last QoS 2 message of a client came, as it is kept.
+    held_at: BootNs,
+    unreleased: Unreleased,
     failures: Failures,
     /// Addresses: connections and what they hold before they are let in.
     peers: Peers,
@@ -126,6 +131,10 @@ pub struct Broker {
     stopped: Vec<ConnId>,
     /// Connections with something to send.
     dirty: Vec<ConnId>,
+    /// Bytes to all connections that are not written.
+    unwritten: Total,
+    /// Bytes of all connections that are no whole packet, or wait until they are read.
+    unread: Total,
     /// Sessions that wait for retained messages.
     replaying: VecDeque<SessionId>,
     work: Work,
@@ -203,7 +212,8 @@ impl Broker {
             reads: BTreeMap::new(),
             last_read: 0,
             unsent: Vec::new(),
-            received_total: 0,
+            held_at: BootNs(0),
+            unreleased: Unreleased::default(),
             failures: Failures::default(),
             peers: Peers::default(),
             users: BTreeMap::new(),
@@ -217,6 +227,8 @@ impl Broker {
             released: VecDeque::new(),
             stopped: Vec::new(),
             dirty: Vec::new(),
+            unwritten: Total::new(limits.unsent_bytes_total_max),
+            unread: Total::new(limits.received_bytes_total_max),
             replaying: VecDeque::new(),
             work: Work::new(limits.turn_work_max),
             actions: VecDeque::new(),
@@ -264,8 +276,10 @@ impl Broker {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         let had_room = open.has_room(self.settings.limits.outbox_bytes_max / 2);
         open.unsent = open.unsent.saturating_sub(bytes);
+        open.note(now, &mut self.unwritten);
+        let refused = open.unwritten.take_refused();
         let Some(id) = open.session else { return };
-        if !had_room {
+        if !had_room || refused {
             self.pump(now, id);
         }
         self.list_replay(id);
@@ -394,6 +408,8 @@ impl Broker {
         let (volatile, durable) = (self.totals.volatile(), self.totals.durable());
         Gauges {
             connections: self.conns.len(),
+            unsent_bytes: self.unwritten.bytes(),
+            unread_bytes: self.unread.bytes(),
             hello_bytes: self.peers.bytes(),
             logins_waiting: self.logins.len(),
             locked_out: self.failures.locked(),
@@ -406,6 +422,7 @@ impl Broker {
             held_bytes: volatile.bytes,
             stored_messages: durable.rows,
             stored_bytes: durable.bytes,
+            loaded_bytes: self.totals.loaded(),
             dirty_bytes: self.journal.dirty_bytes(),
             waiting_acknowledgements: self.tickets.len(),
         }
@@ -441,8 +458,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Keeps a retained message, or clears its topic.
-    fn retain(&mut self, now: BootNs, message: Arc<Message>, ticket: Option<Ticket>) {
+    /// Keeps a retained message, or clears its topic. Whether what it says is in force.
+    fn retain(&mut self, now: BootNs, message: Arc<Message>, ticket: Option<Ticket>) -> bool {
         let kept = self.retained.set(Arc::clone(&message));
         match kept {
             Retention::Kept => self.write_retained(now, message, ticket),
@@ -451,7 +468,9 @@ impl Broker {
             }
             Retention::Nothing | Retention::Full { before: false } => {}
         }
-        self.counters.unretained_messages_total += u64::from(matches!(kept, Retention::Full { .. }));
+        let full = matches!(kept, Retention::Full { .. });
+        self.counters.unretained_messages_total += u64::from(full);
+        !full
     }
 
     fn add_session(&mut self, session: Session) -> SessionId {

@@ -13,11 +13,15 @@
 //!   PUBREL is sent when that is durable.
 //! - Memory: rows of a durable session are forgotten once they are durable and cannot be sent soon, and read again in steps of
 //!   [`READ_ROWS_MAX`] and [`READ_BYTES_MAX`]. Offline nothing durable is kept in memory but identifiers to be released.
+//!   What all durable sessions have in memory although it is on disk is bounded together ([`LOADED_BYTES_TOTAL_MAX`]): beyond, a message in flight keeps no
+//!   body (its acknowledgement needs its seq only, and a new connection reads it again), and only what can be sent at once is read.
 //! - Full: see [`WhenFull`]; every drop is counted in [`Totals`] with its [`DropReason`]. What may be with the client already is
-//!   never dropped.
+//!   never dropped. When all sessions together are full, see [`crowd`].
+//! - The journal is told from when on the client counts as slow ([`Pace`]): rows that somebody waits for go to disk then.
 //!
 //! It never encodes a packet and knows no connection; it is told when one is there.
 
+mod crowd;
 mod recovered;
 mod shelf;
 #[cfg(test)]
@@ -30,7 +34,7 @@ use std::sync::Arc;
 
 pub(super) use recovered::Past;
 pub(super) use shelf::Held;
-use shelf::Shelf;
+use shelf::{Chunk, Shelf};
 pub(super) use totals::{DropReason, Limit, Totals, TotalsLimits, WhenFull};
 
 use super::Ticket;
@@ -39,13 +43,19 @@ use super::facts;
 use super::journal::{Due, Journal, Position, Slot};
 use super::mutant::Mutant;
 use super::packet::Delivery;
+use super::settings::LOADED_BYTES_TOTAL_MAX;
 use crate::tag::BootNs;
+use crate::uplink::pace::Pace;
 use crate::uplink::row::{Qos, Seq};
 
 /// Most rows read ahead of the window: two windows of the default size.
 pub(super) const READ_ROWS_MAX: u32 = 200;
 /// Most bytes read ahead, but at least one row.
 pub(super) const READ_BYTES_MAX: u64 = 128 << 10;
+/// Most bytes of a read while durable sessions together have too much in memory, but at least one row.
+const READ_BYTES_MIN: u64 = 4 << 10;
+/// What a row in memory costs beside its [`crate::uplink::row::Row::size`], bytes.
+const LOADED_ROW_BYTES: u64 = 256;
 /// Packet identifiers there are: 1 to 65,535.
 const IDENTIFIERS: u64 = 65_535;
 
@@ -88,17 +98,28 @@ pub(super) enum Receipt {
     Unknown,
 }
 
+/// A message that waits.
 #[derive(Debug)]
 struct Parcel {
     seq: Seq,
     delivery: Delivery,
+    /// What it counts for: memory if it is nowhere else, otherwise its row.
     size: u64,
+    /// When it came, or was read from disk.
+    since: BootNs,
 }
 
-impl Parcel {
-    fn id(&self) -> u16 {
-        identifier(self.seq)
-    }
+/// A message that was sent.
+#[derive(Debug)]
+struct Flight {
+    seq: Seq,
+    qos: Qos,
+    size: u64,
+    since: BootNs,
+    /// `None`: its row is durable, and nothing else of it is needed on this connection.
+    delivery: Option<Delivery>,
+    /// It is durable and keeps its body.
+    kept: bool,
 }
 
 #[derive(Debug)]
@@ -131,7 +152,13 @@ pub(super) struct Outbound {
     releases: VecDeque<Release>,
     /// Releases not sent on this connection.
     untold: usize,
-    flights: VecDeque<Parcel>,
+    flights: VecDeque<Flight>,
+    /// Flights up to here are durable, and keep their body or not.
+    judged: Seq,
+    /// Bytes of durable flights that keep their body, and of the head, as the totals know them.
+    loaded: (u64, u64),
+    /// How fast the client answers.
+    pace: Pace,
     head: VecDeque<Parcel>,
     shelf: Shelf,
     tail: VecDeque<Parcel>,
@@ -160,6 +187,9 @@ impl Outbound {
             releases: VecDeque::new(),
             untold: 0,
             flights: VecDeque::new(),
+            judged: Seq(0),
+            loaded: (0, 0),
+            pace: Pace::default(),
             head: VecDeque::new(),
             shelf: Shelf::new(limit.rows_max),
             tail: VecDeque::new(),
@@ -193,14 +223,13 @@ impl Outbound {
 
     /// Takes a message of QoS 1 or 2. Owe the ticket one place if the answer is [`Pushed::Owed`].
     pub(super) fn push(&mut self, desk: &mut Desk<'_>, delivery: Delivery, ticket: Option<Ticket>) -> Pushed {
-        let size = facts::row_size(&delivery);
+        let size = self.size_of(&delivery);
         if let Err(reason) = self.make_room(desk, size) {
             desk.totals.drop(reason, 1);
             return Pushed::Dropped(reason);
         }
         self.last = Seq(self.last.0.saturating_add(1));
-        self.held.add(1, size);
-        desk.totals.add(self.queue.is_some(), size);
+        desk.totals.add(self.queue.is_some(), &mut self.held, Held { rows: 1, bytes: size });
         let mut pushed = Pushed::Kept;
         if let Some(queue) = &self.queue {
             // What a publisher may not send again is tied to its identifier, and goes with it.
@@ -209,8 +238,14 @@ impl Outbound {
             desk.journal.insert(desk.now, queue.slot, (self.last, delivery.clone()), ticket, due);
             pushed = if ticket.is_some() { Pushed::Owed } else { Pushed::Kept };
         }
-        self.tail.push_back(Parcel { seq: self.last, delivery, size });
+        self.tail.push_back(Parcel { seq: self.last, delivery, size, since: desk.now });
+        self.note_pace(desk);
         pushed
+    }
+
+    /// What a message counts for in this queue.
+    pub(super) fn size_of(&self, delivery: &Delivery) -> u64 {
+        if self.queue.is_some() { facts::row_size(delivery) } else { delivery.cost() }
     }
 
     /// What to send next, if at most `window` messages may be without an answer.
@@ -218,6 +253,7 @@ impl Outbound {
         if !self.online {
             return None;
         }
+        self.unload(desk);
         if self.untold > 0
             && let Some(release) = self.releases.iter_mut().find(|release| !release.told)
             && (desk.journal.is_durable(release.position)
@@ -235,7 +271,7 @@ impl Outbound {
             let begun = qos == Qos::ExactlyOnce && seq <= self.sent;
             if !begun && is_expired(&parcel.delivery, desk.now) {
                 let parcel = self.pop_front()?;
-                self.strike(desk, &parcel, Due::Soon);
+                self.strike(desk, (parcel.seq, parcel.size), Due::Soon);
                 desk.totals.drop(DropReason::Expired, 1);
                 continue;
             }
@@ -248,10 +284,12 @@ impl Outbound {
             }
             let again = seq <= self.sent;
             self.sent = self.sent.max(seq);
-            let parcel = self.pop_front()?;
-            self.flights.push_back(parcel);
-            let parcel = self.flights.back()?;
-            return Some(Send::Publish { id: parcel.id(), delivery: &parcel.delivery, again });
+            let Parcel { delivery, size, .. } = self.pop_front()?;
+            let flight = Flight { seq, qos, size, since: desk.now, delivery: Some(delivery), kept: false };
+            self.flights.push_back(flight);
+            self.note_pace(desk);
+            let delivery = self.flights.back()?.delivery.as_ref()?;
+            return Some(Send::Publish { id: identifier(seq), delivery, again });
         }
         None
     }
@@ -263,15 +301,16 @@ impl Outbound {
 
     /// PUBREC.
     pub(super) fn received(&mut self, desk: &mut Desk<'_>, id: u16) -> Receipt {
-        let Some(parcel) = self.take_flight(id, |qos| qos == Qos::ExactlyOnce) else {
+        let Some(flight) = self.take_flight(id, |qos| qos == Qos::ExactlyOnce) else {
             let Some(release) = self.releases.iter_mut().find(|release| identifier(release.seq) == id) else {
                 return Receipt::Unknown;
             };
             self.untold += usize::from(std::mem::replace(&mut release.told, false));
             return Receipt::Release;
         };
-        self.strike(desk, &parcel, Due::Now);
-        let seq = parcel.seq;
+        let seq = flight.seq;
+        self.answered(desk, &flight);
+        self.strike(desk, (seq, flight.size), Due::Now);
         self.put_release(desk, seq);
         let position = if self.queue.is_some() { desk.journal.position() } else { Position::PAST };
         self.releases.push_back(Release { seq, position, told: false });
@@ -303,8 +342,7 @@ impl Outbound {
 
     /// Whether something with this identifier waits for an answer of the client.
     pub(super) fn is_in_flight(&self, id: u16) -> bool {
-        self.flights.iter().any(|parcel| parcel.id() == id)
-            || self.releases.iter().any(|release| identifier(release.seq) == id)
+        self.flight_of(id).is_some() || self.releases.iter().any(|release| identifier(release.seq) == id)
     }
 
     /// Takes out what is in memory and may be given to another session: everything that was not sent, and QoS 1 messages in flight. What
@@ -313,14 +351,25 @@ impl Outbound {
         let (flights, head, tail) = (take(&mut self.flights), take(&mut self.head), take(&mut self.tail));
         let sent = self.sent;
         let mut rest = Vec::new();
-        for parcel in flights.into_iter().chain(head).chain(tail) {
-            self.strike(desk, &parcel, Due::Soon);
-            if parcel.seq <= sent && parcel.delivery.qos == Qos::ExactlyOnce {
-                desk.totals.drop(why, 1);
-            } else {
-                rest.push(parcel.delivery);
+        let mut stored = VecDeque::new();
+        let mut waiting: Vec<(Seq, u64, Delivery)> = Vec::new();
+        for mut flight in flights {
+            match flight.delivery.take() {
+                Some(delivery) => waiting.push((flight.seq, flight.size, delivery)),
+                None => stored.push_back(flight),
             }
         }
+        let others = head.into_iter().chain(tail);
+        waiting.extend(others.map(|parcel| (parcel.seq, parcel.size, parcel.delivery)));
+        for (seq, size, delivery) in waiting {
+            self.strike(desk, (seq, size), Due::Soon);
+            if seq <= sent && delivery.qos == Qos::ExactlyOnce {
+                desk.totals.drop(why, 1);
+            } else {
+                rest.push(delivery);
+            }
+        }
+        self.flights = stored;
         rest
     }
 
@@ -340,19 +389,19 @@ impl Outbound {
         if desk.journal.faults().has(Mutant::ForgetReleased) {
             self.releases.clear();
         }
-        while let Some(parcel) = self.flights.pop_back() {
-            self.head.push_front(parcel);
-        }
+        self.land(desk);
         if let Some(queue) = &self.queue {
             desk.journal.hasten(queue.slot);
         }
-        self.forget();
+        self.forget(desk);
     }
 
     /// The session ends, and its queue with it. What it held is counted as dropped.
-    pub(super) fn end(self, desk: &mut Desk<'_>, why: DropReason) {
-        desk.totals.take(self.queue.is_some(), self.held);
-        desk.totals.drop(why, self.held.rows);
+    pub(super) fn end(mut self, desk: &mut Desk<'_>, why: DropReason) {
+        let held = self.held;
+        desk.totals.take(self.queue.is_some(), &mut self.held, held);
+        desk.totals.drop(why, held.rows);
+        desk.totals.load(self.loaded.0 + self.loaded.1, 0);
         let Some(queue) = &self.queue else { return };
         desk.journal.drop_queue(&queue.name);
         for release in &self.releases {
@@ -370,29 +419,128 @@ impl Outbound {
     }
 
     fn is_identifier_used(&self, seq: Seq) -> bool {
-        let flights = self.flights.front().map(|parcel| parcel.seq);
+        let flights = self.flights.front().map(|flight| flight.seq);
         let oldest = self.releases.iter().map(|release| release.seq).chain(flights).min();
         oldest.is_some_and(|oldest| seq.0.saturating_sub(oldest.0) >= IDENTIFIERS)
     }
 
-    fn take_flight(&mut self, id: u16, fits: impl Fn(Qos) -> bool) -> Option<Parcel> {
-        let place = self.flights.iter().position(|parcel| parcel.id() == id)?;
-        if fits(self.flights[place].delivery.qos) { self.flights.remove(place) } else { None }
+    /// Where the flight with an identifier is: they ascend, and no two have the same.
+    fn flight_of(&self, id: u16) -> Option<usize> {
+        let first = self.flights.front()?.seq;
+        let ahead = (u64::from(id) + IDENTIFIERS - u64::from(identifier(first))) % IDENTIFIERS;
+        let seq = Seq(first.0.checked_add(ahead)?);
+        let place = self.flights.binary_search_by_key(&seq, |flight| flight.seq).ok()?;
+        (identifier(seq) == id).then_some(place)
+    }
+
+    fn take_flight(&mut self, id: u16, fits: impl Fn(Qos) -> bool) -> Option<Flight> {
+        let place = self.flight_of(id)?;
+        if fits(self.flights[place].qos) { self.flights.remove(place) } else { None }
     }
 
     fn end_flight(&mut self, desk: &mut Desk<'_>, id: u16, fits: impl Fn(Qos) -> bool) -> Option<()> {
-        let parcel = self.take_flight(id, fits)?;
-        self.strike(desk, &parcel, Due::Soon);
+        let flight = self.take_flight(id, fits)?;
+        self.answered(desk, &flight);
+        self.strike(desk, (flight.seq, flight.size), Due::Soon);
         Some(())
     }
 
+    /// The client has answered a message.
+    fn answered(&mut self, desk: &mut Desk<'_>, flight: &Flight) {
+        if flight.kept {
+            let left = self.loaded.0.saturating_sub(flight.load());
+            desk.totals.load(std::mem::replace(&mut self.loaded.0, left), left);
+        }
+        self.pace.answered(desk.now.since(flight.since));
+        self.note_pace(desk);
+    }
+
+    /// Tells the journal from when on the client counts as slow: when its oldest message, sent or waiting, has had its time. Behind rows that are on disk only
+    /// no answer can come soon.
+    fn note_pace(&self, desk: &mut Desk<'_>) {
+        let Some(queue) = self.queue.as_ref().filter(|_| self.online) else { return };
+        let sent = self.flights.front().map(|flight| flight.since);
+        let oldest = sent.or_else(|| self.front().map(|parcel| parcel.since));
+        let patience = self.pace.patience(desk.journal.commit_interval());
+        let at = oldest.map(|since| since.plus(patience));
+        let at = if self.shelf.is_empty() { at } else { Some(BootNs(0)) };
+        let ignored = desk.journal.faults().has(Mutant::SlowLate);
+        desk.journal.slow_from(queue.slot, at.filter(|_| !ignored));
+    }
+
+    /// Takes the bodies of durable flights out of memory where there are too many.
+    fn unload(&mut self, desk: &mut Desk<'_>) {
+        if self.queue.is_none() || self.judged >= self.durable {
+            return;
+        }
+        let first = self.flights.partition_point(|flight| flight.seq <= self.judged);
+        for flight in self.flights.iter_mut().skip(first) {
+            if flight.seq > self.durable {
+                break;
+            }
+            self.judged = flight.seq;
+            flight.kept = !desk.totals.is_crowded();
+            if flight.kept {
+                desk.totals.load(0, flight.load());
+                self.loaded.0 += flight.load();
+            } else {
+                flight.delivery = None;
+            }
+        }
+    }
+
+    /// What was in flight waits again. What is durable has no need to be in memory.
+    fn land(&mut self, desk: &mut Desk<'_>) {
+        self.judged = Seq(0);
+        desk.totals.load(self.loaded.0 + self.loaded.1, 0);
+        self.loaded = (0, 0);
+        let mut stored = Vec::new();
+        if self.queue.is_some() {
+            while let Some(flight) = self.flights.pop_front_if(|flight| flight.seq <= self.durable) {
+                stored.push((flight.seq, flight.size));
+            }
+        }
+        while let Some(flight) = self.flights.pop_back() {
+            let (seq, size) = (flight.seq, flight.size);
+            match flight.land() {
+                Some(parcel) => self.head.push_front(parcel),
+                None => self.lose_flight(desk, seq, size),
+            }
+        }
+        if self.shelf.is_empty() {
+            while let Some(parcel) = self.head.pop_back() {
+                self.tail.push_front(parcel);
+            }
+            stored.iter().for_each(|(seq, size)| self.shelf.push_back(*seq, *size));
+            while let Some(parcel) = self.tail.pop_front_if(|parcel| parcel.seq <= self.durable) {
+                self.shelf.push_back(parcel.seq, parcel.size);
+            }
+            return;
+        }
+        while let Some(parcel) = self.head.pop_back_if(|parcel| parcel.seq <= self.durable) {
+            self.shelf.push_front(parcel.seq, parcel.size);
+        }
+        for (seq, size) in stored.into_iter().rev() {
+            if self.head.is_empty() {
+                self.shelf.push_front(seq, size);
+            } else {
+                self.lose_flight(desk, seq, size);
+            }
+        }
+    }
+
+    /// A message in flight whose body is not in memory, in a database that was replaced: what comes after it is written again, and it cannot be.
+    fn lose_flight(&mut self, desk: &mut Desk<'_>, seq: Seq, bytes: u64) {
+        let chunk = Chunk { first: seq, last: seq, held: Held { rows: 1, bytes } };
+        self.discard(desk, &chunk, DropReason::Lost);
+    }
+
     /// A message is owed no longer.
-    fn strike(&mut self, desk: &mut Desk<'_>, parcel: &Parcel, due: Due) {
-        self.held.take(1, parcel.size);
-        desk.totals.take(self.queue.is_some(), Held { rows: 1, bytes: parcel.size });
+    fn strike(&mut self, desk: &mut Desk<'_>, (seq, size): (Seq, u64), due: Due) {
+        desk.totals.take(self.queue.is_some(), &mut self.held, Held { rows: 1, bytes: size });
         let Some(queue) = &self.queue else { return };
-        if !desk.journal.delete(desk.now, queue.slot, parcel.seq, due) {
-            self.note_gone(desk.journal.position(), parcel.seq, parcel.seq);
+        if !desk.journal.delete(desk.now, queue.slot, seq, due) {
+            self.note_gone(desk.journal.position(), seq, seq);
         }
     }
 
@@ -418,16 +566,17 @@ impl Outbound {
             let full =
                 waiting >= self.limit.rows_max || self.held.bytes.saturating_add(size) > self.limit.bytes_max;
             if !full {
-                return if desk.totals.fits(durable, size) { Ok(()) } else { Err(DropReason::TotalFull) };
+                let fits = desk.totals.fits(durable, size) || self.has_minimum(desk.totals, size);
+                return if fits { Ok(()) } else { Err(DropReason::TotalFull) };
             }
-            if self.limit.when_full == WhenFull::DropNewest || !self.drop_oldest(desk) {
+            if self.limit.when_full == WhenFull::DropNewest || !self.drop_oldest(desk, DropReason::Full) {
                 return Err(DropReason::Full);
             }
         }
     }
 
     /// Drops the oldest of what was never sent; `false` if there is nothing, or nothing that can be dropped at this moment.
-    fn drop_oldest(&mut self, desk: &mut Desk<'_>) -> bool {
+    fn drop_oldest(&mut self, desk: &mut Desk<'_>, reason: DropReason) -> bool {
         if self.head.is_empty()
             && let Some((first, _)) = self.shelf.span()
         {
@@ -436,21 +585,38 @@ impl Outbound {
                 return false;
             }
             let Some(chunk) = self.shelf.pop_front() else { return false };
-            self.held.take(chunk.held.rows, chunk.held.bytes);
-            desk.totals.take(true, chunk.held);
-            desk.totals.drop(DropReason::Full, chunk.held.rows);
-            if let Some(queue) = &self.queue {
-                desk.journal.delete_range(desk.now, queue.slot, (chunk.first, chunk.last), Due::Soon);
-                self.note_gone(desk.journal.position(), chunk.first, chunk.last);
-            }
+            self.discard(desk, &chunk, reason);
             return true;
         }
         let Some(parcel) = self.front().filter(|parcel| parcel.seq > self.sent) else { return false };
         debug_assert!(parcel.size > 0, "a row has a size");
         let Some(parcel) = self.pop_front() else { return false };
-        self.strike(desk, &parcel, Due::Soon);
-        desk.totals.drop(DropReason::Full, 1);
+        self.strike(desk, (parcel.seq, parcel.size), Due::Soon);
+        desk.totals.drop(reason, 1);
         true
+    }
+
+    /// Stored rows go, and are counted.
+    fn discard(&mut self, desk: &mut Desk<'_>, chunk: &Chunk, reason: DropReason) {
+        desk.totals.take(true, &mut self.held, chunk.held);
+        desk.totals.drop(reason, chunk.held.rows);
+        if let Some(queue) = &self.queue {
+            desk.journal.delete_range(desk.now, queue.slot, (chunk.first, chunk.last), Due::Soon);
+            self.note_gone(desk.journal.position(), chunk.first, chunk.last);
+        }
+    }
+}
+
+impl Flight {
+    /// Bytes of memory of its body.
+    fn load(&self) -> u64 {
+        self.size.saturating_add(LOADED_ROW_BYTES)
+    }
+
+    /// As a message that waits; `None` if its body is on disk only.
+    fn land(self) -> Option<Parcel> {
+        let Self { seq, size, since, delivery, .. } = self;
+        delivery.map(|delivery| Parcel { seq, delivery, size, since })
     }
 }
 

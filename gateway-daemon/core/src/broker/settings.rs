@@ -41,12 +41,33 @@ pub const QUEUED_BYTES_MAX: usize = 4 << 20;
 /// Most bytes that wait for all sessions in memory together or are in flight to them.
 pub const QUEUED_BYTES_TOTAL_MAX: usize = 16 << 20;
 
+/// Most bytes that each session in memory holds although [`QUEUED_BYTES_TOTAL_MAX`] is reached and nobody can make room: a handful of messages.
+pub const QUEUED_SHARE_BYTES_MIN: u64 = 4 << 10;
+
+/// Most bytes that each durable session holds although [`STORED_BYTES_TOTAL_MAX`] is reached and nobody can make room: with 2000 sessions 32 MiB on disk.
+pub const STORED_SHARE_BYTES_MIN: u64 = 16 << 10;
+
+/// Most messages that each session holds although a total is reached and nobody can make room.
+pub const SHARE_ROWS_MIN: u64 = 16;
+
+/// Most bytes that all durable sessions together have in memory of what is on disk: read ahead, or in flight. Kept, what is in flight survives a database
+/// that has to be replaced.
+pub const LOADED_BYTES_TOTAL_MAX: u64 = 4 << 20;
+
 /// Largest packet taken from a client, bytes; also bounds what comes before CONNECT.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
 
 /// Most bytes handed out for one connection and not yet written; QoS 0 messages beyond are dropped and counted, the others
 /// wait in their session.
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
+
+/// Most bytes to all connections together that are not written: at the limits of each alone, a thousand clients that do not read would hold half a gigabyte.
+/// Near it, those that have more than their share get no more; at it, the slowest of them is closed.
+pub const UNSENT_BYTES_TOTAL_MAX: usize = 16 << 20;
+
+/// Most bytes of packets that are not whole yet, and of those that wait while nothing is read, of all connections together. At it, the oldest unfinished one
+/// of a connection that has more than its share is closed.
+pub const RECEIVED_BYTES_TOTAL_MAX: usize = 16 << 20;
 
 /// Most retained messages; a retained message on one more topic is delivered but not kept, and counted.
 pub const RETAINED_MAX: usize = 10_000;
@@ -140,6 +161,10 @@ pub struct Limits {
     pub packet_bytes_max: usize,
     /// See [`OUTBOX_BYTES_MAX`].
     pub outbox_bytes_max: usize,
+    /// See [`UNSENT_BYTES_TOTAL_MAX`].
+    pub unsent_bytes_total_max: usize,
+    /// See [`RECEIVED_BYTES_TOTAL_MAX`].
+    pub received_bytes_total_max: usize,
     /// See [`RETAINED_MAX`].
     pub retained_max: usize,
     /// See [`RETAINED_BYTES_MAX`].
@@ -196,6 +221,8 @@ impl Default for Limits {
             queued_bytes_total_max: QUEUED_BYTES_TOTAL_MAX,
             packet_bytes_max: PACKET_BYTES_MAX,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
+            unsent_bytes_total_max: UNSENT_BYTES_TOTAL_MAX,
+            received_bytes_total_max: RECEIVED_BYTES_TOTAL_MAX,
             retained_max: RETAINED_MAX,
             retained_bytes_max: RETAINED_BYTES_MAX,
             handshake_max: HANDSHAKE_MAX,

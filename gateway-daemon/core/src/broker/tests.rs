@@ -3,7 +3,9 @@
 
 mod bridge;
 mod disk;
+mod due;
 mod durable;
+mod fair;
 mod hostile;
 mod login;
 mod own;
@@ -19,6 +21,7 @@ mod shared;
 mod small;
 mod strangers;
 mod system;
+mod traffic;
 mod v5;
 mod wills;
 mod wills_refused;

@@ -11,6 +11,7 @@ pub mod link;
 pub mod loss;
 pub mod machine;
 mod mutant;
+pub mod pace;
 pub mod queue;
 pub mod row;
 mod sending;

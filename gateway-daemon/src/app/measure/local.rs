@@ -52,6 +52,9 @@ fn gauges(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_HELD_BYTES, &[], gauges.held_bytes);
     page.count(&m::BROKER_STORED_MESSAGES, &[], gauges.stored_messages);
     page.count(&m::BROKER_STORED_BYTES, &[], gauges.stored_bytes);
+    page.count(&m::BROKER_LOADED_BYTES, &[], gauges.loaded_bytes);
+    page.count(&m::BROKER_UNSENT_BYTES, &[], gauges.unsent_bytes as u64);
+    page.count(&m::BROKER_UNREAD_BYTES, &[], gauges.unread_bytes as u64);
     page.count(&m::BROKER_DIRTY_BYTES, &[], gauges.dirty_bytes);
     page.count(&m::BROKER_WAITING_ACKNOWLEDGEMENTS, &[], gauges.waiting_acknowledgements as u64);
     page.count(&m::BROKER_TURN_WORK_MAX, &[], gateway.local.broker.longest_turn_units());
@@ -73,6 +76,9 @@ fn counters(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_MALFORMED_TOTAL, &[], counters.malformed_total);
     page.count(&m::BROKER_SILENT_TOTAL, &[], counters.silent_total);
     page.count(&m::BROKER_STALLED_TOTAL, &[], counters.stalled_total);
+    page.count(&m::BROKER_CROWDED_OUT_CONNECTIONS_TOTAL, &[], counters.crowded_out_connections_total);
+    page.count(&m::BROKER_UNKEPT_MESSAGES_TOTAL, &[], counters.unkept_messages_total);
+    page.count(&m::BROKER_UNRELEASED_REFUSED_TOTAL, &[], counters.unreleased_refused_total);
     page.count(&m::BROKER_SUBSCRIPTIONS_REFUSED_TOTAL, &[], counters.subscriptions_refused_total);
     page.count(&m::BROKER_RECEIVED_MESSAGES_TOTAL, &[], counters.received_messages_total);
     page.count(&m::BROKER_LOCAL_MESSAGES_TOTAL, &[], counters.local_messages_total);

@@ -186,7 +186,12 @@ impl Broker {
     /// Asks for rows of a session that could be sent.
     pub(super) fn want_read(&mut self, now: BootNs, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if let Some(read) = session.outbound.wants_read(now, self.last_read + 1) {
+        let open = session.conn.and_then(|conn| self.conns.get_mut(&conn));
+        let outbox_bytes_max = self.settings.limits.outbox_bytes_max;
+        let room = open.is_some_and(|open| open.may_get(outbox_bytes_max, &self.unwritten));
+        let may_send = room && session.outbound.in_flight() < session.window;
+        let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+        if let Some(read) = session.outbound.wants_read(&mut desk, may_send, self.last_read + 1) {
             self.last_read += 1;
             self.reads.insert(read.number, id);
             self.actions.push_back(Action::Read(read));
@@ -244,7 +249,8 @@ impl Broker {
             let client = progress.queue.strip_prefix(crate::broker::change::QUEUE_PREFIX);
             let Some(id) = client.and_then(|client| self.clients.get(client)).copied() else { continue };
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            session.outbound.progress(&self.journal, progress.until);
+            let desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+            session.outbound.progress(&desk, progress.until);
             self.pump(now, id);
         }
         while let Some((_, (conn, kind, number))) =
@@ -317,9 +323,11 @@ impl Broker {
         for queue in &recovered.stray_queues {
             self.journal.drop_queue(queue);
         }
+        let ranks = facts::ranks(found, self.run.boot);
         for (client, session) in recovered.sessions {
-            self.recover_session(now, &client, session);
+            self.recover_session(now, &client, session, &ranks);
         }
+        self.order_unsent();
         for message in recovered.retained {
             let topic = message.topic.clone();
             if self.retained.contains(&topic) {
@@ -333,7 +341,13 @@ impl Broker {
         }
     }
 
-    fn recover_session(&mut self, now: BootNs, client: &Arc<str>, past: facts::RecoveredSession) {
+    fn recover_session(
+        &mut self,
+        now: BootNs,
+        client: &Arc<str>,
+        past: facts::RecoveredSession,
+        ranks: &facts::Ranks,
+    ) {
         let facts::RecoveredSession { fact, subscriptions, received, released, stored } = past;
         let limit = self.durable_limit();
         let sent = fact.ended.map(|_| fact.sent);
@@ -365,7 +379,8 @@ impl Broker {
             }
         }
         for (packet, message) in received {
-            self.recover_received(id, packet, message);
+            let rank = ranks.of(client, packet);
+            self.recover_received(id, packet, message, rank);
         }
         self.recover_end(now, id, fact.ended);
         let Some(session) = self.sessions.get_mut(&id) else { return };

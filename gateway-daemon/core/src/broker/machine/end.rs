@@ -133,7 +133,7 @@ impl Broker {
         if let Some((at, _)) = &session.will {
             self.alarms.remove(&(*at, Alarm::Will(id)));
         }
-        self.received_total -= session.received.len();
+        self.unreleased.take(0, session.received.len());
         self.erase(now, &session);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         let shared = session.owner == Owner::Client && session.filters.has_shared();
