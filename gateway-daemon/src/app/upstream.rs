@@ -5,6 +5,8 @@
 
 mod change;
 mod commands;
+mod hearing;
+mod subscribing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use crate::store::Store;
 pub(super) use commands::{Command, Place};
 
 use commands::Commands;
+use hearing::Hearing;
 
 /// Ops on their way to the store. A queue has one under way; the rest is slack.
 const OPS_MAX: usize = 4;
@@ -135,8 +138,7 @@ pub(super) struct Upstream {
     /// Who waits for which message: at most what is only in memory, which the queue bounds.
     up: BridgeRules,
     all_servers: LinkSettings,
-    /// By server: whether it has heard of our subscriptions in this run.
-    subscribed: Vec<bool>,
+    hearing: Hearing,
     /// Which uplinks will hear what this one sends: see [`pump`].
     hearers: Vec<usize>,
     sent: Vec<(Arc<str>, u64)>,
@@ -174,7 +176,7 @@ impl Upstream {
             unmapped: 0,
             down: Down::new(down),
             refused: Vec::new(),
-            subscribed: vec![false; link_settings.servers()],
+            hearing: Hearing::new(link_settings.servers()),
             all_servers: link_settings,
             hearers: Vec::new(),
             sent: Vec::new(),
@@ -230,12 +232,14 @@ impl Upstream {
     pub(super) fn link(&mut self, now: BootNs, epoch: Epoch, event: LinkEvent) {
         if self.port.as_ref().is_some_and(|port| port.epoch == epoch) {
             match &event {
-                LinkEvent::Up { session_present } => self.subscribe(epoch, *session_present),
-                LinkEvent::Subscribed { refused } => {
-                    self.subscribed[self.uplink.server()] = refused.is_empty();
-                    self.refused.clone_from(refused);
+                LinkEvent::Up { session_present } => self.subscribe(now, epoch, *session_present),
+                LinkEvent::Subscribed { refused } => self.subscribed(epoch, refused),
+                LinkEvent::Down { loss, up_for } => {
+                    self.down.lost();
+                    if up_for.is_some() {
+                        self.end_hearing(now, loss);
+                    }
                 }
-                LinkEvent::Down { .. } => self.down.lost(),
                 LinkEvent::Message { .. } | LinkEvent::Acked { .. } | LinkEvent::Refused { .. } => {}
             }
             if let LinkEvent::Message { delivery, topic, payload, qos, retain } = event {
@@ -251,20 +255,6 @@ impl Upstream {
             }
         }
         self.uplink.link(now, epoch, event);
-    }
-
-    /// The cloud's session remembers subscriptions, but not whether they are those of this configuration: they are said once to each server in a run, and
-    /// again when its session is fresh or it has refused one.
-    fn subscribe(&mut self, epoch: Epoch, session_present: bool) {
-        self.refused.clear();
-        let mut filters = self.down.rules().filters();
-        filters.extend(self.commands.filter());
-        let known = session_present && self.subscribed[self.uplink.server()];
-        if filters.is_empty() || known {
-            return;
-        }
-        let filters = filters.into_iter().map(|(filter, qos)| (Arc::from(filter.as_str()), qos)).collect();
-        self.command(epoch, LinkCommand::Subscribe { filters });
     }
 
     fn note_sent(&mut self, epoch: Epoch, topic: &Arc<str>, payload: &[u8]) {
@@ -340,7 +330,9 @@ impl Upstream {
 
     fn connect(&mut self, epoch: Epoch, server: usize, will: Will) {
         self.cut();
-        self.link_settings = Arc::new(self.all_servers.to_server(server));
+        let mut settings = self.all_servers.to_server(server);
+        settings.clean_session |= self.hearing.connecting(server);
+        self.link_settings = Arc::new(settings);
         let mut link = link::spawn(Arc::clone(&self.link_settings), epoch, Some(will));
         let commands = link.commands.clone();
         let (uplink, happenings) = (self.id, self.happenings.clone());

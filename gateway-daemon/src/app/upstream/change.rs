@@ -18,7 +18,7 @@ impl Upstream {
     pub(in super::super) fn replace_down(&mut self, down: BridgeRules) {
         if *self.down.rules() != down {
             self.down.replace_rules(down);
-            self.subscribed.fill(false);
+            self.hearing.rules_changed();
         }
     }
 
@@ -35,7 +35,7 @@ impl Upstream {
         self.cut();
         self.refused.clear();
         self.link_settings = std::sync::Arc::new(link.to_server(0));
-        self.subscribed = vec![false; link.servers()];
+        self.hearing = super::Hearing::new(link.servers());
         self.uplink.name_servers(super::names_of(&link));
         self.uplink.reconnect(now, link.servers());
         self.all_servers = link;
