@@ -30,6 +30,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use gateway_core::broker::settings::Settings as BrokerSettings;
+use gateway_core::fit::Plan;
 use gateway_core::network::settings::Settings as NetworkSettings;
 use gateway_core::payload::settings::Settings as MessageSettings;
 use gateway_core::poll::settings::Settings as FieldSettings;
@@ -46,7 +47,7 @@ pub use schema::schema;
 pub use source::FILE_BYTES_MAX;
 
 use problem::Findings;
-use read::{Context, broker, bus, device, network, rules, schedule, top, topic, update, uplink};
+use read::{Context, broker, bus, device, fit, network, own, rules, schedule, top, topic, update, uplink};
 use reader::Reader;
 use source::Source;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub uplinks: Vec<(UplinkSettings, LinkSettings)>,
     /// The broker for local clients; `None` when the file has no `[broker]`: no client can connect.
     pub broker: Option<BrokerSettings>,
+    /// What all limits of the file cost together, before any was lowered.
+    pub plan: Plan,
     /// The gateway's own network.
     pub network: NetworkSettings,
     /// Who may command updates of the system; `None` when the file has no `[update]`: no cloud may.
@@ -94,6 +97,32 @@ impl Environment {
 /// # Errors
 /// All problems of the file, by position; warnings among them. A file that cannot be read is one problem at 1:1.
 pub fn load(path: &Path, env: &Environment) -> Result<(Config, Vec<Problem>), Problems> {
+    load_as(path, env, Strictness::New)
+}
+
+/// As [`load`], for the start of a gateway that has run before, perhaps by a version that did not add up limits: those that do not fit together
+/// are problems of [`Severity::Unfit`] in the list, and whoever starts has to lower them by [`Config::plan`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_installed(path: &Path, env: &Environment) -> Result<(Config, Vec<Problem>), Problems> {
+    load_as(path, env, Strictness::Installed)
+}
+
+/// What a file is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    /// To be taken.
+    New,
+    /// To go on with.
+    Installed,
+}
+
+fn load_as(
+    path: &Path,
+    env: &Environment,
+    strictness: Strictness,
+) -> Result<(Config, Vec<Problem>), Problems> {
     let name = path.display().to_string();
     let bytes = read_file(path).map_err(|what| {
         Problems::one(Problem {
@@ -107,7 +136,7 @@ pub fn load(path: &Path, env: &Environment) -> Result<(Config, Vec<Problem>), Pr
     let text = source::decode(&name, &bytes).map_err(Problems::one)?;
     let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base = std::path::absolute(base).unwrap_or_else(|_| base.to_path_buf());
-    parse(text, &name, &base, env)
+    parse_as(text, &name, &base, env, strictness)
 }
 
 /// Reads one byte more than is allowed, so that the caller sees what is too large.
@@ -138,6 +167,16 @@ pub fn parse(
     base: &Path,
     env: &Environment,
 ) -> Result<(Config, Vec<Problem>), Problems> {
+    parse_as(text, file, base, env, Strictness::New)
+}
+
+fn parse_as(
+    text: &str,
+    file: &str,
+    base: &Path,
+    env: &Environment,
+    strictness: Strictness,
+) -> Result<(Config, Vec<Problem>), Problems> {
     source::decode(file, text.as_bytes()).map_err(Problems::one)?;
     let source = Source::new(file, text);
     if let Some(at) = source.too_deep() {
@@ -150,7 +189,7 @@ pub fn parse(
     let empty = DeTable::new();
     let cx = Context { found: &found, empty: &empty, base, env };
     let config = config(&cx, tree.get_ref(), source.text());
-    let refused = found.has_errors();
+    let refused = found.has_errors() || (strictness == Strictness::New && found.has_unfit());
     let problems = found.into_problems();
     match config {
         Some(config) if !refused => Ok((config, problems.list)),
@@ -166,6 +205,9 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
     let id = gateway.as_ref().map(|g| g.id.as_str());
     let uplinks = uplink::uplinks(cx, &file, id, store.as_ref());
     let broker = broker::broker(cx, &file, store.as_ref());
+    let mut uplinks = uplinks;
+    let (mut broker, said) = broker.map_or((None, Vec::new()), |(broker, said)| (Some(broker), said));
+    let plan = store.as_ref().map(|store| fit::fit(cx, &file, store, &mut uplinks, broker.as_mut(), &said));
     rules::warn_circles(cx, &uplinks);
     uplink::warn_own(cx, &uplinks, broker.as_ref());
     let field = device::field(cx, &file, bus::buses(cx, &file));
@@ -178,6 +220,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         if broker.is_none() {
             uplink::warn_idle(cx, &uplinks, &topics);
         }
+        own::warn(cx, &file, id, &uplinks, (broker.as_ref(), topics));
     }
     let update = update::update(cx, &file, id, &uplinks);
     let network = network::network(cx, &file, gateway.as_ref().map(|g| &g.id));
@@ -195,6 +238,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         store: store?.settings,
         message: message?,
         field: field.settings,
+        plan: plan?,
         uplinks: uplinks.into_iter().map(|u| (u.settings, u.link)).collect(),
         broker,
         network: network.settings?,

@@ -16,6 +16,9 @@ pub const PROBLEMS_MAX: usize = 100;
 pub enum Severity {
     /// The file is refused.
     Error,
+    /// Its limits do not fit together: `check`, a reload and a first start refuse it; a start with the file that ran before lowers them
+    /// ([`crate::load_installed`]).
+    Unfit,
     /// The file is taken, and a person should look at this.
     Warning,
 }
@@ -42,6 +45,14 @@ impl fmt::Display for Problem {
             f.write_str("warning: ")?;
         }
         f.write_str(&self.text)
+    }
+}
+
+impl Severity {
+    /// Whether a file with it is refused when it is new.
+    #[must_use]
+    pub fn is_error(self) -> bool {
+        self != Self::Warning
     }
 }
 
@@ -179,6 +190,11 @@ impl<'a> Findings<'a> {
         *self.plan.borrow_mut() = Some(plan);
     }
 
+    /// Limits are larger than what they are meant for.
+    pub(crate) fn unfit(&self, span: &Range<usize>, text: impl Into<String>) {
+        self.push(Severity::Unfit, Reach::File, span.start, text.into());
+    }
+
     /// Works, and a person should look at it.
     pub(crate) fn warn(&self, span: &Range<usize>, text: impl Into<String>) {
         self.push(Severity::Warning, Reach::File, span.start, text.into());
@@ -186,6 +202,10 @@ impl<'a> Findings<'a> {
 
     pub(crate) fn has_errors(&self) -> bool {
         *self.more.borrow() > 0 || self.list.borrow().iter().any(|f| f.severity == Severity::Error)
+    }
+
+    pub(crate) fn has_unfit(&self) -> bool {
+        self.list.borrow().iter().any(|f| f.severity == Severity::Unfit)
     }
 
     fn push(&self, severity: Severity, reach: Reach, at: usize, text: String) {

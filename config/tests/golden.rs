@@ -29,6 +29,8 @@ const FILES: &[(&str, &[u8], u32)] = &[
     ("device.der", b"\x30\x82\x01\x02binary", 0o644),
     ("cut.pem", b"-----BEGIN CERTIFICATE-----\nMIIB\n", 0o644),
     ("empty.pem", b"", 0o644),
+    ("ca.crl", b"-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n", 0o644),
+    ("revoked.txt", b"# stolen\n3A:5F:00:91\n", 0o644),
     ("readme.txt", b"put the certificate here\n", 0o644),
     ("password.txt", b"hunter2\n", 0o600),
     ("wifi-password.txt", b"hunter2hunter2\r\n", 0o600),

@@ -123,6 +123,8 @@ fn what_the_example_says_as_a_default_is_the_default() {
         let (mut config, _) =
             parse(text, "x.toml", Path::new("/x"), &Environment::default()).unwrap_or_else(|p| panic!("{p}"));
         config.hash.clear();
+        // That the file says it makes a difference only where limits do not fit.
+        config.plan.uplinks.iter_mut().for_each(|uplink| uplink.said = false);
         config
     };
     assert_eq!(read(&long), read(&short));

@@ -1,6 +1,8 @@
 //! `[broker]` and what is below it.
 
-use super::{DAY, HOUR, KB, Kind, MB, MINUTE, SECOND, Section, TB, Word, duration, int, key, size, word};
+use super::{
+    DAY, HOUR, KB, Kind, MB, MINUTE, SECOND, Section, TB, Word, duration, endless, int, key, size, word,
+};
 
 /// Longest user name and client id in the file, bytes. MQTT allows 65,535, and nobody has typed one.
 const NAME_BYTES_MAX: usize = 256;
@@ -71,12 +73,36 @@ pub(crate) static LISTENER: Section = Section {
         )
         .required(),
         key("websocket", Kind::Flagged { max: 256 }, "MQTT over WebSocket: true for the path /mqtt, or another path.").or("false"),
+        key(
+            "origins",
+            Kind::Texts,
+            "Web pages that may connect, such as [\"https://panel.example\"]; a request with another `Origin`, or without one, is refused. Without it nobody \
+             is asked. Only with `websocket`.",
+        ),
+        key(
+            "hosts",
+            Kind::Texts,
+            "Names and ports by which clients may call this listener, such as [\"gateway.local:8443\"]; a request with another `Host` is refused. Without it \
+             nobody is asked. Only with `websocket`.",
+        ),
         key("cert", Kind::File, "PEM certificate of this gateway, and the chain up to the authority; makes it TLS."),
         key("cert_credential", Kind::Name, "The same as a systemd credential."),
         key("key", Kind::File, "PEM private key of `cert`: PKCS#8, PKCS#1 or SEC1, without a passphrase."),
         key("key_credential", Kind::Name, "The same as a systemd credential."),
         key("client_ca", Kind::File, "PEM certificates of the authorities whose client certificates are trusted."),
         key("client_ca_credential", Kind::Name, "The same as a systemd credential."),
+        key(
+            "crl",
+            Kind::File,
+            "PEM lists of certificates that the authorities of `client_ca` have called back, one or more in one file; read again when it changes. One \
+             that is past its time still counts, and the log says so.",
+        ),
+        key("crl_credential", Kind::Name, "The same as a systemd credential."),
+        key(
+            "revoked_file",
+            Kind::File,
+            "File with serial numbers of client certificates that do not count any more, in hex, one a line; read again when it changes.",
+        ),
         key("client_certificates", Kind::Choice(CLIENT_CERTIFICATES, &[]), "Whether clients need one; only with `client_ca`.")
             .or("\"required\""),
         key(
@@ -115,6 +141,12 @@ pub(crate) static LISTENER: Section = Section {
         ("ca", "client_ca"),
         ("cafile", "client_ca"),
         ("ca_file", "client_ca"),
+        ("crlfile", "crl"),
+        ("crl_file", "crl"),
+        ("revoked", "revoked_file"),
+        ("websockets_origin", "origins"),
+        ("origin", "origins"),
+        ("host_names", "hosts"),
         ("require_certificate", "client_certificates"),
         ("use_identity_as_username", "identity"),
         ("allow_anonymous", "anonymous"),
@@ -195,10 +227,50 @@ const WHEN_FULL: &[Word] = &[
 /// `[broker.limits]`.
 pub(crate) static LIMITS: Section = Section {
     title: "[broker.limits]",
-    doc: "What clients can make the broker keep. What is beyond is refused or dropped, and counted: docs/metrics.md.",
+    doc: "What clients can make the broker keep. What is beyond is refused or dropped, and counted: docs/metrics.md. All limits together have to fit into \
+          `memory_max` of [gateway] and `file_max` of [store]; one that is not set is smaller than its default where they do not.",
     keys: &[
         key("connections_max", int(1, 100_000, "connections"), "Most connections at once.").or("1000"),
+        key(
+            "connections_per_address_max",
+            int(1, 100_000, "connections"),
+            "Most connections of one address (of 64 bits in IPv6); half of `connections_max` without it.",
+        ),
+        key(
+            "connections_per_user_max",
+            int(1, 100_000, "connections"),
+            "Most connections of one user; half of `connections_max` without it.",
+        ),
+        key(
+            "logins_per_minute_max",
+            int(0, 1_000_000, "log-ins"),
+            "Most log-ins of one address in a minute, refused ones included; 0 is no limit. Whoever is beyond waits.",
+        )
+        .or("6000"),
+        key(
+            "bytes_per_second_max",
+            int(0, 1_000_000_000, "bytes"),
+            "Most bytes in a second of one address, and of one user; 0 is no limit. Whoever sends more is read later.",
+        )
+        .or("0"),
+        key(
+            "messages_per_second_max",
+            int(0, 1_000_000, "messages"),
+            "The same in messages that it publishes.",
+        )
+        .or("0"),
         key("sessions_max", int(1, 100_000, "sessions"), "Most sessions, connected or not.").or("2000"),
+        key(
+            "sessions_per_user_max",
+            int(1, 100_000, "sessions"),
+            "Most sessions of one user among those that outlive their connections; a quarter of `sessions_max` without it.",
+        ),
+        key(
+            "sessions_per_address_max",
+            int(1, 100_000, "sessions"),
+            "Most of them that connections of one address have made in a run of the gateway; a quarter of `sessions_max` without it. An IPv6 \
+             address counts with its first 64 bits.",
+        ),
         key("subscriptions_max", int(1, 1_000_000, ""), "Most subscriptions of all sessions together.").or("20_000"),
         key("subscriptions_per_session_max", int(1, 1_000_000, ""), "Most subscriptions of one session.").or("2000"),
         key("inflight_max", int(1, 1000, "messages"), "Most unacknowledged messages to one client.").or("100"),
@@ -212,21 +284,21 @@ pub(crate) static LIMITS: Section = Section {
         key("queued_max", int(1, 1_000_000, "messages"), "Most messages that wait for one session in memory.").or("10_000"),
         key("queued_bytes_max", size(KB, 1000 * MB), "Most bytes that wait for one session in memory.").or("\"4MiB\""),
         key("queued_bytes_total_max", size(KB, 1000 * MB), "Most bytes that wait for all sessions in memory together.")
-            .or("\"32MiB\""),
+            .or("\"16MiB\""),
         key(
             "stored_max",
             int(1, 100_000_000, "messages"),
             "Most messages that wait for one session that outlives its connection, on disk or not.",
         )
         .or("100_000"),
-        key("stored_bytes_max", size(KB, TB), "Most bytes of them.").or("\"64MiB\""),
+        key("stored_bytes_max", size(KB, TB), "Most bytes of them.").or("\"32MiB\""),
         key(
             "stored_total_max",
             int(1, 100_000_000, "messages"),
             "Most messages that wait for all such sessions together.",
         )
         .or("1_000_000"),
-        key("stored_bytes_total_max", size(KB, TB), "Most bytes of them.").or("\"512MiB\""),
+        key("stored_bytes_total_max", size(KB, TB), "Most bytes of them.").or("\"64MiB\""),
         key(
             "when_full",
             Kind::Choice(WHEN_FULL, &[]),
@@ -235,10 +307,11 @@ pub(crate) static LIMITS: Section = Section {
         .or("\"drop-newest\""),
         key(
             "session_expiry_max",
-            duration(SECOND, 3650 * DAY),
-            "Longest time that a session outlives its connection, whatever its client asks for; as the client says without it, for \
-             ever with 3.1 and 3.1.1.",
-        ),
+            endless(SECOND, 3650 * DAY),
+            "Longest time that a session outlives its connection, whatever its client asks for; \"never\": as the client says, for ever with 3.1 \
+             and 3.1.1. Time counts while the gateway runs, all runs together.",
+        )
+        .or("\"7d\""),
         key(
             "keep_alive_max",
             duration(SECOND, 18 * HOUR),

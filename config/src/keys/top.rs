@@ -73,8 +73,14 @@ pub(crate) static GATEWAY: Section = Section {
             "Socket through which `status`, `tags`, `read` and `write` reach the running gateway; at most 107 bytes.",
         )
         .or("\"/run/tidegate/control.sock\""),
+        key(
+            "memory_max",
+            size(32 * MB, TB),
+            "Most memory that all limits together may need; a file that needs more is refused. Without it 112 MiB, so that the process stays below 128 MiB, \
+             and 8 MiB more for each uplink beyond the second.",
+        ),
     ],
-    aliases: &[("name", "id"), ("gateway_id", "id"), ("client_id", "id")],
+    aliases: &[("name", "id"), ("gateway_id", "id"), ("client_id", "id"), ("max_memory", "memory_max"), ("memory", "memory_max")],
     refused: &[],
 };
 

@@ -210,7 +210,11 @@ pub(crate) static QUEUE: Section = Section {
     doc: "Limits of the messages that wait for one uplink. What is dropped is counted; alarms go last.",
     keys: &[
         key("rows_max", int(100, 1_000_000_000, "messages"), "Most messages.").or("1_000_000"),
-        key("bytes_max", size(MB, TB), "Most bytes.").or("\"256MB\""),
+        key(
+            "bytes_max",
+            size(MB, TB),
+            "Most bytes. Without it 192MB, or less where the other uplinks and local sessions need their part of `file_max` in [store].",
+        ),
         key("age_max", duration(MINUTE, 3650 * DAY), "Older messages are dropped; kept for ever without it."),
         key("when_full", Kind::Choice(WHEN_FULL, &[]), "What happens when one of the limits is reached.")
             .or("\"drop-oldest\""),

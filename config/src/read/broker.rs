@@ -12,12 +12,16 @@ use toml::de::DeValue;
 use super::files::{self, Pem};
 use super::top::Store;
 use super::{Context, access};
+use super::{revoked, web};
 use crate::keys::broker::LIMITS;
 use crate::reader::Reader;
 use crate::words;
 
 /// Most doors.
 const LISTENERS_MAX: usize = 16;
+
+/// Users, and addresses, that have to act together to take all places for sessions.
+const SESSIONS_SHARE: usize = 4;
 
 /// The door without any in the file, and the name that `websocket = true` stands for.
 const LOCAL: &str = "local";
@@ -28,13 +32,22 @@ pub(crate) fn broker<'a, 't>(
     cx: &Context<'a, 't>,
     file: &Reader<'a, 't>,
     store: Option<&Store>,
-) -> Option<Settings> {
+) -> Option<(Settings, Said)> {
     let reader = file.table("broker")?;
     let access = access::access(cx, &reader);
     let limits = limits(cx, &reader, store);
     let listeners = listeners(cx, &reader, access.as_ref());
-    Some(Settings { listeners: listeners?, access: access?, limits: limits? })
+    let limits_given = reader.table("limits");
+    let places = LIMITS.keys.iter().filter_map(|key| {
+        let given = limits_given.as_ref()?;
+        given.has(key.name).then(|| (key.name, given.at(key.name)))
+    });
+    let said = places.collect();
+    Some((Settings { listeners: listeners?, access: access?, limits: limits? }, said))
 }
+
+/// Keys of `[broker.limits]` that stand in the file, and where their values are.
+pub(crate) type Said = Vec<(&'static str, Range<usize>)>;
 
 fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&Store>) -> Option<Limits> {
     let reader = cx.table_or_empty(broker, "limits", &LIMITS);
@@ -50,15 +63,41 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         Some(Some(time)) => Some(Some(time.as_secs())),
     };
     let keep_alive = seconds("keep_alive_max");
-    let session_expiry = seconds("session_expiry_max");
+    let session_expiry = match reader.endless("session_expiry_max") {
+        Some(Some(time)) if time.subsec_nanos() != 0 => {
+            let text = "`session_expiry_max` has a fraction of a second, expected whole seconds";
+            cx.found.wrong(&reader.at("session_expiry_max"), text);
+            None
+        }
+        other => other,
+    };
+    let for_others = ["listener", "user", "client"].iter().any(|key| broker.has(key));
+    if for_others && !reader.has("session_expiry_max") {
+        let text = "the session of a client that stays away ends after 7 days of running time, where version 0.1 kept it for ever: write \
+                    session_expiry_max = \"7d\" below [broker.limits], or \"never\"";
+        cx.found.warn(&broker.here(), text);
+    }
+    let sessions_max: usize = reader.uint("sessions_max")?;
+    let share = |key: &str| {
+        if reader.has(key) { reader.uint(key) } else { Some((sessions_max / SESSIONS_SHARE).max(1)) }
+    };
     let when_full = match reader.choice("when_full") {
         Some("drop-oldest") => Some(WhenFull::DropOldest),
         Some(_) => Some(WhenFull::DropNewest),
         None => None,
     };
+    let connections_max: usize = reader.uint("connections_max")?;
+    let half = |key: &str| if reader.has(key) { reader.uint(key) } else { Some(connections_max.div_ceil(2)) };
     Some(Limits {
-        connections_max: reader.uint("connections_max")?,
-        sessions_max: reader.uint("sessions_max")?,
+        connections_max,
+        connections_per_address_max: half("connections_per_address_max")?,
+        connections_per_user_max: half("connections_per_user_max")?,
+        logins_per_minute_max: reader.uint("logins_per_minute_max")?,
+        bytes_per_second_max: reader.uint("bytes_per_second_max")?,
+        messages_per_second_max: reader.uint("messages_per_second_max")?,
+        sessions_max,
+        sessions_per_user_max: share("sessions_per_user_max")?,
+        sessions_per_address_max: share("sessions_per_address_max")?,
         subscriptions_max: reader.uint("subscriptions_max")?,
         inflight_max: reader.uint("inflight_max")?,
         queued_max: reader.uint("queued_max")?,
@@ -75,7 +114,8 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         subscriptions_per_session_max: reader.uint("subscriptions_per_session_max")?,
         receive_max: reader.uint("receive_max")?,
         keep_alive_max_s: keep_alive?.map_or(0, |s| u16::try_from(s).unwrap_or(u16::MAX)),
-        session_expiry_max_s: session_expiry?.map_or(u32::MAX, |s| u32::try_from(s).unwrap_or(u32::MAX)),
+        session_expiry_max_s: session_expiry?
+            .map_or(u32::MAX, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX)),
         when_full: when_full?,
         commit_interval: store?.commit_interval,
         retained_interval: reader.duration("retained_interval")?,
@@ -95,6 +135,8 @@ fn listeners<'a, 't>(
             name: Name::new(LOCAL).ok()?,
             address: SocketAddr::from(([127, 0, 0, 1], 1883)),
             websocket: None,
+            origins: Vec::new(),
+            hosts: Vec::new(),
             tls: None,
             anonymous: access.is_some_and(|a| a.users.is_empty()),
         };
@@ -147,6 +189,8 @@ fn listener(
     let address = address(cx, reader);
     let websocket = websocket(cx, reader);
     let tls = tls(cx, reader);
+    let origins = web::origins(cx, reader);
+    let hosts = web::hosts(cx, reader, tls.as_ref().is_some_and(Option::is_some));
     let plain = reader.bool("allow_plain");
     let local = address.is_some_and(|a| is_loopback(a.ip()));
     let users = access.is_none_or(|a| !a.users.is_empty());
@@ -172,7 +216,12 @@ fn listener(
         );
         cx.found.warn(&reader.at("anonymous"), text);
     }
-    Some(ListenerSettings { name, address, websocket: websocket?, tls, anonymous })
+    let websocket = websocket?;
+    let (origins, hosts) = (origins?, hosts?);
+    if websocket.is_none() {
+        web::refuse_without(cx, reader);
+    }
+    Some(ListenerSettings { name, address, websocket, origins, hosts, tls, anonymous })
 }
 
 /// Whether anybody can log in.
@@ -283,7 +332,10 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         (Some(_), Some(_)) => {}
     }
     if ca.is_none() {
-        for key in ["client_certificates", "identity"].into_iter().filter(|key| reader.has(key)) {
+        for key in ["client_certificates", "identity", "crl", "crl_credential", "revoked_file"]
+            .into_iter()
+            .filter(|key| reader.has(key))
+        {
             refuse(
                 key,
                 format!(
@@ -299,6 +351,7 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         read(&key, "key", Pem::Key),
         read(&ca, "client_ca", Pem::Certificate),
     );
+    let (crl, revoked) = (revoked::crl(cx, reader), revoked::serials(cx, reader));
     let client_required = reader.choice("client_certificates")? == "required";
     let identity = match reader.choice("identity")? {
         "none" => CertificateIdentity::None,
@@ -317,6 +370,8 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
     Some(Some(ListenerTls {
         cert: cert?,
         key: key?,
+        crl: crl?,
+        revoked: revoked?,
         client_required: asked && client_required,
         identity: if asked { identity } else { CertificateIdentity::None },
         client_ca,

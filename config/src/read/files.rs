@@ -22,6 +22,7 @@ const PASSWORD_BYTES_MAX: usize = 65_535;
 pub(crate) enum Pem {
     Certificate,
     Key,
+    RevocationList,
 }
 
 /// Path of the file behind `key` or of the credential behind its twin; reports what is wrong with either.
@@ -153,7 +154,7 @@ fn warn_open(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str, path: &Pa
 }
 
 /// Reads a regular file of reasonable size.
-fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
     use std::io::ErrorKind;
     let why = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => "does not exist",
@@ -191,6 +192,12 @@ fn pem_problem(bytes: &[u8], want: Pem) -> Option<&'static str> {
         _ if has("ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") => {
             Some("holds a key with a passphrase, expected one without: run openssl pkey -in FILE -out NEW")
         }
+        Pem::RevocationList if has("X509 CRL") => {
+            cut().then_some("ends in the middle, expected a line -----END: copy it again")
+        }
+        Pem::RevocationList => Some(
+            "holds no list of revoked certificates, expected a line -----BEGIN X509 CRL-----: write one by openssl ca -gencrl, or openssl crl -inform der",
+        ),
         Pem::Certificate if has_certificate && !cut() => None,
         Pem::Key if has_key && !cut() => None,
         _ if has_certificate && cut() || has_key && cut() => {

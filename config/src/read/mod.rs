@@ -6,8 +6,11 @@ pub(crate) mod broker;
 pub(crate) mod bus;
 pub(crate) mod device;
 pub(crate) mod files;
+pub(crate) mod fit;
 pub(crate) mod network;
 pub(crate) mod overlap;
+pub(crate) mod own;
+pub(crate) mod revoked;
 pub(crate) mod rules;
 pub(crate) mod schedule;
 pub(crate) mod server;
@@ -17,6 +20,7 @@ pub(crate) mod topic;
 pub(crate) mod update;
 pub(crate) mod uplink;
 pub(crate) mod url;
+pub(crate) mod web;
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
 //! `[gateway]`, `[store]` and `[message]`.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use gateway_core::payload::settings::{Settings as MessageSettings, Shape};
@@ -26,9 +27,17 @@ pub(crate) fn gateway(cx: &Context<'_, '_>, file: &Reader<'_, '_>) -> Option<Gat
     Some(GatewaySettings { id: id?, socket: cx.base.join(socket?) })
 }
 
+/// `memory_max`, if the file says it, and where.
+pub(crate) fn memory_max(file: &Reader<'_, '_>) -> Option<(u64, Range<usize>)> {
+    let reader = file.table("gateway").filter(|reader| reader.has("memory_max"))?;
+    Some((reader.size("memory_max")?, reader.at("memory_max")))
+}
+
 /// `[store]`, with what of it belongs to every uplink.
 pub(crate) struct Store {
     pub(crate) settings: StoreSettings,
+    /// Where `file_max` stands.
+    pub(crate) file_max_at: Range<usize>,
     pub(crate) commit_interval: Duration,
     pub(crate) durability: Durability,
 }
@@ -44,6 +53,7 @@ pub(crate) fn store<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Opti
         None => None,
     };
     Some(Store {
+        file_max_at: reader.at("file_max"),
         settings: StoreSettings { path: cx.base.join(path?), file_bytes_max: file_bytes_max? },
         commit_interval: commit_interval?,
         durability: durability?,

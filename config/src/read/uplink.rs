@@ -9,7 +9,7 @@ use gateway_core::broker::settings::Settings as BrokerSettings;
 use gateway_core::settings::{LinkSettings, ProxySettings, Server, TlsSettings, Transport};
 use gateway_core::tag::Name;
 use gateway_core::uplink::row::Qos;
-use gateway_core::uplink::settings::{Drain, Limits, Rule, Settings, WhenFull};
+use gateway_core::uplink::settings::{self, Drain, Limits, Rule, Settings, WhenFull};
 
 use super::files::{self, Pem};
 use super::rules::{self, Placed};
@@ -43,6 +43,8 @@ pub(crate) struct Uplink {
     pub(crate) accept: Vec<Placed>,
     /// Where its name stands.
     pub(crate) span: Range<usize>,
+    /// Where the file says how many bytes its queue may have.
+    pub(crate) bytes_at: Option<Range<usize>>,
 }
 
 /// All uplinks.
@@ -82,7 +84,9 @@ pub(crate) fn uplinks<'a, 't>(
         for place in places {
             sessions.entry(place).or_insert_with(|| span.clone());
         }
-        list.push(Uplink { settings, link, forward, accept, span });
+        let queue = reader.table("queue").filter(|queue| queue.has("bytes_max"));
+        let bytes_at = queue.map(|queue| queue.at("bytes_max"));
+        list.push(Uplink { settings, link, forward, accept, span, bytes_at });
     }
     list
 }
@@ -112,7 +116,7 @@ fn machine<'a, 't>(
         Some(_) => Some(Drain::LiveFirst),
         None => None,
     };
-    let limits = limits(cx, reader, store);
+    let limits = limits(cx, reader);
     let ack_timeout = reader.duration("ack_timeout");
     let (backoff_min, backoff_max) = (reader.duration("backoff_min"), reader.duration("backoff_max"));
     if backoff_min.zip(backoff_max).is_some_and(|(min, max)| min > max) {
@@ -164,10 +168,11 @@ fn own_topic(
     Some(topic::render(&template, &[("gateway", gateway), ("uplink", name.as_str())]).into())
 }
 
-fn limits<'a, 't>(cx: &Context<'a, 't>, uplink: &Reader<'a, 't>, store: Option<&Store>) -> Option<Limits> {
+fn limits<'a, 't>(cx: &Context<'a, 't>, uplink: &Reader<'a, 't>) -> Option<Limits> {
     let reader = cx.table_or_empty(uplink, "queue", &keys::uplink::QUEUE);
     let rows_max = reader.uint("rows_max");
-    let bytes_max = reader.size("bytes_max");
+    let bytes_max =
+        if reader.has("bytes_max") { reader.size("bytes_max") } else { Some(settings::BYTES_MAX) };
     let age_max = reader.duration("age_max");
     let bucket = reader.duration("thin_bucket");
     let when_full = match reader.choice("when_full") {
@@ -183,12 +188,6 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, uplink: &Reader<'a, 't>, store: Option<&
         }
         None => None,
     };
-    if let (Some(bytes), Some(store)) = (bytes_max, store)
-        && bytes > store.settings.file_bytes_max
-    {
-        let text = "`bytes_max` is larger than `file_max` in [store], so the file is full first: raise `file_max` or lower `bytes_max`";
-        cx.found.warn(&reader.at("bytes_max"), text);
-    }
     Some(Limits { rows_max: rows_max?, bytes_max: bytes_max?, age_max, when_full: when_full? })
 }
 

@@ -3,10 +3,11 @@
 //! carry them out. That is what lets a simulation run days of outages in a second.
 //!
 //! Who may import whom: every room may import [`tag`]; [`broker`] and [`uplink`] may also import [`payload`].
-//! [`settings`] holds the plain `Settings` of the hands, so that `gateway-config` can fill them without depending
+//! [`fit`] adds up what the limits of rooms cost together. [`settings`] holds the plain `Settings` of the hands, so that `gateway-config` can fill them without depending
 //! on the daemon. A tidy test reads the `use` lines.
 
 pub mod broker;
+pub mod fit;
 pub mod network;
 pub mod payload;
 pub mod poll;

@@ -1,6 +1,9 @@
 //! Plain settings of the hands (`link`, `store`, `status`, `app`): no TOML, no defaults, every value checked.
 //! They live here and not beside their rooms because `gateway-config` fills them and the daemon depends on it.
 
+pub mod serials;
+pub mod web;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -184,6 +187,10 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// Path of the WebSocket, beginning with '/'; `None` is plain MQTT.
     pub websocket: Option<String>,
+    /// Origins of web pages that may connect, in the form of [`web::origin`]; empty does not ask. Only with a WebSocket.
+    pub origins: Vec<String>,
+    /// Hosts by which it may be called, in the form of [`web::host`]; empty does not ask. Only with a WebSocket.
+    pub hosts: Vec<String>,
     /// TLS; `None` is plain text.
     pub tls: Option<ListenerTls>,
     /// Whether clients without a user name come in. Only by this word; a certificate's name is a user.
@@ -199,6 +206,10 @@ pub struct ListenerTls {
     pub key: PathBuf,
     /// Authorities of client certificates; `None` asks for none.
     pub client_ca: Option<PathBuf>,
+    /// Certificates that the authorities have called back: one or more lists in PEM.
+    pub crl: Option<PathBuf>,
+    /// Serial numbers of client certificates that do not count any more, one a line.
+    pub revoked: Option<PathBuf>,
     /// Whether a client without a certificate is turned away.
     pub client_required: bool,
     /// Which name of a client's certificate is its user.

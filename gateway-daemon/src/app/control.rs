@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::aside::{Queued, Wanted};
-use super::snapshot::{Snapshot, Tag};
+use super::snapshot::{Session, SessionPage, Snapshot, Tag};
 
 /// Most clients at once: a technician, a dashboard and a script, with room to spare.
 const CLIENTS_MAX: usize = 8;
@@ -72,6 +72,18 @@ pub enum Ask {
         /// Register values, or 0 and 1 for coils.
         values: Vec<u16>,
     },
+    /// Sessions of local clients, a page of them.
+    Sessions {
+        /// Those behind the session of this number; without one, from the beginning.
+        after: Option<u32>,
+    },
+    /// Ends a session of a local client; one of the two names it.
+    DropSession {
+        /// Its client id.
+        client: Option<String>,
+        /// Its number.
+        number: Option<u32>,
+    },
 }
 
 /// A place on a bus in the words of the wire.
@@ -101,6 +113,10 @@ pub enum Reply {
     Queue(Box<Queued>),
     /// To [`Ask::ReadRaw`] and [`Ask::WriteRaw`]: registers, or bits as 0 and 1.
     Values(Vec<u16>),
+    /// To [`Ask::Sessions`].
+    Sessions(Box<SessionPage>),
+    /// To [`Ask::DropSession`]: the session as it was.
+    Dropped(Box<Session>),
     /// It cannot be done, and why.
     Refused(String),
 }

@@ -23,10 +23,12 @@ mod reload;
 mod say;
 pub mod scan;
 pub mod serve;
+mod sessions;
 mod showcase;
 pub mod snapshot;
 pub mod start;
 mod survey;
+mod turns;
 mod update;
 mod upstream;
 mod vigil;
@@ -65,6 +67,7 @@ pub fn execute(command: &Command) -> u8 {
         Command::Write(args) => client::write(args),
         Command::Tags(args) => watch::tags(args),
         Command::Status(args) => watch::status(args),
+        Command::Sessions(args) => sessions::sessions(args),
         Command::Queue(args) => queue::queue(args),
         Command::Scan(args) => scan::run(args),
         Command::Demo(args) => showcase::demo(args),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use gateway_config::{Config, Environment, Severity};
+use gateway_config::{Config, Environment};
 use gateway_core::payload::iso8601;
 use gateway_core::tag::WallMs;
 
@@ -63,7 +63,7 @@ impl Judge for Reader {
                 Ok(judged(config, warnings.iter().map(|w| plain(w.to_string())).collect()))
             }
             Err(problems) => {
-                let errors = problems.list.iter().filter(|problem| problem.severity == Severity::Error);
+                let errors = problems.list.iter().filter(|problem| problem.severity.is_error());
                 let mut texts: Vec<_> = errors.map(|problem| plain(problem.to_string())).collect();
                 if problems.more > 0 {
                     texts.push(format!("and {} more", problems.more));

@@ -21,6 +21,7 @@ use super::lines::Lines;
 use super::local::Local;
 use super::progress::Progress;
 use super::reload::Reload;
+use super::turns::Turns;
 use super::update::Orders;
 use super::upstream::{self, Happening, UplinkId, Upstream};
 use super::walltime::WallTimes;
@@ -93,6 +94,7 @@ impl Gateway {
             upstreams.push(upstream);
         }
         upstream::introduce(&mut upstreams, config.update.as_ref());
+        upstream::reserve_own(&mut local.broker, &mut upstreams, &config, &encoder);
         let orders = Orders::start(config.update.as_ref());
         tokio::spawn(forward_resets(Arc::clone(&store), happened.clone()));
         let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
@@ -127,6 +129,7 @@ impl Gateway {
             requests,
             requests_in,
             stop_by: BootNs(u64::MAX),
+            turns: Turns::default(),
         })
     }
 }

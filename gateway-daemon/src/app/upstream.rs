@@ -6,6 +6,7 @@
 mod change;
 mod commands;
 mod hearing;
+mod own;
 mod subscribing;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,9 +38,11 @@ use crate::link;
 use crate::store::Store;
 
 pub(super) use commands::{Command, Place};
+pub(super) use own::reserve_own;
 
 use commands::Commands;
 use hearing::Hearing;
+use own::OwnTopics;
 
 /// Ops on their way to the store. A queue has one under way; the rest is slack.
 const OPS_MAX: usize = 4;
@@ -123,6 +126,9 @@ pub(super) struct Upstream {
     pub link_settings: Arc<LinkSettings>,
     /// Messages that went nowhere because their topics cannot be mapped to topics of the cloud.
     pub unmapped: u64,
+    /// Messages that went nowhere because a rule would have put them on a topic of the gateway itself.
+    pub forged: u64,
+    own: OwnTopics,
     /// The way down.
     pub down: Down,
     /// Filters that the cloud refused on the present connection.
@@ -165,7 +171,7 @@ impl Upstream {
         let (ops, todo) = mpsc::channel(OPS_MAX);
         tokio::spawn(carry_ops(id, store, queue, todo, happenings.clone()));
         let mut uplink = uplink.with_servers(link_settings.servers());
-        uplink.name_servers(names_of(&link_settings));
+        uplink.name_servers(change::names_of(&link_settings));
         Self {
             id,
             name,
@@ -174,6 +180,8 @@ impl Upstream {
             link_settings: Arc::new(link_settings.to_server(0)),
             up,
             unmapped: 0,
+            forged: 0,
+            own: OwnTopics::default(),
             down: Down::new(down),
             refused: Vec::new(),
             hearing: Hearing::new(link_settings.servers()),
@@ -196,6 +204,7 @@ impl Upstream {
 
     /// Takes a message that the broker routed here. With a ticket its fate comes out of [`Self::poll_fate`], exactly once.
     pub(super) fn publish(&mut self, now: BootNs, qos: Qos, draft: Draft, ticket: Option<Ticket>) {
+        let from = Arc::clone(&draft.topic);
         let waiting = if ticket.is_some() { Waiting::Urgent } else { Waiting::Nobody };
         let topic = TopicName::new(Arc::clone(&draft.topic)).ok();
         let passed = topic.and_then(|topic| self.up.pass(&topic, &draft, qos).ok().flatten());
@@ -204,6 +213,10 @@ impl Upstream {
             self.fates.extend(ticket.map(|ticket| (ticket, Fate::Dropped(DropReason::Topic))));
             return;
         };
+        if self.is_forged(&from, &draft.topic) {
+            self.fates.extend(ticket.map(|ticket| (ticket, Fate::Dropped(DropReason::Topic))));
+            return;
+        }
         let seq = self.uplink.publish(now, Message { waiting, ..Message::of(draft, qos) });
         if let Some(ticket) = ticket {
             self.tickets.insert(seq, ticket);
@@ -248,6 +261,7 @@ impl Upstream {
                     Ok(came) => came,
                     Err(arrival) => self.down.came(now, arrival),
                 };
+                self.tell_forged();
                 if came == Came::Overrun {
                     self.uplink.abandon(now, epoch, Loss::Overrun);
                 }
@@ -399,7 +413,9 @@ impl Upstream {
 pub(super) fn enter(now: BootNs, broker: &mut Broker, upstreams: &mut [Upstream]) -> bool {
     let mut any = false;
     for upstream in upstreams {
-        while let Some(Entry { delivery, qos, draft }) = upstream.down.poll_entry() {
+        while !broker.is_spent()
+            && let Some(Entry { delivery, qos, draft }) = upstream.down.poll_entry()
+        {
             let local = Local { draft: &draft, qos, from: Some(upstream.session), want: delivery.is_some() };
             // The topic was checked on its way here, and the body is ready.
             let ticket = broker.publish(now, &local, || None).unwrap_or_default();
@@ -465,12 +481,6 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.cut();
     }
-}
-
-/// Host and port of each server, for people.
-fn names_of(link: &LinkSettings) -> Vec<Arc<str>> {
-    let servers = (0..link.servers()).map(|index| link.to_server(index));
-    servers.map(|server| format!("{}:{}", server.host, server.port).into()).collect()
 }
 
 async fn carry_ops(

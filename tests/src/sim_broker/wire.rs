@@ -56,23 +56,70 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// CONNECT; `durable` sessions never end.
+/// A last will of QoS 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Will<'a> {
+    /// Where it speaks.
+    pub topic: &'a str,
+    /// What it says.
+    pub body: &'a str,
+    /// How long after the end of its connection, s; 5.0 only.
+    pub delay_s: u32,
+}
+
+/// What a CONNECT says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// Speaks 5.0.
+    pub v5: bool,
+    /// The client id.
+    pub id: &'a str,
+    /// Its session never ends.
+    pub durable: bool,
+    /// Most messages without an answer, 5.0 only.
+    pub receive_max: u16,
+    /// The last will.
+    pub will: Option<Will<'a>>,
+    /// User name and password.
+    pub user: Option<(&'a str, &'a str)>,
+}
+
+/// CONNECT.
 #[must_use]
-pub fn connect(v5: bool, client: &str, durable: bool, receive_max: u16) -> Vec<u8> {
+pub fn connect(hello: &Hello<'_>) -> Vec<u8> {
+    let Hello { v5, durable, will, user, .. } = *hello;
     let mut body = Vec::new();
     text(&mut body, "MQTT");
-    body.extend_from_slice(&[if v5 { 5 } else { 4 }, if durable { 0 } else { 2 }, 0, 0]);
+    let mut flags = if durable { 0 } else { 2 };
+    flags |= if will.is_some() { 0b0000_1100 } else { 0 };
+    flags |= if user.is_some() { 0b1100_0000 } else { 0 };
+    body.extend_from_slice(&[if v5 { 5 } else { 4 }, flags, 0, 0]);
     if v5 {
         let expiry: u32 = if durable { u32::MAX } else { 0 };
         body.push(8);
         body.push(0x11);
         body.extend_from_slice(&expiry.to_be_bytes());
         body.push(0x21);
-        body.extend_from_slice(&receive_max.to_be_bytes());
+        body.extend_from_slice(&hello.receive_max.to_be_bytes());
     }
-    text(&mut body, client);
+    text(&mut body, hello.id);
+    if let Some(will) = will {
+        if v5 {
+            body.extend_from_slice(&[5, 0x18]);
+            body.extend_from_slice(&will.delay_s.to_be_bytes());
+        }
+        text(&mut body, will.topic);
+        text(&mut body, will.body);
+    }
+    if let Some((name, password)) = user {
+        text(&mut body, name);
+        text(&mut body, password);
+    }
     packet(0x10, &body)
 }
+
+/// DISCONNECT of a client that says goodbye.
+pub const GOODBYE: [u8; 2] = [0xe0, 0];
 
 /// PUBLISH of QoS 1 or 2.
 #[must_use]

@@ -32,11 +32,15 @@ mod gauges;
 mod journal;
 mod machine;
 mod mutant;
+pub mod note;
 mod outbound;
+pub mod own;
 pub mod packet;
+mod properties;
 mod retained;
 mod session;
 pub mod settings;
+mod shares;
 mod ticket;
 pub mod topic;
 pub mod tree;
@@ -44,9 +48,11 @@ pub mod tree;
 pub use change::{Answer, Change, FactKey, FactKind, Found, Read, Turn};
 pub use counters::Counters;
 pub use gauges::Gauges;
-pub use machine::Broker;
+pub use machine::{Broker, SessionView, Which};
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
+pub use note::{Event, Note};
+pub use own::Own;
 pub use settings::{Limits, Settings};
 pub use topic::{TopicError, TopicFilter, TopicName};
 
@@ -182,6 +188,9 @@ pub enum CloseReason {
     /// A packet larger than [`Limits::packet_bytes_max`].
     #[error("packet too large")]
     TooLarge,
+    /// More properties in a packet, or more bytes of them, than is taken (5.0).
+    #[error("too many properties: {0}")]
+    Properties(&'static str),
     /// A topic alias that was not allowed.
     #[error("a topic alias above the limit")]
     Alias,
@@ -206,20 +215,24 @@ pub enum CloseReason {
     /// The client lets its answers pile up unread.
     #[error("client does not read")]
     Stalled,
-    /// More than [`Limits::connections_max`] connections.
+    /// More than [`Limits::connections_max`] connections, or more of its address than it may have.
     #[error("too many connections")]
     Full,
-    /// The log-in failed, and the client has been told. One line of the log in a while: with how many there were since the last.
+    /// The log-in failed, and the client has been told.
     #[error("log-in refused")]
-    Login {
-        /// How many failed since it was logged last; `None`: not to be logged.
-        failures: Option<u64>,
-        /// Where the client came from.
-        peer: Box<str>,
-    },
+    Login,
+    /// It had not said who it is while others waited for its place.
+    #[error("no CONNECT while others waited")]
+    GaveWay,
+    /// An answer is larger than the client takes.
+    #[error("an answer larger than the client takes")]
+    Small,
     /// Its user or its client id is not let in any more.
     #[error("not let in any more")]
     NotAuthorized,
+    /// A person dropped its session.
+    #[error("its session was dropped by command")]
+    Administrative,
     /// The daemon stops.
     #[error("the broker is shutting down")]
     Shutdown,

@@ -5,8 +5,25 @@ use std::time::Duration;
 /// Most connections at once: a kilobyte or two each at rest, and more machines than stand around one gateway.
 pub const CONNECTIONS_MAX: usize = 1000;
 
+/// Most connections of one address (of 64 bits in IPv6): half of all, so that one host, or one router with many behind it, leaves room for others.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 2;
+
+/// Most connections of one user.
+pub const CONNECTIONS_PER_USER_MAX: usize = CONNECTIONS_MAX / 2;
+
+/// Most log-ins of one address in a minute, refused ones included: a hundred in each second, which is a script that connects for each message.
+pub const LOGINS_PER_MINUTE_MAX: u64 = 6000;
+
 /// Most sessions, connected or not, bridges included.
 pub const SESSIONS_MAX: usize = 2000;
+
+/// Most sessions of one user, and most that connections of one address have made, of those that outlive their connections: four have to act together to take
+/// all places.
+pub const SESSIONS_SHARE_MAX: usize = SESSIONS_MAX / 4;
+
+/// Longest time that a session outlives its connection, seconds of running time: a machine that is away over a week of holidays gets what it missed, and
+/// one that was taken away does not fill the card for ever.
+pub const SESSION_EXPIRY_MAX_S: u32 = 7 * 24 * 3600;
 
 /// Most subscriptions of all sessions together: some hundred bytes each.
 pub const SUBSCRIPTIONS_MAX: usize = 20_000;
@@ -22,7 +39,7 @@ pub const QUEUED_MAX: usize = 10_000;
 pub const QUEUED_BYTES_MAX: usize = 4 << 20;
 
 /// Most bytes that wait for all sessions in memory together or are in flight to them.
-pub const QUEUED_BYTES_TOTAL_MAX: usize = 32 << 20;
+pub const QUEUED_BYTES_TOTAL_MAX: usize = 16 << 20;
 
 /// Largest packet taken from a client, bytes; also bounds what comes before CONNECT.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
@@ -41,13 +58,13 @@ pub const RETAINED_BYTES_MAX: usize = 8 << 20;
 pub const STORED_ROWS_MAX: u64 = 100_000;
 
 /// Most bytes that wait for one durable session.
-pub const STORED_BYTES_MAX: u64 = 64 << 20;
+pub const STORED_BYTES_MAX: u64 = 32 << 20;
 
 /// Most messages that wait for durable sessions, on disk or not, all together: a card of 100 GB holds far more, the index of it in memory does not.
 pub const STORED_ROWS_TOTAL_MAX: u64 = 1_000_000;
 
-/// Most bytes that wait for durable sessions, all together: a fraction of a small card.
-pub const STORED_BYTES_TOTAL_MAX: u64 = 512 << 20;
+/// Most bytes that wait for durable sessions, all together: with what uplinks may store it fits into the database file of the default size.
+pub const STORED_BYTES_TOTAL_MAX: u64 = 64 << 20;
 
 /// Most subscriptions of one session.
 pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 2000;
@@ -67,6 +84,17 @@ pub const DIRTY_BYTES_MAX: u64 = 4 << 20;
 /// Longest time from the opening of a connection to its CONNECT.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
+/// Most steps that matching one message may take: nodes of the subscription tree visited and subscriptions found. Some milliseconds. A subscription that would
+/// make the worst topic take more is refused; filters without `+` hardly count, `+` in many levels beside names in the same levels doubles it with each.
+pub const MATCH_STEPS_MAX: usize = 32_768;
+
+/// Most subscription identifiers in one PUBLISH of 5.0: a client with more overlapping subscriptions gets the first of them, and it is counted.
+pub const IDENTIFIERS_MAX: usize = 64;
+
+/// Units of work of a turn of the loop, each some 50 ns of a desktop's core: ten milliseconds there, some fifty on a small board. What is more is put down until
+/// the polls, the uplinks and the answers have had their turn.
+pub const TURN_WORK_MAX: u64 = 200_000;
+
 /// What happens to a message of QoS 1 or 2 when a session's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
@@ -82,8 +110,22 @@ pub enum WhenFull {
 pub struct Limits {
     /// See [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// See [`CONNECTIONS_PER_ADDRESS_MAX`].
+    pub connections_per_address_max: usize,
+    /// See [`CONNECTIONS_PER_USER_MAX`].
+    pub connections_per_user_max: usize,
+    /// See [`LOGINS_PER_MINUTE_MAX`]; 0 is no limit. What is beyond waits.
+    pub logins_per_minute_max: u64,
+    /// Most bytes in a second of one address, and of one user; 0, the default, is no limit. Whoever sends more is read later.
+    pub bytes_per_second_max: u64,
+    /// The same in messages.
+    pub messages_per_second_max: u64,
     /// See [`SESSIONS_MAX`].
     pub sessions_max: usize,
+    /// See [`SESSIONS_SHARE_MAX`].
+    pub sessions_per_user_max: usize,
+    /// See [`SESSIONS_SHARE_MAX`].
+    pub sessions_per_address_max: usize,
     /// See [`SUBSCRIPTIONS_MAX`].
     pub subscriptions_max: usize,
     /// See [`INFLIGHT_MAX`].
@@ -118,8 +160,8 @@ pub struct Limits {
     pub receive_max: usize,
     /// Longest keep-alive of clients of 5.0, seconds; 0 leaves it to them. Clients of 3.x cannot be told.
     pub keep_alive_max_s: u16,
-    /// Longest time that a session outlives its connection, seconds, whatever its client asks for; `u32::MAX` (default) leaves it to clients, of which
-    /// those of 3.x without clean session ask for ever.
+    /// See [`SESSION_EXPIRY_MAX_S`], whatever its client asks for; `u32::MAX` leaves it to clients, of which those of 3.x without clean session ask for ever.
+    /// Time counts while the broker runs.
     pub session_expiry_max_s: u32,
     /// What happens to a message when its session's queue is full.
     pub when_full: WhenFull,
@@ -129,13 +171,24 @@ pub struct Limits {
     pub retained_interval: Duration,
     /// See [`DIRTY_BYTES_MAX`].
     pub dirty_bytes_max: u64,
+    /// See [`MATCH_STEPS_MAX`].
+    pub match_steps_max: usize,
+    /// See [`TURN_WORK_MAX`].
+    pub turn_work_max: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            connections_per_user_max: CONNECTIONS_PER_USER_MAX,
+            logins_per_minute_max: LOGINS_PER_MINUTE_MAX,
+            bytes_per_second_max: 0,
+            messages_per_second_max: 0,
             sessions_max: SESSIONS_MAX,
+            sessions_per_user_max: SESSIONS_SHARE_MAX,
+            sessions_per_address_max: SESSIONS_SHARE_MAX,
             subscriptions_max: SUBSCRIPTIONS_MAX,
             inflight_max: INFLIGHT_MAX,
             queued_max: QUEUED_MAX,
@@ -153,11 +206,13 @@ impl Default for Limits {
             subscriptions_per_session_max: SUBSCRIPTIONS_PER_SESSION_MAX,
             receive_max: RECEIVE_MAX,
             keep_alive_max_s: 0,
-            session_expiry_max_s: u32::MAX,
+            session_expiry_max_s: SESSION_EXPIRY_MAX_S,
             when_full: WhenFull::default(),
             commit_interval: COMMIT_INTERVAL,
             retained_interval: RETAINED_INTERVAL,
             dirty_bytes_max: DIRTY_BYTES_MAX,
+            match_steps_max: MATCH_STEPS_MAX,
+            turn_work_max: TURN_WORK_MAX,
         }
     }
 }

@@ -43,6 +43,12 @@ pub struct Limits {
     pub when_full: WhenFull,
 }
 
+/// Most bytes of a queue, unless the file says otherwise or is too small: with the local sessions it fits into a database of the default size.
+pub const BYTES_MAX: u64 = 192_000_000;
+
+/// Largest packet that is sent or accepted, unless the file says otherwise.
+pub const PACKET_BYTES_MAX: u64 = 256_000;
+
 /// Most rules of one direction of an uplink: each message is held against them in turn.
 pub const RULES_MAX: usize = 64;
 

@@ -175,6 +175,8 @@ fn configure(path: Option<&Path>, folder: &Path, port: u16) -> Result<Config, Pr
         name,
         address: (Ipv4Addr::LOCALHOST, 0).into(),
         websocket: None,
+        origins: Vec::new(),
+        hosts: Vec::new(),
         tls: None,
         anonymous: true,
     });

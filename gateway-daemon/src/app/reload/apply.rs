@@ -46,6 +46,7 @@ impl Gateway {
         self.encoder = encoder.counting_from(self.encoder.counters());
         self.known.learn(&self.encoder);
         self.replace_uplinks(now, &config, &delta, bridges);
+        upstream::reserve_own(&mut self.local.broker, &mut self.upstreams, &config, &self.encoder);
         if let (true, Some(broker)) = (delta.access, &config.broker) {
             self.local.broker.replace_access(now, broker.access.clone());
         }

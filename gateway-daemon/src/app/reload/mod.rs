@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drivers::clock;
-use gateway_config::{Problem, Problems, Severity};
+use gateway_config::{Problem, Problems};
 use gateway_core::tag::{BootNs, Name};
 use gateway_core::uplink::row::Seq;
 use tokio::sync::mpsc;
@@ -68,7 +68,7 @@ impl Refusal {
     fn errors(&self) -> String {
         let errors = match self {
             Self::File(problems) => {
-                let errors = problems.list.iter().filter(|problem| problem.severity == Severity::Error);
+                let errors = problems.list.iter().filter(|problem| problem.severity.is_error());
                 errors.count() + problems.more
             }
             Self::Restart(sentences) => sentences.len(),

@@ -88,6 +88,8 @@ impl Files {
                 cert: self.path("cert.pem"),
                 key: self.path("key.pem"),
                 client_ca: required.map(|_| self.path("client_ca.pem")),
+                crl: None,
+                revoked: None,
                 client_required: required == Some(true),
                 identity,
             }),
@@ -102,6 +104,8 @@ pub(super) fn plain(websocket: Option<&str>) -> ListenerSettings {
         name: Name::new("plant").unwrap(),
         address: "127.0.0.1:0".parse().unwrap(),
         websocket: websocket.map(ToOwned::to_owned),
+        origins: Vec::new(),
+        hosts: Vec::new(),
         tls: None,
         anonymous: true,
     }

@@ -1,28 +1,13 @@
 //! Packets to a client, written straight into the bytes that leave.
 
-use super::super::packet::{Code, Delivery, Properties, Reply, Version, Welcome};
+use super::super::packet::{Code, Delivery, Reply, Version, Welcome};
+use super::super::properties::id as property;
 use super::aliases::Written;
 use super::{Front, REMAINING_MAX, Stage};
 use crate::uplink::row::Qos;
 
-/// Property identifiers (2.2.2.2).
-mod property {
-    pub(super) const PAYLOAD_FORMAT: u8 = 0x01;
-    pub(super) const MESSAGE_EXPIRY: u8 = 0x02;
-    pub(super) const CONTENT_TYPE: u8 = 0x03;
-    pub(super) const RESPONSE_TOPIC: u8 = 0x08;
-    pub(super) const CORRELATION: u8 = 0x09;
-    pub(super) const SUBSCRIPTION: u8 = 0x0b;
-    pub(super) const SESSION_EXPIRY: u8 = 0x11;
-    pub(super) const ASSIGNED_CLIENT: u8 = 0x12;
-    pub(super) const KEEP_ALIVE: u8 = 0x13;
-    pub(super) const REASON: u8 = 0x1f;
-    pub(super) const RECEIVE_MAX: u8 = 0x21;
-    pub(super) const ALIAS_MAX: u8 = 0x22;
-    pub(super) const ALIAS: u8 = 0x23;
-    pub(super) const USER: u8 = 0x26;
-    pub(super) const PACKET_MAX: u8 = 0x27;
-}
+/// Reason codes from here on are failures (2.4).
+const FAILURE_MIN: u8 = 0x80;
 
 /// Writes a reply; see [`Front::encode`].
 pub(super) fn reply(front: &mut Front, out: &mut Vec<u8>, reply: Reply<'_>) -> bool {
@@ -37,14 +22,16 @@ pub(super) fn reply(front: &mut Front, out: &mut Vec<u8>, reply: Reply<'_>) -> b
         Reply::Pong => frame(out, 0xd0, &[], max),
         Reply::Connected(welcome) => {
             front.received.allow(welcome.aliases_max);
-            front.stage = Stage::Welcomed;
-            let body = match front.version {
-                Some(Version::V5) => connected_v5(&welcome),
+            let told = match front.version {
+                Some(Version::V5) => connected_v5(out, &welcome, max),
                 // A reserved byte in 3.1, where clients know of no session present.
-                Some(Version::V31) => vec![0, 0],
-                _ => vec![u8::from(welcome.session_present), 0],
+                Some(Version::V31) => frame(out, 0x20, &[0, 0], max),
+                _ => frame(out, 0x20, &[u8::from(welcome.session_present), 0], max),
             };
-            frame(out, 0x20, &body, max)
+            if told {
+                front.stage = Stage::Welcomed;
+            }
+            told
         }
         Reply::Refused(code, words) => {
             front.stage = Stage::Over;
@@ -123,23 +110,7 @@ fn properties_len(delivery: &Delivery, expiry_s: Option<u32>, written: Written) 
     for identifier in &delivery.identifiers {
         len += 1 + varint_len(usize::try_from(*identifier).unwrap_or(REMAINING_MAX));
     }
-    let Some(properties) = &delivery.message.properties else { return len };
-    if properties.utf8 {
-        len += 2;
-    }
-    if let Some(kind) = &properties.content_type {
-        len += 3 + kind.len();
-    }
-    if let Some(topic) = &properties.response_topic {
-        len += 3 + topic.as_str().len();
-    }
-    if let Some(bytes) = &properties.correlation {
-        len += 3 + bytes.len();
-    }
-    for (name, value) in &properties.user {
-        len += 5 + name.len() + value.len();
-    }
-    len
+    len + delivery.message.properties.as_ref().map_or(0, |properties| properties.as_bytes().len())
 }
 
 fn put_properties(out: &mut Vec<u8>, delivery: &Delivery, expiry_s: Option<u32>, written: Written) {
@@ -155,38 +126,19 @@ fn put_properties(out: &mut Vec<u8>, delivery: &Delivery, expiry_s: Option<u32>,
         put_varint(out, usize::try_from(*identifier).unwrap_or(REMAINING_MAX));
     }
     if let Some(properties) = &delivery.message.properties {
-        put_message_properties(out, properties);
-    }
-}
-
-fn put_message_properties(out: &mut Vec<u8>, properties: &Properties) {
-    if properties.utf8 {
-        out.extend_from_slice(&[property::PAYLOAD_FORMAT, 1]);
-    }
-    if let Some(kind) = &properties.content_type {
-        out.push(property::CONTENT_TYPE);
-        put_text(out, kind.as_bytes());
-    }
-    if let Some(topic) = &properties.response_topic {
-        out.push(property::RESPONSE_TOPIC);
-        put_text(out, topic.as_str().as_bytes());
-    }
-    if let Some(bytes) = &properties.correlation {
-        out.push(property::CORRELATION);
-        put_text(out, bytes);
-    }
-    for (name, value) in &properties.user {
-        out.push(property::USER);
-        put_text(out, name.as_bytes());
-        put_text(out, value.as_bytes());
+        out.extend_from_slice(properties.as_bytes());
     }
 }
 
 /// The four acknowledgements (3.4 to 3.7): without a reason code when it is success, or when there is no word for it.
 fn acknowledge(out: &mut Vec<u8>, first: u8, id: u16, code: Code, (v5, max): (bool, usize)) -> bool {
     let [high, low] = id.to_be_bytes();
-    if v5 && code != Code::Success {
-        return frame(out, first, &[high, low, code as u8], max);
+    if v5 && code != Code::Success && frame(out, first, &[high, low, code as u8], max) {
+        return true;
+    }
+    // A success of another kind may be said as a plain one (3.4.2.1); a failure may not.
+    if v5 && code as u8 >= FAILURE_MIN {
+        return false;
     }
     if max < 4 {
         return false;
@@ -195,33 +147,42 @@ fn acknowledge(out: &mut Vec<u8>, first: u8, id: u16, code: Code, (v5, max): (bo
     true
 }
 
-/// CONNACK with success (3.2.2); what is not said has the value that the standard gives it.
-fn connected_v5(welcome: &Welcome) -> Vec<u8> {
+/// CONNACK with success (3.2.2); what is not said has the value that the standard gives it. A client that takes small packets only is told what it
+/// can do without last: topic aliases, which it then does not use, the largest packet, how many messages at once. What it has to know (its client id, a shorter keep-alive, a
+/// shorter session expiry) is said, or it is not let in.
+fn connected_v5(out: &mut Vec<u8>, welcome: &Welcome, max: usize) -> bool {
     let mut properties = Vec::new();
-    if let Some(expiry_s) = welcome.expiry_s {
-        put_u32(&mut properties, property::SESSION_EXPIRY, expiry_s);
-    }
-    if !matches!(welcome.receive_max, 0 | u16::MAX) {
-        put_u16(&mut properties, property::RECEIVE_MAX, welcome.receive_max);
-    }
-    if welcome.packet_bytes_max != 0 {
-        put_u32(&mut properties, property::PACKET_MAX, welcome.packet_bytes_max);
-    }
     if let Some(client) = &welcome.assigned {
         properties.push(property::ASSIGNED_CLIENT);
         put_text(&mut properties, client.as_bytes());
     }
-    if welcome.aliases_max != 0 {
-        let max = welcome.aliases_max.min(super::ALIASES_MAX);
-        put_u16(&mut properties, property::ALIAS_MAX, max);
-    }
     if let Some(keep_alive) = welcome.keep_alive {
         put_u16(&mut properties, property::KEEP_ALIVE, keep_alive);
     }
-    let mut body = vec![u8::from(welcome.session_present), 0];
-    put_varint(&mut body, properties.len());
-    body.append(&mut properties);
-    body
+    if let Some(expiry_s) = welcome.expiry_s {
+        put_u32(&mut properties, property::SESSION_EXPIRY, expiry_s);
+    }
+    // Each end is one that may be left out from.
+    let mut ends = vec![properties.len()];
+    if !matches!(welcome.receive_max, 0 | u16::MAX) {
+        put_u16(&mut properties, property::RECEIVE_MAX, welcome.receive_max);
+        ends.push(properties.len());
+    }
+    if welcome.packet_bytes_max != 0 {
+        put_u32(&mut properties, property::PACKET_MAX, welcome.packet_bytes_max);
+        ends.push(properties.len());
+    }
+    if welcome.aliases_max != 0 {
+        let max = welcome.aliases_max.min(super::ALIASES_MAX);
+        put_u16(&mut properties, property::ALIAS_MAX, max);
+        ends.push(properties.len());
+    }
+    ends.into_iter().rev().any(|end| {
+        let mut body = vec![u8::from(welcome.session_present), 0];
+        put_varint(&mut body, end);
+        body.extend_from_slice(&properties[..end]);
+        frame(out, 0x20, &body, max)
+    })
 }
 
 /// A packet that ends with properties, of which there is only a reason string: left out if the client does not want it or has no room for it.

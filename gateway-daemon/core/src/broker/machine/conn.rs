@@ -4,13 +4,16 @@
 //! connection that is held are put aside, bounded by [`ASIDE_BYTES_MAX`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::expiry::Alarm;
+use super::subscribe::Task;
+use super::work::SESSION;
 use super::{Broker, login::Stage};
-use crate::broker::access::Grants;
+use crate::broker::access::{Grants, Peer};
 use crate::broker::front::Front;
-use crate::broker::packet::{Code, Options, Reply, Subscription, Testament, Version};
+use crate::broker::packet::{Code, Delivery, Reply, Subscription, Testament, Version};
 use crate::broker::{Action, CloseReason, ConnId, Counters, Origin, SessionId};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
@@ -32,6 +35,14 @@ pub(super) enum Why {
     Disk = 2,
     /// Too many acknowledgements wait.
     Owed = 4,
+    /// The budget of the turn was spent before all that it has sent was read.
+    Work = 8,
+    /// Its rules have changed and are not looked at yet.
+    Rules = 16,
+    /// Those that are not let in hold too much, or its address has logged in too often.
+    Room = 32,
+    /// Its address or its user sends faster than allowed.
+    Rate = 64,
 }
 
 /// What kind of acknowledgement is owed: each kind leaves in the order of its causes (4.6).
@@ -49,7 +60,7 @@ pub(super) enum Owed {
     Acknowledge(u16, Code),
     Receive(u16, Code),
     Complete(u16, Code),
-    Subscribed { id: u16, granted: Vec<Result<Qos, Code>>, replay: Vec<(Subscription, Options)> },
+    Subscribed { id: u16, granted: Vec<Result<Qos, Code>>, replay: Vec<Subscription> },
     Unsubscribed { id: u16, codes: Vec<Code> },
 }
 
@@ -87,12 +98,40 @@ pub(super) struct Conn {
     held: u8,
     /// Bytes put aside while held.
     aside: usize,
+    /// SUBSCRIBE or UNSUBSCRIBE that is not done.
+    pub(super) task: Option<Box<Task>>,
+    /// QoS 0 messages that are encoded in a later turn.
+    pub(super) later: VecDeque<Delivery>,
+    /// What they count for in the outbox.
+    pub(super) later_bytes: usize,
     lines: [Line; 4],
+    /// Its address.
+    pub(super) peer: Peer,
+    pub(super) opened: BootNs,
+    /// Messages since they were counted last.
+    pub(super) messages: u64,
+    /// When it is read again after it was too fast.
+    pub(super) rate_alarm: Option<BootNs>,
+    /// What it holds before it is let in, as it was counted last.
+    pub(super) charged: usize,
+    /// The user that its connection was counted for.
+    pub(super) counted: Option<Arc<str>>,
 }
 
 impl Conn {
-    pub(super) fn new(front: Front, origin: Origin, deadline: BootNs) -> Self {
+    pub(super) fn new(
+        front: Front,
+        origin: Origin,
+        peer: Peer,
+        (opened, deadline): (BootNs, BootNs),
+    ) -> Self {
         Self {
+            peer,
+            opened,
+            charged: 0,
+            counted: None,
+            messages: 0,
+            rate_alarm: None,
             front,
             origin,
             stage: Stage::Fresh,
@@ -108,17 +147,39 @@ impl Conn {
             unsent: 0,
             held: 0,
             aside: 0,
+            task: None,
+            later: VecDeque::new(),
+            later_bytes: 0,
             lines: Default::default(),
         }
     }
 
     /// Whether the client reads fast enough for more.
     pub(super) fn has_room(&self, outbox_bytes_max: usize) -> bool {
-        self.unsent.saturating_add(self.out.len()) < outbox_bytes_max
+        self.unsent.saturating_add(self.out.len()).saturating_add(self.later_bytes) < outbox_bytes_max
     }
 
     pub(super) fn is_held(&self) -> bool {
         self.held != 0
+    }
+
+    /// Whether it is held for another reason as well.
+    pub(super) fn is_held_but_for(&self, why: Why) -> bool {
+        self.held & !(why as u8) != 0
+    }
+
+    /// Whether it is held for this reason.
+    pub(super) fn is_held_for(&self, why: Why) -> bool {
+        self.held & why as u8 != 0
+    }
+
+    pub(super) fn set_held(&mut self, why: Why, held: bool) {
+        self.held = if held { self.held | why as u8 } else { self.held & !(why as u8) };
+    }
+
+    /// Nothing is put aside any more.
+    pub(super) fn forget_aside(&mut self) {
+        self.aside = 0;
     }
 
     pub(super) fn line(&mut self, kind: Kind) -> &mut Line {
@@ -186,10 +247,14 @@ impl Line {
 }
 
 impl Broker {
-    /// Says something to a connection. A client that makes us answer and never reads is cut.
-    pub(super) fn tell(&mut self, conn: ConnId, reply: Reply<'_>) {
+    /// Says something to a connection. A client that makes us answer and never reads is cut, and so is one that takes no packet of the answer's size: `false`.
+    pub(super) fn tell(&mut self, conn: ConnId, reply: Reply<'_>) -> bool {
         if let Some(open) = self.conns.get_mut(&conn) {
-            open.tell(conn, &mut self.dirty, reply);
+            if !open.tell(conn, &mut self.dirty, reply) {
+                // Nobody waits for an answer that cannot be given (3.1.2.11.4).
+                self.doomed.push_back((conn, CloseReason::Small));
+                return false;
+            }
             self.counters.sent_packets_total += 1;
             // `deliver` and `pump` stop at the outbox, `resume` at what a session holds; the rest is room for answers.
             let limits = &self.settings.limits;
@@ -198,6 +263,7 @@ impl Broker {
                 self.doomed.push_back((conn, CloseReason::Stalled));
             }
         }
+        true
     }
 
     /// An acknowledgement that waits, or is said at once if nothing stands before it and `ready`. Gives its number if it waits.
@@ -232,15 +298,15 @@ impl Broker {
     }
 
     fn pay(&mut self, conn: ConnId, owed: Owed) {
-        match owed {
-            Owed::Acknowledge(id, code) => self.tell(conn, Reply::Acknowledge(id, code)),
-            Owed::Receive(id, code) => self.tell(conn, Reply::Receive(id, code)),
-            Owed::Complete(id, code) => self.tell(conn, Reply::Complete(id, code)),
-            Owed::Unsubscribed { id, codes } => self.tell(conn, Reply::Unsubscribed { id, codes }),
-            Owed::Subscribed { id, granted, replay } => {
-                self.tell(conn, Reply::Subscribed { id, granted });
-                self.begin_replay(conn, replay);
-            }
+        let (reply, replay) = match owed {
+            Owed::Acknowledge(id, code) => (Reply::Acknowledge(id, code), Vec::new()),
+            Owed::Receive(id, code) => (Reply::Receive(id, code), Vec::new()),
+            Owed::Complete(id, code) => (Reply::Complete(id, code), Vec::new()),
+            Owed::Unsubscribed { id, codes } => (Reply::Unsubscribed { id, codes }, Vec::new()),
+            Owed::Subscribed { id, granted, replay } => (Reply::Subscribed { id, granted }, replay),
+        };
+        if self.tell(conn, reply) && !replay.is_empty() {
+            self.begin_replay(conn, replay);
         }
     }
 
@@ -271,7 +337,7 @@ impl Broker {
     /// Takes bytes of a connection that is held.
     pub(super) fn put_aside(&mut self, conn: ConnId, bytes: &[u8]) {
         let aside_max = ASIDE_BYTES_MAX.saturating_add(self.settings.limits.packet_bytes_max);
-        let Some(open) = self.conns.get_mut(&conn) else { return };
+        let Some(open) = self.conns.get_mut(&conn).filter(|open| !open.is_refused()) else { return };
         open.aside = open.aside.saturating_add(bytes.len());
         if open.aside > aside_max {
             self.doomed.push_back((conn, CloseReason::Quota("bytes while nothing is read")));
@@ -292,23 +358,9 @@ impl Broker {
         None
     }
 
-    /// Ends the connections that were found faulty; their wills may find more.
-    pub(super) fn settle(&mut self, now: BootNs) {
-        loop {
-            if let Some((conn, reason)) = self.doomed.pop_front() {
-                self.close(now, conn, reason);
-            } else if let Some(conn) = self.released.pop_front() {
-                self.read(now, conn, &[]);
-            } else if !self.replaying.is_empty() {
-                self.replay(now);
-            } else {
-                break;
-            }
-        }
-    }
-
     pub(super) fn close(&mut self, now: BootNs, conn: ConnId, reason: CloseReason) {
         let Some(open) = self.conns.get_mut(&conn) else { return };
+        self.work.charge(SESSION);
         open.front.farewell(&mut open.out, &reason);
         let send = open.take_out(conn, &mut self.counters);
         self.actions.extend(send);
@@ -319,7 +371,10 @@ impl Broker {
 
     /// A connection is no more. Gives what it was.
     pub(super) fn forget(&mut self, conn: ConnId) -> Option<Conn> {
-        let open = self.conns.remove(&conn)?;
+        let mut open = self.conns.remove(&conn)?;
+        self.forget_task(open.task.take());
+        self.counters.dropped_away_messages_total += open.later.len() as u64;
+        self.part_from(conn, &mut open);
         if let Some(alarm) = open.alarm {
             self.alarms.remove(&(alarm, Alarm::Conn(conn)));
         }

@@ -140,6 +140,8 @@ pub(super) fn door(anonymous: bool) -> crate::settings::ListenerSettings {
         name: crate::tag::Name::new("door").unwrap(),
         address: "127.0.0.1:1883".parse().unwrap(),
         websocket: None,
+        origins: Vec::new(),
+        hosts: Vec::new(),
         tls: None,
         anonymous,
     }

@@ -1,0 +1,298 @@
+//! Whether all limits of a gateway hold together in the memory and in the database file that they are meant for.
+//!
+//! Each limit by itself is right for some machine; what a stranger can make the gateway keep is their sum. [`Plan::memory`] and [`Plan::disk`] add up what
+//! every limit costs at most, part by part, so that a refusal names the parts. [`Plan::lower`] makes limits smaller until both sums fit: those that the
+//! file does not set when it is read, all of them at a start.
+//!
+//! Who adds a limit that holds memory or bytes of the file adds its line to [`MEMORY`] or [`DISK`], and to [`lower::KNOBS`] if it may give way.
+
+mod lower;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use crate::broker::settings::Limits;
+
+pub use lower::{Change, Stored};
+
+/// Memory of the program itself, before anybody has connected: measured 8 MiB, with what a bus and its readings take.
+const BASE_BYTES: u64 = 10 << 20;
+
+/// Memory of a connection at rest: its socket in the runtime, its place in the list of connections, its state in the broker. Measured.
+const CONNECTION_BYTES: u64 = 3 << 10;
+
+/// Memory of TLS on a connection at rest, beside [`CONNECTION_BYTES`]. Measured, rounded up.
+const TLS_BYTES: u64 = 12 << 10;
+
+/// Memory of a handshake of TLS or WebSocket: its task, its buffers, and for TLS the exchange of keys.
+const HANDSHAKE_BYTES: u64 = 40 << 10;
+
+/// Most handshakes at once of all listeners, and of one: each listener has its share, so that a crowd at one does not keep others out at another.
+const HANDSHAKES_TOTAL_MAX: u64 = 128;
+const HANDSHAKES_MAX: u64 = 64;
+
+/// Most memory that the limits may need together, unless the file says otherwise: with what no limit covers (free memory between what is used), the process
+/// stays below 128 MiB on a board of 512 MB.
+pub const MEMORY_BYTES_MAX: u64 = 112 << 20;
+
+/// Uplinks that are part of [`MEMORY_BYTES_MAX`]; each more adds what it takes.
+const UPLINKS_WITHIN: u64 = 2;
+
+/// Memory of a session without messages and subscriptions.
+const SESSION_BYTES: u64 = 1 << 10;
+
+/// Memory of a subscription.
+const SUBSCRIPTION_BYTES: u64 = 220;
+
+/// A packet of the largest size is in memory so many times at once: as it came, as a message, for a session, and for the disk.
+const PACKET_COPIES: u64 = 4;
+
+/// What changes wait for the disk are in memory twice: in the turn under way, and in the next one.
+const DIRTY_COPIES: u64 = 2;
+
+/// Memory of an uplink: 4 MiB of rows, 2 MiB of messages that come down, one fetch from disk, and its connection with TLS.
+const UPLINK_BYTES: u64 = 7 << 20;
+
+/// Memory that one comparison of a password takes while no user has a hash of its own: what unknown users cost.
+pub const HASH_BYTES_MIN: u64 = 7 << 20;
+
+/// Room for what clients send before their log-in is decided.
+const LOGIN_BYTES: u64 = 8 << 20;
+
+/// Room for what was sent to clients and not yet written, of all connections together.
+const UNSENT_BYTES: u64 = 16 << 20;
+
+/// Room for packets that are not complete, of all connections together.
+const RECEIVED_BYTES: u64 = 16 << 20;
+
+/// Bytes of file for a hundred bytes of rows, as [`crate::uplink::row::Row::size`] counts them: measured over all sizes of rows, the worst being those of which
+/// one and a bit fit on a page.
+const FILE_PERCENT: u64 = 165;
+
+/// Bytes of file of a session and of a subscription in it.
+const SESSION_FACT_BYTES: u64 = 300;
+const SUBSCRIPTION_FACT_BYTES: u64 = 150;
+
+/// Most bytes of messages that one uplink may have set aside, beside its queue.
+pub const ASIDE_BYTES_MAX: u64 = 16_000_000;
+
+/// The log of the database, and the transaction that makes it long.
+const LOG_BYTES: u64 = 512 << 10;
+
+/// Memory of the kernel for one connection: [`SOCKET_BYTES`] in each direction.
+const SOCKETS_BYTES: u64 = 2 * SOCKET_BYTES;
+
+/// Bytes that the kernel may keep for a connection in each direction, as it counts them (twice what is asked for: socket(7)). Not memory of the
+/// process, but of the machine.
+pub const SOCKET_BYTES: u64 = 128 << 10;
+
+/// What of an uplink has a share of memory and file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkShare {
+    /// Its name.
+    pub name: String,
+    /// Most bytes of its queue.
+    pub bytes_max: u64,
+    /// Whether the file says so; otherwise it gives way.
+    pub said: bool,
+    /// Largest packet.
+    pub packet_bytes_max: u64,
+}
+
+/// Everything of a configuration that has a share of memory and file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Most memory that the limits may need together.
+    pub memory_bytes_max: u64,
+    /// Most bytes of the database file.
+    pub file_bytes_max: u64,
+    /// Limits of the local broker, if there is one.
+    pub broker: Option<Limits>,
+    /// Keys of `[broker.limits]` that stand in the file; the others give way.
+    pub said: Vec<&'static str>,
+    /// Listeners that speak TLS.
+    pub tls_listeners: u64,
+    /// Listeners with a handshake: TLS or WebSocket.
+    pub handshaking_listeners: u64,
+    /// Memory of the costliest password hash.
+    pub hash_bytes: u64,
+    /// The uplinks.
+    pub uplinks: Vec<UplinkShare>,
+}
+
+/// One addend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The key that is to be lowered, if there is one, and what it costs.
+    pub what: String,
+    /// How many bytes at most.
+    pub bytes: u64,
+}
+
+/// What is needed at most, and what there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sum {
+    /// In the order of the table.
+    pub parts: Vec<Part>,
+    /// What there is.
+    pub bytes_max: u64,
+    /// The key that says so.
+    pub key: &'static str,
+}
+
+/// What one entry of a table costs.
+type Cost = fn(&Plan, &Limits) -> u64;
+
+/// Memory that the limits of the broker may need, one line each.
+const MEMORY: &[(&str, Cost)] = &[
+    ("`connections_max`", |_, l| of(l.connections_max).saturating_mul(CONNECTION_BYTES)),
+    ("`connections_max` with TLS", |p, l| {
+        if p.tls_listeners > 0 { of(l.connections_max).saturating_mul(TLS_BYTES) } else { 0 }
+    }),
+    ("handshakes", |p, _| {
+        p.handshaking_listeners * handshakes_max(p.handshaking_listeners) * HANDSHAKE_BYTES
+    }),
+    ("a password hash", |p, _| p.hash_bytes),
+    ("log-ins under way", |_, _| LOGIN_BYTES),
+    ("unsent bytes", |_, _| UNSENT_BYTES),
+    ("packets that are not complete", |_, _| RECEIVED_BYTES),
+    ("`packet_max`", |_, l| of(l.packet_bytes_max).saturating_mul(PACKET_COPIES)),
+    ("`queued_bytes_total_max`", |_, l| of(l.queued_bytes_total_max)),
+    ("`retained_bytes_max`", |_, l| of(l.retained_bytes_max)),
+    ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_BYTES)),
+    ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_BYTES)),
+    ("changes that wait for the disk", |_, l| l.dirty_bytes_max.saturating_mul(DIRTY_COPIES)),
+];
+
+/// Bytes of the database file that the limits of the broker may need, one line each; as rows count.
+const DISK: &[(&str, Cost)] = &[
+    ("`stored_bytes_total_max`", |_, l| l.stored_bytes_total_max),
+    ("`retained_bytes_max`", |_, l| of(l.retained_bytes_max)),
+    ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_FACT_BYTES)),
+    ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_FACT_BYTES)),
+];
+
+fn of(number: usize) -> u64 {
+    number as u64
+}
+
+/// Most handshakes at once of one of so many listeners that have them.
+#[must_use]
+pub fn handshakes_max(listeners: u64) -> u64 {
+    HANDSHAKES_TOTAL_MAX.checked_div(listeners).map_or(HANDSHAKES_MAX, |share| share.min(HANDSHAKES_MAX))
+}
+
+/// [`Plan::memory_bytes_max`] of a file that does not say it.
+#[must_use]
+pub fn memory_bytes_max(uplinks: usize) -> u64 {
+    MEMORY_BYTES_MAX + of(uplinks).saturating_sub(UPLINKS_WITHIN).saturating_mul(UPLINK_BYTES + (1 << 20))
+}
+
+/// Most bytes of messages that an uplink with a queue of `bytes_max` may set aside: [`ASIDE_BYTES_MAX`], and an eighth of a small queue.
+#[must_use]
+pub fn aside_bytes_max(bytes_max: u64) -> u64 {
+    ASIDE_BYTES_MAX.min(bytes_max / 8)
+}
+
+impl Plan {
+    /// The memory that all limits need at most.
+    #[must_use]
+    pub fn memory(&self) -> Sum {
+        let mut parts = vec![Part { what: "the program itself".into(), bytes: BASE_BYTES }];
+        for uplink in &self.uplinks {
+            let packet = uplink.packet_bytes_max.saturating_mul(2);
+            let bytes = UPLINK_BYTES.saturating_add(packet);
+            parts.push(Part { what: format!("uplink `{}` with `packet_max`", uplink.name), bytes });
+        }
+        self.add(MEMORY, 100, &mut parts);
+        Sum { parts, bytes_max: self.memory_bytes_max, key: "`memory_max` in [gateway]" }
+    }
+
+    /// The bytes of the database file that all limits need at most.
+    #[must_use]
+    pub fn disk(&self) -> Sum {
+        let mut parts = vec![Part { what: "the log of the database".into(), bytes: self.log_bytes() }];
+        for uplink in &self.uplinks {
+            let rows = uplink.bytes_max.saturating_add(aside_bytes_max(uplink.bytes_max));
+            let what = format!("`bytes_max` of uplink `{}`", uplink.name);
+            parts.push(Part { what, bytes: in_file(rows, FILE_PERCENT) });
+        }
+        self.add(DISK, FILE_PERCENT, &mut parts);
+        Sum { parts, bytes_max: self.file_bytes_max, key: "`file_max` in [store]" }
+    }
+
+    /// Memory of the kernel that connections may take beside the memory of the process.
+    #[must_use]
+    pub fn kernel_bytes(&self) -> u64 {
+        self.broker.as_ref().map_or(0, |limits| of(limits.connections_max).saturating_mul(SOCKETS_BYTES))
+    }
+
+    /// A quarter of a small file.
+    fn log_bytes(&self) -> u64 {
+        LOG_BYTES.min(self.file_bytes_max / 4)
+    }
+
+    fn add(&self, table: &[(&str, Cost)], percent: u64, parts: &mut Vec<Part>) {
+        let Some(limits) = &self.broker else { return };
+        parts.extend(table.iter().map(|(what, cost)| Part {
+            what: (*what).to_owned(),
+            bytes: in_file(cost(self, limits), percent),
+        }));
+    }
+}
+
+fn in_file(bytes: u64, percent: u64) -> u64 {
+    bytes.saturating_mul(percent) / 100
+}
+
+impl Sum {
+    /// All parts together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
+    }
+
+    /// Whether that is there.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.total() <= self.bytes_max
+    }
+}
+
+/// Parts that a sentence names: those that are worth lowering.
+const NAMED_MAX: usize = 5;
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<&Part> = self.parts.iter().filter(|part| part.bytes > 0).collect();
+        parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+        let list: Vec<_> = parts
+            .iter()
+            .take(NAMED_MAX)
+            .map(|part| format!("{} takes {}", part.what, Mib(part.bytes)))
+            .collect();
+        write!(
+            f,
+            "all limits together need {}, expected at most {} = {}: {}, and the others {}; lower the largest or raise {}",
+            Mib(self.total()),
+            self.key,
+            Mib(self.bytes_max),
+            list.join(", "),
+            Mib(parts.iter().skip(NAMED_MAX).fold(0, |sum, part| sum.saturating_add(part.bytes))),
+            self.key
+        )
+    }
+}
+
+/// Bytes in the unit of the file's keys.
+pub(crate) struct Mib(pub(crate) u64);
+
+impl fmt::Display for Mib {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            kib @ 0..0x10_0000 => write!(f, "{} KiB", kib.div_ceil(1 << 10)),
+            mib => write!(f, "{} MiB", mib.div_ceil(1 << 20)),
+        }
+    }
+}
