@@ -124,6 +124,8 @@ table! {
     DOWN_UNMAPPED Counter "down_unmapped_messages_total" ["uplink"] "Messages of the cloud dropped because the rule for their topic makes no legal topic of it.";
     DOWN_OVERRUN Counter "down_overrun_messages_total" ["uplink"] "Messages of QoS 0 of the cloud for which there was no room.";
     DOWN_OVERRUNS Counter "down_overruns_total" ["uplink"] "Connections cut because the cloud sent more than the disk takes.";
+    DOWN_LEFT_OUT Counter "down_filters_left_out_total" ["uplink"] "Filters left out for an hour, because the cloud ends the connection whenever they are subscribed.";
+    DOWN_DISCARDED Counter "down_sessions_discarded_total" ["uplink"] "Sessions at the cloud discarded with what waited in them, because a message there is larger than `packet_max` and ended each connection.";
     DOWN_REFUSED Gauge "down_refused_filters" ["uplink"] "Filters that the cloud refused on the present connection.";
 
     QUEUE_RESTORED Counter "queue_restored_messages_total" ["uplink"] "Ledger: messages found in the store at start, or salvaged.";
