@@ -14,6 +14,7 @@ const CORE_EDGES: [(&str, &str); 16] = [
     // A draft is a row without its number.
     ("payload", "uplink::row"),
     ("broker", "payload"),
+    ("broker", "uplink::pace"),
     ("broker", "uplink::row"),
     // Its doors are listeners, whose settings the hand of that name has too.
     ("broker", "settings"),

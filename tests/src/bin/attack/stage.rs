@@ -75,6 +75,8 @@ pub(crate) struct Stage {
     pub until: Instant,
     pub failures: Vec<String>,
     pub notes: Vec<String>,
+    /// The gateway was killed on purpose since it was started first: polls were lost by that.
+    pub killed: bool,
     dir: TempDir,
     child: Option<Child>,
     pub sampler: Option<Sampler>,
@@ -100,6 +102,7 @@ impl Stage {
             until: Instant::now(),
             failures: Vec::new(),
             notes: Vec::new(),
+            killed: false,
             dir: tempfile::Builder::new().prefix("tidegate-attack-").tempdir()?,
             child: None,
             sampler: None,
@@ -189,6 +192,7 @@ impl Stage {
     /// kill -9, if it is still there.
     pub(crate) fn kill(&mut self) {
         self.sampler = None;
+        self.killed = true;
         if let Some(mut child) = self.child.take() {
             // It may have ended before.
             let _ = child.kill();
@@ -230,10 +234,12 @@ impl Stage {
         let dir = self.dir.path().display();
         let Needs { users, anonymous, listeners, broker, limits, alice, uplink, store, .. } = self.needs;
         let forward = if uplink.contains("forward") { "" } else { "forward = [\"gw/#\", \"x/#\"]\n" };
+        let backoff =
+            if uplink.contains("backoff") { "" } else { "backoff_min = \"100ms\"\nbackoff_max = \"1s\"\n" };
         let open = if users && !anonymous { "" } else { "anonymous = true\n" };
         let mut text = format!(
             "[gateway]\nid = \"gw\"\nsocket = \"{dir}/control.sock\"\n[store]\npath = \"{dir}/queue.db\"\n{store}\n\
-             [uplink.cloud]\nurl = \"mqtt://127.0.0.1:{}\"\nbackoff_min = \"100ms\"\nbackoff_max = \"1s\"\n{forward}{uplink}\n\
+             [uplink.cloud]\nurl = \"mqtt://127.0.0.1:{}\"\n{backoff}{forward}{uplink}\n\
              [bus.plc]\ndriver = \"modbus-tcp\"\nhost = \"127.0.0.1\"\nport = {}\n[device.meter]\nbus = \"plc\"\nunit = 1\n\
              [[device.meter.poll]]\nevery = \"20ms\"\ntags.count = {{ holding = 0, type = \"u32\" }}\n\
              [broker]\n{broker}\n[broker.limits]\n{limits}\n\

@@ -9,8 +9,9 @@
 //! A client id is chosen by the client. Rules of a client id that allow more than the user's own need
 //! [`Client::users`], or anybody who is let in can take them.
 //!
-//! Bounds: [`RULES_MAX`] rules of one table, [`grants::STEPS_MAX`] steps to decide a subscription (granted when anything of it is allowed; what is denied is left out at delivery), [`failures::FAILURES_MAX`] remembered
-//! addresses, [`WAITING_PER_PEER_MAX`] log-ins of one address that wait, [`HELLO_BYTES_TOTAL_MAX`] bytes of whoever is not let in. Never: compares a password itself, reads a clock, or keeps one.
+//! Bounds: [`RULES_MAX`] rules of one table, [`grants::STEPS_MAX`] steps to decide a subscription (granted when anything of it is allowed; what is denied
+//! is left out at delivery), [`failures::FAILURES_MAX`] remembered addresses, [`WAITING_PER_PEER_MAX`] log-ins of one address that wait,
+//! [`HELLO_BYTES_TOTAL_MAX`] bytes of whoever is not let in. Never: compares a password itself, reads a clock, or keeps one.
 
 pub mod failures;
 mod grants;
