@@ -93,13 +93,7 @@ impl Broker {
     }
 
     /// A message that a client has not released, of an earlier run.
-    pub(super) fn recover_received(
-        &mut self,
-        id: SessionId,
-        packet: u16,
-        past: facts::Received,
-        rank: Rank,
-    ) {
+    pub(super) fn recover_received(&mut self, id: SessionId, packet: u16, past: facts::Received, rank: Rank) {
         let left_out = past == facts::Received::LeftOut;
         let message = match past {
             facts::Received::Held(message) => Some(Arc::new(message)),

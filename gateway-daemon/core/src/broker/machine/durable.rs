@@ -324,6 +324,7 @@ impl Broker {
     /// Makes what the store held.
     pub(super) fn recover(&mut self, now: BootNs, found: Found) {
         self.blind = found.blind;
+        let ranks = facts::ranks(&found, self.run.boot);
         let recovered = facts::recover(found, self.run.boot);
         self.counters.damaged_facts_total += recovered.damaged;
         self.counters.dropped_topic_messages_total += recovered.forbidden;
@@ -338,7 +339,6 @@ impl Broker {
         for queue in &recovered.stray_queues {
             self.journal.drop_queue(queue);
         }
-        let ranks = facts::ranks(found, self.run.boot);
         for (client, session) in recovered.sessions {
             self.recover_session(now, &client, session, &ranks);
         }
