@@ -171,7 +171,7 @@ impl Broker {
     /// Asks for the next comparison, if none is under way. Who was locked out while it waited is not compared any more.
     fn compare_next(&mut self, now: BootNs) {
         while self.comparing.is_none() {
-            let Some(Waiting { conn, peer, user, password, hash, .. }) = self.logins.next() else { return };
+            let Some(Waiting { conn, peer, user, password, hash, .. }) = self.logins.pop() else { return };
             if self.failures.is_locked(now, &peer, &user) {
                 self.counters.logins_locked_total += 1;
                 let code = Code::ConnectionRateExceeded;
