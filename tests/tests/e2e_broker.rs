@@ -4,6 +4,8 @@
 
 #[path = "e2e_broker/doors.rs"]
 mod doors;
+#[path = "e2e_broker/limits.rs"]
+mod limits;
 #[path = "e2e_broker/mosquitto.rs"]
 mod mosquitto;
 #[path = "e2e_broker/paho.rs"]
