@@ -47,7 +47,7 @@ pub use schema::schema;
 pub use source::FILE_BYTES_MAX;
 
 use problem::Findings;
-use read::{Context, broker, bus, device, fit, network, rules, schedule, top, topic, update, uplink};
+use read::{Context, broker, bus, device, fit, network, own, rules, schedule, top, topic, update, uplink};
 use reader::Reader;
 use source::Source;
 
@@ -220,6 +220,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         if broker.is_none() {
             uplink::warn_idle(cx, &uplinks, &topics);
         }
+        own::warn(cx, &file, id, &uplinks, (broker.as_ref(), topics));
     }
     let update = update::update(cx, &file, id, &uplinks);
     let network = network::network(cx, &file, gateway.as_ref().map(|g| &g.id));

@@ -44,6 +44,9 @@ pub(crate) enum Item<'a, 't> {
     Table(Reader<'a, 't>),
 }
 
+/// The word for a duration without an end.
+pub(crate) const NEVER: &str = "never";
+
 impl<'a, 't> Reader<'a, 't> {
     /// Takes a table, reports its unknown and its missing keys.
     pub(crate) fn new(
@@ -221,6 +224,25 @@ impl<'a, 't> Reader<'a, 't> {
         };
         match amount::duration(text) {
             Ok(duration) if (min..=max).contains(&duration) => return Some(duration),
+            Ok(_) => self.found.wrong(&span, words::out_of_range(key, self.found.text(&span))),
+            Err(error) => self.found.wrong(&span, words::no_amount(key, text, error)),
+        }
+        None
+    }
+
+    /// A duration, or `None` inside for "never".
+    pub(crate) fn endless(&self, name: &str) -> Option<Option<Duration>> {
+        let (key, value, span) = self.value(name)?;
+        let Kind::Endless { min, max } = key.kind else { return None };
+        let Some(text) = value.as_str() else {
+            self.refuse(key, &value, &span);
+            return None;
+        };
+        if text == NEVER {
+            return Some(None);
+        }
+        match amount::duration(text) {
+            Ok(duration) if (min..=max).contains(&duration) => return Some(Some(duration)),
             Ok(_) => self.found.wrong(&span, words::out_of_range(key, self.found.text(&span))),
             Err(error) => self.found.wrong(&span, words::no_amount(key, text, error)),
         }

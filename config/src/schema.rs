@@ -5,6 +5,7 @@ use toml::de::DeValue;
 
 use crate::amount;
 use crate::keys::{Key, Kind, Need, Section, top};
+use crate::reader::NEVER;
 use gateway_core::tag::NAME_LEN_MAX;
 
 /// The schema of the configuration file, JSON Schema 2020-12, made from the tables that the reader uses.
@@ -76,6 +77,10 @@ fn kind_schema(kind: &Kind) -> Value {
         Kind::Float { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
         Kind::Duration { min, max } => json!({
             "type": "string", "pattern": duration,
+            "x-range": [amount::duration_text(*min), amount::duration_text(*max)],
+        }),
+        Kind::Endless { min, max } => json!({
+            "anyOf": [{ "type": "string", "pattern": duration }, { "const": NEVER }],
             "x-range": [amount::duration_text(*min), amount::duration_text(*max)],
         }),
         Kind::Size { min, max } => json!({

@@ -64,7 +64,7 @@ pub(crate) fn example(key: &Key) -> String {
         ("baud", _) => "19200",
         ("driver", _) => "\"modbus-rtu\", or \"modbus-tcp\", \"modbus-rtu-over-tcp\", \"sim\"",
         ("thin_bucket", _) => "\"1m\"",
-        (_, Kind::Duration { .. }) => "\"1s\"",
+        (_, Kind::Duration { .. } | Kind::Endless { .. }) => "\"1s\"",
         (_, Kind::Int { .. }) => "8",
         _ => "\"...\"",
     };
@@ -83,6 +83,11 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Float { min, max } => format!("a number from {min} to {max}"),
         Kind::Duration { min, max } => format!(
             "a duration in quotes from \"{}\" to \"{}\"",
+            amount::duration_text(*min),
+            amount::duration_text(*max)
+        ),
+        Kind::Endless { min, max } => format!(
+            "a duration in quotes from \"{}\" to \"{}\", or \"never\"",
             amount::duration_text(*min),
             amount::duration_text(*max)
         ),
@@ -163,11 +168,13 @@ fn corrected(kind: &Kind, value: &DeValue<'_>, source: &str) -> Option<String> {
         (Kind::Float { .. } | Kind::Deadband, DeValue::String(_)) => {
             text.map(|t| t.replace(',', ".")).filter(|t| t.parse::<f64>().is_ok())
         }
-        (Kind::Duration { .. }, DeValue::Integer(int)) => {
+        (Kind::Duration { .. } | Kind::Endless { .. }, DeValue::Integer(int)) => {
             let unit = if int.as_str().len() > 2 { "ms" } else { "s" };
             Some(format!("\"{}{unit}\"", int.as_str()))
         }
-        (Kind::Duration { .. }, DeValue::Float(float)) => Some(format!("\"{}s\"", float.as_str())),
+        (Kind::Duration { .. } | Kind::Endless { .. }, DeValue::Float(float)) => {
+            Some(format!("\"{}s\"", float.as_str()))
+        }
         (Kind::Size { .. }, DeValue::Integer(int)) => Some(format!("\"{}MB\"", int.as_str())),
         (Kind::Text { .. } | Kind::Name, DeValue::Integer(_) | DeValue::Float(_)) => {
             Some(format!("\"{source}\""))
@@ -204,7 +211,7 @@ pub(crate) fn out_of_range(key: &Key, source: &str) -> String {
 /// A duration or size that cannot be read.
 pub(crate) fn no_amount(key: &Key, text: &str, error: AmountError) -> String {
     let (name, text) = (key.name, shown(text.trim()));
-    let is_time = matches!(key.kind, Kind::Duration { .. });
+    let is_time = matches!(key.kind, Kind::Duration { .. } | Kind::Endless { .. });
     let (what, units, unit) = if is_time {
         ("a duration", "ms, s, m, h or d", if text.len() > 2 { "ms" } else { "s" })
     } else {

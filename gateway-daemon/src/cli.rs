@@ -12,9 +12,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway_core::poll::request::Table;
 
 mod parse;
+mod queue;
+mod sessions;
 mod update;
 
 pub use parse::{Baud, Endpoint, RawPoint, TagRef, Units};
+pub use queue::{Queue, QueueOf, QueueOne, QueueSome, QueueTask};
+pub use sessions::{Sessions, SessionsCommand, SessionsDrop, SessionsList};
 pub use update::{Health, Update, UpdateAgent};
 
 /// Where the configuration is unless a command names another file.
@@ -92,6 +96,10 @@ pub enum Command {
     Write(Write),
     /// Show buses, devices, links and queues of the running gateway
     Status(Status),
+    /// Show the sessions of local clients, or end one
+    Sessions(Sessions),
+    /// Show, send again or delete messages that the cloud will not take
+    Queue(Queue),
     /// Find the units on a line: who answers, to what, at which baud rate
     Scan(Scan),
     /// Show the whole product on one terminal: simulated devices, gateway and a pretend cloud
@@ -396,6 +404,8 @@ impl Command {
             Self::Read(_) => "read",
             Self::Write(_) => "write",
             Self::Status(_) => "status",
+            Self::Sessions(_) => "sessions",
+            Self::Queue(_) => "queue",
             Self::Scan(_) => "scan",
             Self::Demo(_) => "demo",
             Self::Passwd(_) => "passwd",

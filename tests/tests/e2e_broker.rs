@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+#[path = "e2e_broker/bounds.rs"]
+mod bounds;
 #[path = "e2e_broker/doors.rs"]
 mod doors;
 #[path = "e2e_broker/limits.rs"]

@@ -130,6 +130,10 @@ fn topics() -> String {
             update.state_topic, update.uplink, update.uplink, update.install_topic
         ));
     }
+    page.push_str(
+        "\nAll of these are the gateway's own: neither local clients nor clouds publish there, unless a rule names the topic without a wildcard \
+         ([broker.md](broker.md)).\n",
+    );
     page
 }
 

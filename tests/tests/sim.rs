@@ -27,8 +27,16 @@ fn kept_or_counted_at_every_moment_through_outages_crashes_and_full_disks() -> R
 #[test]
 fn every_mutant_is_killed_by_a_seed_that_the_product_survives() -> Result<()> {
     for (name, mutant) in Mutant::ALL {
-        let survives = |seed: u64| Case { mutant: Some(mutant), ..Case::of(seed, HOURS) }.run().is_ok();
-        assert!(!SEEDS.into_iter().all(survives), "{name} survives the seeds {SEEDS:?}");
+        let variant = match mutant {
+            Mutant::BlameWithoutProof => Variant::Flaky,
+            Mutant::NeverBlame | Mutant::ForgetAside | Mutant::AsideCountedDropped => Variant::Hostile,
+            _ => Variant::Any,
+        };
+        let case = |seed: u64| Case { mutant: Some(mutant), variant, ..Case::of(seed, HOURS) };
+        assert!(
+            !SEEDS.into_iter().all(|seed| case(seed).run().is_ok()),
+            "{name} survives the seeds {SEEDS:?}"
+        );
     }
     Ok(())
 }
@@ -43,7 +51,8 @@ fn every_policy_of_dropping_is_reached_by_some_seed() -> Result<()> {
         }
     }
     for (reason, rows) in DropReason::ALL.iter().zip(dropped) {
-        let unreachable = matches!(reason, DropReason::Topic | DropReason::Unreadable);
+        let unreachable =
+            matches!(reason, DropReason::Topic | DropReason::Unreadable | DropReason::RefusedByCloud);
         assert!(rows > 0 || unreachable, "nothing was dropped for {}: {dropped:?}", reason.word());
     }
     Ok(())
@@ -80,6 +89,27 @@ fn live_rows_are_not_starved_by_a_backlog() -> Result<()> {
 fn fifo_keeps_the_order_of_production_on_every_connection() -> Result<()> {
     for seed in 400..404 {
         keeps_its_promises(Variant::Fifo, seed, 10)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_message_that_the_cloud_will_not_take_is_set_aside_and_everything_else_arrives() -> Result<()> {
+    let mut asides = 0;
+    for seed in 600..616 {
+        let report = keeps_its_promises(Variant::Hostile, seed, 10)?;
+        assert_eq!(report.dropped[DropReason::RefusedByCloud as usize], 0, "{report:?}");
+        asides += report.asides;
+    }
+    assert!(asides > 100, "{asides}");
+    Ok(())
+}
+
+#[test]
+fn a_line_that_breaks_by_itself_at_any_rate_never_sets_a_message_aside() -> Result<()> {
+    for seed in 700..721 {
+        let report = keeps_its_promises(Variant::Flaky, seed, 20)?;
+        assert_eq!(report.asides, 0, "{report:?}");
     }
     Ok(())
 }

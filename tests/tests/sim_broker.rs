@@ -40,7 +40,7 @@ fn every_mutant_is_killed_by_a_seed_that_the_product_survives() {
 
 #[test]
 fn nothing_of_qos_1_is_written_while_all_is_well() -> Result<()> {
-    let report = Case { calm: true, ..Case::of(1, 10) }.run()?;
+    let report = Case::calm(1, 10).run()?;
     eprintln!("{report:?}");
     assert_eq!((report.repeated, report.rows_written), (0, 0), "{report:?}");
     assert!(report.acknowledged > 2000 && report.received > 5000, "{report:?}");

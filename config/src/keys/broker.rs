@@ -1,6 +1,8 @@
 //! `[broker]` and what is below it.
 
-use super::{DAY, HOUR, KB, Kind, MB, MINUTE, SECOND, Section, TB, Word, duration, int, key, size, word};
+use super::{
+    DAY, HOUR, KB, Kind, MB, MINUTE, SECOND, Section, TB, Word, duration, endless, int, key, size, word,
+};
 
 /// Longest user name and client id in the file, bytes. MQTT allows 65,535, and nobody has typed one.
 const NAME_BYTES_MAX: usize = 256;
@@ -230,6 +232,17 @@ pub(crate) static LIMITS: Section = Section {
     keys: &[
         key("connections_max", int(1, 100_000, "connections"), "Most connections at once.").or("1000"),
         key("sessions_max", int(1, 100_000, "sessions"), "Most sessions, connected or not.").or("2000"),
+        key(
+            "sessions_per_user_max",
+            int(1, 100_000, "sessions"),
+            "Most sessions of one user among those that outlive their connections; a quarter of `sessions_max` without it.",
+        ),
+        key(
+            "sessions_per_address_max",
+            int(1, 100_000, "sessions"),
+            "Most of them that connections of one address have made in a run of the gateway; a quarter of `sessions_max` without it. An IPv6 \
+             address counts with its first 64 bits.",
+        ),
         key("subscriptions_max", int(1, 1_000_000, ""), "Most subscriptions of all sessions together.").or("20_000"),
         key("subscriptions_per_session_max", int(1, 1_000_000, ""), "Most subscriptions of one session.").or("2000"),
         key("inflight_max", int(1, 1000, "messages"), "Most unacknowledged messages to one client.").or("100"),
@@ -266,10 +279,11 @@ pub(crate) static LIMITS: Section = Section {
         .or("\"drop-newest\""),
         key(
             "session_expiry_max",
-            duration(SECOND, 3650 * DAY),
-            "Longest time that a session outlives its connection, whatever its client asks for; as the client says without it, for \
-             ever with 3.1 and 3.1.1.",
-        ),
+            endless(SECOND, 3650 * DAY),
+            "Longest time that a session outlives its connection, whatever its client asks for; \"never\": as the client says, for ever with 3.1 \
+             and 3.1.1. Time counts while the gateway runs, all runs together.",
+        )
+        .or("\"7d\""),
         key(
             "keep_alive_max",
             duration(SECOND, 18 * HOUR),

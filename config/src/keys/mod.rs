@@ -72,6 +72,11 @@ pub(crate) enum Kind {
         min: Duration,
         max: Duration,
     },
+    /// Text such as "7d", or "never".
+    Endless {
+        min: Duration,
+        max: Duration,
+    },
     /// Text such as "512MB".
     Size {
         min: u64,
@@ -149,6 +154,10 @@ const fn int(min: i64, max: i64, unit: &'static str) -> Kind {
 
 const fn duration(min_ms: u64, max_ms: u64) -> Kind {
     Kind::Duration { min: Duration::from_millis(min_ms), max: Duration::from_millis(max_ms) }
+}
+
+const fn endless(min_ms: u64, max_ms: u64) -> Kind {
+    Kind::Endless { min: Duration::from_millis(min_ms), max: Duration::from_millis(max_ms) }
 }
 
 const fn size(min: u64, max: u64) -> Kind {

@@ -20,6 +20,9 @@ use crate::words;
 /// Most doors.
 const LISTENERS_MAX: usize = 16;
 
+/// Users, and addresses, that have to act together to take all places for sessions.
+const SESSIONS_SHARE: usize = 4;
+
 /// The door without any in the file, and the name that `websocket = true` stands for.
 const LOCAL: &str = "local";
 const WEBSOCKET_PATH: &str = "/mqtt";
@@ -60,7 +63,24 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         Some(Some(time)) => Some(Some(time.as_secs())),
     };
     let keep_alive = seconds("keep_alive_max");
-    let session_expiry = seconds("session_expiry_max");
+    let session_expiry = match reader.endless("session_expiry_max") {
+        Some(Some(time)) if time.subsec_nanos() != 0 => {
+            let text = "`session_expiry_max` has a fraction of a second, expected whole seconds";
+            cx.found.wrong(&reader.at("session_expiry_max"), text);
+            None
+        }
+        other => other,
+    };
+    let for_others = ["listener", "user", "client"].iter().any(|key| broker.has(key));
+    if for_others && !reader.has("session_expiry_max") {
+        let text = "the session of a client that stays away ends after 7 days of running time, where version 0.1 kept it for ever: write \
+                    session_expiry_max = \"7d\" below [broker.limits], or \"never\"";
+        cx.found.warn(&broker.here(), text);
+    }
+    let sessions_max: usize = reader.uint("sessions_max")?;
+    let share = |key: &str| {
+        if reader.has(key) { reader.uint(key) } else { Some((sessions_max / SESSIONS_SHARE).max(1)) }
+    };
     let when_full = match reader.choice("when_full") {
         Some("drop-oldest") => Some(WhenFull::DropOldest),
         Some(_) => Some(WhenFull::DropNewest),
@@ -68,7 +88,9 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
     };
     Some(Limits {
         connections_max: reader.uint("connections_max")?,
-        sessions_max: reader.uint("sessions_max")?,
+        sessions_max,
+        sessions_per_user_max: share("sessions_per_user_max")?,
+        sessions_per_address_max: share("sessions_per_address_max")?,
         subscriptions_max: reader.uint("subscriptions_max")?,
         inflight_max: reader.uint("inflight_max")?,
         queued_max: reader.uint("queued_max")?,
@@ -85,7 +107,8 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         subscriptions_per_session_max: reader.uint("subscriptions_per_session_max")?,
         receive_max: reader.uint("receive_max")?,
         keep_alive_max_s: keep_alive?.map_or(0, |s| u16::try_from(s).unwrap_or(u16::MAX)),
-        session_expiry_max_s: session_expiry?.map_or(u32::MAX, |s| u32::try_from(s).unwrap_or(u32::MAX)),
+        session_expiry_max_s: session_expiry?
+            .map_or(u32::MAX, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX)),
         when_full: when_full?,
         commit_interval: store?.commit_interval,
         retained_interval: reader.duration("retained_interval")?,

@@ -9,6 +9,7 @@ pub(crate) mod files;
 pub(crate) mod fit;
 pub(crate) mod network;
 pub(crate) mod overlap;
+pub(crate) mod own;
 pub(crate) mod revoked;
 pub(crate) mod rules;
 pub(crate) mod schedule;

@@ -1,8 +1,10 @@
 //! `check` and `schema`: what is wrong with a configuration, and what its polling costs on the wire.
 
 use gateway_config::{Config, Environment, Problem};
+use gateway_core::broker::Limits;
 use gateway_core::poll::plan::BusPlan;
 
+use super::picture::words;
 use super::say;
 use crate::cli;
 
@@ -48,8 +50,25 @@ pub fn check(args: &cli::Check) -> u8 {
     let plans = BusPlan::all(&config.field);
     if !args.quiet {
         say::line(BusPlan::render(&plans, &config.field));
+        if let Some(broker) = &config.broker {
+            say::line(sessions_line(&broker.limits));
+        }
     }
     if plans.iter().all(BusPlan::fits) { cli::exit::OK } else { cli::exit::CONFIG }
+}
+
+/// What the broker keeps for clients that stay away.
+fn sessions_line(limits: &Limits) -> String {
+    let end = match limits.session_expiry_max_s {
+        u32::MAX => "does not end by itself unless its client said when".to_owned(),
+        seconds => format!("ends after {} of running time", words::duration(u64::from(seconds) * 1000)),
+    };
+    format!(
+        "broker: the session of a client that stays away {end}; at most {} sessions, {} of one user and {} of one address",
+        words::count(limits.sessions_max as u64),
+        words::count(limits.sessions_per_user_max as u64),
+        words::count(limits.sessions_per_address_max as u64)
+    )
 }
 
 /// `schema`: prints the JSON Schema of the configuration file.

@@ -74,7 +74,8 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
             Reply::Values(values) if json => say::line(serde_json::json!(values)),
             Reply::Values(values) => print_values(ask, &values),
             Reply::Text(text) => say::line(text.trim_end()),
-            Reply::Status(_) => {}
+            // Not asked for here.
+            Reply::Status(_) | Reply::Sessions(_) | Reply::Dropped(_) | Reply::Queue(_) => {}
             Reply::Refused(why) => {
                 say::error(why);
                 code = exit::NO;

@@ -15,7 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::snapshot::{Snapshot, Tag};
+use super::aside::{Queued, Wanted};
+use super::snapshot::{Session, SessionPage, Snapshot, Tag};
 
 /// Most clients at once: a technician, a dashboard and a script, with room to spare.
 const CLIENTS_MAX: usize = 8;
@@ -50,6 +51,13 @@ pub enum Ask {
         /// The engineering value as text.
         value: String,
     },
+    /// Messages that an uplink has set aside.
+    Queue {
+        /// Name of the uplink.
+        uplink: String,
+        /// What to do.
+        wanted: Wanted,
+    },
     /// Registers or bits, known to the configuration or not.
     ReadRaw {
         /// Where.
@@ -63,6 +71,18 @@ pub enum Ask {
         at: RawAt,
         /// Register values, or 0 and 1 for coils.
         values: Vec<u16>,
+    },
+    /// Sessions of local clients, a page of them.
+    Sessions {
+        /// Those behind the session of this number; without one, from the beginning.
+        after: Option<u32>,
+    },
+    /// Ends a session of a local client; one of the two names it.
+    DropSession {
+        /// Its client id.
+        client: Option<String>,
+        /// Its number.
+        number: Option<u32>,
     },
 }
 
@@ -89,8 +109,14 @@ pub enum Reply {
     Text(String),
     /// To [`Ask::Read`] and [`Ask::Write`]: the tag as it is.
     Tag(Box<Tag>),
+    /// To [`Ask::Queue`].
+    Queue(Box<Queued>),
     /// To [`Ask::ReadRaw`] and [`Ask::WriteRaw`]: registers, or bits as 0 and 1.
     Values(Vec<u16>),
+    /// To [`Ask::Sessions`].
+    Sessions(Box<SessionPage>),
+    /// To [`Ask::DropSession`]: the session as it was.
+    Dropped(Box<Session>),
     /// It cannot be done, and why.
     Refused(String),
 }

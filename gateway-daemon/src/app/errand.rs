@@ -76,7 +76,11 @@ impl Errand {
             Ask::WriteRaw { at, values } => {
                 Self::raw(field, at, |table, address| raw_write(table, address, values))
             }
-            Ask::Status | Ask::Metrics => Err("not a request to a device".into()),
+            Ask::Status
+            | Ask::Metrics
+            | Ask::Queue { .. }
+            | Ask::Sessions { .. }
+            | Ask::DropSession { .. } => Err("not a request to a device".into()),
         }
     }
 

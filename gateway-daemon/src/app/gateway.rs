@@ -6,11 +6,12 @@
 //! control socket -----> |           | --errands--> bus tasks
 //! clients, keeper ----> +-----------+ --turns--> keeper, bytes --> clients
 //! ```
-//! The loop itself never waits for a device, a disk, a network or a client: it only decides and hands on. In every round it serves, in
+//! The loop itself never waits for a device, a disk, a network or a client: it only decides and hands on. In every turn it serves, in
 //! this order: the stop, answers of store and links, answers for the broker, cycles of the buses, requests of people, time, clients. Each
-//! gets at most `BATCH_MAX` turns before the next, and the clients at most `CLIENT_BYTES_MAX` bytes, so that none starves: a flood of
-//! messages delays a cycle by some ten milliseconds. At the end of a round what was decided leaves: once for each
-//! uplink, and in one write for each client.
+//! gets at most `BATCH_MAX` of its kind before the next, and the clients at most `CLIENT_BYTES_MAX` bytes. What a client makes the broker do is bounded by a
+//! budget of work per turn (`Limits::turn_work_max`): when it is spent, the broker puts down what is left, and the loop takes up nothing more for it
+//! until the others have had their turn. So none starves: a flood of messages delays a cycle by some ten milliseconds, and so does one SUBSCRIBE of
+//! thousands of filters. At the end of a turn what was decided leaves: once for each uplink, and in one write for each client. [`Turns`] measures the longest.
 //!
 //! Bounds: [`CYCLES_MAX`] cycles, [`HAPPENINGS_MAX`] answers and [`super::control::REQUESTS_MAX`] requests wait.
 
@@ -31,6 +32,7 @@ use gateway_core::uplink::row::{Qos, Seq};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::aside;
 use super::control::{Ask, Reply, Request};
 use super::errand::Errand;
 use super::faults::Faults;
@@ -39,10 +41,11 @@ use super::lines::{LineId, Lines};
 use super::local::{self, Enqueue, Local, Word};
 use super::progress::Progress;
 use super::reload::{self, Reload};
+use super::turns::Turns;
 use super::update::Orders;
 use super::upstream::{self, Happening, Rendering, Upstream};
 use super::walltime::WallTimes;
-use super::{measure, survey};
+use super::{measure, sessions, survey};
 use crate::listen::Incoming;
 use crate::status::notify::Notify;
 use crate::store::Store;
@@ -53,7 +56,7 @@ pub const CYCLES_MAX: usize = 4096;
 pub const HAPPENINGS_MAX: usize = 4096;
 /// Turns of one kind before the others get theirs.
 const BATCH_MAX: usize = 256;
-/// Bytes of clients that are dealt with before the others get their turn: ten thousand small messages, some ten milliseconds of a Pi.
+/// Bytes of clients that are dealt with before the others get their turn, whatever the broker's budget: ten thousand small messages.
 const CLIENT_BYTES_MAX: usize = 256 << 10;
 /// What a client's opening, closing or smallest message counts for in [`CLIENT_BYTES_MAX`]: the work for it, in bytes of small messages.
 const INCOMING_BYTES_MIN: usize = 64;
@@ -111,6 +114,8 @@ pub struct Gateway {
     pub(super) requests_in: mpsc::Sender<Request>,
     /// When the end is no longer waited for.
     pub(super) stop_by: BootNs,
+    /// How long the loop is busy at once.
+    pub(super) turns: Turns,
 }
 
 impl Gateway {
@@ -136,31 +141,61 @@ impl Gateway {
         let mut stopping = false;
         loop {
             self.settle(clock::now());
+            self.turns.end(clock::now());
             if stopping && self.is_settled() {
                 break;
             }
             let wake = self.wake_at();
+            let put_down = self.local.broker.is_spent() || self.local.broker.has_work();
             tokio::select! {
                 biased;
                 changed = course.changed(), if !stopping => {
+                    self.begin_turn();
+                    self.turns.forget();
                     stopping = changed.is_err() || *course.borrow_and_update() == Course::Stop;
                     self.stop_field().await;
                     if stopping {
                         self.stop_network();
                     }
                 }
-                Some(happening) = self.happenings.recv() => self.happened(happening),
-                Some(word) = self.local.words.recv() => self.word(word),
-                Some(cycle) = self.cycles.recv() => self.cycle(cycle),
-                Some(request) = self.requests.recv() => self.request(request),
-                news = self.orders.next() => self.heed_update(news),
+                Some(happening) = self.happenings.recv() => {
+                    self.begin_turn();
+                    self.happened(happening);
+                }
+                Some(word) = self.local.words.recv() => {
+                    self.begin_turn();
+                    self.word(word);
+                }
+                Some(cycle) = self.cycles.recv() => {
+                    self.begin_turn();
+                    self.cycle(cycle);
+                }
+                Some(request) = self.requests.recv() => {
+                    self.begin_turn();
+                    self.request(request);
+                }
+                news = self.orders.next() => {
+                    self.begin_turn();
+                    self.heed_update(news);
+                }
                 // One that is gone has to be gone before it can come back.
                 news = reload::news(&mut self.reload, self.leaving.is_empty()), if !stopping => {
+                    self.begin_turn();
+                    self.turns.forget();
                     self.heed(news).await;
                 }
-                _ = tick.tick() => self.tick(),
-                () = tokio::time::sleep_until(wake) => self.timeout(),
-                incoming = local::next_incoming(&mut self.local.doors) => {
+                _ = tick.tick() => {
+                    self.begin_turn();
+                    self.tick();
+                }
+                // Other tasks of this thread first: buses, links, the keeper.
+                () = tokio::task::yield_now(), if put_down => self.begin_turn(),
+                () = tokio::time::sleep_until(wake) => {
+                    self.begin_turn();
+                    self.timeout();
+                }
+                incoming = local::next_incoming(&mut self.local.doors), if self.local.broker.takes_more() => {
+                    self.begin_turn();
                     self.incoming(incoming);
                 }
             }
@@ -169,7 +204,13 @@ impl Gateway {
         self.finish().await
     }
 
-    /// What else is waiting, fairly: the select above serves one of a kind.
+    /// A turn begins: the broker's budget of work is full, and what it has put down goes on.
+    fn begin_turn(&mut self) {
+        self.turns.begin();
+        self.local.broker.timeout(clock::now());
+    }
+
+    /// What else is waiting, fairly: the select above serves one of a kind. What makes work for the broker waits when its budget is spent.
     fn serve_waiting(&mut self) {
         for _ in 0..BATCH_MAX {
             let Ok(happening) = self.happenings.try_recv() else { break };
@@ -180,11 +221,14 @@ impl Gateway {
             self.word(word);
         }
         for _ in 0..BATCH_MAX {
+            if self.local.broker.is_spent() {
+                break;
+            }
             let Ok(cycle) = self.cycles.try_recv() else { break };
             self.cycle(cycle);
         }
         let mut bytes = 0;
-        while bytes < CLIENT_BYTES_MAX {
+        while bytes < CLIENT_BYTES_MAX && self.local.broker.takes_more() {
             let Some(incoming) = self.local.try_next() else { break };
             bytes += self.incoming(incoming);
         }
@@ -325,8 +369,16 @@ impl Gateway {
     fn request(&mut self, request: Request) {
         let Request { ask, reply } = request;
         let answer = match &ask {
+            Ask::Queue { uplink, wanted } => return aside::answer(self, uplink, *wanted, reply),
             Ask::Status => Reply::Status(Box::new(self.picture(clock::now()))),
             Ask::Metrics => Reply::Text(measure::text(self)),
+            Ask::Sessions { .. } | Ask::DropSession { .. } if self.config.broker.is_none() => {
+                Reply::Refused("this gateway has no broker: there is no [broker] in its file".into())
+            }
+            Ask::Sessions { after } => sessions::page(&self.local.broker, clock::now(), *after),
+            Ask::DropSession { client, number } => {
+                sessions::drop(&mut self.local.broker, clock::now(), client.as_deref(), *number)
+            }
             _ => match Errand::new(&self.field, &ask) {
                 Ok(errand) => return self.send(errand, reply),
                 Err(sentence) => Reply::Refused(sentence),
@@ -388,7 +440,6 @@ impl Gateway {
 
     fn timeout(&mut self) {
         let now = clock::now();
-        self.local.broker.timeout(now);
         for report in self.processor.timeout(now) {
             self.publish(now, &report);
         }
@@ -420,6 +471,11 @@ impl Gateway {
         self.stop_by = now.plus(STOP_MAX);
         self.local.broker.stop(now);
         self.act(now);
+        // Polls have ended: nobody else waits for the goodbyes.
+        while self.local.broker.has_work() {
+            self.local.broker.timeout(now);
+            self.act(now);
+        }
         self.local.shut_doors();
         for upstream in &mut self.upstreams {
             upstream.uplink.stop(now, self.stop_by);

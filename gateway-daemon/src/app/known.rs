@@ -9,7 +9,7 @@ use gateway_core::payload::{Encoder, Schema, SchemaId, Schemas};
 const SCHEMAS_MAX: usize = 16_384;
 
 /// Schemas by their identity. Bounded by what the store keeps and the configuration has; a reload that would go beyond [`SCHEMAS_MAX`] is refused.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Known(HashMap<SchemaId, Arc<Schema>>);
 
 impl Known {

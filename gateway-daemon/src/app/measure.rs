@@ -49,6 +49,8 @@ fn about(page: &mut Page, gateway: &Gateway) {
         page.count(&m::FAULT, &[fault], 1);
     }
     page.count(&m::STUCK, &[], u64::from(gateway.stuck.is_some()));
+    page.put(&m::TURN_CPU_MAX, &[], gateway.turns.longest().as_secs_f64());
+    page.put(&m::TURN_CPU_MAX_LATELY, &[], gateway.turns.longest_lately().as_secs_f64());
     page.count(&m::CONFIG_REFUSED, &[], u64::from(gateway.reload.refused.is_some()));
 }
 
@@ -137,6 +139,9 @@ fn uplink(page: &mut Page, name: &str, upstream: &Upstream) {
     page.count(&m::UPLINK_ACKS, labels, counters.acks_total);
     page.count(&m::UPLINK_STALE_ACKS, labels, counters.stale_acks_total);
     page.count(&m::UPLINK_REFUSED, labels, counters.refused_total);
+    page.count(&m::UPLINK_FORGED, labels, upstream.forged);
+    page.count(&m::UPLINK_SENT_ALONE, labels, counters.sent_alone_total);
+    page.count(&m::UPLINK_SILENCED, labels, counters.silenced_total);
     page.count(&m::UPLINK_UNMAPPED, labels, upstream.unmapped);
     page.count(&m::UPLINK_SERVER, labels, machine.server() as u64);
 }
@@ -149,6 +154,7 @@ fn down(page: &mut Page, name: &str, upstream: &Upstream) {
     page.count(&m::DOWN_PENDING, labels, upstream.down.pending() as u64);
     page.count(&m::DOWN_ECHOES, labels, counters.echo_messages_total);
     page.count(&m::DOWN_UNWANTED, labels, counters.unwanted_messages_total);
+    page.count(&m::DOWN_FORGED, labels, counters.forged_messages_total);
     page.count(&m::DOWN_UNMAPPED, labels, counters.unmapped_messages_total);
     page.count(&m::DOWN_OVERRUN, labels, counters.overrun_messages_total);
     page.count(&m::DOWN_OVERRUNS, labels, counters.overruns_total);
@@ -185,6 +191,11 @@ fn ledger(page: &mut Page, name: &str, upstream: &Upstream) {
     }
     page.count(&m::QUEUE_STORED_BYTES, labels, ledger.stored.bytes);
     let counters = upstream.uplink.queue().counters();
+    let aside = upstream.uplink.queue().aside_total();
+    page.count(&m::QUEUE_ASIDE, labels, aside.rows);
+    page.count(&m::QUEUE_ASIDE_BYTES, labels, aside.bytes);
+    page.count(&m::QUEUE_SET_ASIDE, labels, counters.set_aside_rows_total);
+    page.count(&m::QUEUE_PUT_BACK, labels, counters.put_back_rows_total);
     page.count(&m::QUEUE_RESETS, labels, counters.resets_total);
     page.count(&m::QUEUE_ODD_ANSWERS, labels, counters.odd_answers_total);
     page.count(&m::QUEUE_IN_VAIN, labels, counters.fetched_in_vain_rows_total);

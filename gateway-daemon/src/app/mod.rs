@@ -1,5 +1,6 @@
 //! The frame: wires the rooms together and carries out the commands.
 
+pub mod aside;
 mod changes;
 pub mod check;
 pub mod client;
@@ -18,15 +19,18 @@ mod passwd;
 pub mod picture;
 mod progress;
 pub mod provision;
+mod queue;
 mod rate;
 mod reload;
 mod say;
 pub mod scan;
 pub mod serve;
+mod sessions;
 mod showcase;
 pub mod snapshot;
 pub mod start;
 mod survey;
+mod turns;
 mod update;
 mod upstream;
 mod vigil;
@@ -65,6 +69,8 @@ pub fn execute(command: &Command) -> u8 {
         Command::Write(args) => client::write(args),
         Command::Tags(args) => watch::tags(args),
         Command::Status(args) => watch::status(args),
+        Command::Sessions(args) => sessions::sessions(args),
+        Command::Queue(args) => queue::queue(args),
         Command::Scan(args) => scan::run(args),
         Command::Demo(args) => showcase::demo(args),
         Command::Passwd(args) => passwd::passwd(args),

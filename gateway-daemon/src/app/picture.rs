@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use self::table::{Align, Cell, Table};
 use self::words::{bytes, count, duration, rate, value};
-use super::snapshot::{Broker, Bus, Device, Health, Ledger, Link, Snapshot, Tag, Uplink};
+use super::snapshot::{Broker, Bus, Device, Health, Ledger, Link, SetAside, Snapshot, Tag, Uplink};
 
 /// Whether text may carry colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,9 +230,26 @@ pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
         uplink.in_flight,
         uplink.window,
         rate(uplink.acks_per_s),
-        down_line(uplink, ink),
+        down_line(uplink, ink) + &aside_line(uplink, ink),
         ledger(&uplink.ledger, ink),
     )
+}
+
+/// What the cloud will not take, if anything.
+fn aside_line(uplink: &Uplink, ink: Ink) -> String {
+    let SetAside { messages, bytes: size, newest, reason } = &uplink.set_aside;
+    if *messages == 0 {
+        return String::new();
+    }
+    let newest = newest.as_ref().map(|newest| format!(", the newest {newest}")).unwrap_or_default();
+    let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let text = format!(
+        "{} messages, {}{newest}{reason}: `queue list {}`",
+        count(*messages),
+        bytes(*size),
+        uplink.name
+    );
+    format!("  aside   {}\n", ink.paint(Mood::Bad, &text))
 }
 
 /// What came down, if anything did or was refused.

@@ -224,8 +224,24 @@ pub struct Uplink {
     pub refused: Vec<String>,
     /// Most rows in the queue.
     pub rows_max: u64,
+    /// What the cloud will not take.
+    pub set_aside: SetAside,
     /// Where every message is.
     pub ledger: Ledger,
+}
+
+/// Messages that the cloud will not take: they stay stored and are not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SetAside {
+    /// How many.
+    pub messages: u64,
+    /// Bytes they count for.
+    pub bytes: u64,
+    /// Topic of the newest and the server that will not take it.
+    pub newest: Option<String>,
+    /// Why the newest is set aside: `cut`, `alike` or `topic`.
+    pub reason: Option<String>,
 }
 
 /// A number of messages, of the readings in them, and of their bytes.
@@ -320,6 +336,40 @@ pub struct Broker {
     pub dropped: u64,
     /// Log-ins that were refused.
     pub logins_refused: u64,
+}
+
+/// Sessions of local clients, in the order of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionPage {
+    /// Some of them.
+    pub sessions: Vec<Session>,
+    /// Whether there are more behind the last one.
+    pub more: bool,
+}
+
+/// The session of a local client.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Session {
+    /// Its number, of this run of the daemon.
+    pub number: u32,
+    /// The client id.
+    pub client: String,
+    /// The user it belongs to, if there is one.
+    pub user: Option<String>,
+    /// Whether its client is connected.
+    pub connected: bool,
+    /// How long it has been connected or away, running time of the daemon, ms.
+    pub since_ms: u64,
+    /// Its subscriptions.
+    pub subscriptions: u64,
+    /// Messages of QoS 1 and 2 that wait for it or are in flight.
+    pub messages: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// After so much running time it ends: from now on while its client is away, from the end of the connection otherwise, ms; `null` is never.
+    pub expires_in_ms: Option<u64>,
 }
 
 /// One door for local clients.

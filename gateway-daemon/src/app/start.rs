@@ -20,6 +20,7 @@ use super::lines::Lines;
 use super::local::Local;
 use super::progress::Progress;
 use super::reload::Reload;
+use super::turns::Turns;
 use super::update::Orders;
 use super::upstream::{self, Happening, UplinkId, Upstream};
 use super::walltime::WallTimes;
@@ -87,7 +88,8 @@ impl Gateway {
             let rules = bridge_rules(settings)?;
             let session = open_bridge(&mut local, settings, &rules.0)?;
             let (queue, stored) = store.open_queue(settings.name.as_str()).await;
-            let uplink = Uplink::new(settings.clone(), identity.clone(), stored, jitter_seed());
+            let mut uplink = Uplink::new(settings.clone(), identity.clone(), stored, jitter_seed());
+            uplink.restore_aside(&store.set_aside(settings.name.as_str()).await);
             let place = (Arc::clone(&store), queue);
             let machine = (id, settings.name.clone(), uplink);
             let bridge = (session, rules.0, rules.1);
@@ -96,6 +98,7 @@ impl Gateway {
             upstreams.push(upstream);
         }
         upstream::introduce(&mut upstreams, config.update.as_ref());
+        upstream::reserve_own(&mut local.broker, &mut upstreams, &config, &encoder);
         let orders = Orders::start(config.update.as_ref());
         tokio::spawn(forward_resets(Arc::clone(&store), happened.clone()));
         let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
@@ -131,6 +134,7 @@ impl Gateway {
             requests,
             requests_in,
             stop_by: BootNs(u64::MAX),
+            turns: Turns::default(),
         })
     }
 }

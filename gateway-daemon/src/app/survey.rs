@@ -10,14 +10,15 @@ use gateway_core::settings::{LinkSettings, ListenerSettings, Transport};
 use gateway_core::tag::{BootNs, TagId, WallClock as _, WallMs};
 use gateway_core::uplink::link::LinkEvent;
 use gateway_core::uplink::machine::State;
-use gateway_core::uplink::queue::{self, DropReason};
+use gateway_core::uplink::queue::{self, DropReason, Queue};
 use gateway_core::uplink::row::Tally;
 use gateway_core::uplink::settings::Settings;
 
+use super::aside;
 use super::errand::tag_snapshot;
 use super::gateway::Gateway;
 use super::lines::Line;
-use super::snapshot::{self, Count, Health, Ledger, Link, Snapshot};
+use super::snapshot::{self, Count, Health, Ledger, Link, SetAside, Snapshot};
 use super::upstream::Upstream;
 use crate::listen::Doors;
 
@@ -190,7 +191,21 @@ fn uplink(upstream: &Upstream, settings: &Settings, now: BootNs) -> snapshot::Up
         echoes: upstream.down.counters().echo_messages_total,
         refused: upstream.refused.iter().map(ToString::to_string).collect(),
         rows_max: settings.limits.rows_max,
+        set_aside: set_aside(machine.queue()),
         ledger: ledger(machine.queue().ledger()),
+    }
+}
+
+fn set_aside(queue: &Queue) -> SetAside {
+    let Tally { rows, bytes, .. } = queue.aside_total();
+    // The one with the highest number is the one published last; which one was set aside last is in the log.
+    let newest =
+        queue.aside().last().map(|mark| format!("{} by {}", aside::escaped(&mark.topic), mark.server));
+    SetAside {
+        messages: rows,
+        bytes,
+        newest,
+        reason: queue.aside().last().map(|mark| mark.blame.word().to_owned()),
     }
 }
 
@@ -210,7 +225,7 @@ fn ledger(from: &queue::Ledger) -> Ledger {
     }
 }
 
-fn count(tally: Tally) -> Count {
+pub(super) fn count(tally: Tally) -> Count {
     Count { rows: tally.rows, readings: tally.readings, bytes: tally.bytes }
 }
 

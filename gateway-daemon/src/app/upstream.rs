@@ -5,6 +5,7 @@
 
 mod change;
 mod commands;
+mod own;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use gateway_core::uplink::{Action, Uplink};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::aside;
 use super::known::Known;
 use super::rate::Rate;
 use super::walltime::WallTimes;
@@ -34,8 +36,10 @@ use crate::link;
 use crate::store::Store;
 
 pub(super) use commands::{Command, Place};
+pub(super) use own::reserve_own;
 
 use commands::Commands;
+use own::OwnTopics;
 
 /// Ops on their way to the store. A queue has one under way; the rest is slack.
 const OPS_MAX: usize = 4;
@@ -119,6 +123,10 @@ pub(super) struct Upstream {
     pub link_settings: Arc<LinkSettings>,
     /// Messages that went nowhere because their topics cannot be mapped to topics of the cloud.
     pub unmapped: u64,
+    /// Messages that went nowhere because a rule would have put them on a topic of the gateway itself.
+    pub forged: u64,
+    /// Topics of the gateway itself.
+    own: OwnTopics,
     /// The way down.
     pub down: Down,
     /// Filters that the cloud refused on the present connection.
@@ -161,14 +169,18 @@ impl Upstream {
     ) -> Self {
         let (ops, todo) = mpsc::channel(OPS_MAX);
         tokio::spawn(carry_ops(id, store, queue, todo, happenings.clone()));
+        let mut uplink = uplink.with_servers(link_settings.servers());
+        uplink.name_servers(names_of(&link_settings));
         Self {
             id,
             name,
             queue,
-            uplink: uplink.with_servers(link_settings.servers()),
+            uplink,
             link_settings: Arc::new(link_settings.to_server(0)),
             up,
             unmapped: 0,
+            forged: 0,
+            own: OwnTopics::default(),
             down: Down::new(down),
             refused: Vec::new(),
             subscribed: vec![false; link_settings.servers()],
@@ -191,6 +203,7 @@ impl Upstream {
 
     /// Takes a message that the broker routed here. With a ticket its fate comes out of [`Self::poll_fate`], exactly once.
     pub(super) fn publish(&mut self, now: BootNs, qos: Qos, draft: Draft, ticket: Option<Ticket>) {
+        let from = Arc::clone(&draft.topic);
         let waiting = if ticket.is_some() { Waiting::Urgent } else { Waiting::Nobody };
         let topic = TopicName::new(Arc::clone(&draft.topic)).ok();
         let passed = topic.and_then(|topic| self.up.pass(&topic, &draft, qos).ok().flatten());
@@ -199,6 +212,10 @@ impl Upstream {
             self.fates.extend(ticket.map(|ticket| (ticket, Fate::Dropped(DropReason::Topic))));
             return;
         };
+        if self.is_forged(&from, &draft.topic) {
+            self.fates.extend(ticket.map(|ticket| (ticket, Fate::Dropped(DropReason::Topic))));
+            return;
+        }
         let seq = self.uplink.publish(now, Message { waiting, ..Message::of(draft, qos) });
         if let Some(ticket) = ticket {
             self.tickets.insert(seq, ticket);
@@ -241,6 +258,7 @@ impl Upstream {
                     Ok(came) => came,
                     Err(arrival) => self.down.came(now, arrival),
                 };
+                self.tell_forged();
                 if came == Came::Overrun {
                     self.uplink.abandon(now, epoch, Loss::Overrun);
                 }
@@ -329,6 +347,8 @@ impl Upstream {
                 let ticket = self.tickets.remove(&seq);
                 self.fates.extend(ticket.map(|ticket| (ticket, fate)));
             }
+            Action::SetAside { mark } => aside::log_set_aside(self.name.as_str(), &mark),
+            Action::Silenced { topic, server } => aside::log_silenced(self.name.as_str(), &topic, &server),
             Action::Stopped { left } => self.left = Some(left),
         }
     }
@@ -402,7 +422,9 @@ impl Upstream {
 pub(super) fn enter(now: BootNs, broker: &mut Broker, upstreams: &mut [Upstream]) -> bool {
     let mut any = false;
     for upstream in upstreams {
-        while let Some(Entry { delivery, qos, draft }) = upstream.down.poll_entry() {
+        while !broker.is_spent()
+            && let Some(Entry { delivery, qos, draft }) = upstream.down.poll_entry()
+        {
             let local = Local { draft: &draft, qos, from: Some(upstream.session), want: delivery.is_some() };
             // The topic was checked on its way here, and the body is ready.
             let ticket = broker.publish(now, &local, || None).unwrap_or_default();
@@ -468,6 +490,12 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.cut();
     }
+}
+
+/// Host and port of each server, for people.
+fn names_of(link: &LinkSettings) -> Vec<Arc<str>> {
+    let servers = (0..link.servers()).map(|index| link.to_server(index));
+    servers.map(|server| format!("{}:{}", server.host, server.port).into()).collect()
 }
 
 async fn carry_ops(

@@ -14,7 +14,7 @@ pub(super) const BOOTS_MAX: usize = 256;
 const DRIFT_MAX_MS: i64 = 500;
 
 /// Wall times of boots.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct WallTimes {
     boots: BTreeMap<BootId, WallMs>,
 }

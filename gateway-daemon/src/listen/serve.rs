@@ -113,7 +113,7 @@ impl Task {
             let nap = self.nap();
             tokio::select! {
                 () = sleep(nap) => self.broker.timeout((self.clock)()),
-                incoming = self.doors.next() => self.handle(incoming),
+                incoming = self.doors.next(), if self.broker.takes_more() => self.handle(incoming),
                 order = inbox.recv() => match order {
                     Some(Order::Stop) | None => break,
                     Some(order) => self.obey(order),
@@ -121,11 +121,19 @@ impl Task {
             }
             self.act();
             for _ in 0..BATCH_MAX {
+                if !self.broker.takes_more() {
+                    break;
+                }
                 let Some(incoming) = self.doors.try_next() else { break };
                 self.handle(incoming);
                 self.act();
             }
             self.doors.flush();
+            // The next turn has a full budget; it goes on with what was put down when nothing else is to do.
+            if self.broker.is_spent() {
+                self.broker.timeout((self.clock)());
+                self.act();
+            }
         }
         let conns: Vec<ConnId> = self.doors.connections().collect();
         for conn in conns {
@@ -136,6 +144,9 @@ impl Task {
     }
 
     fn nap(&self) -> Duration {
+        if self.broker.has_work() {
+            return Duration::ZERO;
+        }
         let due = self.broker.poll_timeout().map(|at| at.since((self.clock)()));
         // A millisecond more, because the runtime's clock is that coarse.
         due.map_or(NAP_MAX, |nap| (nap + Duration::from_millis(1)).min(NAP_MAX))

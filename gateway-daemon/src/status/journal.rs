@@ -17,6 +17,8 @@ use super::limiter::{INTERVAL, Kind, Limiter, Summary};
 
 /// Libraries of the link, whose every situation is a loss with a reason, logged once by the gateway itself.
 pub const QUIET_LIBRARIES: [&str; 2] = ["rumqttc", "rustls"];
+/// Target of records that are limited and counted where they are made: the limit here does not concern them.
+pub const LIMITED: &str = "gateway_daemon::clients";
 /// Fields that say whom a record is about.
 const ABOUT: [&str; 9] = ["device", "bus", "uplink", "listener", "queue", "path", "fault", "room", "reload"];
 
@@ -86,7 +88,7 @@ impl Log for Journal {
         if !self.enabled(record.metadata()) {
             return;
         }
-        if record.level() <= Level::Info {
+        if record.level() <= Level::Info && record.target() != LIMITED {
             let now = (self.clock)();
             let kind = Kind::new(record.level(), record.target(), &about(record), &record.args().to_string());
             let (passes, summaries) =

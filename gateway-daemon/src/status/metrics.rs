@@ -55,6 +55,8 @@ table! {
     RELOADS Counter "gateway_reloads_total" ["outcome"] "Changed configurations that were put in force, or refused.";
     FAULT Gauge "gateway_fault" ["fault"] "1 for each fault of the machine below: its partitions, its provisioning, its last update.";
     STUCK Gauge "gateway_stuck" [] "1 while a room makes no progress, for which the watchdog is not fed.";
+    TURN_CPU_MAX Gauge "gateway_turn_cpu_seconds_max" [] "Longest turn of the core loop since the start, in processor time of its thread: everything between two waits. Reloads are left out.";
+    TURN_CPU_MAX_LATELY Gauge "gateway_turn_cpu_seconds_max_lately" [] "The same of the last minute, or of the last two.";
     CONFIG_REFUSED Gauge "gateway_config_refused" [] "1 while the file on disk is a changed one that was refused.";
 
     BUS_UP Gauge "bus_up" ["bus"] "1 while the port or connection is open.";
@@ -106,6 +108,9 @@ table! {
     UPLINK_ACKS Counter "uplink_acks_total" ["uplink"] "Acknowledgements of the connection on which the message was sent.";
     UPLINK_STALE_ACKS Counter "uplink_stale_acks_total" ["uplink"] "Acknowledgements of an older connection, ignored.";
     UPLINK_REFUSED Counter "uplink_refused_messages_total" ["uplink"] "Messages that can never be sent, dropped and counted.";
+    UPLINK_FORGED Counter "uplink_forged_messages_total" ["uplink"] "Messages of clients or of other clouds dropped because a rule would have put them on a topic that only this gateway sends on.";
+    UPLINK_SENT_ALONE Counter "uplink_sent_alone_messages_total" ["uplink"] "Messages sent alone and awaited, to find out which one the cloud will not take.";
+    UPLINK_SILENCED Counter "uplink_silenced_total" ["uplink"] "Times that the cloud was found to refuse a message of the uplink itself (status or ledger), which is then left out for an hour.";
     UPLINK_UNMAPPED Counter "uplink_unmapped_messages_total" ["uplink"] "Messages of this gateway dropped because the rule for their topic makes no legal topic of it.";
     UPLINK_SERVER Gauge "uplink_server" ["uplink"] "Which of its servers is in use or tried next: 0 is the first.";
 
@@ -115,6 +120,7 @@ table! {
     DOWN_PENDING Gauge "down_pending_messages" ["uplink"] "Messages of the cloud that wait for the local broker or its disk.";
     DOWN_ECHOES Counter "down_echo_messages_total" ["uplink"] "Own messages that the cloud sent back, recognised and left out.";
     DOWN_UNWANTED Counter "down_unwanted_messages_total" ["uplink"] "Messages of the cloud that no rule of `accept` takes: subscriptions of an earlier configuration.";
+    DOWN_FORGED Counter "down_forged_messages_total" ["uplink"] "Messages of the cloud dropped because they came on a topic that only this gateway sends on.";
     DOWN_UNMAPPED Counter "down_unmapped_messages_total" ["uplink"] "Messages of the cloud dropped because the rule for their topic makes no legal topic of it.";
     DOWN_OVERRUN Counter "down_overrun_messages_total" ["uplink"] "Messages of QoS 0 of the cloud for which there was no room.";
     DOWN_OVERRUNS Counter "down_overruns_total" ["uplink"] "Connections cut because the cloud sent more than the disk takes.";
@@ -125,6 +131,10 @@ table! {
     QUEUE_IN_MEMORY Gauge "queue_in_memory_messages" ["uplink"] "Ledger: messages only in memory.";
     QUEUE_STORED Gauge "queue_stored_messages" ["uplink"] "Ledger: messages on disk.";
     QUEUE_ACKNOWLEDGED Counter "queue_acknowledged_messages_total" ["uplink"] "Ledger: messages acknowledged by the cloud.";
+    QUEUE_ASIDE Gauge "queue_aside_messages" ["uplink"] "Messages that the cloud will not take: set aside, not sent, part of those stored.";
+    QUEUE_ASIDE_BYTES Gauge "queue_aside_bytes" ["uplink"] "Bytes of the messages that are set aside.";
+    QUEUE_SET_ASIDE Counter "queue_set_aside_messages_total" ["uplink"] "Messages set aside because the cloud will not take them.";
+    QUEUE_PUT_BACK Counter "queue_put_back_messages_total" ["uplink"] "Messages set aside and put back into the queue by hand.";
     QUEUE_DROPPED Counter "queue_dropped_messages_total" ["uplink", "reason"] "Ledger: messages dropped, by reason.";
     QUEUE_RESTORED_READINGS Counter "queue_restored_readings_total" ["uplink"] "Ledger in readings: restored.";
     QUEUE_PRODUCED_READINGS Counter "queue_produced_readings_total" ["uplink"] "Ledger in readings: produced.";
@@ -159,6 +169,7 @@ table! {
     BROKER_STORED_BYTES Gauge "broker_stored_bytes" [] "Bytes of messages that wait for durable sessions.";
     BROKER_DIRTY_BYTES Gauge "broker_dirty_bytes" [] "Bytes that are only in memory and have to survive.";
     BROKER_WAITING_ACKNOWLEDGEMENTS Gauge "broker_waiting_acknowledgements" [] "Acknowledgements and callers that wait until a message is safe.";
+    BROKER_TURN_WORK_MAX Gauge "broker_turn_work_max" [] "Most units of work, each some 50 ns of a desktop's core, that the broker did in one turn of the core loop.";
     BROKER_CONNECTIONS_TOTAL Counter "broker_connections_total" [] "Connections opened.";
     BROKER_CONNECTIONS_REFUSED_TOTAL Counter "broker_connections_refused_total" [] "Connections refused because there were too many.";
     BROKER_LOGINS_REFUSED_TOTAL Counter "broker_logins_refused_total" [] "CONNECT packets refused (version, client id, too many sessions).";
@@ -182,8 +193,14 @@ table! {
     BROKER_STRAY_ACKNOWLEDGEMENTS_TOTAL Counter "broker_stray_acknowledgements_total" [] "Acknowledgements of clients for nothing that was in flight.";
     BROKER_PUBLISH_REFUSED_TOTAL Counter "broker_publish_refused_total" [] "Messages that a client may not publish; acknowledged, if need be, and dropped.";
     BROKER_UNFIT_RULES_TOTAL Counter "broker_unfit_rules_total" [] "Access rules that do not fit the client id or user they met.";
-    BROKER_HELD_TOTAL Counter "broker_held_total" [] "Times that nothing more was read from a connection for a while: its password was compared, or its publishes waited for the disk.";
+    BROKER_HELD_TOTAL Counter "broker_held_total" [] "Times that nothing more was read from a connection for a while: its password was compared, its publishes waited for the disk, or the budget of a turn was spent.";
     BROKER_EXPIRED_SESSIONS_TOTAL Counter "broker_expired_sessions_total" [] "Sessions that ended because their expiry came.";
+    BROKER_EVICTED_SESSIONS_TOTAL Counter "broker_evicted_sessions_total" [] "Sessions that held nothing and gave way to others because there were too many.";
+    BROKER_REMOVED_SESSIONS_TOTAL Counter "broker_removed_sessions_total" [] "Sessions that were dropped by command.";
+    BROKER_SESSIONS_REFUSED_TOTAL Counter "broker_sessions_refused_total" [] "Connections refused because there are too many sessions: of all, of their user, or from their address.";
+    BROKER_FOREIGN_SESSIONS_TOTAL Counter "broker_foreign_sessions_total" [] "Connections refused because their client id belongs to another user.";
+    BROKER_WILLS_REFUSED_TOTAL Counter "broker_wills_refused_total" [] "Wills that their client may not publish: the connection was refused, or the will dropped when its time came.";
+    BROKER_OWN_REFUSED_TOTAL Counter "broker_own_topics_refused_total" [] "Messages of clients on topics that the gateway itself sends on, among those that they may not publish.";
     BROKER_EXPIRED_RETAINED_TOTAL Counter "broker_expired_retained_total" [] "Retained messages that expired.";
     BROKER_PASSED_ON_MESSAGES_TOTAL Counter "broker_passed_on_messages_total" [] "Messages of a shared subscription that another member got because the first one's session ended.";
     BROKER_REFUSED_BY_UPLINKS_TOTAL Counter "broker_refused_by_uplinks_total" [] "Messages that an uplink's queue dropped while somebody waited for them.";
@@ -192,7 +209,9 @@ table! {
     BROKER_FAILED_READS_TOTAL Counter "broker_failed_reads_total" [] "Reads that failed; they were asked again.";
     BROKER_RESETS_TOTAL Counter "broker_resets_total" [] "Times the database was replaced.";
     BROKER_DAMAGED_FACTS_TOTAL Counter "broker_damaged_facts_total" [] "Stored facts that could not be understood.";
-    BROKER_DROPPED Counter "broker_dropped_messages_total" ["reason"] "Messages for clients that were dropped: the client was away (QoS 0), or slow (QoS 0); its queue was full; its session ended; the message expired, could not be read from disk, was lost with the database, was refused by its client, is larger than its client takes, may not be read by its client; the disk was too slow for messages of this process; its record had no JSON.";
+    BROKER_PUT_DOWN_TOTAL Counter "broker_put_down_total" [] "Times that work for a connection or a session was put down until the next turn of the core loop, because the budget of this one was spent.";
+    BROKER_CUT_IDENTIFIERS_TOTAL Counter "broker_cut_identifiers_total" [] "Subscription identifiers left out of messages that would have had more than 64 of them.";
+    BROKER_DROPPED Counter "broker_dropped_messages_total" ["reason"] "Messages for clients that were dropped: the client was away (QoS 0), or slow (QoS 0); its queue was full; its session ended, or expired because its client stayed away; the message expired, could not be read from disk, was lost with the database, was refused by its client, is larger than its client takes, may not be read by its client; the disk was too slow for messages of this process; its record had no JSON.";
 
     STORE_FAULT Gauge "store_fault" [] "1 while the store cannot write.";
     STORE_FILE Gauge "store_file_bytes" [] "Size of the database with its log.";

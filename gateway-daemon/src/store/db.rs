@@ -15,6 +15,7 @@ use super::ask::is_local;
 use super::facts::Facts;
 use super::fault::Trouble;
 use super::layout::{self, Budget};
+use super::marks::Marks;
 use super::row_codec;
 use super::words::Words;
 
@@ -36,6 +37,8 @@ pub(super) struct Queue {
     pub(super) last_saved: u64,
     /// Rows that do not decode: left out, and deleted with the next write.
     pub(super) rotten: BTreeSet<i64>,
+    /// Rows that are set aside.
+    pub(super) marks: Marks,
 }
 
 impl Queue {
@@ -98,6 +101,8 @@ pub(super) struct Db {
     pub(super) facts: Facts,
     /// Rows found rotten while opening.
     pub(super) rotten_rows: u64,
+    /// Marks of rows that are not there: deleted with the next mark that is written.
+    pub(super) stale_marks: Vec<i64>,
 }
 
 impl Db {
@@ -118,9 +123,11 @@ impl Db {
         check(&conn)?;
         conn.set_prepared_statement_cache_capacity(layout::STATEMENTS_MAX);
         let (words, facts) = (Words::load(&conn)?, Facts::load(&conn)?);
-        let queues = BTreeMap::new();
-        let mut db = Self { conn, lock, budget, words, queues, synced: true, facts, rotten_rows: 0 };
+        let (queues, stale_marks) = (BTreeMap::new(), Vec::new());
+        let mut db =
+            Self { conn, lock, budget, words, queues, synced: true, facts, rotten_rows: 0, stale_marks };
         db.load_queues()?;
+        db.load_marks()?;
         Ok(db)
     }
 
@@ -260,6 +267,8 @@ impl Db {
         transaction.execute_batch(&format!("DROP TABLE q{old}"))?;
         transaction.commit()?;
         (queue.key, queue.last, queue.last_saved) = (Some(key), top.0, top.0);
+        // They are other rows by their numbers: what was set aside of them is sent again.
+        queue.marks = Marks::default();
         self.count(&mut queue)?;
         self.queues.insert(name.into(), queue);
         Ok(())
@@ -299,6 +308,9 @@ impl Db {
         if let Some(key) = queue.key {
             self.conn.execute("DELETE FROM queues WHERE id = ?1", [key])?;
             self.conn.execute_batch(&format!("DROP TABLE q{key}"))?;
+            if !queue.marks.is_empty() {
+                self.delete_marks(key, i64::MIN, i64::MAX)?;
+            }
         }
         Ok(queue.total())
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, WallMs};
-use gateway_core::uplink::row::{QueueId, Seq, StoreFault, Stored};
+use gateway_core::uplink::row::{Mark, QueueId, Seq, StoreFault, Stored};
 
 use super::aside;
 use super::ask::{Ask, Reply, Want, is_local};
@@ -188,8 +188,13 @@ impl Engine {
     fn reset(&mut self, index: usize) {
         let Some((name, _)) = self.opened.queues.get(index).cloned() else { return };
         if let Some(stored) = self.stored(&name) {
-            self.resets.put_queue(queue_id(index), stored);
+            self.resets.put_queue(queue_id(index), (stored, self.set_aside(&name)));
         }
+    }
+
+    /// Which rows of a queue are set aside.
+    pub(super) fn set_aside(&self, name: &str) -> Vec<Arc<Mark>> {
+        self.db.as_ref().map(|db| db.set_aside(name)).unwrap_or_default()
     }
 
     fn stored(&mut self, name: &str) -> Option<Stored> {

@@ -15,7 +15,7 @@
 //! Bounds: [`REQUESTS_MAX`] requests wait; file size by settings; words by the bounds in `words`; files kept aside by `aside::ASIDES_MAX`.
 //!
 //! The rooms within: `row_codec` (a row as bytes), `words` (what rows share) and `facts` are the formats; `layout` the file; `db` opens and
-//! counts; `ops` carries out one op, `turn` one turn, `transact` a batch of `ask`s; `salvage` and `aside` deal with damaged files; `engine`
+//! counts; `marks` says which rows are set aside; `ops` carries out one op, `turn` one turn, `transact` a batch of `ask`s; `salvage` and `aside` deal with damaged files; `engine`
 //! decides when; `resets` tells who must know; `writer` is the task.
 
 mod aside;
@@ -27,6 +27,7 @@ mod facts;
 mod fault;
 mod health;
 mod layout;
+mod marks;
 mod ops;
 #[doc(hidden)]
 pub mod peer;
@@ -46,7 +47,7 @@ use std::sync::Arc;
 use gateway_core::broker::{Answer, Found, Read, Turn};
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, WallMs};
-use gateway_core::uplink::row::{QueueId, StoreEvent, StoreFault, StoreOp, Stored};
+use gateway_core::uplink::row::{Mark, QueueId, StoreEvent, StoreFault, StoreOp, Stored};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
@@ -101,6 +102,12 @@ impl Store {
             .unwrap_or((QueueId(0), Stored::default()))
     }
 
+    /// Which rows of an uplink's queue are set aside, ascending. Ask after [`Store::open_queue`], before the first op.
+    pub async fn set_aside(&self, name: &str) -> Vec<Arc<Mark>> {
+        let name = name.into();
+        self.ask(|answer| Request::SetAside { name, answer }).await.unwrap_or_default()
+    }
+
     /// Every uplink's queue in the database with what is stored in it, also those that nobody has opened; those of local sessions
     /// are told by [`Store::found`].
     pub async fn queues(&self) -> Vec<(Arc<str>, Stored)> {
@@ -128,8 +135,8 @@ impl Store {
     /// has been taken here, every op of that queue fails with [`StoreFault::Corrupt`], so that no answer about the
     /// replaced rows can overtake it. Cancel safe; for one caller at a time.
     pub async fn next_reset(&self) -> (QueueId, StoreEvent) {
-        let (queue, salvaged) = self.resets.next_queue().await;
-        (queue, StoreEvent::Reset { salvaged })
+        let (queue, (salvaged, aside)) = self.resets.next_queue().await;
+        (queue, StoreEvent::Reset { salvaged, aside })
     }
 
     /// What is stored for the local broker: its facts and the queues of its sessions. Writes nothing. From here on the broker hears of

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gateway_core::uplink::row::{Body, Priority, Row, Seq, StoreEvent, StoreOp, Tally};
+use gateway_core::uplink::row::{Body, Mark, Priority, Row, Seq, StoreEvent, StoreOp, Tally};
 use rusqlite::{Connection, ErrorCode, params};
 
 use super::ask::is_local;
@@ -28,6 +28,8 @@ pub(super) struct Change {
     trimmed_to: Option<i64>,
     last_saved: Option<u64>,
     gone: BTreeSet<i64>,
+    marked: Vec<Arc<Mark>>,
+    unmarked: BTreeSet<i64>,
     /// Encoded bytes of the rows written.
     pub(super) bytes_written: u64,
     /// Rows written.
@@ -64,6 +66,11 @@ impl Change {
             self.trimmed_to.unwrap_or(queue.normal_from).min(self.lowest_normal.unwrap_or(i64::MAX));
         queue.last_saved = self.last_saved.unwrap_or(queue.last_saved);
         queue.rotten.retain(|seq| !self.gone.contains(seq));
+        if !(self.marked.is_empty() && self.unmarked.is_empty()) {
+            let marks = Arc::make_mut(&mut queue.marks);
+            marks.retain(|seq, _| !self.unmarked.contains(seq));
+            marks.extend(self.marked.into_iter().map(|mark| (mark.seq.0.cast_signed(), mark)));
+        }
     }
 }
 
@@ -81,6 +88,7 @@ pub(super) fn writes(op: &StoreOp) -> bool {
         StoreOp::Fetch { .. } => false,
         StoreOp::Trim { rows, bytes, .. } => *rows > 0 || *bytes > 0,
         StoreOp::Replace { remove, rows, .. } => !(remove.is_empty() && rows.is_empty()),
+        StoreOp::Mark { set, clear, .. } => !(set.is_empty() && clear.is_empty()),
     }
 }
 
@@ -95,7 +103,8 @@ pub(super) fn op_number(op: &StoreOp) -> u64 {
         StoreOp::Commit { op, .. }
         | StoreOp::Fetch { op, .. }
         | StoreOp::Trim { op, .. }
-        | StoreOp::Replace { op, .. } => *op,
+        | StoreOp::Replace { op, .. }
+        | StoreOp::Mark { op, .. } => *op,
     }
 }
 
@@ -116,6 +125,10 @@ pub(super) fn carry_out(db: &mut Db, name: &Arc<str>, op: &StoreOp) -> Result<(S
         }
         StoreOp::Replace { op, remove, rows } => {
             StoreEvent::Committed { op: *op, deleted: work.replace(remove, rows)? }
+        }
+        StoreOp::Mark { op, set, clear } => {
+            work.mark(set, clear)?;
+            StoreEvent::Committed { op: *op, deleted: Tally::default() }
         }
     };
     if writes(op) {
@@ -175,6 +188,23 @@ impl<'a> Work<'a> {
         }
         deleted.add(self.insert(rows)?);
         Ok(deleted)
+    }
+
+    /// Sets marks of rows that are there, and forgets others.
+    fn mark(&mut self, set: &[Arc<Mark>], clear: &[Seq]) -> Result<(), Trouble> {
+        let Some(key) = self.key() else { return Ok(()) };
+        for seq in clear.iter().map(|seq| key_near(*seq)) {
+            if self.queue().is_some_and(|queue| queue.marks.contains_key(&seq)) {
+                self.db.delete_marks(key, seq, seq)?;
+                self.change.unmarked.insert(seq);
+            }
+        }
+        for mark in set {
+            if self.db.write_mark(key, mark)? {
+                self.change.marked.push(Arc::clone(mark));
+            }
+        }
+        Ok(())
     }
 
     /// Adds rows. A row that is stored already under its seq is replaced, and counted as deleted.
@@ -245,6 +275,12 @@ impl<'a> Work<'a> {
         }
         let sql = format!("DELETE FROM q{key} WHERE seq BETWEEN ?1 AND ?2");
         self.db.conn.prepare_cached(&sql)?.execute([from, to])?;
+        let marks = self.queue().map(|queue| Arc::clone(&queue.marks)).unwrap_or_default();
+        let unmarked = marks.range(from..=to).map(|(seq, _)| *seq);
+        self.change.unmarked.extend(unmarked);
+        if marks.range(from..=to).next().is_some() {
+            self.db.delete_marks(key, from, to)?;
+        }
         Ok(deleted)
     }
 

@@ -4,15 +4,18 @@
 //! queue, and one for the broker: a later one takes the place of the former.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway_core::broker::Found;
-use gateway_core::uplink::row::{QueueId, Stored};
+use gateway_core::uplink::row::{Mark, QueueId, Stored};
 use tokio::sync::Notify;
+
+/// What is stored in a queue, and which rows of it are set aside.
+type Held = (Stored, Vec<Arc<Mark>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    queues: BTreeMap<QueueId, Stored>,
+    queues: BTreeMap<QueueId, Held>,
     broker: Option<Found>,
 }
 
@@ -31,8 +34,8 @@ impl Resets {
     }
 
     /// What is stored in a queue was replaced.
-    pub(super) fn put_queue(&self, queue: QueueId, stored: Stored) {
-        self.waiting().queues.insert(queue, stored);
+    pub(super) fn put_queue(&self, queue: QueueId, held: Held) {
+        self.waiting().queues.insert(queue, held);
     }
 
     /// What is stored for the broker was replaced.
@@ -67,7 +70,7 @@ impl Resets {
     }
 
     /// Takes the next reset of a queue. Cancel safe; for one caller at a time.
-    pub(super) async fn next_queue(&self) -> (QueueId, Stored) {
+    pub(super) async fn next_queue(&self) -> (QueueId, Held) {
         loop {
             if let Some(reset) = self.waiting().queues.pop_first() {
                 return reset;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gateway_core::broker::{Change, Turn};
-use gateway_core::uplink::row::{Row, Seq, StoreOp};
+use gateway_core::uplink::row::{Mark, Row, Seq, StoreOp};
 use rusqlite::Connection;
 
 use super::ask::Ask;
@@ -17,6 +17,7 @@ use super::facts;
 use super::fault::Trouble;
 use super::health::Counters;
 use super::layout;
+use super::marks::Written;
 use super::row_codec;
 use super::transact::Learned;
 use super::words::Words;
@@ -74,6 +75,8 @@ pub(super) fn salvage(
         }
     });
     schemas.boots = words.clock().into_iter().collect();
+    let mut marks = BTreeMap::new();
+    scan(&conn, "aside", super::marks::COLUMNS, &mut unread, &mut |row| marks.extend(Written::read(row)));
     for (key, (name, last)) in queues(&conn, names) {
         let mut copy = Copy {
             into,
@@ -83,23 +86,38 @@ pub(super) fn salvage(
             trouble: None,
             copied: 0,
             rotten: 0,
+            marks: Vec::new(),
         };
         scan(&conn, &format!("q{key}"), "seq, row", &mut salvage.lost.rows, &mut |row| {
             let seq = Seq(row.get::<_, i64>(0).unwrap_or(0).cast_unsigned());
-            copy.take(
-                row_codec::decode(seq, blob(row, 1)).and_then(|decoded| decoded.to_row(seq, &words)).ok(),
-            );
+            let found =
+                row_codec::decode(seq, blob(row, 1)).and_then(|decoded| decoded.to_row(seq, &words)).ok();
+            if let Some(found) = &found
+                && let Some(written) = marks.get(&(key, seq.0.cast_signed()))
+            {
+                copy.marks.extend(written.of(found, blob(row, 1)).map(Arc::new));
+            }
+            copy.take(found);
         });
         copy.flush();
         if let Some(trouble) = copy.trouble {
             return Err(trouble);
         }
+        copy_marks(copy.into, &name, copy.marks, &schemas)?;
         salvage.rows = salvage.rows.saturating_add(copy.copied);
         salvage.lost.rows = salvage.lost.rows.saturating_add(copy.rotten);
         into.keep_last(&name, last)?;
     }
     copy_facts(&conn, into, &schemas, &mut salvage)?;
     Ok(salvage)
+}
+
+/// Marks of rows that were copied.
+fn copy_marks(into: &mut Db, name: &Arc<str>, set: Vec<Arc<Mark>>, learned: &Learned) -> Result<(), Trouble> {
+    if set.is_empty() {
+        return Ok(());
+    }
+    store(into, Ask::Op(Arc::clone(name), StoreOp::Mark { op: 0, set, clear: Vec::new() }), learned)
 }
 
 /// Copies every fact whose checksum is right; of two under one key the later.
@@ -197,6 +215,7 @@ struct Copy<'a> {
     trouble: Option<Trouble>,
     copied: u64,
     rotten: u64,
+    marks: Vec<Arc<Mark>>,
 }
 
 impl Copy<'_> {

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod limits;
+mod marks;
 mod model;
 mod turn_crash;
 mod turn_faults;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gateway_core::broker::{Answer, Found, Read, Turn};
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, WallMs};
-use gateway_core::uplink::row::{QueueId, StoreEvent, StoreFault, StoreOp, Stored};
+use gateway_core::uplink::row::{Mark, QueueId, StoreEvent, StoreFault, StoreOp, Stored};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
@@ -44,6 +44,10 @@ pub(super) enum Request {
     OpenQueue {
         name: Arc<str>,
         answer: oneshot::Sender<(QueueId, Stored)>,
+    },
+    SetAside {
+        name: Arc<str>,
+        answer: oneshot::Sender<Vec<Arc<Mark>>>,
     },
     Queues {
         answer: oneshot::Sender<Vec<(Arc<str>, Stored)>>,
@@ -216,6 +220,7 @@ fn answer_other(engine: &mut Engine, request: Request) -> bool {
         Request::Op { .. } | Request::Turn { .. } | Request::Read { .. } => {}
         Request::Found { answer } => drop(answer.send(engine.found())),
         Request::OpenQueue { name, answer } => drop(answer.send(engine.open_queue(&name))),
+        Request::SetAside { name, answer } => drop(answer.send(engine.set_aside(&name))),
         Request::Queues { answer } => drop(answer.send(engine.queues())),
         Request::DropQueue { name, answer } => drop(answer.send(engine.drop_queue(&name))),
         Request::LearnSchema { id, bytes } => engine.learn_schema(id, bytes),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway_core::uplink::row::{Priority, Row, Seq, StoreEvent, StoreFault, StoreOp, Stored, Tally};
+use gateway_core::uplink::row::{Mark, Priority, Row, Seq, StoreEvent, StoreFault, StoreOp, Stored, Tally};
 
 use super::chance::Chance;
 
@@ -12,6 +12,7 @@ use super::chance::Chance;
 #[derive(Debug, Default)]
 pub struct Disk {
     rows: BTreeMap<Seq, Arc<Row>>,
+    marks: BTreeMap<Seq, Arc<Mark>>,
     bytes: u64,
     /// Bytes there is room for.
     pub capacity: u64,
@@ -79,6 +80,18 @@ impl Disk {
         stored
     }
 
+    /// Which rows are set aside.
+    #[must_use]
+    pub fn marks(&self) -> Vec<Arc<Mark>> {
+        self.marks.values().cloned().collect()
+    }
+
+    /// Whether a row is known to be set aside.
+    #[must_use]
+    pub fn is_marked(&self, seq: Seq) -> bool {
+        self.marks.contains_key(&seq)
+    }
+
     /// Carries an op out, all of it or nothing.
     pub fn apply(&mut self, op: &StoreOp) -> (StoreEvent, Effect) {
         let mut effect = Effect::default();
@@ -117,6 +130,12 @@ impl Disk {
                 }
                 StoreEvent::Committed { op: *op, deleted: sum(&effect.removed) }
             }
+            StoreOp::Mark { op, set, clear } => {
+                self.marks.retain(|seq, _| !clear.contains(seq));
+                let there = set.iter().filter(|mark| self.rows.contains_key(&mark.seq));
+                self.marks.extend(there.map(|mark| (mark.seq, Arc::clone(mark))));
+                StoreEvent::Committed { op: *op, deleted: Tally::default() }
+            }
         };
         (event, effect)
     }
@@ -126,6 +145,9 @@ impl Disk {
         let kept_of_ten = chance.pick(&[0, 0, 5, 10]);
         let lost: Vec<Seq> = self.rows.keys().copied().filter(|_| chance.of(0..=9) >= kept_of_ten).collect();
         let lost = lost.iter().filter_map(|seq| self.remove(*seq)).collect();
+        if !self.marks.is_empty() && chance.one_in(3) {
+            self.marks.pop_first();
+        }
         (self.stored(), lost)
     }
 
@@ -188,6 +210,7 @@ impl Disk {
 
     fn remove(&mut self, seq: Seq) -> Option<Arc<Row>> {
         let row = self.rows.remove(&seq)?;
+        self.marks.remove(&seq);
         self.bytes = self.bytes.saturating_sub(row.size());
         Some(row)
     }
@@ -199,6 +222,7 @@ pub(super) fn number(op: &StoreOp) -> u64 {
         StoreOp::Commit { op, .. }
         | StoreOp::Fetch { op, .. }
         | StoreOp::Trim { op, .. }
+        | StoreOp::Mark { op, .. }
         | StoreOp::Replace { op, .. } => *op,
     }
 }

@@ -17,6 +17,10 @@ pub const TOLD: u16 = 16;
 pub const REFUSED: u16 = 32;
 /// It was lost with the store's file.
 pub const STORE_LOST: u16 = 64;
+/// It is set aside: the cloud will not take it.
+pub const ASIDE: u16 = 128;
+/// The cloud ends the connection when it reads it.
+pub const HOSTILE: u16 = 256;
 
 /// One row.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +62,12 @@ impl Facts {
 
     /// What is known about a row of any run.
     pub fn of(&mut self, row: &Row) -> Option<&mut Fact> {
-        let run = self.runs.iter_mut().rev().find(|run| run.id == row.run)?;
-        run.get(row.seq)
+        self.of_run(row.run, row.seq)
+    }
+
+    /// What is known about a row of a run.
+    pub fn of_run(&mut self, run: RunId, seq: Seq) -> Option<&mut Fact> {
+        self.runs.iter_mut().rev().find(|known| known.id == run)?.get(seq)
     }
 
     /// Every run.

@@ -7,7 +7,7 @@ use gateway_core::uplink::Action;
 use gateway_core::uplink::link::{Epoch, LinkEvent, PublishFault, Token};
 use gateway_core::uplink::loss::{ConnectRefusal, Loss, Stage};
 use gateway_core::uplink::machine::State;
-use gateway_core::uplink::row::{Qos, Row};
+use gateway_core::uplink::row::{Body, Qos, Row};
 
 use super::net::{Broker, Connection, Network, connect_time};
 use super::oracle::Verdict;
@@ -16,6 +16,19 @@ use super::world::{Event, World};
 
 /// Payloads above this are refused by the link.
 pub(super) const PACKET_MAX: usize = 2000;
+
+/// Topic of messages for which the cloud ends the connection.
+pub(super) const HOSTILE_TOPIC: &str = "gateway/hostile";
+/// A topic for which any server may end it.
+pub(super) const UNFIT_TOPIC: &str = "gateway/un\u{1}fit";
+/// Bodies above this end the connection, too.
+pub(super) const CLOUD_MAX: usize = 1000;
+
+/// Whether the cloud ends the connection when it reads this.
+pub(super) fn is_hostile(row: &Row) -> bool {
+    let large = matches!(row.body, Body::Raw(_)) && row.body.bytes().len() > CLOUD_MAX;
+    *row.topic == *HOSTILE_TOPIC || *row.topic == *UNFIT_TOPIC || large
+}
 
 impl World {
     pub(super) fn dial(&mut self, epoch: Epoch) -> Verdict {
@@ -92,6 +105,16 @@ impl World {
         if !alive && self.chance.one_in(2) {
             return;
         }
+        let dead = self.connection.as_ref().is_some_and(|connection| connection.id == id && connection.dead);
+        if dead {
+            return;
+        }
+        let breaks =
+            self.plan.cut_one_in < u64::MAX && !self.quiet && self.chance.one_in(self.plan.cut_one_in);
+        if breaks || row.as_deref().is_some_and(is_hostile) {
+            self.end(id);
+            return;
+        }
         if let Some(row) = &row {
             self.oracle.arrived(row);
         }
@@ -111,6 +134,18 @@ impl World {
         if self.chance.one_in(200) {
             self.after(at - self.now + MS, acked());
         }
+    }
+
+    /// The cloud or the line ends a connection; the gateway hears of it when the news has travelled.
+    fn end(&mut self, id: u64) {
+        let Some(connection) = self.connection.as_mut().filter(|connection| connection.id == id) else {
+            return;
+        };
+        connection.dead = true;
+        let up_for = connection.up_at.map(|at| Duration::from_nanos(self.now - at));
+        let (epoch, loss) = (Epoch(connection.epoch), Loss::Closed { stage: None });
+        let event = LinkEvent::Down { loss, up_for };
+        self.after(self.plan.delay, Event::Link { gateway: self.gateway, epoch, event });
     }
 
     /// An event of a connection, delivered even if that connection is gone: the machine has to know better.

@@ -42,6 +42,8 @@ pub struct Report {
     pub faults: u64,
     /// Ends of the process, clean or not.
     pub crashes: u64,
+    /// Rows set aside because the cloud will not take them.
+    pub asides: u64,
     /// Rows dropped, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
 }
@@ -87,6 +89,7 @@ impl Case {
             store_ops: world.oracle.ops,
             faults: world.faults,
             crashes: world.crashes,
+            asides: world.oracle.asides,
             dropped: world.dropped,
         })
     }

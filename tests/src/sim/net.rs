@@ -40,6 +40,8 @@ pub struct Connection {
     pub id: u64,
     /// Its epoch in the run that made it.
     pub epoch: u64,
+    /// The cloud or the line has ended it: nothing more arrives, and the gateway is about to hear of it.
+    pub dead: bool,
     /// CONNACK was delivered, at this time.
     pub up_at: Option<u64>,
     /// The last message leaves the narrowest line then.
@@ -54,7 +56,7 @@ impl Connection {
     /// A connection that is being made.
     #[must_use]
     pub fn new(id: u64, epoch: u64) -> Self {
-        Self { id, epoch, up_at: None, line_free: 0, arrives: 0, acked: 0 }
+        Self { id, epoch, dead: false, up_at: None, line_free: 0, arrives: 0, acked: 0 }
     }
 
     /// When a message sent now arrives at the cloud; `None` is never.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use gateway_core::settings::Durability;
 use gateway_core::tag::RunId;
 use gateway_core::uplink::machine::State;
-use gateway_core::uplink::queue::{DropReason, FETCH_ROWS_MAX, Fate, Lane, Receipt};
-use gateway_core::uplink::row::{Qos, Row, Seq, StoreOp};
+use gateway_core::uplink::queue::{ASIDE_ROWS_MAX, DropReason, FETCH_ROWS_MAX, Fate, Lane, Receipt};
+use gateway_core::uplink::row::{Mark, Qos, Row, Seq, StoreOp};
 use gateway_core::uplink::settings::{Drain, WhenFull};
 use gateway_core::uplink::{Action, Uplink};
 
 use super::disk::{Disk, Effect};
-use super::facts::{ACKED, DROPPED, Facts, LOST, RECEIVED, REFUSED, STORE_LOST, TOLD};
+use super::facts::{ACKED, ASIDE, DROPPED, Facts, HOSTILE, LOST, RECEIVED, REFUSED, STORE_LOST, TOLD};
 use super::pace::{BackoffModel, LiveWatch, ns};
 use super::plan::{MS, Plan, S};
 
@@ -62,6 +62,8 @@ pub struct Oracle {
     pub received: u64,
     /// Rows received again.
     pub repeated: u64,
+    /// Rows set aside.
+    pub asides: u64,
 }
 
 macro_rules! promise {
@@ -93,6 +95,7 @@ impl Oracle {
             ops: 0,
             received: 0,
             repeated: 0,
+            asides: 0,
         }
     }
 
@@ -109,13 +112,29 @@ impl Oracle {
     }
 
     /// A message was published.
-    pub fn produced(&mut self, now: u64, seq: Seq, urgent: bool) -> Verdict {
+    pub fn produced(&mut self, now: u64, seq: Seq, urgent: bool, hostile: bool) -> Verdict {
         if urgent {
             self.urgent.insert(seq);
         }
         let run = self.facts.current().ok_or("no run")?;
         promise!(run.seq(run.facts.len()) == seq, "seq {} is not the next one", seq.0);
-        run.facts.push(super::facts::Fact { at: now, bits: 0 });
+        let bits = if hostile { HOSTILE } else { 0 };
+        run.facts.push(super::facts::Fact { at: now, bits });
+        Ok(())
+    }
+
+    /// A row is set aside.
+    pub fn set_aside(&mut self, mark: &Mark, uplink: &Uplink) -> Verdict {
+        let seq = mark.seq.0;
+        let fact = self.facts.of_run(mark.run, mark.seq).ok_or("set aside a row that never was")?;
+        promise!(fact.bits & HOSTILE != 0, "row {seq} is set aside although the cloud takes it");
+        promise!(fact.bits & ACKED == 0, "row {seq} is set aside although it was acknowledged");
+        fact.bits |= ASIDE;
+        self.asides += 1;
+        let queue = uplink.queue();
+        let kept =
+            queue.aside().any(|mark| mark.seq.0 == seq) || queue.aside_total().rows == ASIDE_ROWS_MAX as u64;
+        promise!(kept, "row {seq} is not kept although it is only set aside");
         Ok(())
     }
 
@@ -170,15 +189,16 @@ impl Oracle {
                 let strict = plan.settings.durability == Durability::Strict;
                 let ahead = queue.ledger().stored.rows > 0;
                 let urgent = !self.urgent.is_empty() && !flows(uplink, plan, ahead);
+                let aside = queue.aside_total().rows > 0;
                 promise!(
-                    due || pressed || strict || stopping || urgent,
+                    due || pressed || strict || stopping || urgent || aside,
                     "a commit before it is due wears the card"
                 );
             }
             StoreOp::Fetch { .. } => {
                 promise!(queue.ledger().stored.rows > 0, "a fetch although nothing is stored");
             }
-            StoreOp::Trim { .. } | StoreOp::Replace { .. } => {}
+            StoreOp::Trim { .. } | StoreOp::Replace { .. } | StoreOp::Mark { .. } => {}
         }
         Ok(())
     }
@@ -199,7 +219,13 @@ impl Oracle {
         for row in &effect.trimmed {
             let flying = self.in_flight.contains_key(&(row.run, row.seq));
             promise!(!flying, "row {} was trimmed while in flight", row.seq.0);
-            self.facts.of(row).ok_or("trimmed a row that never was")?.bits |= DROPPED;
+            let fact = self.facts.of(row).ok_or("trimmed a row that never was")?;
+            promise!(
+                fact.bits & ASIDE == 0 || self.replaced,
+                "row {} was trimmed although it is set aside",
+                row.seq.0
+            );
+            fact.bits |= DROPPED;
         }
         self.dropped += effect.trimmed.len() as u64;
         if let StoreOp::Replace { rows, .. } = op {
@@ -233,9 +259,12 @@ impl Oracle {
 
     /// A row goes out.
     pub fn sent(&mut self, now: u64, action: &Action, uplink: &Uplink, plan: &Plan, disk: &Disk) -> Verdict {
-        let Action::Send { token, row, lane, .. } = action else { return self.announced(now, action) };
+        let Action::Send { token, row, lane, .. } = action else {
+            return self.announced(now, action, uplink);
+        };
         let seq = row.seq.0;
-        promise!(self.publishes > 0, "row {seq} was sent before the birth");
+        let first = self.publishes > 0 || uplink.is_careful();
+        promise!(first, "row {seq} was sent before the birth");
         let refused = self.refused.contains(&(row.run, row.seq));
         promise!(!refused, "row {seq} was sent again although the link refuses it");
         let strict = plan.settings.durability == Durability::Strict;
@@ -260,11 +289,11 @@ impl Oracle {
         Ok(())
     }
 
-    fn announced(&mut self, now: u64, action: &Action) -> Verdict {
+    fn announced(&mut self, now: u64, action: &Action, uplink: &Uplink) -> Verdict {
         let Action::Announce { token, payload, .. } = action else { return Ok(()) };
         let birth = payload.starts_with(br#"{"state":"online""#);
         promise!(
-            birth == (self.publishes == 0),
+            birth == (self.publishes == 0) || uplink.is_careful(),
             "the first publish of a connection is its birth, and no other is"
         );
         self.publishes += 1;
@@ -364,6 +393,10 @@ impl Oracle {
                 self.live.forget();
             }
         }
+        if queue.is_idle() && queue.marks_are_written() {
+            let unmarked = queue.aside().find(|mark| !disk.is_marked(mark.seq));
+            promise!(unmarked.is_none(), "{unmarked:?} is set aside and the disk does not know");
+        }
         if !self.replaced && queue.is_idle() {
             let kept = ledger.stored.rows + queue.deletes_waiting();
             promise!(disk.len() as u64 == kept, "{} rows on disk, {kept} are counted", disk.len());
@@ -436,11 +469,12 @@ impl Oracle {
 
     /// The end: everything is quiet, so every row was received, or dropped by policy, or lost in a crash.
     pub fn finish(&mut self, plan: &Plan, disk: &Disk) -> Verdict {
-        promise!(disk.is_empty(), "{} rows are left on disk", disk.len());
+        let marks = disk.marks().len();
+        promise!(disk.len() == marks, "{} rows are left on disk, {marks} are set aside", disk.len());
         let received_is_known = plan.settings.qos == Qos::AtLeastOnce;
         for run in self.facts.runs() {
             for (index, fact) in run.facts.iter().enumerate() {
-                let known = fact.bits & (RECEIVED | DROPPED | LOST | STORE_LOST) != 0;
+                let known = fact.bits & (RECEIVED | DROPPED | LOST | STORE_LOST | ASIDE) != 0;
                 let written = !received_is_known && fact.bits & ACKED != 0;
                 promise!(known || written, "row {} of run {} never arrived", run.seq(index).0, run.id());
             }

@@ -44,6 +44,10 @@ pub struct Plan {
     pub records: bool,
     /// Bytes the disk has room for.
     pub disk_bytes: u64,
+    /// One message in so many is one that the cloud will not take: it ends the connection when it reads it.
+    pub hostile_one_in: u64,
+    /// The line breaks by itself with one message in so many.
+    pub cut_one_in: u64,
     /// Some messages have publishers that are held up until they are safe.
     pub publishers: bool,
 }
@@ -95,6 +99,8 @@ impl Plan {
             service: chance.of(100..=10_000) * 1000,
             records: matches!(when_full, WhenFull::ThinOut { .. }),
             disk_bytes: chance.pick(&[u64::MAX, rows_max * 80]),
+            hostile_one_in: u64::MAX,
+            cut_one_in: u64::MAX,
             publishers: seed.is_multiple_of(2),
         }
     }
@@ -125,6 +131,18 @@ impl Plan {
                 plan.settings.window = 5;
                 plan.delay = 100 * MS;
                 plan.service = MS;
+            }
+            Variant::Hostile => {
+                plan.settings.qos = Qos::AtLeastOnce;
+                let rates = [u64::MAX, 200, 30, 10];
+                plan.cut_one_in = rates[usize::try_from(seed % 4).unwrap_or(0)];
+                plan.hostile_one_in = 60;
+                plan.settings.limits.rows_max = plan.settings.limits.rows_max.max(3000);
+                plan.settings.limits.bytes_max = 64 << 20;
+            }
+            Variant::Flaky => {
+                plan.settings.qos = Qos::AtLeastOnce;
+                plan.cut_one_in = [2, 3, 4, 6, 10, 30, 100][usize::try_from(seed % 7).unwrap_or(0)];
             }
             Variant::Fifo => plan.settings.drain = Drain::Fifo,
             Variant::Thin => {
@@ -166,13 +184,17 @@ pub enum Variant {
     Live,
     /// Strictly in order.
     Fifo,
+    /// The cloud ends the connection for some messages, on lines of all kinds.
+    Hostile,
+    /// The line breaks by itself, at all rates.
+    Flaky,
     /// Records that are thinned out.
     Thin,
 }
 
 impl Variant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("any", Self::Any),
         ("calm", Self::Calm),
         ("strict", Self::Strict),
@@ -180,6 +202,8 @@ impl Variant {
         ("live", Self::Live),
         ("fifo", Self::Fifo),
         ("thin", Self::Thin),
+        ("hostile", Self::Hostile),
+        ("flaky", Self::Flaky),
     ];
 
     /// The name on the command line.

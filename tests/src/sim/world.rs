@@ -17,7 +17,7 @@ use gateway_core::uplink::{Action, Identity, Mutant, Uplink};
 use super::chance::Chance;
 use super::disk::Disk;
 use super::faults::Fault;
-use super::line::PACKET_MAX;
+use super::line::{CLOUD_MAX, HOSTILE_TOPIC, PACKET_MAX, UNFIT_TOPIC};
 use super::net::{Broker, Connection, Network};
 use super::oracle::{Oracle, Verdict};
 use super::plan::{HOUR, MIN, MS, Plan, S};
@@ -208,7 +208,9 @@ impl World {
     fn is_quiet(&self) -> bool {
         self.uplink.as_ref().is_some_and(|uplink| {
             let queue = uplink.queue();
-            queue.ledger().kept().rows == 0 && queue.is_idle() && queue.deletes_waiting() == 0
+            queue.ledger().kept().rows == queue.aside_total().rows
+                && queue.is_idle()
+                && queue.deletes_waiting() == 0
         })
     }
 
@@ -333,6 +335,7 @@ impl World {
         let identity = Identity { version: "0".into(), run, config: "0".into(), faults: Default::default() };
         let seed = self.chance.draw();
         let mut uplink = Uplink::with_queue(self.plan.settings.clone(), identity, queue, seed);
+        uplink.restore_aside(&self.disk.marks());
         if let Some(mutant) = self.mutant {
             uplink.mutate(mutant);
         }
@@ -359,7 +362,18 @@ impl World {
         let boot_now = self.boot_now();
         let oversize = self.chance.one_in(self.plan.oversize_one_in);
         let high = self.chance.one_in(self.plan.alarm_one_in);
-        let (body, readings) = self.body(boot_now, oversize);
+        let (mut body, mut readings) = self.body(boot_now, oversize);
+        let mut topic = "gateway/device/1";
+        if self.plan.hostile_one_in < u64::MAX && self.chance.one_in(self.plan.hostile_one_in) && !oversize {
+            readings = 1;
+            (topic, body) = match self.chance.of(0..=4) {
+                0 => (UNFIT_TOPIC, Body::Raw(vec![0; 5].into())),
+                1 | 2 => (HOSTILE_TOPIC, Body::Raw(vec![0; 5].into())),
+                _ => (topic, Body::Raw(vec![0; CLOUD_MAX + 100].into())),
+            };
+        }
+        let hostile =
+            topic != "gateway/device/1" || matches!(&body, Body::Raw(bytes) if bytes.len() > CLOUD_MAX);
         let expiry_s = self.chance.one_in(500).then_some(30);
         let urgent = self.plan.publishers && self.publishers.one_in(8);
         let waiting = if urgent { Waiting::Urgent } else { Waiting::Patient };
@@ -369,7 +383,7 @@ impl World {
             return Ok(());
         }
         let message = Message {
-            topic: "gateway/device/1".into(),
+            topic: topic.into(),
             body,
             readings,
             priority: if high { Priority::High } else { Priority::Normal },
@@ -380,7 +394,7 @@ impl World {
             waiting,
         };
         let seq = uplink.publish(boot_now, message);
-        self.oracle.produced(self.now, seq, urgent)?;
+        self.oracle.produced(self.now, seq, urgent, hostile)?;
         let up =
             matches!(uplink.state(), State::Up { since } if boot_now.since(since) > Duration::from_secs(5));
         let few = uplink.queue().ledger().in_memory.rows <= u64::from(self.plan.settings.window / 2).max(1);
@@ -427,6 +441,10 @@ impl World {
                     self.oracle.link_gone();
                 }
                 Action::Receipt(receipt) => self.oracle.receipt(receipt, &self.disk)?,
+                Action::SetAside { mark } => self.oracle.set_aside(&mark, uplink)?,
+                Action::Silenced { topic, .. } => {
+                    return Err(format!("messages on {topic} are left out although the cloud takes them"));
+                }
                 Action::Stopped { .. } => self.stopped()?,
             }
         }
@@ -464,7 +482,7 @@ impl World {
         self.oracle.store_lost(&lost);
         let now = self.boot_now();
         if let Some(uplink) = &mut self.uplink {
-            uplink.store(now, StoreEvent::Reset { salvaged });
+            uplink.store(now, StoreEvent::Reset { salvaged, aside: self.disk.marks() });
         }
         Ok(())
     }

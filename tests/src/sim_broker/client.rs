@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::oracle::{Name, Oracle, Verdict};
+use super::shared::SHARED;
 use super::wire::{self, Heard};
 
 /// Most messages of a publisher without an answer.
@@ -11,6 +12,30 @@ const WINDOW: usize = 6;
 pub const EVERYTHING: &str = "m/+/+";
 /// Retained messages.
 const RETAINED: &str = "r/+";
+/// Last wills.
+const WILLS: &str = "w/+";
+/// A retained message of QoS 1, where a QoS is named.
+pub const KEPT: u8 = 3;
+/// A message of the shared subscription with QoS 1, where a QoS is named; one more is QoS 2.
+pub const GROUP: u8 = 4;
+
+/// QoS on the wire.
+fn on_wire(kind: u8) -> u8 {
+    match kind {
+        KEPT | GROUP => 1,
+        5 => 2,
+        qos => qos,
+    }
+}
+
+/// A subscription that a durable client makes once and keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// A member of the group that shares messages.
+    Group,
+    /// Hears last wills.
+    Wills,
+}
 
 /// How far a message of a publisher is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +47,7 @@ enum Stage {
 #[derive(Debug, Clone)]
 struct Pending {
     id: u16,
-    /// QoS 3 stands for a retained message of QoS 1.
+    /// Its QoS may be [`KEPT`] or above [`GROUP`].
     name: Name,
     stage: Stage,
     /// Sent on some connection.
@@ -69,6 +94,12 @@ pub struct Client {
     /// What retained messages there must be, at least, after a SUBSCRIBE for them.
     retained: Option<BTreeMap<usize, u64>>,
     receive_max: u16,
+    /// A subscription for good, and whether its SUBACK came.
+    extra: Option<(Extra, bool)>,
+    /// Delay of the will of its connection, ns.
+    pub will: Option<u64>,
+    /// Has said goodbye and waits for the end.
+    pub leaving: bool,
 }
 
 impl Client {
@@ -94,19 +125,41 @@ impl Client {
             subscribed: false,
             retained: None,
             receive_max: if me.is_multiple_of(2) { 4 } else { 65_535 },
+            extra: None,
+            will: None,
+            leaving: false,
         }
     }
 
-    /// A connection is there.
-    pub fn open(&mut self, conn: u64) {
-        self.conn = Some(conn);
-        let name = format!("client-{}", self.me);
-        self.out = wire::connect(self.v5, &name, self.durable, self.receive_max);
+    /// With a subscription for good.
+    #[must_use]
+    pub fn with(self, extra: Extra) -> Self {
+        Self { extra: Some((extra, false)), ..self }
+    }
+
+    /// A connection is there; its will, if it has one, speaks after a delay, s.
+    pub fn open(&mut self, conn: u64, will: Option<u32>, oracle: &mut Oracle) {
+        (self.conn, self.leaving) = (Some(conn), false);
+        let (name, topic, body) = (format!("client-{}", self.me), format!("w/{}", self.me), conn.to_string());
+        let will = will.map(|delay_s| wire::Will { topic: &topic, body: &body, delay_s });
+        self.will = will.map(|will| u64::from(will.delay_s) * 1000 * super::world::MS);
+        if will.is_some() {
+            oracle.wills.sent(self.me, conn);
+        }
+        self.out = wire::connect(self.v5, &name, self.durable, self.receive_max, will);
+    }
+
+    /// Says goodbye; nothing is said or heard after it.
+    pub fn leave(&mut self) {
+        if self.up {
+            (self.up, self.leaving) = (false, true);
+            self.out.extend(wire::GOODBYE);
+        }
     }
 
     /// The connection is gone.
     pub fn lost(&mut self, oracle: &mut Oracle) {
-        (self.conn, self.up) = (None, false);
+        (self.conn, self.up, self.leaving) = (None, false, false);
         self.out.clear();
         self.late.clear();
         self.buffer.clear();
@@ -128,9 +181,10 @@ impl Client {
             && self.late.is_empty()
             && self.unreleased.is_empty()
             && self.asked == Asked::Nothing
+            && self.extra.is_none_or(|(_, granted)| granted)
     }
 
-    /// Publishes one more message, if the window has room. `qos` 3 is a retained message of QoS 1.
+    /// Publishes one more message, if the window has room.
     pub fn publish(&mut self, now: u64, qos: u8, oracle: &mut Oracle) {
         if !self.up || self.pending.len() >= WINDOW {
             return;
@@ -183,6 +237,9 @@ impl Client {
     /// # Errors
     /// A promise was broken.
     pub fn hear(&mut self, now: u64, bytes: &[u8], oracle: &mut Oracle) -> Verdict {
+        if self.leaving {
+            return Ok(());
+        }
         self.buffer.extend_from_slice(bytes);
         while let Some(heard) = wire::next(&mut self.buffer, self.v5)? {
             self.heard(now, heard, oracle)?;
@@ -194,11 +251,12 @@ impl Client {
         match heard {
             Heard::Connected(present, code) => self.connected(now, present, code, oracle)?,
             Heard::Publish { qos, retain, id, topic, body, .. } => {
-                self.take((qos, retain, id), &topic, &body, oracle)?;
+                self.take(now, (qos, retain, id), &topic, &body, oracle)?;
             }
-            Heard::Ack(id) => self.finish(now, id, |name| name.1 != 2, oracle),
+            Heard::Ack(id) => self.finish(now, id, 1, oracle)?,
             Heard::Rec(id) => {
-                let found = self.pending.iter_mut().find(|pending| pending.id == id && pending.name.1 == 2);
+                let found =
+                    self.pending.iter_mut().find(|pending| pending.id == id && on_wire(pending.name.1) == 2);
                 if let Some(pending) = found {
                     pending.stage = Stage::Release;
                 }
@@ -208,11 +266,22 @@ impl Client {
                 self.unreleased.remove(&id);
                 self.out.extend(wire::answer(0x70, id));
             }
-            Heard::Comp(id) => self.finish(now, id, |name| name.1 == 2, oracle),
+            Heard::Comp(id) => self.finish(now, id, 2, oracle)?,
             Heard::Subscribed(901) => {
                 self.asked = Asked::Nothing;
                 oracle.subscribed(now, self.me);
             }
+            Heard::Subscribed(903) => match &mut self.extra {
+                Some((Extra::Group, granted)) => {
+                    *granted = true;
+                    oracle.shared.joined(now);
+                }
+                Some((Extra::Wills, granted)) => {
+                    *granted = true;
+                    oracle.wills.watch(now);
+                }
+                None => {}
+            },
             Heard::Unsubscribed(_) => {
                 self.asked = Asked::Nothing;
                 oracle.left(now, self.me);
@@ -237,8 +306,16 @@ impl Client {
                 return Err(format!("the session of {} is forgotten in the middle of an exchange", self.me));
             }
         }
+        if let Some(conn) = self.conn {
+            oracle.wills.connected(now, self.me, conn);
+        }
         for place in 0..self.pending.len() {
             self.send(now, place, oracle);
+        }
+        match self.extra {
+            Some((Extra::Group, false)) => self.out.extend(wire::subscribe(self.v5, 903, SHARED, 2)),
+            Some((Extra::Wills, false)) => self.out.extend(wire::subscribe(self.v5, 903, WILLS, 1)),
+            _ => {}
         }
         // A SUBSCRIBE without an answer is asked again.
         match self.asked {
@@ -261,31 +338,37 @@ impl Client {
         let (me, qos, number) = pending.name;
         let again = if pending.again { 8 } else { 0 };
         pending.again = true;
+        let bits = on_wire(qos) << 1;
         let (flags, topic) = match qos {
-            3 => (1 << 1 | 1, format!("r/{me}")),
-            qos => (qos << 1, format!("m/{me}/{qos}")),
+            KEPT => (bits | 1, format!("r/{me}")),
+            0..KEPT => (bits, format!("m/{me}/{qos}")),
+            GROUP.. => (bits, format!("s/{me}/{}", on_wire(qos))),
         };
-        if qos == 3 {
-            oracle.retained_sent(me, number);
-        } else {
-            oracle.sent(now, pending.name);
+        match qos {
+            KEPT => oracle.retained_sent(me, number),
+            GROUP.. => oracle.shared.sent(now, pending.name),
+            _ => oracle.sent(now, pending.name),
         }
         self.out.extend(wire::publish(self.v5, flags | again, pending.id, &topic, &number.to_string()));
     }
 
-    fn finish(&mut self, now: u64, id: u16, fits: impl Fn(Name) -> bool, oracle: &mut Oracle) {
-        let place = self.pending.iter().position(|pending| pending.id == id && fits(pending.name));
-        let Some(done) = place.and_then(|place| self.pending.remove(place)) else { return };
-        if done.name.1 == 3 {
-            oracle.retained_acknowledged(done.name.0, done.name.2);
-        } else {
-            oracle.acknowledged(now, done.name);
+    /// The exchange of a message of this QoS is over.
+    fn finish(&mut self, now: u64, id: u16, qos: u8, oracle: &mut Oracle) -> Verdict {
+        let fits = |pending: &Pending| pending.id == id && on_wire(pending.name.1) == qos;
+        let place = self.pending.iter().position(fits);
+        let Some(done) = place.and_then(|place| self.pending.remove(place)) else { return Ok(()) };
+        match done.name.1 {
+            KEPT => oracle.retained_acknowledged(done.name.0, done.name.2),
+            GROUP.. => oracle.shared.acknowledged(done.name),
+            _ => oracle.acknowledged(now, done.name)?,
         }
+        Ok(())
     }
 
     /// PUBLISH: its QoS, retain flag and identifier.
     fn take(
         &mut self,
+        now: u64,
         (qos, retain, id): (u8, bool, u16),
         topic: &str,
         body: &[u8],
@@ -300,21 +383,24 @@ impl Client {
         if words[0] == "r" {
             return self.take_retained(publisher, number, retain, oracle);
         }
-        let published = words.get(2).and_then(|word| word.parse().ok()).unwrap_or(0);
         match qos {
             1 => {
                 let answers = if self.slow { &mut self.late } else { &mut self.out };
                 answers.extend(wire::answer(0x40, id));
-                oracle.taken(self.me, (publisher, published, number), qos)
             }
             2 => {
                 self.out.extend(wire::answer(0x50, id));
                 if !self.unreleased.insert(id) {
                     return Ok(());
                 }
-                oracle.taken(self.me, (publisher, published, number), qos)
             }
-            _ => Err(format!("{topic} comes with QoS {qos}")),
+            _ => return Err(format!("{topic} comes with QoS {qos}")),
+        }
+        let published = words.get(2).and_then(|word| word.parse().ok()).unwrap_or(0);
+        match words[0] {
+            "w" => oracle.wills.taken(now, publisher, number),
+            "s" => oracle.shared.taken(self.me, (publisher, GROUP - 1 + published, number), qos),
+            _ => oracle.taken(self.me, (publisher, published, number), qos),
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use gateway_core::broker::change::QueueName;
-use gateway_core::broker::{Answer, Change, FactKey, Found, Read, Turn};
+use gateway_core::broker::{Answer, Change, FactKey, FactKind, Found, Read, Turn};
 use gateway_core::uplink::row::{Row, Seq, Stored};
 
 /// Rows and facts.
@@ -69,15 +69,24 @@ impl Disk {
         Found { facts: facts.collect(), queues: queues.collect(), blind: false }
     }
 
-    /// Rows of all queues.
+    /// Rows of the queues of honest clients.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.queues.values().map(BTreeMap::len).sum()
+        let honest = self.queues.iter().filter(|(name, _)| name.starts_with("local/client-"));
+        honest.map(|(_, rows)| rows.len()).sum()
     }
 
-    /// Facts of a kind.
+    /// Facts of a kind about honest clients.
     #[must_use]
-    pub fn facts(&self, kind: gateway_core::broker::FactKind) -> usize {
-        self.facts.keys().filter(|key| key.kind == kind).count()
+    pub fn facts(&self, kind: FactKind) -> usize {
+        let honest = |key: &FactKey| key.key.windows(7).any(|part| part == b"client-");
+        self.facts.keys().filter(|key| key.kind == kind && honest(key)).count()
+    }
+
+    /// Forgets the rows of one queue, as a damaged page does.
+    pub fn damage(&mut self, nth: usize) {
+        if let Some((_, rows)) = self.queues.iter_mut().nth(nth) {
+            rows.clear();
+        }
     }
 }

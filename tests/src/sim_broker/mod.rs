@@ -1,22 +1,29 @@
 //! The whole broker with many clients, a disk and everything that goes wrong, in virtual time and repeatable by a seed.
 //!
 //! Clients speak bytes of 3.1.1 and 5.0 over connections that are cut at any byte; the daemon is killed at any moment and finds on its disk what its turns
-//! wrote; turns and reads fail, late or after they reached the disk. [`oracle`] follows every message: what was acknowledged arrives at every durable
-//! subscriber, QoS 2 exactly once, in the order of its publisher and QoS; acknowledged subscriptions, sessions and retained messages survive; nobody gets
-//! what was not published or what it unsubscribed from; in the end nothing is left on disk that nobody is owed. Named mutants ([`Mutant`]) prove that
-//! it would notice.
+//! wrote; turns and reads fail, late or after they reached the disk; the database is replaced; a cloud behind a bridge takes messages late, never, or
+//! drops them, and sends its own; queues are small in some runs; attackers do on other connections whatever they like. [`oracle`] follows every message:
+//! what was acknowledged arrives at every durable subscriber, at one member of a group and in the uplink's queue, or was counted as dropped; QoS 2 exactly once, in
+//! the order of its publisher and QoS; acknowledged subscriptions, sessions and retained messages survive; wills speak when a connection was lost and not
+//! otherwise; nobody gets what was not published or what it unsubscribed from; no honest client is ever cut; in the end nothing is left on disk that
+//! nobody is owed. Named mutants ([`Mutant`]) prove that it would notice.
 //!
 //! Bounds: [`world::EVENTS_MAX`] events, [`world::QUIET_MAX`] of virtual time to become quiet.
 
+pub mod attacker;
 pub mod client;
 pub mod disk;
 pub mod oracle;
+pub mod shared;
+pub mod uplink;
+pub mod wills;
 pub mod wire;
 pub mod world;
 
 use std::fmt;
 
 use gateway_core::broker::Mutant;
+use gateway_core::broker::settings::WhenFull;
 
 /// What one run has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +46,20 @@ pub struct Report {
     pub turns: (u64, u64),
     /// Rows written and never written, as far as the disk knows.
     pub rows_written: u64,
+    /// Messages that the uplink's queue took.
+    pub forwarded: u64,
+    /// Messages of the shared subscription that a member took.
+    pub shared: u64,
+    /// Last wills heard.
+    pub wills: u64,
+    /// Times the database was replaced.
+    pub resets: u64,
+    /// Connections of attackers, and how many of them the broker ended.
+    pub attacks: u64,
+    /// See `attacks`.
+    pub ended: u64,
+    /// Times a connection was held.
+    pub holds: u64,
 }
 
 /// What to run; the same case always runs the same way.
@@ -52,15 +73,30 @@ pub struct Case {
     pub mutant: Option<Mutant>,
     /// Nothing goes wrong.
     pub calm: bool,
+    /// Others do on their connections whatever they like.
+    pub attackers: bool,
+    /// Queues are small, and this happens when they are full.
+    pub tight: Option<WhenFull>,
     /// Prints every event on standard error.
     pub trace: bool,
 }
 
 impl Case {
-    /// A seed as it comes.
+    /// A seed as it comes: two of five have small queues.
     #[must_use]
     pub fn of(seed: u64, minutes: u64) -> Self {
-        Self { seed, minutes, mutant: None, calm: false, trace: false }
+        let tight = match seed % 5 {
+            3 => Some(WhenFull::DropNewest),
+            4 => Some(WhenFull::DropOldest),
+            _ => None,
+        };
+        Self { seed, minutes, mutant: None, calm: false, attackers: true, tight, trace: false }
+    }
+
+    /// A seed with which nothing goes wrong.
+    #[must_use]
+    pub fn calm(seed: u64, minutes: u64) -> Self {
+        Self { calm: true, attackers: false, tight: None, ..Self::of(seed, minutes) }
     }
 
     /// Runs the world and waits until it is quiet.
@@ -90,9 +126,10 @@ impl fmt::Display for Failure {
         let mutant = mutant.map_or("none", Mutant::name);
         write!(
             f,
-            "seed {seed}, mutant {mutant}: after {} ms of virtual time: {}\nreplay: BROKER_SEED={seed} BROKER_MINUTES={minutes} \
-             BROKER_MUTANT={mutant} cargo test -p tidegate-tests --test sim_broker one_seed -- --nocapture",
-            self.at_ms, self.what
+            "seed {seed}, mutant {mutant}: after {} ms of virtual time: {}\nreplay: cargo xtask sim broker --seed {seed} --minutes {minutes}{}",
+            self.at_ms,
+            self.what,
+            self.case.mutant.map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()))
         )
     }
 }

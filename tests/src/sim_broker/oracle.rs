@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::shared::Shared;
+use super::uplink::Uplink;
+use super::wills::Wills;
+
 /// One published message: who, with which QoS, and its number among those.
 pub type Name = (usize, u8, u64);
 
@@ -44,6 +48,16 @@ pub struct Oracle {
     subscribers: BTreeMap<usize, Subscriber>,
     /// Of each publisher: the last retained number acknowledged, and the last one sent.
     retained: BTreeMap<usize, (u64, u64)>,
+    /// Messages of the group.
+    pub shared: Shared,
+    /// Last wills.
+    pub wills: Wills,
+    /// The cloud behind its bridge.
+    pub uplink: Uplink,
+    /// Messages may be dropped, and counted: one that is sent again then comes late.
+    pub lossy: bool,
+    /// Messages that may be missing at the end, because somebody counted them as dropped.
+    pub dropped: u64,
     /// Messages taken for the first time.
     pub received: u64,
     /// Messages taken again, as QoS 1 allows.
@@ -64,11 +78,16 @@ impl Oracle {
     }
 
     /// A publisher is told that its message is safe.
-    pub fn acknowledged(&mut self, now: u64, name: Name) {
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn acknowledged(&mut self, now: u64, name: Name) -> Verdict {
+        self.uplink.acknowledged(name)?;
         if let Some(published) = self.published.get_mut(&name) {
             self.acknowledged += u64::from(published.acknowledged_at.is_none());
             published.acknowledged_at.get_or_insert(now);
         }
+        Ok(())
     }
 
     /// A retained message is sent.
@@ -194,30 +213,42 @@ impl Oracle {
             return Ok(());
         }
         let highest = subscriber.highest.entry((name.0, name.1)).or_default();
-        if name.2 < *highest {
+        if name.2 < *highest && !self.lossy {
             return Err(format!("{client} takes {name:?} for the first time after number {highest}"));
         }
-        *highest = name.2;
+        *highest = name.2.max(*highest);
         Ok(())
     }
 
-    /// When everything is quiet: nobody is owed anything.
+    /// When everything is quiet: nobody is owed anything that nobody counted.
     ///
     /// # Errors
     /// Something was lost.
-    pub fn quiet(&self) -> Verdict {
+    pub fn quiet(&self, now: u64) -> Verdict {
         for (name, published) in &self.published {
             if published.acknowledged_at.is_none() {
                 return Err(format!("{name:?} was never acknowledged"));
             }
         }
+        let mut missing = Vec::new();
         for (client, subscriber) in &self.subscribers {
             let mut owed = self.owed(*client);
             owed.extend(subscriber.owed.iter().filter(|name| !subscriber.taken.contains_key(*name)));
-            if let Some(name) = owed.first() {
-                return Err(format!("{client} was never given {name:?} and {} others", owed.len() - 1));
-            }
+            missing.extend(owed.iter().map(|name| format!("{client} was never given {name:?}")));
         }
-        Ok(())
+        missing
+            .extend(self.shared.owed().iter().map(|name| format!("nobody of the group was given {name:?}")));
+        let wills = self.wills.owed(now);
+        missing.extend(
+            wills.iter().map(|(who, conn)| format!("the will of connection {conn} of {who} is not heard")),
+        );
+        match missing.first() {
+            Some(first) if missing.len() as u64 > self.dropped => Err(format!(
+                "{first}, {} in all, and {} were counted as dropped",
+                missing.len(),
+                self.dropped
+            )),
+            _ => Ok(()),
+        }
     }
 }

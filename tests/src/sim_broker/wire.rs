@@ -56,12 +56,24 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// A last will of QoS 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Will<'a> {
+    /// Where it speaks.
+    pub topic: &'a str,
+    /// What it says.
+    pub body: &'a str,
+    /// How long after the end of its connection, s; 5.0 only.
+    pub delay_s: u32,
+}
+
 /// CONNECT; `durable` sessions never end.
 #[must_use]
-pub fn connect(v5: bool, client: &str, durable: bool, receive_max: u16) -> Vec<u8> {
+pub fn connect(v5: bool, client: &str, durable: bool, receive_max: u16, will: Option<Will<'_>>) -> Vec<u8> {
     let mut body = Vec::new();
     text(&mut body, "MQTT");
-    body.extend_from_slice(&[if v5 { 5 } else { 4 }, if durable { 0 } else { 2 }, 0, 0]);
+    let flags = if durable { 0 } else { 2 } | if will.is_some() { 0b0000_1100 } else { 0 };
+    body.extend_from_slice(&[if v5 { 5 } else { 4 }, flags, 0, 0]);
     if v5 {
         let expiry: u32 = if durable { u32::MAX } else { 0 };
         body.push(8);
@@ -71,8 +83,19 @@ pub fn connect(v5: bool, client: &str, durable: bool, receive_max: u16) -> Vec<u
         body.extend_from_slice(&receive_max.to_be_bytes());
     }
     text(&mut body, client);
+    if let Some(will) = will {
+        if v5 {
+            body.extend_from_slice(&[5, 0x18]);
+            body.extend_from_slice(&will.delay_s.to_be_bytes());
+        }
+        text(&mut body, will.topic);
+        text(&mut body, will.body);
+    }
     packet(0x10, &body)
 }
+
+/// DISCONNECT of a client that says goodbye.
+pub const GOODBYE: [u8; 2] = [0xe0, 0];
 
 /// PUBLISH of QoS 1 or 2.
 #[must_use]

@@ -65,6 +65,20 @@ pub struct Counters {
     pub held_total: u64,
     /// Sessions that ended because their expiry came.
     pub expired_sessions_total: u64,
+    /// Sessions that held nothing and gave way to others.
+    pub evicted_sessions_total: u64,
+    /// Sessions that a person dropped.
+    pub removed_sessions_total: u64,
+    /// CONNECT packets refused because their client id belongs to another user.
+    pub foreign_sessions_total: u64,
+    /// CONNECT packets refused because there were too many sessions: of all, of their user, or from their address.
+    pub sessions_refused_total: u64,
+    /// Wills that may not be published: their CONNECT was refused, or they were dropped when they were to speak.
+    pub wills_refused_total: u64,
+    /// Messages of clients on topics of the gateway itself, among those that they may not publish.
+    pub own_refused_total: u64,
+    /// Messages dropped with sessions that expired.
+    pub dropped_session_expired_messages_total: u64,
     /// Retained messages that expired.
     pub expired_retained_total: u64,
     /// Messages of a shared subscription that another member got because the first one's session ended.
@@ -95,6 +109,10 @@ pub struct Counters {
     pub resets_total: u64,
     /// Stored facts that could not be understood.
     pub damaged_facts_total: u64,
+    /// Times that work for a connection or a session was put down because the budget of a turn was spent.
+    pub put_down_total: u64,
+    /// Subscription identifiers left out of a message because it would have had too many.
+    pub cut_identifiers_total: u64,
 }
 
 impl Counters {
@@ -106,6 +124,7 @@ impl Counters {
             self.dropped_slow_messages_total,
             self.dropped_full_messages_total,
             self.dropped_session_messages_total,
+            self.dropped_session_expired_messages_total,
             self.dropped_expired_messages_total,
             self.dropped_unreadable_messages_total,
             self.dropped_lost_messages_total,
@@ -125,6 +144,7 @@ impl Counters {
             CloseReason::Malformed(_)
             | CloseReason::Protocol(_)
             | CloseReason::Topic(_)
+            | CloseReason::Properties(_)
             | CloseReason::Alias
             | CloseReason::Payload
             | CloseReason::ReceiveMaximum
@@ -138,7 +158,10 @@ impl Counters {
             | CloseReason::Login { .. }
             | CloseReason::Refused(_)
             | CloseReason::NotAuthorized => self.logins_refused_total += 1,
-            CloseReason::Goodbye | CloseReason::Full | CloseReason::Shutdown => {}
+            CloseReason::Goodbye
+            | CloseReason::Full
+            | CloseReason::Administrative
+            | CloseReason::Shutdown => {}
         }
     }
 }

@@ -7,8 +7,9 @@
 //! key of Received       u16 length of the client id, client id, u16 packet identifier
 //! key of Released       the same
 //!
-//! value of Session      0x01, version, flags, u32 expiry s, u64 sent, [u64 boot, u64 ended], [text user], [u32 delay s, message]
+//! value of Session      0x01, version, flags, u32 expiry s, u64 sent, [u64 RUNNING, u64 ended], [text user], [u32 delay s, message]
 //! value of Subscription 0x01, options, [u32 identifier]
+//! value of the clock    0x01, u64 running time; its key is a subscription of a client id of no bytes, which no client has
 //! value of Retained     message
 //! value of Received     0x01 nothing is left to do | 0x02, message: it enters uplinks again after a crash
 //! value of Released     0x01, u64 seq
@@ -17,6 +18,9 @@
 //! properties            flags (bit 0 UTF-8, 1 content type, 2 response topic, 3 correlation, 4 user), then those that are there
 //! body of a row         0x01, payload | 0x02, u16 count, u32 subscription identifiers, properties, payload
 //! ```
+//! `ended` is running time of the broker, all runs together, ns. Version 0.1 wrote the id of a boot in the place of RUNNING and a moment of that boot behind it, and
+//! reads only that both are there. The clock it takes for a subscription without a session, which it removes without a word.
+//!
 //! Numbers are little endian; a text is a u16 length and UTF-8. The first byte of every value names its format.
 //!
 //! What is damaged is skipped and counted, never a panic, and never allocates more than a small multiple of its own bytes.
@@ -36,7 +40,7 @@ pub(super) use wire::Damaged;
 
 use super::change::{FactKey, FactKind, QUEUE_PREFIX, QueueName};
 use super::packet::{Message, Options, Replay, Testament, Version};
-use crate::tag::{BootId, BootNs};
+use crate::tag::BootId;
 use crate::uplink::row::Seq;
 use message::{message, message_len, put_message, qos};
 use wire::{Reader, put_short};
@@ -47,6 +51,9 @@ const DELAY_S_MAX: u64 = u32::MAX as u64;
 const FORMAT: u8 = 1;
 /// Of a Received fact: the message is still needed.
 const HOLDS: u8 = 2;
+
+/// In the place of a boot: running time follows. No boot has this id: they are random numbers of 64 bits.
+const RUNNING: u64 = u64::from_le_bytes(*b"running:");
 
 const ENDED: u8 = 1;
 const USER: u8 = 2;
@@ -63,10 +70,19 @@ pub(super) struct SessionFact {
     pub(super) user: Option<Arc<str>>,
     /// Highest seq that was ever sent to the client, when this was written.
     pub(super) sent: Seq,
-    /// When its connection ended; `None` while there is one. In another boot: at least as long ago as this boot.
-    pub(super) ended: Option<BootNs>,
+    /// When its connection ended; `None` while there is one.
+    pub(super) ended: Option<Ended>,
     /// A last will that is still to come.
     pub(super) will: Option<Testament>,
+}
+
+/// When the connection of a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// At this running time of the broker.
+    At(Duration),
+    /// Before this run; a version that knew no running time wrote it.
+    Earlier,
 }
 
 /// The value of a fact; messages are turned into bytes only when they are written.
@@ -150,8 +166,9 @@ pub(super) fn session(fact: &SessionFact, boot: BootId) -> Value {
     out.extend_from_slice(&fact.expiry_s.to_le_bytes());
     out.extend_from_slice(&fact.sent.0.to_le_bytes());
     if let Some(ended) = fact.ended {
-        out.extend_from_slice(&boot.0.to_le_bytes());
-        out.extend_from_slice(&ended.0.to_le_bytes());
+        let ended = if let Ended::At(ended) = ended { ended } else { Duration::ZERO };
+        out.extend_from_slice(&RUNNING.to_le_bytes());
+        out.extend_from_slice(&nanoseconds(ended).to_le_bytes());
     }
     if let Some(user) = &fact.user {
         put_short(&mut out, user.as_bytes());
@@ -183,9 +200,9 @@ pub(super) fn read_session(value: &[u8], boot: BootId) -> Result<SessionFact, Da
     let ended = if flags & ENDED == 0 {
         None
     } else {
-        let same_boot = reader.u64()? == boot.0;
-        let ended = reader.u64()?;
-        Some(BootNs(if same_boot { ended } else { 0 }))
+        let known = reader.u64()? == RUNNING;
+        let ended = Duration::from_nanos(reader.u64()?);
+        Some(if known { Ended::At(ended) } else { Ended::Earlier })
     };
     let user = if flags & USER == 0 { None } else { Some(reader.text()?.into()) };
     let will = if flags & WILL == 0 {
@@ -196,6 +213,36 @@ pub(super) fn read_session(value: &[u8], boot: BootId) -> Result<SessionFact, Da
         Some(Testament { message: message(reader, boot)?, delay })
     };
     Ok(SessionFact { version, expiry_s, user, sent, ended, will })
+}
+
+/// The fact of running time.
+pub(super) fn clock_key() -> FactKey {
+    subscription_key("", "clock")
+}
+
+/// The value of running time.
+pub(super) fn clock(running: Duration) -> Value {
+    let mut out = vec![FORMAT];
+    out.extend_from_slice(&nanoseconds(running).to_le_bytes());
+    Value::Bytes(out.into())
+}
+
+/// Reads [`clock`].
+///
+/// # Errors
+/// The value is damaged.
+pub(super) fn read_clock(value: &[u8]) -> Result<Duration, Damaged> {
+    let mut reader = Reader(value);
+    if reader.u8()? != FORMAT {
+        return Err(Damaged);
+    }
+    let running = Duration::from_nanos(reader.u64()?);
+    reader.end()?;
+    Ok(running)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The value of a subscription.

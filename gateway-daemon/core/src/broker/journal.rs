@@ -332,6 +332,11 @@ impl Journal {
         self.safe.pop_front()
     }
 
+    /// Whether somebody waits for [`Journal::next_safe`] or [`Journal::next_progress`] to be taken.
+    pub(super) fn has_news(&self) -> bool {
+        !self.safe.is_empty() || !self.progress.is_empty()
+    }
+
     /// A queue of which something became durable.
     pub(super) fn next_progress(&mut self) -> Option<Progress> {
         self.progress.pop_front()

@@ -1,6 +1,7 @@
 //! The broker itself: what comes in, and who deals with it.
 
 mod bridges;
+mod clock;
 mod conn;
 mod connect;
 mod deliver;
@@ -10,26 +11,35 @@ mod expiry;
 mod login;
 mod publish;
 mod route;
+mod sessions;
 mod subscribe;
 mod sys;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::bridges::Unsent;
 use self::conn::{Conn, Kind};
 use self::deliver::Word;
 use self::expiry::Alarm;
 use self::route::Post;
-use super::access::{Access, Failures};
+pub use self::sessions::{SessionView, Which};
+use self::subscribe::Task;
+use self::work::{ROW, Work};
+use super::access::{Access, Failures, Identity};
 use super::change::Answer;
 use super::front::Front;
 use super::journal::{self, Journal, Position};
+use super::note::{Event, Note, Notes, Shown, Who};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
+use super::own::Own;
 use super::packet::{Message, Packet, Reply};
 use super::retained::{Retained, Retention};
 use super::session::Session;
 use super::settings::Settings;
+use super::shares::Shares;
 use super::ticket::Tickets;
 use super::topic::{TopicError, TopicName};
 use super::tree::{Matches, Tree};
@@ -62,6 +72,17 @@ pub struct Broker {
     /// Nobody is asked who it is.
     open_to_all: bool,
     started: BootNs,
+    /// Running time of earlier runs.
+    ran: Duration,
+    /// When running time is written, while sessions wait for their end.
+    clock_due: Option<BootNs>,
+    /// Sessions that have an end.
+    ending: usize,
+    /// Topics of the gateway itself.
+    own: Arc<Own>,
+    shares: Shares,
+    /// Sessions that hold nothing, by the time when they were left.
+    vacant: BTreeSet<(Duration, SessionId)>,
     /// The latest time that was told.
     now: BootNs,
     stopping: bool,
@@ -83,6 +104,7 @@ pub struct Broker {
     unsent: Vec<Unsent>,
     received_total: usize,
     failures: Failures,
+    notes: Notes,
     alarms: BTreeSet<(BootNs, Alarm)>,
     /// The figures have an alarm.
     watched: bool,
@@ -96,7 +118,8 @@ pub struct Broker {
     /// Connections with something to send.
     dirty: Vec<ConnId>,
     /// Sessions that wait for retained messages.
-    replaying: Vec<SessionId>,
+    replaying: VecDeque<SessionId>,
+    work: Work,
     actions: VecDeque<Action>,
     counters: Counters,
 }
@@ -144,6 +167,12 @@ impl Broker {
             blind: false,
             open_to_all: !store,
             started: now,
+            ran: Duration::ZERO,
+            clock_due: None,
+            ending: 0,
+            own: Arc::default(),
+            shares: Shares::default(),
+            vacant: BTreeSet::new(),
             now,
             stopping: false,
             conns: BTreeMap::new(),
@@ -167,6 +196,7 @@ impl Broker {
             unsent: Vec::new(),
             received_total: 0,
             failures: Failures::default(),
+            notes: Notes::default(),
             alarms: BTreeSet::new(),
             watched: false,
             connected_max: 0,
@@ -174,7 +204,8 @@ impl Broker {
             released: VecDeque::new(),
             stopped: Vec::new(),
             dirty: Vec::new(),
-            replaying: Vec::new(),
+            replaying: VecDeque::new(),
+            work: Work::new(limits.turn_work_max),
             actions: VecDeque::new(),
             counters: Counters::default(),
             settings,
@@ -226,33 +257,8 @@ impl Broker {
     pub fn handle_bytes(&mut self, now: BootNs, conn: ConnId, bytes: &[u8]) {
         self.now = self.now.max(now);
         self.counters.received_bytes_total += bytes.len() as u64;
-        self.read(now, conn, bytes);
+        self.hear(now, conn, bytes);
         self.settle(now);
-    }
-
-    /// Reads packets until there are none or the connection is held.
-    fn read(&mut self, now: BootNs, conn: ConnId, mut bytes: &[u8]) {
-        loop {
-            let Some(open) = self.conns.get_mut(&conn) else { return };
-            if open.is_held() {
-                return self.put_aside(conn, bytes);
-            }
-            let outcome = match open.front.next(now, &mut bytes) {
-                Ok(None) => return,
-                Ok(Some(packet)) => {
-                    self.counters.received_packets_total += 1;
-                    if !open.silence_max.is_zero() {
-                        open.deadline = now.plus(open.silence_max);
-                    }
-                    self.handle_packet(now, conn, packet)
-                }
-                Err(reason) => Err(reason),
-            };
-            if let Err(reason) = outcome {
-                self.close(now, conn, reason);
-                return;
-            }
-        }
     }
 
     /// `bytes` of what [`Action::Send`] gave for a connection have been written: there is room for more.
@@ -265,9 +271,7 @@ impl Broker {
         if !had_room {
             self.pump(now, id);
         }
-        if self.sessions.get(&id).is_some_and(|session| !session.replays.is_empty()) {
-            self.replaying.push(id);
-        }
+        self.list_replay(id);
         self.settle(now);
     }
 
@@ -302,20 +306,22 @@ impl Broker {
         self.settle(now);
     }
 
-    /// Says goodbye to everybody and makes everything durable that is not: go on acting and answering until [`Broker::is_flushed`].
+    /// Says goodbye to everybody and makes everything durable that is not: go on acting, answering and beginning turns until [`Broker::is_flushed`].
+    /// All goodbyes are said when [`Broker::has_work`] says no.
     pub fn stop(&mut self, now: BootNs) {
         self.now = self.now.max(now);
         self.begin(now);
         self.stopping = true;
         self.doomed.extend(self.conns.keys().map(|conn| (*conn, CloseReason::Shutdown)));
         self.settle(now);
+        self.write_clock(now);
         self.journal.flush();
     }
 
     /// Whether nothing is left to be made durable.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.actions.is_empty() && self.dirty.is_empty() && self.journal.is_clean()
+        self.actions.is_empty() && self.dirty.is_empty() && self.journal.is_clean() && !self.has_work()
     }
 
     /// What to do next, in order.
@@ -331,9 +337,39 @@ impl Broker {
         }
         // Last, so that a turn holds what all inputs so far have changed.
         let turn = self.journal.poll(self.now);
+        self.work.charge(turn.as_ref().map_or(0, |turn| turn.changes.len() * ROW));
         self.let_go(self.now);
         self.settle(self.now);
         turn.map(Action::Turn).or_else(|| self.actions.pop_front()).or_else(|| self.take_send())
+    }
+
+    /// The next thing that a person may want to read in the log: to be asked in every round, until there is none.
+    pub fn poll_note(&mut self) -> Option<Note> {
+        self.notes.take()
+    }
+
+    /// Something happened to somebody.
+    fn note(&mut self, event: Event, who: Who) {
+        self.notes.add(self.now, event, who);
+    }
+
+    /// Who a connection is, as far as it is known.
+    fn who(&self, conn: ConnId) -> Who {
+        let Some(open) = self.conns.get(&conn) else { return Who::default() };
+        let session = open.session.and_then(|id| self.sessions.get(&id));
+        Who {
+            user: session.and_then(|session| session.user.as_ref()).map(|user| Shown::new(user)),
+            client: session.map(|session| Shown::new(&session.client)),
+            peer: Some(Shown::new(&open.origin.peer)),
+            listener: self.settings.listeners.get(open.origin.listener).map(|listener| listener.name.clone()),
+        }
+    }
+
+    /// Who a connection is that was not given a session.
+    fn who_is(&self, conn: ConnId, identity: &Identity) -> Who {
+        let Identity { client, user } = identity;
+        let Who { peer, listener, .. } = self.who(conn);
+        Who { peer, listener, ..Who::of_session(client, user.as_ref()) }
     }
 
     /// Why the last turn failed, until one is done.
@@ -351,6 +387,7 @@ impl Broker {
             dropped_expired_messages_total: dropped(DropReason::Expired),
             dropped_unreadable_messages_total: dropped(DropReason::Unreadable),
             dropped_lost_messages_total: dropped(DropReason::Lost),
+            dropped_session_expired_messages_total: dropped(DropReason::SessionExpired),
             dropped_refused_messages_total: dropped(DropReason::Refused),
             dropped_session_messages_total: self.counters.dropped_session_messages_total
                 + dropped(DropReason::Ended),
@@ -398,11 +435,10 @@ impl Broker {
             }
             Packet::Release(packet) => self.release(now, conn, id, packet),
             Packet::Subscribe { id: packet, wishes, identifier } => {
-                self.subscribe(now, conn, id, (packet, identifier), wishes)?;
-                self.watch_figures(now);
+                self.begin_filters(conn, Task::subscribe(packet, identifier, wishes));
             }
             Packet::Unsubscribe { id: packet, filters } => {
-                self.unsubscribe(now, conn, id, packet, &filters)?;
+                self.begin_filters(conn, Task::unsubscribe(packet, filters));
             }
             Packet::Ping => self.tell(conn, Reply::Pong),
             Packet::Disconnect { with_will, expiry_s } => {
@@ -431,6 +467,8 @@ impl Broker {
             self.last_session = self.last_session.wrapping_add(1);
         }
         let id = SessionId(self.last_session);
+        // The next one has another, because this one may stand in the tree for a while after its end.
+        self.last_session = self.last_session.wrapping_add(1);
         self.sessions.insert(id, session);
         id
     }

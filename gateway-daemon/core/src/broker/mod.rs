@@ -32,11 +32,15 @@ mod gauges;
 mod journal;
 mod machine;
 mod mutant;
+pub mod note;
 mod outbound;
+pub mod own;
 pub mod packet;
+mod properties;
 mod retained;
 mod session;
 pub mod settings;
+mod shares;
 mod ticket;
 pub mod topic;
 pub mod tree;
@@ -44,9 +48,11 @@ pub mod tree;
 pub use change::{Answer, Change, FactKey, FactKind, Found, Read, Turn};
 pub use counters::Counters;
 pub use gauges::Gauges;
-pub use machine::Broker;
+pub use machine::{Broker, SessionView, Which};
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
+pub use note::{Event, Note};
+pub use own::Own;
 pub use settings::{Limits, Settings};
 pub use topic::{TopicError, TopicFilter, TopicName};
 
@@ -182,6 +188,9 @@ pub enum CloseReason {
     /// A packet larger than [`Limits::packet_bytes_max`].
     #[error("packet too large")]
     TooLarge,
+    /// More properties in a packet, or more bytes of them, than is taken (5.0).
+    #[error("too many properties: {0}")]
+    Properties(&'static str),
     /// A topic alias that was not allowed.
     #[error("a topic alias above the limit")]
     Alias,
@@ -220,6 +229,9 @@ pub enum CloseReason {
     /// Its user or its client id is not let in any more.
     #[error("not let in any more")]
     NotAuthorized,
+    /// A person dropped its session.
+    #[error("its session was dropped by command")]
+    Administrative,
     /// The daemon stops.
     #[error("the broker is shutting down")]
     Shutdown,

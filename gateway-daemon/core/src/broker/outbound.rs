@@ -309,14 +309,14 @@ impl Outbound {
 
     /// Takes out what is in memory and may be given to another session: everything that was not sent, and QoS 1 messages in flight. What
     /// is on disk only stays, and is dropped with the session.
-    pub(super) fn take_rest(&mut self, desk: &mut Desk<'_>) -> Vec<Delivery> {
+    pub(super) fn take_rest(&mut self, desk: &mut Desk<'_>, why: DropReason) -> Vec<Delivery> {
         let (flights, head, tail) = (take(&mut self.flights), take(&mut self.head), take(&mut self.tail));
         let sent = self.sent;
         let mut rest = Vec::new();
         for parcel in flights.into_iter().chain(head).chain(tail) {
             self.strike(desk, &parcel, Due::Soon);
             if parcel.seq <= sent && parcel.delivery.qos == Qos::ExactlyOnce {
-                desk.totals.drop(DropReason::Ended, 1);
+                desk.totals.drop(why, 1);
             } else {
                 rest.push(parcel.delivery);
             }
@@ -350,9 +350,9 @@ impl Outbound {
     }
 
     /// The session ends, and its queue with it. What it held is counted as dropped.
-    pub(super) fn end(self, desk: &mut Desk<'_>) {
+    pub(super) fn end(self, desk: &mut Desk<'_>, why: DropReason) {
         desk.totals.take(self.queue.is_some(), self.held);
-        desk.totals.drop(DropReason::Ended, self.held.rows);
+        desk.totals.drop(why, self.held.rows);
         let Some(queue) = &self.queue else { return };
         desk.journal.drop_queue(&queue.name);
         for release in &self.releases {

@@ -19,6 +19,17 @@ pub(super) struct Retained {
     bytes_max: usize,
 }
 
+/// What a look at some topics found.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// Messages that the filter asks for, by topic.
+    pub(super) found: Vec<Arc<Message>>,
+    /// Topics looked at.
+    pub(super) looks: usize,
+    /// The last of them, if there may be more behind it.
+    pub(super) last: Option<TopicName>,
+}
+
 /// What came of a retained message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retention {
@@ -84,19 +95,30 @@ impl Retained {
         Some(topic)
     }
 
-    /// Every kept message a filter asks for, by topic, beyond `after`. Only topics with the filter's literal beginning are looked at.
-    pub(super) fn matching<'a>(
-        &'a self,
-        filter: &'a TopicFilter,
-        after: Option<&'a TopicName>,
-    ) -> impl Iterator<Item = &'a Arc<Message>> {
+    /// Kept messages that a filter asks for, by topic, beyond `after`: looks at `looks_max` topics at most and stops at `found_max`. Only topics
+    /// with the filter's literal beginning are looked at.
+    pub(super) fn look(
+        &self,
+        filter: &TopicFilter,
+        after: Option<&TopicName>,
+        looks_max: usize,
+        found_max: usize,
+    ) -> Looked {
         let prefix = filter.literal_prefix();
         let from = after.map_or(Bound::Included(prefix), |topic| Bound::Excluded(topic.as_str()));
-        self.kept
-            .range::<str, _>((from, Bound::Unbounded))
-            .take_while(move |(topic, _)| topic.as_str().starts_with(prefix))
-            .filter(move |(topic, _)| filter.matches(topic))
-            .map(|(_, message)| message)
+        let topics = self.kept.range::<str, _>((from, Bound::Unbounded));
+        let mut looked = Looked::default();
+        for (topic, message) in topics.take_while(|(topic, _)| topic.as_str().starts_with(prefix)) {
+            looked.looks += 1;
+            if filter.matches(topic) {
+                looked.found.push(Arc::clone(message));
+            }
+            if looked.looks >= looks_max || looked.found.len() >= found_max {
+                looked.last = Some(topic.clone());
+                break;
+            }
+        }
+        looked
     }
 
     /// All of them.
@@ -141,7 +163,9 @@ mod tests {
 
     fn topics(retained: &Retained, filter: &str) -> Vec<String> {
         let filter = TopicFilter::new(filter).unwrap();
-        retained.matching(&filter, None).map(|message| message.topic.to_string()).collect()
+        let looked = retained.look(&filter, None, 100, 100);
+        assert_eq!(looked.last, None);
+        looked.found.iter().map(|message| message.topic.to_string()).collect()
     }
 
     #[test]
@@ -166,8 +190,27 @@ mod tests {
         }
         let filter = TopicFilter::new("a/#").unwrap();
         let after = TopicName::new("a/b").unwrap();
-        let left: Vec<_> = retained.matching(&filter, Some(&after)).map(|m| m.topic.to_string()).collect();
+        let looked = retained.look(&filter, Some(&after), 100, 100);
+        let left: Vec<_> = looked.found.iter().map(|m| m.topic.to_string()).collect();
         assert_eq!(left, ["a/c"]);
+    }
+
+    #[test]
+    fn topics_that_do_not_match_count_as_looks_and_the_search_goes_on_behind_them() {
+        let mut retained = Retained::new(1000, 100_000);
+        for number in 0..100 {
+            set(&mut retained, &format!("t/{number:02}/{}", number % 50), "1");
+        }
+        let filter = TopicFilter::new("+/+/49").unwrap();
+        let (mut after, mut looks, mut found) = (None, Vec::new(), 0);
+        loop {
+            let looked = retained.look(&filter, after.as_ref(), 40, 100);
+            looks.push(looked.looks);
+            found += looked.found.len();
+            let Some(last) = looked.last else { break };
+            after = Some(last);
+        }
+        assert_eq!((looks, found), (vec![40, 40, 20], 2));
     }
 
     #[test]

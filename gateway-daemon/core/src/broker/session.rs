@@ -1,10 +1,13 @@
 //! What a client is owed: its subscriptions, what waits for it, and what it has not acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::outbound::{Limit, Outbound, WhenFull};
-use super::packet::{Message, Options, Subscription, Testament, Version};
+use super::packet::{Message, Subscription, Testament, Version};
+use super::shares::Maker;
 use super::topic::TopicName;
 use super::{ConnId, Ticket};
 use crate::tag::BootNs;
@@ -24,20 +27,31 @@ pub(super) struct Session {
     pub(super) owner: Owner,
     /// The client id; empty for a bridge.
     pub(super) client: Arc<str>,
-    /// Whoever was let in with it last.
+    /// To whom it belongs: whoever was let in with it last.
     pub(super) user: Option<Arc<str>>,
+    /// Whether a certificate named the user; `None` of a session of an earlier run.
+    pub(super) certified: Option<bool>,
+    /// For whom it counts; `None` while it ends with its connection.
+    pub(super) maker: Option<Maker>,
+    /// When its client came or left, as running time of the broker.
+    pub(super) since: Duration,
     pub(super) version: Version,
     /// Seconds after the end of its connection; `u32::MAX` is never.
     pub(super) expiry_s: u32,
     pub(super) conn: Option<ConnId>,
     /// Most messages in flight.
     pub(super) window: usize,
-    pub(super) filters: BTreeMap<Subscription, Options>,
+    /// What it subscribed with is in the tree.
+    pub(super) filters: Filters,
     pub(super) outbound: Outbound,
     /// QoS 2 messages of the client that it has not released.
     pub(super) received: BTreeMap<u16, Received>,
     /// Retained messages that are still to be given.
     pub(super) replays: VecDeque<Replaying>,
+    /// In the list of sessions that wait for retained messages.
+    pub(super) replay_listed: bool,
+    /// In the list of sessions that have something to send and were put down.
+    pub(super) behind: bool,
     /// When it ends, without a connection; it has an alarm then.
     pub(super) ends_at: Option<BootNs>,
     /// The will of its last connection and when it speaks; it has an alarm then.
@@ -63,9 +77,61 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct Replaying {
     pub(super) subscription: Subscription,
-    pub(super) options: Options,
-    /// The last one given.
+    /// The figures of `$SYS` are given or not asked for.
+    pub(super) figured: bool,
+    /// The last topic that was looked at.
     pub(super) after: Option<TopicName>,
+}
+
+/// The subscriptions of one session, by their text: some tens of bytes each.
+#[derive(Debug, Default)]
+pub(super) struct Filters(BTreeSet<Box<str>>);
+
+impl Filters {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn contains(&self, subscription: &Subscription) -> bool {
+        self.0.contains(&*text(subscription))
+    }
+
+    pub(super) fn insert(&mut self, subscription: &Subscription) {
+        let text = text(subscription);
+        if !self.0.contains(&*text) {
+            self.0.insert(text.into());
+        }
+    }
+
+    /// Whether it was there.
+    pub(super) fn remove(&mut self, subscription: &Subscription) -> bool {
+        self.0.remove(&*text(subscription))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Subscription> {
+        self.0.iter().filter_map(|text| Subscription::parse(text).ok())
+    }
+
+    /// The next one in any order, taken out.
+    pub(super) fn pop(&mut self) -> Option<Subscription> {
+        Subscription::parse(&self.0.pop_first()?).ok()
+    }
+
+    pub(super) fn has_shared(&self) -> bool {
+        self.iter().any(|subscription| subscription.share.is_some())
+    }
+}
+
+/// As it was asked for.
+fn text(subscription: &Subscription) -> Cow<'_, str> {
+    match subscription.share {
+        None => Cow::Borrowed(subscription.filter.as_str()),
+        Some(_) => Cow::Owned(subscription.text().as_ref().to_owned()),
+    }
 }
 
 impl Session {
@@ -75,14 +141,19 @@ impl Session {
             owner: Owner::Client,
             client,
             user: None,
+            certified: None,
+            maker: None,
+            since: Duration::ZERO,
             version: Version::V311,
             expiry_s: 0,
             conn: None,
             window: 1,
-            filters: BTreeMap::new(),
+            filters: Filters::default(),
             outbound,
             received: BTreeMap::new(),
             replays: VecDeque::new(),
+            replay_listed: false,
+            behind: false,
             ends_at: None,
             will: None,
         }
@@ -92,6 +163,16 @@ impl Session {
     pub(super) fn of_bridge() -> Self {
         let nothing = Limit { rows_max: 0, bytes_max: 0, when_full: WhenFull::DropNewest };
         Self { owner: Owner::Bridge, ..Self::of_client("".into(), Outbound::volatile(nothing)) }
+    }
+
+    /// Whether it is kept for nothing: its client is away, and nothing waits for it or will.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.conn.is_none()
+            && self.filters.is_empty()
+            && self.outbound.held().rows == 0
+            && self.outbound.in_flight() == 0
+            && self.received.is_empty()
+            && self.will.is_none()
     }
 
     /// Whether it is forgotten with its connection.

@@ -8,6 +8,14 @@ pub const CONNECTIONS_MAX: usize = 1000;
 /// Most sessions, connected or not, bridges included.
 pub const SESSIONS_MAX: usize = 2000;
 
+/// Most sessions of one user, and most that connections of one address have made, of those that outlive their connections: four have to act together to take
+/// all places.
+pub const SESSIONS_SHARE_MAX: usize = SESSIONS_MAX / 4;
+
+/// Longest time that a session outlives its connection, seconds of running time: a machine that is away over a week of holidays gets what it missed, and
+/// one that was taken away does not fill the card for ever.
+pub const SESSION_EXPIRY_MAX_S: u32 = 7 * 24 * 3600;
+
 /// Most subscriptions of all sessions together: some hundred bytes each.
 pub const SUBSCRIPTIONS_MAX: usize = 20_000;
 
@@ -67,6 +75,17 @@ pub const DIRTY_BYTES_MAX: u64 = 4 << 20;
 /// Longest time from the opening of a connection to its CONNECT.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
+/// Most steps that matching one message may take: nodes of the subscription tree visited and subscriptions found. Some milliseconds. A subscription that would
+/// make the worst topic take more is refused; filters without `+` hardly count, `+` in many levels beside names in the same levels doubles it with each.
+pub const MATCH_STEPS_MAX: usize = 32_768;
+
+/// Most subscription identifiers in one PUBLISH of 5.0: a client with more overlapping subscriptions gets the first of them, and it is counted.
+pub const IDENTIFIERS_MAX: usize = 64;
+
+/// Units of work of a turn of the loop, each some 50 ns of a desktop's core: ten milliseconds there, some fifty on a small board. What is more is put down until
+/// the polls, the uplinks and the answers have had their turn.
+pub const TURN_WORK_MAX: u64 = 200_000;
+
 /// What happens to a message of QoS 1 or 2 when a session's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
@@ -84,6 +103,10 @@ pub struct Limits {
     pub connections_max: usize,
     /// See [`SESSIONS_MAX`].
     pub sessions_max: usize,
+    /// See [`SESSIONS_SHARE_MAX`].
+    pub sessions_per_user_max: usize,
+    /// See [`SESSIONS_SHARE_MAX`].
+    pub sessions_per_address_max: usize,
     /// See [`SUBSCRIPTIONS_MAX`].
     pub subscriptions_max: usize,
     /// See [`INFLIGHT_MAX`].
@@ -118,8 +141,8 @@ pub struct Limits {
     pub receive_max: usize,
     /// Longest keep-alive of clients of 5.0, seconds; 0 leaves it to them. Clients of 3.x cannot be told.
     pub keep_alive_max_s: u16,
-    /// Longest time that a session outlives its connection, seconds, whatever its client asks for; `u32::MAX` (default) leaves it to clients, of which
-    /// those of 3.x without clean session ask for ever.
+    /// See [`SESSION_EXPIRY_MAX_S`], whatever its client asks for; `u32::MAX` leaves it to clients, of which those of 3.x without clean session ask for ever.
+    /// Time counts while the broker runs.
     pub session_expiry_max_s: u32,
     /// What happens to a message when its session's queue is full.
     pub when_full: WhenFull,
@@ -129,6 +152,10 @@ pub struct Limits {
     pub retained_interval: Duration,
     /// See [`DIRTY_BYTES_MAX`].
     pub dirty_bytes_max: u64,
+    /// See [`MATCH_STEPS_MAX`].
+    pub match_steps_max: usize,
+    /// See [`TURN_WORK_MAX`].
+    pub turn_work_max: u64,
 }
 
 impl Default for Limits {
@@ -136,6 +163,8 @@ impl Default for Limits {
         Self {
             connections_max: CONNECTIONS_MAX,
             sessions_max: SESSIONS_MAX,
+            sessions_per_user_max: SESSIONS_SHARE_MAX,
+            sessions_per_address_max: SESSIONS_SHARE_MAX,
             subscriptions_max: SUBSCRIPTIONS_MAX,
             inflight_max: INFLIGHT_MAX,
             queued_max: QUEUED_MAX,
@@ -153,11 +182,13 @@ impl Default for Limits {
             subscriptions_per_session_max: SUBSCRIPTIONS_PER_SESSION_MAX,
             receive_max: RECEIVE_MAX,
             keep_alive_max_s: 0,
-            session_expiry_max_s: u32::MAX,
+            session_expiry_max_s: SESSION_EXPIRY_MAX_S,
             when_full: WhenFull::default(),
             commit_interval: COMMIT_INTERVAL,
             retained_interval: RETAINED_INTERVAL,
             dirty_bytes_max: DIRTY_BYTES_MAX,
+            match_steps_max: MATCH_STEPS_MAX,
+            turn_work_max: TURN_WORK_MAX,
         }
     }
 }

@@ -25,6 +25,9 @@ pub enum TopicError {
     /// The text holds U+0000 (4.7.3).
     #[error("a topic may not hold the character U+0000")]
     Nul,
+    /// The text holds a control character or a non-character (4.7.3, 1.5.3); see [`forbidden`].
+    #[error("a topic may not hold the character {:?}: it is a control character or none at all", .0)]
+    Forbidden(char),
     /// A name to publish to holds a wildcard (3.3.2.1).
     #[error("{0:?} is a wildcard and cannot be published to")]
     Wildcard(char),
@@ -47,11 +50,33 @@ impl TopicName {
     /// Says which rule the text breaks.
     pub fn new(text: impl Into<Arc<str>>) -> Result<Self, TopicError> {
         let text = text.into();
-        check_text(&text)?;
-        match text.bytes().find(|byte| matches!(byte, b'+' | b'#')) {
-            Some(byte) => Err(TopicError::Wildcard(char::from(byte))),
-            None => Ok(Self(text)),
-        }
+        Self::check(&text)?;
+        Ok(Self(text))
+    }
+
+    /// Checks a topic name and keeps nothing of it.
+    ///
+    /// # Errors
+    /// Says which rule the text breaks.
+    pub(super) fn check(text: &str) -> Result<(), TopicError> {
+        check_text(text, Characters::Checked)?;
+        no_wildcard(text)
+    }
+
+    /// A name that an earlier version took, which let clients publish to names with control characters: such a name is [`TopicName::is_forbidden`].
+    ///
+    /// # Errors
+    /// Says which other rule the text breaks.
+    pub(super) fn stored(text: impl Into<Arc<str>>) -> Result<Self, TopicError> {
+        let text = text.into();
+        check_text(&text, Characters::Any)?;
+        no_wildcard(&text)?;
+        Ok(Self(text))
+    }
+
+    /// Whether clients and clouds cut the connection that it comes by.
+    pub(super) fn is_forbidden(&self) -> bool {
+        forbidden(&self.0).is_some()
     }
 
     /// The name as text.
@@ -83,7 +108,7 @@ impl TopicFilter {
     /// Says which rule the text breaks.
     pub fn new(text: impl Into<Arc<str>>) -> Result<Self, TopicError> {
         let text = text.into();
-        check_text(&text)?;
+        check_text(&text, Characters::Checked)?;
         let mut levels = text.split('/').peekable();
         while let Some(level) = levels.next() {
             if level.len() > 1 && level.contains(['+', '#']) {
@@ -140,7 +165,40 @@ pub fn is_reserved(name: &str) -> bool {
     name.starts_with('$')
 }
 
-fn check_text(text: &str) -> Result<(), TopicError> {
+/// The first character that no topic may hold: U+0000 to U+001F, U+007F to U+009F, U+FDD0 to U+FDEF, and the last two of each plane. The standard
+/// leaves it to the receiver ("MQTT Version 3.1.1", 1.5.3); mosquitto and libmosquitto cut the connection that one comes by, so whoever lets one in
+/// lets one client stop others, and the cloud.
+#[must_use]
+pub fn forbidden(text: &str) -> Option<char> {
+    if text.bytes().all(is_plain) {
+        return None;
+    }
+    text.chars().find(|c| {
+        matches!(c, '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fdd0}'..='\u{fdef}')
+            || u32::from(*c) & 0xfffe == 0xfffe
+    })
+}
+
+/// ASCII without control characters.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, 0x20..0x7f)
+}
+
+/// Whether [`forbidden`] characters are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Characters {
+    Checked,
+    Any,
+}
+
+fn no_wildcard(text: &str) -> Result<(), TopicError> {
+    match text.bytes().find(|byte| matches!(byte, b'+' | b'#')) {
+        Some(byte) => Err(TopicError::Wildcard(char::from(byte))),
+        None => Ok(()),
+    }
+}
+
+fn check_text(text: &str, characters: Characters) -> Result<(), TopicError> {
     if text.is_empty() {
         return Err(TopicError::Empty);
     }
@@ -148,13 +206,20 @@ fn check_text(text: &str) -> Result<(), TopicError> {
         return Err(TopicError::TooLong(text.len()));
     }
     // One pass without a way out: every message of a client comes through here.
-    let (mut levels, mut nul) = (1_usize, false);
+    let (mut levels, mut nul, mut plain) = (1_usize, false, true);
     for byte in text.bytes() {
         levels += usize::from(byte == b'/');
         nul |= byte == 0;
+        plain &= is_plain(byte);
     }
     if nul {
         return Err(TopicError::Nul);
+    }
+    if !plain
+        && characters == Characters::Checked
+        && let Some(character) = forbidden(text)
+    {
+        return Err(TopicError::Forbidden(character));
     }
     if levels > TOPIC_LEVELS_MAX { Err(TopicError::TooDeep(levels)) } else { Ok(()) }
 }
@@ -260,6 +325,37 @@ mod tests {
         assert_eq!(error("a\0"), TopicError::Nul);
         for good in ["#", "+", "+/+", "/#", "+/tennis/#", "a//+", "$SYS/#"] {
             TopicFilter::new(good).unwrap();
+        }
+    }
+
+    #[test]
+    fn control_characters_and_non_characters_are_in_no_name_and_no_filter_and_their_neighbours_are() {
+        let bad =
+            ['\u{1}', '\t', '\n', '\u{1f}', '\u{7f}', '\u{80}', '\u{85}', '\u{9f}', '\u{fdd0}', '\u{fdef}'];
+        let ends = (0..=16).flat_map(|plane| [0xfffe, 0xffff].map(|last| plane << 16 | last));
+        let ends = ends.map(|number| char::from_u32(number).unwrap());
+        for c in bad.into_iter().chain(ends) {
+            let text = format!("x/{c}y");
+            assert_eq!(TopicName::new(text.as_str()).unwrap_err(), TopicError::Forbidden(c), "{c:?}");
+            assert_eq!(TopicFilter::new(format!("{text}/#")).unwrap_err(), TopicError::Forbidden(c), "{c:?}");
+            assert!(TopicName::stored(text).unwrap().is_forbidden(), "what an earlier version took is read");
+        }
+        for c in [
+            ' ',
+            '~',
+            '\u{a0}',
+            '\u{ad}',
+            'ü',
+            '\u{200b}',
+            '\u{fdcf}',
+            '\u{fdf0}',
+            '\u{fffd}',
+            '\u{10000}',
+            '\u{1fffd}',
+            '😀',
+        ] {
+            TopicFilter::new(format!("{c}/#")).unwrap();
+            assert!(!TopicName::new(format!("x/{c}")).unwrap().is_forbidden());
         }
     }
 

@@ -3,11 +3,16 @@
 //!
 //! Shared subscriptions (4.8.2) are *groups*: of each the broker picks one member per message, in turn.
 //!
-//! Bounds: depth by [`super::topic::TOPIC_LEVELS_MAX`], size by what the broker lets sessions subscribe to. Removing a
-//! subscription removes the branches that served it alone.
+//! Bounds: depth by [`super::topic::TOPIC_LEVELS_MAX`], size by what the broker lets sessions subscribe to. Each node knows how many steps a name can
+//! take at most from there on ([`Tree::steps`]): a subscription that would make the worst name take more than `steps_max` is refused, so that no publish
+//! costs more than that. Filters without `+` hardly count, however many there are; `+` in many levels beside names in the same levels doubles it with
+//! each level. Removing a subscription removes the branches that served it alone, and their memory.
+
+mod node;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+
+use node::Node;
 
 use super::packet::{Options, Subscription};
 use super::topic::{TopicName, is_reserved};
@@ -35,21 +40,15 @@ struct Group<K> {
     next: usize,
 }
 
-#[derive(Debug)]
-struct Node<K> {
-    literal: BTreeMap<Box<str>, Node<K>>,
-    plus: Option<Box<Node<K>>>,
-    /// Filters that end here.
-    here: Holders<K>,
-    /// Filters that end with `#` below here.
-    below: Holders<K>,
-}
-
-#[derive(Debug)]
-struct Holders<K> {
-    /// Ascending by key.
-    own: Vec<(K, Options)>,
-    groups: Vec<(Arc<str>, GroupId)>,
+/// What became of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    /// It is another one.
+    Another,
+    /// The session had subscribed to the filter before.
+    Replaced,
+    /// A name could take too many steps with it. With how much work it was to find that out, beside going there.
+    Refused(usize),
 }
 
 /// What [`Tree::matching`] finds; kept by the caller, so that its memory is used again.
@@ -59,23 +58,13 @@ pub struct Matches<K> {
     pub own: Vec<(K, Options)>,
     /// Every matching group.
     pub groups: Vec<GroupId>,
-}
-
-impl<K> Default for Holders<K> {
-    fn default() -> Self {
-        Self { own: Vec::new(), groups: Vec::new() }
-    }
+    /// Nodes of the tree that were visited.
+    pub steps: usize,
 }
 
 impl<K> Default for Matches<K> {
     fn default() -> Self {
-        Self { own: Vec::new(), groups: Vec::new() }
-    }
-}
-
-impl<K> Default for Node<K> {
-    fn default() -> Self {
-        Self { literal: BTreeMap::new(), plus: None, here: Holders::default(), below: Holders::default() }
+        Self { own: Vec::new(), groups: Vec::new(), steps: 0 }
     }
 }
 
@@ -107,65 +96,78 @@ impl<K: Ord + Copy> Tree<K> {
     /// Whether some filter begins with this level, literally.
     #[must_use]
     pub fn begins_with(&self, level: &str) -> bool {
-        self.root.literal.contains_key(level)
+        self.root.has_literal(level)
     }
 
-    /// Subscribes; a subscription of the same session to the same filter is replaced. Says whether it is another one.
-    pub fn insert(&mut self, subscription: &Subscription, key: K, options: Options) -> bool {
-        let mut node = &mut self.root;
-        let mut ends = false;
-        for level in subscription.filter.levels() {
-            match level {
-                "#" => ends = true,
-                "+" => node = node.plus.get_or_insert_default(),
-                literal => {
-                    if !node.literal.contains_key(literal) {
-                        node.literal.insert(literal.into(), Node::default());
-                    }
-                    let Some(next) = node.literal.get_mut(literal) else { return false };
-                    node = next;
+    /// Most steps that [`Tree::matching`] takes for any name: nodes visited, subscriptions and members of groups found.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.root.steps() as usize
+    }
+
+    /// Subscribes; a subscription of the same session to the same filter is replaced.
+    pub fn insert(
+        &mut self,
+        subscription: &Subscription,
+        key: K,
+        options: Options,
+        steps_max: usize,
+    ) -> Entered {
+        let (groups, last_group) = (&mut self.groups, &mut self.last_group);
+        let another = self.root.insert(Some(subscription.filter.as_str()), &mut |holders| {
+            let Some(share) = &subscription.share else { return holders.place(key, options) };
+            let id = holders.group(share).unwrap_or_else(|| {
+                while groups.contains_key(&GroupId(*last_group)) {
+                    *last_group = last_group.wrapping_add(1);
                 }
-            }
-        }
-        let holders = if ends { &mut node.below } else { &mut node.here };
-        let another = match &subscription.share {
-            None => place(&mut holders.own, key, options),
-            Some(share) => {
-                let id = holders.group(share).unwrap_or_else(|| {
-                    while self.groups.contains_key(&GroupId(self.last_group)) {
-                        self.last_group = self.last_group.wrapping_add(1);
-                    }
-                    let id = GroupId(self.last_group);
-                    let subscription = subscription.clone();
-                    self.groups.insert(id, Group { subscription, members: Vec::new(), next: 0 });
-                    holders.groups.push((Arc::clone(share), id));
-                    id
-                });
-                self.groups.get_mut(&id).is_some_and(|group| place(&mut group.members, key, options))
-            }
-        };
+                let id = GroupId(*last_group);
+                let subscription = subscription.clone();
+                groups.insert(id, Group { subscription, members: Vec::new(), next: 0 });
+                id
+            });
+            let Some(group) = groups.get_mut(&id) else { return false };
+            let another = place(&mut group.members, key, options);
+            holders.set_group(share, id, group.members.len());
+            another
+        });
         self.len += usize::from(another);
         self.shared += usize::from(another && subscription.share.is_some());
-        another
+        if another && self.steps() > steps_max {
+            let (_, looked) = self.remove(subscription, key);
+            return Entered::Refused(looked);
+        }
+        if another { Entered::Another } else { Entered::Replaced }
     }
 
-    /// Unsubscribes. Says whether there was such a subscription.
-    pub fn remove(&mut self, subscription: &Subscription, key: K) -> bool {
+    /// Unsubscribes. Says whether there was such a subscription, and how much work it was beside going there.
+    pub fn remove(&mut self, subscription: &Subscription, key: K) -> (bool, usize) {
         let groups = &mut self.groups;
-        let removed = self.root.remove(Some(subscription.filter.as_str()), &mut |holders| {
-            let Some(share) = &subscription.share else { return take(&mut holders.own, key) };
+        let mut looked = 0;
+        let removed = self.root.remove(Some(subscription.filter.as_str()), &mut looked, &mut |holders| {
+            let Some(share) = &subscription.share else { return holders.take(key) };
             let Some(id) = holders.group(share) else { return false };
             let Some(group) = groups.get_mut(&id) else { return false };
             let removed = take(&mut group.members, key);
-            if group.members.is_empty() {
+            let left = group.members.len();
+            if left == 0 {
                 groups.remove(&id);
-                holders.groups.retain(|(_, other)| *other != id);
             }
+            holders.set_group(share, id, left);
             removed
         });
         self.len -= usize::from(removed);
         self.shared -= usize::from(removed && subscription.share.is_some());
-        removed
+        (removed, looked)
+    }
+
+    /// What a session subscribed with.
+    #[must_use]
+    pub fn options(&self, subscription: &Subscription, key: K) -> Option<Options> {
+        let holders = self.root.holders(Some(subscription.filter.as_str()))?;
+        let Some(share) = &subscription.share else { return holders.options(key) };
+        let members = &self.groups.get(&holders.group(share)?)?.members;
+        let at = members.binary_search_by_key(&key, |(other, _)| *other).ok()?;
+        Some(members[at].1)
     }
 
     /// Every subscription and every group that wants `name`, added to `found`.
@@ -173,15 +175,26 @@ impl<K: Ord + Copy> Tree<K> {
         self.root.collect(Some(name.as_str()), is_reserved(name.as_str()), found);
     }
 
-    /// The member of a group whose turn it is: the next one that is `ready`, or the next one if none is.
-    pub fn pick(&mut self, id: GroupId, ready: impl Fn(K) -> bool) -> Option<(K, Options)> {
-        let group = self.groups.get_mut(&id)?;
-        let count = group.members.len();
-        let turns = (0..count).map(|turn| (group.next + turn) % count.max(1));
-        let chosen = turns.clone().find(|at| group.members.get(*at).is_some_and(|(key, _)| ready(*key)));
-        let at = chosen.or_else(|| turns.clone().next())?;
-        group.next = at + 1;
-        group.members.get(at).copied()
+    /// The member of a group whose turn it is: the next one that is `ready`, or else the next one that `may` have it later.
+    pub fn pick(
+        &mut self,
+        id: GroupId,
+        mut ready: impl FnMut(K) -> bool,
+        mut may: impl FnMut(K) -> bool,
+    ) -> Option<(K, Options)> {
+        let Group { members, next, .. } = self.groups.get_mut(&id)?;
+        let (first, rest) = members.split_at_checked(*next).unwrap_or((members, &[]));
+        let mut keys = rest.iter().chain(first).map(|(key, _)| *key);
+        let key = keys.clone().find(|key| ready(*key)).or_else(|| keys.find(|key| may(*key)))?;
+        let at = members.binary_search_by_key(&key, |(other, _)| *other).ok()?;
+        *next = at + 1;
+        members.get(at).copied()
+    }
+
+    /// How many members a group has.
+    #[must_use]
+    pub fn group_len(&self, id: GroupId) -> usize {
+        self.groups.get(&id).map_or(0, |group| group.members.len())
     }
 
     /// The share name and filter of a group.
@@ -193,7 +206,17 @@ impl<K: Ord + Copy> Tree<K> {
     /// The group of a share name and filter, if it has members.
     #[must_use]
     pub fn group_of(&self, subscription: &Subscription) -> Option<GroupId> {
-        self.groups.iter().find(|(_, group)| group.subscription == *subscription).map(|(id, _)| *id)
+        let holders = self.root.holders(Some(subscription.filter.as_str()))?;
+        holders.group(subscription.share.as_deref()?)
+    }
+}
+
+impl<K> Matches<K> {
+    /// Forgets what was found, not the memory.
+    pub fn clear(&mut self) {
+        self.own.clear();
+        self.groups.clear();
+        self.steps = 0;
     }
 }
 
@@ -215,91 +238,14 @@ fn take<K: Ord + Copy>(list: &mut Vec<(K, Options)>, key: K) -> bool {
     let found = list.binary_search_by_key(&key, |(other, _)| *other);
     if let Ok(at) = found {
         list.remove(at);
-        if list.is_empty() {
-            *list = Vec::new();
-        }
     }
     found.is_ok()
 }
 
-impl<K> Holders<K> {
-    fn group(&self, share: &str) -> Option<GroupId> {
-        self.groups.iter().find(|(name, _)| **name == *share).map(|(_, id)| *id)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.own.is_empty() && self.groups.is_empty()
-    }
-}
-
-impl<K: Ord + Copy> Matches<K> {
-    fn add(&mut self, holders: &Holders<K>) {
-        self.own.extend_from_slice(&holders.own);
-        self.groups.extend(holders.groups.iter().map(|(_, id)| *id));
-    }
-
-    /// Forgets what was found, not the memory.
-    pub fn clear(&mut self) {
-        self.own.clear();
-        self.groups.clear();
-    }
-}
-
-/// The first level of what is left of a topic, and what is left then.
-fn split(levels: &str) -> (&str, Option<&str>) {
-    match levels.split_once('/') {
-        Some((level, rest)) => (level, Some(rest)),
-        None => (levels, None),
-    }
-}
-
-impl<K: Ord + Copy> Node<K> {
-    /// `reserved` hides the wildcards of this level.
-    fn collect(&self, levels: Option<&str>, reserved: bool, found: &mut Matches<K>) {
-        if !reserved {
-            found.add(&self.below);
-        }
-        let Some(levels) = levels else {
-            found.add(&self.here);
-            return;
-        };
-        let (level, rest) = split(levels);
-        if let Some(node) = self.literal.get(level) {
-            node.collect(rest, false, found);
-        }
-        if let (Some(node), false) = (&self.plus, reserved) {
-            node.collect(rest, false, found);
-        }
-    }
-
-    fn remove(&mut self, levels: Option<&str>, leave: &mut impl FnMut(&mut Holders<K>) -> bool) -> bool {
-        let Some(levels) = levels else { return leave(&mut self.here) };
-        let (level, rest) = split(levels);
-        match level {
-            "#" => leave(&mut self.below),
-            "+" => {
-                let removed = self.plus.as_mut().is_some_and(|node| node.remove(rest, leave));
-                self.plus.take_if(|node| node.is_bare());
-                removed
-            }
-            literal => {
-                let Some(node) = self.literal.get_mut(literal) else { return false };
-                let removed = node.remove(rest, leave);
-                if node.is_bare() {
-                    self.literal.remove(literal);
-                }
-                removed
-            }
-        }
-    }
-
-    fn is_bare(&self) -> bool {
-        self.here.is_empty() && self.below.is_empty() && self.literal.is_empty() && self.plus.is_none()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -342,6 +288,50 @@ mod tests {
         !hidden && levels(&filter, &name)
     }
 
+    #[test]
+    fn a_subscription_that_makes_a_name_take_too_many_steps_is_refused_and_leaves_nothing_behind() {
+        let mut tree = Tree::default();
+        let mut refused = 0;
+        for bits in 0_u32..1 << 12 {
+            let levels: Vec<_> = (0..12).map(|at| if bits >> at & 1 == 1 { "+" } else { "a" }).collect();
+            let wanted = Subscription::own(TopicFilter::new(levels.join("/")).unwrap());
+            let before = (tree.len(), tree.steps());
+            if matches!(tree.insert(&wanted, 1_u8, options(1), 1000), Entered::Refused(_)) {
+                refused += 1;
+                assert_eq!((tree.len(), tree.steps()), before);
+            }
+        }
+        let mut found = Matches::default();
+        tree.matching(&TopicName::new(["a"; 12].join("/")).unwrap(), &mut found);
+        assert!(refused > 3000 && found.steps + found.own.len() <= 1000, "{refused} {}", found.steps);
+        // Ten thousand machines with a filter each cost a name nothing.
+        let mut tree = Tree::default();
+        for machine in 0..10_000 {
+            let wanted = Subscription::own(TopicFilter::new(format!("m/{machine}/+/#")).unwrap());
+            assert_eq!(tree.insert(&wanted, 1_u8, options(1), 10), Entered::Another);
+        }
+        assert_eq!((tree.len(), tree.steps()), (10_000, 5));
+    }
+
+    #[test]
+    fn what_is_left_after_a_removal_counts_and_not_what_was_there() {
+        let mut tree = Tree::default();
+        let own = |text: &str| Subscription::own(TopicFilter::new(text).unwrap());
+        for name in 0..100 {
+            tree.insert(&own(&format!("a/{name}")), 1_u8, options(1), usize::MAX);
+        }
+        tree.insert(&own("a/long/+/+/b"), 1, options(1), usize::MAX);
+        assert_eq!(tree.steps(), 7);
+        let (removed, looked) = tree.remove(&own("a/long/+/+/b"), 1);
+        assert_eq!(
+            (removed, tree.steps(), looked),
+            (true, 4, 101),
+            "every other level was looked at, once, and `a`"
+        );
+        let (_, looked) = tree.remove(&own("a/50"), 1);
+        assert!(looked <= 2, "the first one that is as long ends the search: {looked}");
+    }
+
     proptest! {
         #[test]
         fn a_filter_matches_what_a_naive_matcher_matches(filter in filter(), name in name()) {
@@ -353,18 +343,22 @@ mod tests {
 
         #[test]
         fn the_tree_finds_what_a_naive_matcher_finds(
-            steps in vec((any::<bool>(), subscription(), 0_u8..4, 0_u32..3), 0..40),
+            steps in vec((any::<bool>(), subscription(), 0_u8..4, 1_u32..4), 0..40),
             names in vec(name(), 1..10),
         ) {
             let mut tree = Tree::default();
             let mut list: BTreeMap<(Subscription, u8), Options> = BTreeMap::new();
             for (subscribe, wanted, key, identifier) in steps {
                 if subscribe {
-                    let another = tree.insert(&wanted, key, options(identifier));
-                    prop_assert_eq!(another, list.insert((wanted, key), options(identifier)).is_none());
+                    let entered = tree.insert(&wanted, key, options(identifier), usize::MAX);
+                    let before = list.insert((wanted, key), options(identifier));
+                    prop_assert_eq!(entered == Entered::Another, before.is_none());
                 } else {
-                    prop_assert_eq!(tree.remove(&wanted, key), list.remove(&(wanted, key)).is_some());
+                    prop_assert_eq!(tree.remove(&wanted, key).0, list.remove(&(wanted, key)).is_some());
                 }
+            }
+            for ((wanted, key), options) in &list {
+                prop_assert_eq!(tree.options(wanted, *key), Some(*options));
             }
             prop_assert_eq!(tree.len(), list.len());
             prop_assert_eq!(tree.shared_len(), list.keys().filter(|(wanted, _)| wanted.share.is_some()).count());
@@ -378,6 +372,8 @@ mod tests {
                 }
                 let mut found = Matches::default();
                 tree.matching(name, &mut found);
+                let members: usize = groups.values().map(Vec::len).sum();
+                prop_assert!(found.steps + found.own.len() + members <= tree.steps(), "no name takes more steps");
                 let by = |entry: &(u8, Options)| (entry.0, entry.1.identifier);
                 own.sort_by_key(by);
                 found.own.sort_by_key(by);
@@ -386,18 +382,20 @@ mod tests {
                 for id in found.groups {
                     let members = &groups[tree.group(id).unwrap()];
                     prop_assert_eq!(tree.group_of(&tree.group(id).unwrap().clone()), Some(id));
-                    let mut round: Vec<_> = members.iter().map(|_| tree.pick(id, |_| true).unwrap()).collect();
+                    let mut round: Vec<_> = members.iter().map(|_| tree.pick(id, |_| true, |_| false).unwrap()).collect();
                     round.sort_by_key(by);
                     prop_assert_eq!(&round, members, "one round asks everybody once");
                     let last = members[members.len() - 1];
-                    prop_assert_eq!(tree.pick(id, |key| key == last.0), Some(last), "only who is ready");
-                    prop_assert!(tree.pick(id, |_| false).is_some(), "somebody, if nobody is ready");
+                    prop_assert_eq!(tree.pick(id, |key| key == last.0, |_| true), Some(last), "only who is ready");
+                    prop_assert!(tree.pick(id, |_| false, |_| true).is_some(), "somebody, if nobody is ready");
+                    prop_assert_eq!(tree.pick(id, |_| false, |_| false), None, "nobody, if nobody may");
                 }
             }
             for (wanted, key) in list.keys() {
                 tree.remove(wanted, *key);
             }
             prop_assert!(tree.is_empty() && tree.root.is_bare() && tree.groups.is_empty(), "nothing is left behind");
+            prop_assert_eq!(tree.steps(), 1);
         }
     }
 }

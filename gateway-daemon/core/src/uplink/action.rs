@@ -6,7 +6,7 @@ use super::link::{Epoch, Token, Will};
 #[cfg(doc)]
 use super::machine::Uplink;
 use super::queue::{Lane, Receipt};
-use super::row::{Qos, Row, StoreOp, Tally};
+use super::row::{Mark, Qos, Row, StoreOp, Tally};
 use crate::tag::BootNs;
 
 /// What the hands do next.
@@ -60,6 +60,18 @@ pub enum Action {
     },
     /// Word for a publisher that waits.
     Receipt(Receipt),
+    /// To be said to a person: a row is set aside, because the cloud will not take it.
+    SetAside {
+        /// What, why, and for which server.
+        mark: Arc<Mark>,
+    },
+    /// To be said to a person: a message of the uplink itself is not sent for a while, because this server ends the connection for it.
+    Silenced {
+        /// Its topic.
+        topic: Arc<str>,
+        /// Host and port of the server.
+        server: Arc<str>,
+    },
     /// The stop is complete, or its deadline has passed.
     Stopped {
         /// What was still only in memory and is lost: zero unless the store failed or the deadline was too short.
@@ -118,4 +130,8 @@ pub struct Counters {
     pub unknown_acks_total: u64,
     /// Messages that the link could not send.
     pub refused_total: u64,
+    /// Messages sent alone and awaited, to find out which one the cloud will not take.
+    pub sent_alone_total: u64,
+    /// Times that a message of the uplink itself was found to be refused by the cloud.
+    pub silenced_total: u64,
 }

@@ -29,7 +29,7 @@ impl Jitter {
     }
 
     /// Uniform from zero to `ceiling`, both included.
-    fn below(&mut self, ceiling: Duration) -> Duration {
+    pub(super) fn below(&mut self, ceiling: Duration) -> Duration {
         let ceiling = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
         let drawn = (u128::from(self.next()) * (u128::from(ceiling) + 1)) >> 64;
         Duration::from_nanos(u64::try_from(drawn).unwrap_or(ceiling))

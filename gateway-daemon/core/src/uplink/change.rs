@@ -1,11 +1,13 @@
 //! What a running uplink takes on from a changed configuration, and what it must say anew.
 
+use std::sync::Arc;
+
 use super::action::State;
 use super::backoff::Backoff;
 use super::flights::Flights;
 use super::machine::Uplink;
 use super::queue::QueueSettings;
-use super::row::Seq;
+use super::row::{Mark, Seq};
 use super::servers::Servers;
 use super::settings::Settings;
 use super::status::Identity;
@@ -30,6 +32,7 @@ impl Uplink {
     pub fn reconnect(&mut self, now: BootNs, servers: usize) {
         self.at(now);
         self.servers = Servers::new(servers);
+        self.suspects.other_servers();
         if self.stop.is_some() || self.state == State::Idle {
             return;
         }
@@ -48,6 +51,32 @@ impl Uplink {
             self.identity = identity;
             self.birth_due |= matches!(self.state, State::Up { .. }) && self.stop.is_none();
         }
+    }
+
+    /// Host and port of each server, for what is said to people.
+    pub fn name_servers(&mut self, names: Vec<Arc<str>>) {
+        self.server_names = names;
+    }
+
+    /// Says which of the stored rows are set aside; see [`super::queue::Queue::restore_aside`].
+    pub fn restore_aside(&mut self, marks: &[Arc<Mark>]) {
+        self.queue.restore_aside(marks);
+    }
+
+    /// Puts a row back that was set aside, to be sent as if nothing had been. Says whether it was set aside.
+    pub fn put_back(&mut self, now: BootNs, seq: Seq) -> bool {
+        self.at(now);
+        let was = self.queue.put_back(seq);
+        if was {
+            self.suspects.forgive(seq);
+        }
+        was
+    }
+
+    /// Deletes a row that was set aside, which counts as dropped. Says whether it was set aside.
+    pub fn delete_aside(&mut self, now: BootNs, seq: Seq) -> bool {
+        self.at(now);
+        self.queue.delete_aside(self.now, seq)
     }
 
     /// Its identity.

@@ -84,6 +84,15 @@ impl Flights {
         self.stopped.is_some_and(|token| self.by_token.contains_key(&token))
     }
 
+    /// Everything in flight, oldest first.
+    pub(super) fn cargos(&self) -> impl Iterator<Item = Cargo> {
+        self.by_token.values().map(|flight| flight.cargo)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_token.is_empty()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_token.len()
     }

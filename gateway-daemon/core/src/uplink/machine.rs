@@ -24,6 +24,8 @@
 //! Bounds: rows in flight by the window, everything else by [`super::queue`]. It never renders a record, opens a connection, reads a clock or draws
 //! a random number of its own.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::{Backoff, Jitter};
@@ -31,12 +33,13 @@ use super::flights::{Cargo, Flight, Flights};
 use super::link::{Epoch, LinkEvent, PublishFault, Token};
 use super::loss::{Loss, TakeOverWatch};
 use super::mutant::{Faults, Mutant};
-use super::queue::{DropReason, Message, Queue, QueueSettings};
-use super::row::{Seq, StoreEvent, Stored};
+use super::queue::{DropReason, Lane, Message, Queue, QueueSettings};
+use super::row::{Blame, Qos, Seq, StoreEvent, Stored};
 use super::servers::Servers;
 use super::settings::Settings;
 use super::share::Share;
 use super::status::Identity;
+use super::suspects::{Accused, Death, OTHERS_MAX, Suspects};
 use crate::tag::{BootNs, Name};
 
 pub use super::action::{Action, Counters, State};
@@ -73,6 +76,13 @@ pub struct Uplink {
     pub(super) ending: Option<(Epoch, bool)>,
     pub(super) stop: Option<Stop>,
     pub(super) servers: Servers,
+    /// Host and port of each server, as far as the hands have said.
+    pub(super) server_names: Vec<Arc<str>>,
+    pub(super) suspects: Suspects,
+    /// The lane of the last row while the window is small.
+    pub(super) last_lane: Lane,
+    /// Taken by the hands after the call that makes them: at most one for each row set aside.
+    pub(super) notices: VecDeque<Action>,
     pub(super) counters: Counters,
     pub(super) faults: Faults,
     pub(super) now: BootNs,
@@ -108,6 +118,10 @@ impl Uplink {
             ending: None,
             stop: None,
             servers: Servers::default(),
+            server_names: Vec::new(),
+            suspects: Suspects::default(),
+            last_lane: Lane::Backlog,
+            notices: VecDeque::new(),
             counters: Counters::default(),
             faults: Faults::default(),
             now: BootNs(0),
@@ -236,7 +250,8 @@ impl Uplink {
     pub fn poll_action(&mut self) -> Option<Action> {
         let action = self.next_action();
         // Looking for an action may drop expired rows or shed others, and their publishers wait too.
-        action.or_else(|| self.queue.poll_receipt().map(Action::Receipt))
+        let action = action.or_else(|| self.queue.poll_receipt().map(Action::Receipt));
+        action.or_else(|| self.notices.pop_front())
     }
 
     /// When [`Self::timeout`] is due, if nothing else happens before.
@@ -249,7 +264,7 @@ impl Uplink {
             State::Connecting { since } => Some(since.plus(CONNECT_SILENCE_MAX)),
             State::Up { .. } => {
                 let ledger = self.stop.is_none().then_some(self.ledger_at);
-                let ledger = ledger.filter(|_| !self.flights.holds_ledger());
+                let ledger = ledger.filter(|_| !self.flights.holds_ledger() && self.may_announce());
                 [ledger, self.ack_deadline()].into_iter().flatten().min()
             }
         };
@@ -355,18 +370,53 @@ impl Uplink {
         self.state = State::Up { since: self.now };
         self.birth_due = !self.faults.has(Mutant::NoBirth);
         self.queue.attach();
+        let jitter = &mut self.jitter;
+        let mut draw = || jitter.below(Duration::from_nanos(OTHERS_MAX.into())).as_nanos();
+        self.suspects.connected(|| u32::try_from(draw()).unwrap_or(OTHERS_MAX));
         if self.faults.has(Mutant::BackoffResetOnConnack) {
             self.backoff.reset();
         }
     }
 
     fn acked(&mut self, token: Token) {
+        if self.suspects.written(token.0) {
+            return;
+        }
         let Some(flight) = self.flights.arrive(self.now, token) else {
             self.counters.unknown_acks_total += 1;
             return;
         };
         self.counters.acks_total += 1;
         self.learn(flight);
+        let proved = self.clear_suspicion(token, flight);
+        self.arrived(flight);
+        if let Some(flight) = proved.and_then(|token| self.flights.arrive(self.now, Token(token))) {
+            self.arrived(flight);
+        }
+    }
+
+    /// What an acknowledgement says about this message and those before it. Gives the token of a message of QoS 0 that it proves.
+    fn clear_suspicion(&mut self, token: Token, flight: Flight) -> Option<u64> {
+        let row = match flight.cargo {
+            Cargo::Row(seq, _) => self.queue.row(seq),
+            Cargo::Birth | Cargo::Ledger | Cargo::Stopped => None,
+        };
+        if flight.acked_by_cloud {
+            let accused = accused_of(flight.cargo);
+            return self.suspects.acked(self.servers.current(), token.0, accused, row.as_deref());
+        }
+        if let Some(row) = row.filter(|_| self.suspects_anything()) {
+            self.suspects.unproven(token.0, &row);
+        }
+        None
+    }
+
+    /// Whether messages are tried: where nothing is ever acknowledged nothing can be shown, and nothing is sent twice.
+    fn suspects_anything(&self) -> bool {
+        self.settings.qos != Qos::AtMostOnce
+    }
+
+    fn arrived(&mut self, flight: Flight) {
         match flight.cargo {
             Cargo::Row(seq, _) => {
                 self.queue.acknowledged(self.now, seq);
@@ -402,6 +452,9 @@ impl Uplink {
             return;
         };
         self.counters.refused_total += 1;
+        if let Some(accused) = accused_of(flight.cargo) {
+            self.suspects.gone(token.0, accused);
+        }
         match flight.cargo {
             Cargo::Row(seq, _) => {
                 self.queue.refused(self.now, seq, reason);
@@ -426,7 +479,8 @@ impl Uplink {
     }
 
     fn lost(&mut self, loss: Loss, up_for: Option<Duration>) {
-        let loss = self.watch.judge(loss, up_for);
+        // While a message is on trial its deaths are not a rival's doing, and the next attempt follows soon.
+        let loss = if self.accuse(&loss, up_for) { loss } else { self.watch.judge(loss, up_for) };
         if matches!(loss, Loss::TakenOver { .. }) {
             self.backoff.undo_reset();
         }
@@ -443,8 +497,59 @@ impl Uplink {
             self.state = State::Idle;
             return;
         }
+        self.notices.truncate(super::queue::ASIDE_ROWS_MAX);
         let pause =
             if round_over { self.backoff.pause(&mut self.jitter, self.faults) } else { self.jitter_only() };
         self.state = State::BackingOff { until: self.now.plus(pause) };
+    }
+
+    /// Looks at what was in flight when a connection ended: what is proved to be the cause is set aside. Whether the end was that of a trial.
+    fn accuse(&mut self, loss: &Loss, up_for: Option<Duration>) -> bool {
+        let by_message = !matches!(loss, Loss::Overrun | Loss::IncomingOversize { .. } | Loss::Stopped);
+        if up_for.is_none() || !by_message || !self.suspects_anything() {
+            self.suspects.given_up();
+            return false;
+        }
+
+        let in_flight: Vec<Accused> = self.flights.cargos().filter_map(accused_of).collect();
+        let server = self.servers.current();
+        let worked = self.servers.has_worked();
+        let tried = self.suspects.is_trial();
+        let death = Death { now: self.now, server, worked, in_flight: &in_flight, faults: self.faults };
+        let Some(accused) = self.suspects.lost(&death) else { return tried };
+        match accused {
+            (Accused::Row(seq), blame) => self.set_aside(seq, blame),
+            (Accused::Birth, _) => self.silence(Arc::clone(&self.settings.status_topic)),
+            (Accused::Ledger, _) => self.silence(Arc::clone(&self.settings.ledger_topic)),
+        }
+        true
+    }
+
+    /// Sets a row aside that waits or is in flight.
+    pub(super) fn set_aside(&mut self, seq: Seq, blame: Blame) {
+        let server = self.server_name();
+        if let Some(mark) = self.queue.set_aside(self.now, seq, blame, &server) {
+            self.notices.push_back(Action::SetAside { mark });
+        }
+    }
+
+    fn silence(&mut self, topic: Arc<str>) {
+        self.counters.silenced_total += 1;
+        let server = self.server_name();
+        self.notices.push_back(Action::Silenced { topic, server });
+    }
+
+    fn server_name(&self) -> Arc<str> {
+        self.server_names.get(self.servers.current()).cloned().unwrap_or_default()
+    }
+}
+
+/// What is accused when this is in flight; the last message of all is of no interest.
+fn accused_of(cargo: Cargo) -> Option<Accused> {
+    match cargo {
+        Cargo::Row(seq, _) => Some(Accused::Row(seq)),
+        Cargo::Birth => Some(Accused::Birth),
+        Cargo::Ledger => Some(Accused::Ledger),
+        Cargo::Stopped => None,
     }
 }

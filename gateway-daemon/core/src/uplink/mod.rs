@@ -18,8 +18,10 @@ mod servers;
 pub mod settings;
 mod share;
 mod status;
+mod suspects;
 #[cfg(test)]
 mod tests;
+mod topic;
 
 pub use machine::{Action, Uplink};
 #[cfg(feature = "mutants")]

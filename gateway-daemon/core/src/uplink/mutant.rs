@@ -55,12 +55,20 @@ pub enum Mutant {
     ReceiptEager,
     /// No birth message.
     NoBirth,
+    /// A message is set aside when its connection died three times, whatever happened to others in between.
+    BlameWithoutProof,
+    /// The store is never told which rows are set aside.
+    ForgetAside,
+    /// A row is dropped instead of being set aside.
+    AsideCountedDropped,
+    /// No message is ever blamed.
+    NeverBlame,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 23] = [
+    pub const ALL: [(&'static str, Self); 27] = [
         ("delete-on-send", Self::DeleteOnSend),
         ("no-resend", Self::NoResend),
         ("ack-before-commit", Self::AckBeforeCommit),
@@ -84,6 +92,10 @@ impl Mutant {
         ("receipt-late", Self::ReceiptLate),
         ("receipt-eager", Self::ReceiptEager),
         ("no-birth", Self::NoBirth),
+        ("blame-without-proof", Self::BlameWithoutProof),
+        ("forget-aside", Self::ForgetAside),
+        ("aside-counted-dropped", Self::AsideCountedDropped),
+        ("never-blame", Self::NeverBlame),
     ];
 
     /// The name on the command line.

@@ -129,6 +129,81 @@ impl Tally {
     }
 }
 
+/// Why a row is set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Blame {
+    /// The server ended the connection each time after this message alone was sent, while it acknowledged others.
+    Cut,
+    /// It is like messages that were set aside for [`Self::Cut`] before: same topic and at least as large, or larger than all that the server takes.
+    Alike,
+    /// Its topic holds characters for which the standard lets servers end the connection; it was not sent.
+    Topic,
+}
+
+impl Blame {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cut, Self::Alike, Self::Topic];
+
+    /// The word on disk, in status and logs. Stable.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Alike => "alike",
+            Self::Topic => "topic",
+        }
+    }
+
+    /// The blame of a word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|blame| blame.word() == word)
+    }
+}
+
+/// Most bytes of a topic that a [`Mark`] keeps, and of the name of a server.
+pub const MARK_TEXT_MAX: usize = 256;
+
+/// A row that stays stored and is not sent, because the cloud will not take it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The row.
+    pub seq: Seq,
+    /// Its priority.
+    pub priority: Priority,
+    /// The row as a count.
+    pub tally: Tally,
+    /// The beginning of its topic, at most [`MARK_TEXT_MAX`] bytes.
+    pub topic: Arc<str>,
+    /// The run that produced it.
+    pub run: RunId,
+    /// When, in `run.boot`.
+    pub at: BootNs,
+    /// Why it is set aside.
+    pub blame: Blame,
+    /// Host and port of the server that will not take it, at most [`MARK_TEXT_MAX`] bytes.
+    pub server: Arc<str>,
+}
+
+impl Mark {
+    /// The mark of a row.
+    #[must_use]
+    pub fn of(row: &Row, blame: Blame, server: &Arc<str>) -> Self {
+        let mut tally = Tally::default();
+        tally.add_row(row);
+        let (topic, server) = (beginning(&row.topic), beginning(server));
+        Self { seq: row.seq, priority: row.priority, tally, topic, run: row.run, at: row.at, blame, server }
+    }
+}
+
+/// The text, or as much of it as a mark keeps.
+fn beginning(text: &Arc<str>) -> Arc<str> {
+    if text.len() <= MARK_TEXT_MAX {
+        return Arc::clone(text);
+    }
+    text[..text.floor_char_boundary(MARK_TEXT_MAX)].into()
+}
+
 /// What a queue asks of the store. Ops of one queue are carried out in order; the store answers each with exactly one
 /// [`StoreEvent`]. Everything in one op is one transaction: all of it or nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,12 +253,21 @@ pub enum StoreOp {
         /// Rows to insert; their seqs are among the removed ones.
         rows: Vec<Arc<Row>>,
     },
+    /// Remember that stored rows are set aside, and forget it of others. A mark goes with its row, whatever deletes that.
+    Mark {
+        /// Number of this op, echoed in the answer.
+        op: u64,
+        /// Marks of stored rows, ascending; one that is there already is replaced.
+        set: Vec<Arc<Mark>>,
+        /// Rows that are no longer set aside.
+        clear: Vec<Seq>,
+    },
 }
 
 /// What the store answers, in the order of the ops.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoreEvent {
-    /// A [`StoreOp::Commit`] or [`StoreOp::Replace`] is durable. `deleted` counts the rows that were really removed.
+    /// A [`StoreOp::Commit`], [`StoreOp::Replace`] or [`StoreOp::Mark`] is durable. `deleted` counts the rows that were really removed.
     Committed {
         /// The op answered.
         op: u64,
@@ -219,6 +303,8 @@ pub enum StoreEvent {
     Reset {
         /// What is stored now.
         salvaged: Stored,
+        /// Which of it is set aside.
+        aside: Vec<Arc<Mark>>,
     },
 }
 

@@ -8,10 +8,12 @@ use super::flights::{Cargo, Flights};
 use super::link::Will;
 use super::machine::Uplink;
 use super::queue::{Lane, Taken};
-use super::row::Qos;
+use super::row::{Blame, Qos, Row, Seq};
 use super::settings::Drain;
 use super::share::Waiting;
 use super::status;
+use super::suspects::{Accused, Kind, Way};
+use super::topic;
 
 impl Uplink {
     pub(super) fn next_action(&mut self) -> Option<Action> {
@@ -33,7 +35,37 @@ impl Uplink {
             return Some(stopped);
         }
         let State::Up { .. } = self.state else { return None };
-        self.next_announcement().or_else(|| self.next_row())
+        if self.stop.is_some() {
+            // No time to find out anything.
+            self.suspects.given_up();
+        }
+        if self.suspects.wants_proof() {
+            return self.send_other(true);
+        }
+        if !self.may_announce() {
+            return None;
+        }
+        let next = self.next_announcement().or_else(|| self.next_row());
+        if next.is_some() || !(self.birth_due && self.may_announce()) {
+            return next;
+        }
+        // Only messages of the uplink itself are left, and both are suspected.
+        let rows_come = self.queue.has_live() || self.queue.backlog_exists();
+        if rows_come { None } else { self.send_other(false) }
+    }
+
+    /// Whether a message may be sent at all: what is tried is alone in flight.
+    pub(super) fn may_announce(&self) -> bool {
+        let tried = self.suspects.is_careful(self.window()) && !self.flights.is_empty();
+        self.stop.is_some() || !(self.suspects.is_alone() || tried)
+    }
+
+    fn window(&self) -> usize {
+        usize::from(self.settings.window.max(1))
+    }
+
+    fn own_way(&self, own: Accused) -> Way {
+        self.suspects.way_of_own(self.now, self.servers.current(), own, self.window())
     }
 
     /// The stop is complete when nothing is left to write and the status has arrived (or there is no link), or at its deadline.
@@ -56,16 +88,26 @@ impl Uplink {
 
     fn next_announcement(&mut self) -> Option<Action> {
         if self.birth_due {
-            self.birth_due = false;
-            let next = self.queue.next_seq();
-            let losses = status::Losses { down: self.last_down.as_ref(), last: self.last_loss.as_ref() };
-            let payload = status::birth(&self.identity, self.counters.connects_total, next, losses);
-            let topic = Arc::clone(&self.settings.status_topic);
-            return Some(self.announce(Cargo::Birth, topic, payload, true));
+            match self.own_way(Accused::Birth) {
+                Way::Not(_) => self.birth_due = false,
+                // Something else first, to find out whether it is this that the server will not take.
+                Way::Later if self.other() == Some((Accused::Ledger, true)) => return self.send_other(false),
+                // Rows, alone. The message stays due.
+                Way::Later => {}
+                Way::Free | Way::Alone { .. } => {
+                    self.birth_due = false;
+                    return Some(self.birth());
+                }
+            }
         }
-        if let Some(stop) = &self.stop {
+        if let Some(stop) = &mut self.stop {
             if stop.said || self.flights.holds_stopped() {
                 return None;
+            }
+            let server = self.servers.current();
+            if self.suspects.is_silent(self.now, server, Accused::Birth) {
+                stop.said = true;
+                return self.finish_stop();
             }
             let payload = status::stopped(&self.identity, self.queue.next_seq());
             let topic = Arc::clone(&self.settings.status_topic);
@@ -73,18 +115,60 @@ impl Uplink {
         }
         if self.now >= self.ledger_at && !self.flights.holds_ledger() {
             self.ledger_at = self.now.plus(self.settings.ledger_every.max(Duration::from_secs(1)));
-            let next = self.queue.next_seq();
-            let payload = status::ledger(&self.identity, self.now, next, self.queue.ledger());
-            let topic = Arc::clone(&self.settings.ledger_topic);
-            return Some(self.announce(Cargo::Ledger, topic, payload, false));
+            if matches!(self.own_way(Accused::Ledger), Way::Free | Way::Alone { .. }) {
+                return Some(self.ledger());
+            }
         }
         None
+    }
+
+    fn birth(&mut self) -> Action {
+        let next = self.queue.next_seq();
+        let connects = self.counters.connects_total;
+        let losses = status::Losses { down: self.last_down.as_ref(), last: self.last_loss.as_ref() };
+        let payload = status::birth(&self.identity, connects, next, self.queue.aside_total(), losses);
+        let topic = Arc::clone(&self.settings.status_topic);
+        self.announce(Cargo::Birth, topic, payload, true)
+    }
+
+    fn ledger(&mut self) -> Action {
+        let next = self.queue.next_seq();
+        let payload =
+            status::ledger(&self.identity, self.now, next, self.queue.aside_total(), self.queue.ledger());
+        let topic = Arc::clone(&self.settings.ledger_topic);
+        self.announce(Cargo::Ledger, topic, payload, false)
+    }
+
+    /// The message of the uplink itself that is sent for the sake of others, if there is one, and whether nothing is said against it.
+    fn other(&self) -> Option<(Accused, bool)> {
+        self.suspects.other(self.now, self.servers.current())
+    }
+
+    /// Sends it: alone, or as the proof that what was written before it has been read.
+    fn send_other(&mut self, proof: bool) -> Option<Action> {
+        // Where the server takes neither, the status message has to do as a proof.
+        let other = self.other().map(|(own, _)| own).or(proof.then_some(Accused::Birth))?;
+        let action = if other == Accused::Birth { self.birth() } else { self.ledger() };
+        self.birth_due &= other != Accused::Birth;
+        if proof && let Action::Announce { token, .. } = &action {
+            self.suspects.sent_proof(token.0);
+        }
+        Some(action)
     }
 
     fn announce(&mut self, cargo: Cargo, topic: Arc<str>, payload: Vec<u8>, retain: bool) -> Action {
         let qos = self.status_qos();
         self.counters.announcements_total += 1;
         let token = self.flights.depart(self.now, cargo, qos != Qos::AtMostOnce);
+        let accused = match cargo {
+            Cargo::Birth => Some(Accused::Birth),
+            Cargo::Ledger => Some(Accused::Ledger),
+            Cargo::Row(..) | Cargo::Stopped => None,
+        };
+        if let Some(accused) = accused.filter(|_| self.is_careful() && !self.suspects.is_alone()) {
+            self.counters.sent_alone_total += 1;
+            self.suspects.sent_alone(accused, token.0, None, false, qos);
+        }
         Action::Announce { epoch: self.epoch, token, topic, payload, qos, retain }
     }
 
@@ -92,22 +176,92 @@ impl Uplink {
         if self.stop.is_some() {
             return None;
         }
-        // Each turn without a row has dropped an expired one, so this ends.
+        // Each turn without a row has dropped an expired one or set one aside, so this ends.
         loop {
             let lane = self.next_lane()?;
-            let Some(Taken { row, again }) = self.queue.take(self.now, lane) else { continue };
-            match lane {
-                Lane::Live => self.counters.live_rows_total += 1,
-                Lane::Backlog => self.counters.backlog_rows_total += 1,
+            let way = self.way_of_first(lane);
+            let way = match way {
+                Some((seq, Way::Not(blame))) => {
+                    self.set_aside(seq, blame);
+                    continue;
+                }
+                Some((_, Way::Alone { .. })) if !self.flights.is_empty() => return None,
+                Some((seq, Way::Later)) => return self.others_first(lane, seq),
+                Some((_, way)) => way,
+                None => Way::Free,
+            };
+            if let Some(taken) = self.queue.take(self.now, lane) {
+                return Some(self.send(lane, taken, way));
             }
-            let cargo = Cargo::Row(row.seq, lane);
-            let token = self.flights.depart(self.now, cargo, row.qos != Qos::AtMostOnce);
-            return Some(Action::Send { epoch: self.epoch, token, row, lane, again });
         }
+    }
+
+    fn send(&mut self, lane: Lane, Taken { row, again }: Taken, way: Way) -> Action {
+        match lane {
+            Lane::Live => self.counters.live_rows_total += 1,
+            Lane::Backlog => self.counters.backlog_rows_total += 1,
+        }
+        self.last_lane = lane;
+        let cargo = Cargo::Row(row.seq, lane);
+        let token = self.flights.depart(self.now, cargo, row.qos != Qos::AtMostOnce);
+        if let Way::Alone { alike } = way {
+            self.counters.sent_alone_total += 1;
+            let (accused, kind) = (Accused::Row(row.seq), Some(Kind::of(&row)));
+            self.suspects.sent_alone(accused, token.0, kind, alike, row.qos);
+        }
+        Action::Send { epoch: self.epoch, token, row, lane, again }
+    }
+
+    fn way_of_first(&self, lane: Lane) -> Option<(Seq, Way)> {
+        self.queue.peek(lane).map(|row| (row.seq, self.way_of(row)))
+    }
+
+    fn way_of(&self, row: &Row) -> Way {
+        if self.settings.qos == Qos::AtMostOnce {
+            return Way::Free;
+        }
+        if !topic::is_fit(&row.topic) {
+            return Way::Not(Blame::Topic);
+        }
+        self.suspects.way_of(self.now, self.servers.current(), row, self.window())
+    }
+
+    /// Sends something else than the first row of a lane, alone: of the other lane, else of the uplink itself, else of the rows behind. If there is
+    /// nothing else, nobody waits behind it.
+    fn others_first(&mut self, lane: Lane, first: Seq) -> Option<Action> {
+        let other_lane = if lane == Lane::Live { Lane::Backlog } else { Lane::Live };
+        if self.settings.drain == Drain::LiveFirst
+            && let Some((_, way @ Way::Alone { .. })) = self.way_of_first(other_lane)
+            && let Some(taken) = self.queue.take(self.now, other_lane)
+        {
+            return Some(self.send(other_lane, taken, way));
+        }
+        if let Some((_, true)) = self.other() {
+            return self.send_other(false);
+        }
+        let behind = self.queue.peek_behind(lane, first).map(|row| (row.seq, self.way_of(row)));
+        let (seq, way) = match behind {
+            Some((seq, way @ Way::Alone { .. })) => (seq, way),
+            _ if self.other().is_some() => return self.send_other(false),
+            _ => (first, Way::Alone { alike: false }),
+        };
+        let taken = self.queue.take_this(self.now, lane, seq)?;
+        Some(self.send(lane, taken, way))
+    }
+
+    /// Whether a message is being tried, so that everything is sent alone and awaited.
+    #[must_use]
+    pub fn is_careful(&self) -> bool {
+        self.suspects.is_careful(self.window())
     }
 
     fn next_lane(&mut self) -> Option<Lane> {
         let flight = self.flights.lanes();
+        let window = self.suspects.window(self.window());
+        if window < self.window() {
+            let room = flight.live + flight.backlog < window;
+            return if room { self.lane_in_turn() } else { None };
+        }
         match self.settings.drain {
             Drain::Fifo => {
                 let room = flight.live + flight.backlog < usize::from(self.settings.window.max(1));
@@ -121,6 +275,18 @@ impl Uplink {
                 };
                 self.share.pick(flight, waiting, self.faults)
             }
+        }
+    }
+
+    /// While something is suspected both lanes are served in turn: it may be in either.
+    fn lane_in_turn(&self) -> Option<Lane> {
+        if self.settings.drain == Drain::Fifo {
+            return self.queue.next_in_order();
+        }
+        match (self.queue.has_live(), self.queue.has_backlog()) {
+            (true, true) if self.last_lane == Lane::Live => Some(Lane::Backlog),
+            (true, _) => Some(Lane::Live),
+            (false, backlog) => backlog.then_some(Lane::Backlog),
         }
     }
 

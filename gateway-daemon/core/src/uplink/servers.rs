@@ -43,6 +43,11 @@ impl Servers {
         self.worked = true;
     }
 
+    /// Whether the current connection has proved that it works.
+    pub(super) fn has_worked(&self) -> bool {
+        self.worked
+    }
+
     /// The attempt failed or the connection is lost. Gives whether the pause that grows is due.
     pub(super) fn lost(&mut self) -> bool {
         if std::mem::take(&mut self.worked) {

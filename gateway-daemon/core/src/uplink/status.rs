@@ -2,14 +2,15 @@
 //!
 //! ```json
 //! {"state":"online","version":"0.1.0","boot":"00000000deadbeef-1500","config":"9f2c","connects":2,"next_seq":17,
-//!  "faults":{"data-partition":"..."},
+//!  "faults":{"data-partition":"..."},"set_aside":{"rows":1,"readings":0,"bytes":140080},
 //!  "last_loss":{"reason":"ack-timeout","text":"..."},"last_failure":{"reason":"tcp-refused","text":"..."}}
 //! {"state":"offline","boot":"00000000deadbeef-1500"}
 //! {"state":"stopped","boot":"00000000deadbeef-1500","next_seq":17}
 //! {"boot":"00000000deadbeef-1500","at_ms":61500,"next_seq":17,"restored":{"rows":0,"readings":0,"bytes":0},"produced":{..},
 //!  "in_memory":{..},"stored":{..},"acknowledged":{..},"dropped":{"drop-oldest":{..}}}
 //! ```
-//! The birth is published again when the configuration or the faults change while connected; `faults` is there only while there are any.
+//! The birth is published again when the configuration or the faults change while connected; `faults` is there only while there are any, and so is
+//! `set_aside`, what the cloud will not take: it is part of `stored`, and stands in the ledger message, too.
 //! `boot` is the run of the daemon, the same text as in messages of readings. `dropped` lists only reasons that have occurred.
 //! `last_loss` is why the last connection that was up ended, and `last_failure` why the last attempt since then failed, if one did; both
 //! of this run only.
@@ -51,6 +52,8 @@ struct Status<'a> {
     next_seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     faults: Option<&'a BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_aside: Option<Count>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_loss: Option<LastLoss>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +98,8 @@ struct LedgerMessage {
     in_memory: Count,
     stored: Count,
     acknowledged: Count,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_aside: Option<Count>,
     dropped: BTreeMap<&'static str, Count>,
 }
 
@@ -104,7 +109,13 @@ impl From<&Loss> for LastLoss {
     }
 }
 
-pub(super) fn birth(identity: &Identity, connects: u64, next: Seq, losses: Losses<'_>) -> Vec<u8> {
+pub(super) fn birth(
+    identity: &Identity,
+    connects: u64,
+    next: Seq,
+    aside: Tally,
+    losses: Losses<'_>,
+) -> Vec<u8> {
     json(&Status {
         state: "online",
         version: Some(&identity.version),
@@ -113,6 +124,7 @@ pub(super) fn birth(identity: &Identity, connects: u64, next: Seq, losses: Losse
         connects: Some(connects),
         next_seq: Some(next.0),
         faults: Some(&*identity.faults).filter(|faults| !faults.is_empty()),
+        set_aside: some(aside),
         last_loss: losses.down.map(LastLoss::from),
         last_failure: losses.last.filter(|last| losses.down != Some(last)).map(LastLoss::from),
     })
@@ -126,7 +138,7 @@ pub(super) fn stopped(identity: &Identity, next: Seq) -> Vec<u8> {
     json(&short("stopped", identity, Some(next.0)))
 }
 
-pub(super) fn ledger(identity: &Identity, now: BootNs, next: Seq, ledger: &Ledger) -> Vec<u8> {
+pub(super) fn ledger(identity: &Identity, now: BootNs, next: Seq, aside: Tally, ledger: &Ledger) -> Vec<u8> {
     let dropped = DropReason::ALL.iter().map(|reason| (reason.word(), ledger.dropped(*reason)));
     json(&LedgerMessage {
         boot: identity.run.to_string(),
@@ -137,11 +149,17 @@ pub(super) fn ledger(identity: &Identity, now: BootNs, next: Seq, ledger: &Ledge
         in_memory: ledger.in_memory.into(),
         stored: ledger.stored.into(),
         acknowledged: ledger.acknowledged.into(),
+        set_aside: some(aside),
         dropped: dropped
             .filter(|(_, count)| *count != Tally::default())
             .map(|(word, count)| (word, count.into()))
             .collect(),
     })
+}
+
+/// Nothing is not worth a member.
+fn some(aside: Tally) -> Option<Count> {
+    (aside.rows > 0).then(|| aside.into())
 }
 
 fn short<'a>(state: &'a str, identity: &Identity, next_seq: Option<u64>) -> Status<'a> {
@@ -153,6 +171,7 @@ fn short<'a>(state: &'a str, identity: &Identity, next_seq: Option<u64>) -> Stat
         connects: None,
         next_seq,
         faults: None,
+        set_aside: None,
         last_loss: None,
         last_failure: None,
     }

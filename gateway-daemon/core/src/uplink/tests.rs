@@ -1,5 +1,6 @@
 //! The connection machine, driven by hand in virtual time.
 
+mod aside;
 mod change;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@
 //! here waits for it.
 
 mod keeper;
+mod notes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,17 +90,19 @@ impl Local {
         (store, found): (&Arc<Store>, Found),
     ) -> Result<Self, OpenError> {
         let limits = config.broker.as_ref().map_or_else(Limits::default, |settings| settings.limits);
+        let mut queues = 0;
         let (broker, doors) = match &config.broker {
             None => (Broker::in_memory(limits), None),
             Some(settings) => {
                 let doors = Doors::open_within(&settings.listeners, &settings.limits, places)?;
+                queues = found.queues.len();
                 (Broker::new(now, settings.clone(), run, found), Some(doors))
             }
         };
         let (said, words) = mpsc::channel(WORDS_MAX);
         let (turns, turns_todo) = mpsc::channel(1);
-        // A session has one read under way at a time.
-        let (reads, reads_todo) = mpsc::channel(limits.sessions_max.max(1));
+        // A session has one read under way at a time; there may be more stored ones than the limit of today.
+        let (reads, reads_todo) = mpsc::channel(limits.sessions_max.max(queues).max(1));
         let verifier =
             Verifier::start(limits.connections_max, limits.handshake_max, said.clone(), Word::Verdict);
         tokio::spawn(keeper::run(Arc::clone(store), turns_todo, reads_todo, said));
@@ -214,8 +217,11 @@ impl Local {
         None
     }
 
-    /// Writes what was decided for clients. Once per round, before the loop waits.
+    /// Writes what was decided for clients, and what a person may want to know of it. Once per round, before the loop waits.
     pub(super) fn flush(&mut self) {
+        while let Some(note) = self.broker.poll_note() {
+            notes::write(&note);
+        }
         if let Some(doors) = &mut self.doors {
             doors.flush();
         }

@@ -27,6 +27,7 @@ pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
         ("slow", counters.dropped_slow_messages_total),
         ("full", counters.dropped_full_messages_total),
         ("session", counters.dropped_session_messages_total),
+        ("session-expired", counters.dropped_session_expired_messages_total),
         ("unrendered", counters.unrendered_messages_total),
         ("expired", counters.dropped_expired_messages_total),
         ("unreadable", counters.dropped_unreadable_messages_total),
@@ -54,6 +55,7 @@ fn gauges(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_STORED_BYTES, &[], gauges.stored_bytes);
     page.count(&m::BROKER_DIRTY_BYTES, &[], gauges.dirty_bytes);
     page.count(&m::BROKER_WAITING_ACKNOWLEDGEMENTS, &[], gauges.waiting_acknowledgements as u64);
+    page.count(&m::BROKER_TURN_WORK_MAX, &[], gateway.local.broker.longest_turn_units());
 }
 
 fn counters(page: &mut Page, gateway: &Gateway) {
@@ -83,6 +85,12 @@ fn counters(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_UNFIT_RULES_TOTAL, &[], counters.unfit_rules_total);
     page.count(&m::BROKER_HELD_TOTAL, &[], counters.held_total);
     page.count(&m::BROKER_EXPIRED_SESSIONS_TOTAL, &[], counters.expired_sessions_total);
+    page.count(&m::BROKER_EVICTED_SESSIONS_TOTAL, &[], counters.evicted_sessions_total);
+    page.count(&m::BROKER_REMOVED_SESSIONS_TOTAL, &[], counters.removed_sessions_total);
+    page.count(&m::BROKER_SESSIONS_REFUSED_TOTAL, &[], counters.sessions_refused_total);
+    page.count(&m::BROKER_FOREIGN_SESSIONS_TOTAL, &[], counters.foreign_sessions_total);
+    page.count(&m::BROKER_WILLS_REFUSED_TOTAL, &[], counters.wills_refused_total);
+    page.count(&m::BROKER_OWN_REFUSED_TOTAL, &[], counters.own_refused_total);
     page.count(&m::BROKER_EXPIRED_RETAINED_TOTAL, &[], counters.expired_retained_total);
     page.count(&m::BROKER_PASSED_ON_MESSAGES_TOTAL, &[], counters.passed_on_messages_total);
     page.count(&m::BROKER_REFUSED_BY_UPLINKS_TOTAL, &[], counters.refused_by_uplinks_total);
@@ -91,4 +99,6 @@ fn counters(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_FAILED_READS_TOTAL, &[], counters.failed_reads_total);
     page.count(&m::BROKER_RESETS_TOTAL, &[], counters.resets_total);
     page.count(&m::BROKER_DAMAGED_FACTS_TOTAL, &[], counters.damaged_facts_total);
+    page.count(&m::BROKER_PUT_DOWN_TOTAL, &[], counters.put_down_total);
+    page.count(&m::BROKER_CUT_IDENTIFIERS_TOTAL, &[], counters.cut_identifiers_total);
 }

@@ -48,6 +48,7 @@ impl Gateway {
         self.encoder = encoder.counting_from(self.encoder.counters());
         self.known.learn(&self.encoder);
         self.replace_uplinks(now, &config, &delta, bridges);
+        upstream::reserve_own(&mut self.local.broker, &mut self.upstreams, &config, &self.encoder);
         if let (true, Some(broker)) = (delta.access, &config.broker) {
             self.local.broker.replace_access(now, broker.access.clone());
         }
@@ -159,12 +160,13 @@ impl Gateway {
         bridge: Bridge,
     ) -> Option<Upstream> {
         let (queue, stored) = bridge.queue?;
-        let uplink = Uplink::new(
+        let mut uplink = Uplink::new(
             settings.clone(),
             identity(config, self.run, &self.known_faults),
             stored,
             jitter_seed(),
         );
+        uplink.restore_aside(&bridge.aside);
         let id = UplinkId(self.reload.next_uplink);
         self.reload.next_uplink += 1;
         let machine = (id, settings.name.clone(), uplink);

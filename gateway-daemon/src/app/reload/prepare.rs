@@ -7,7 +7,7 @@ use gateway_config::{Config, Environment, Problem};
 use gateway_core::broker::SessionId;
 use gateway_core::broker::bridge::BridgeRules;
 use gateway_core::payload::Encoder;
-use gateway_core::uplink::row::{QueueId, Stored};
+use gateway_core::uplink::row::{Mark, QueueId, Stored};
 
 use super::Refusal;
 use super::delta::{Course, Delta};
@@ -34,6 +34,8 @@ pub(super) struct Bridge {
     pub(super) down: BridgeRules,
     /// The queue of one that is opened.
     pub(super) queue: Option<(QueueId, Stored)>,
+    /// What is set aside in it.
+    pub(super) aside: Vec<Arc<Mark>>,
     /// Its session in the broker.
     pub(super) session: Option<SessionId>,
 }
@@ -57,7 +59,11 @@ pub(super) async fn prepare(path: PathBuf, before: Config, store: Arc<Store>) ->
             Course::Open => Some(store.open_queue(settings.name.as_str()).await),
             Course::Keep(_) | Course::Change(_) => None,
         };
-        bridges.push(Bridge { up, down, queue, session: None });
+        let aside = match &queue {
+            Some(_) => store.set_aside(settings.name.as_str()).await,
+            None => Vec::new(),
+        };
+        bridges.push(Bridge { up, down, queue, aside, session: None });
     }
     Ok(Prepared { config, warnings, delta, encoder, bridges })
 }

@@ -36,6 +36,7 @@ impl Upstream {
         self.refused.clear();
         self.link_settings = std::sync::Arc::new(link.to_server(0));
         self.subscribed = vec![false; link.servers()];
+        self.uplink.name_servers(super::names_of(&link));
         self.uplink.reconnect(now, link.servers());
         self.all_servers = link;
     }

@@ -95,7 +95,7 @@ async fn a_folder_in_the_way_is_a_visible_fault_until_it_goes() {
     assert_eq!(failed(&store.apply(queue, commit(rows(1..=1))).await), StoreFault::Io);
     std::fs::remove_dir(&path).unwrap();
     let (reset, event) = store.next_reset().await;
-    assert_eq!((reset, event), (queue, StoreEvent::Reset { salvaged: Stored::default() }));
+    assert_eq!((reset, event), (queue, StoreEvent::Reset { salvaged: Stored::default(), aside: Vec::new() }));
     assert_eq!(store.health().fault, None);
     committed(&store, queue, commit(rows(1..=1))).await;
 }
@@ -115,7 +115,7 @@ async fn rows_found_after_a_fault_stay_older_than_those_made_meanwhile() {
         std::fs::remove_dir(&path).unwrap();
         aside::rename(&hidden, &path).unwrap();
         let (_, event) = store.next_reset().await;
-        let StoreEvent::Reset { salvaged } = event else { panic!("{event:?}") };
+        let StoreEvent::Reset { salvaged, .. } = event else { panic!("{event:?}") };
         assert_eq!((salvaged.normal.rows, salvaged.last <= stored.last), (3 + round, true), "{salvaged:?}");
         let fresh = row(stored.last.0 + 1);
         committed(&store, queue, commit(vec![Arc::clone(&fresh)])).await;
@@ -218,7 +218,8 @@ async fn damage_met_while_running_is_told_to_the_queue_before_anything_else() {
     assert_eq!(failed(&store.apply(queue, commit(rows(6001..=6001))).await), StoreFault::Corrupt);
     let mut resets = [store.next_reset().await, store.next_reset().await];
     resets.sort_by_key(|(queue, _)| *queue);
-    let [(one, StoreEvent::Reset { salvaged: here }), (two, StoreEvent::Reset { salvaged: there })] = resets
+    let [(one, StoreEvent::Reset { salvaged: here, .. }), (two, StoreEvent::Reset { salvaged: there, .. })] =
+        resets
     else {
         panic!("{resets:?}")
     };

@@ -155,7 +155,7 @@ async fn a_read_only_disk_is_a_fault_that_passes_and_nothing_is_moved() {
     assert_eq!(failed(&store.apply(queue, commit(rows(1..=1))).await), StoreFault::ReadOnly);
     disk.remount("rw");
     let (_, event) = store.next_reset().await;
-    let StoreEvent::Reset { salvaged } = event else { panic!("{event:?}") };
+    let StoreEvent::Reset { salvaged, .. } = event else { panic!("{event:?}") };
     assert_eq!((salvaged.normal, salvaged.last), (tally(&rows(1..=30)), Seq(30)));
     assert_eq!(fetched(&store, queue).await, rows(1..=30));
 }

@@ -108,6 +108,7 @@ fn expect(model: &mut Model, op: &StoreOp) -> StoreEvent {
             }
             Trimmed { op: *op, dropped: deleted }
         }
+        StoreOp::Mark { op, .. } => Committed { op: *op, deleted },
         StoreOp::Replace { op, remove: gone, rows } => {
             gone.iter().for_each(|seq| remove(model, seq.0, &mut deleted));
             insert(model, rows, &mut deleted);

@@ -59,7 +59,7 @@ pub struct Failures {
 
 /// Where somebody comes from: one machine owns 64 bits of IPv6 addresses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Peer {
+pub(in crate::broker) enum Peer {
     Ip(IpAddr),
     Other(Box<str>),
 }
@@ -142,7 +142,7 @@ fn wait(count: u32) -> Duration {
     }
 }
 
-fn peer_of(text: &str) -> Peer {
+pub(in crate::broker) fn peer_of(text: &str) -> Peer {
     let ip = text.parse::<SocketAddr>().map(|a| a.ip()).or_else(|_| text.parse::<IpAddr>());
     match ip.map(|ip| ip.to_canonical()) {
         Ok(IpAddr::V6(ip)) => Peer::Ip(IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)))),

@@ -2,20 +2,20 @@
 
 use super::Identity;
 use super::rule::{Deed, Rule};
+use crate::broker::own::is_system;
 use crate::broker::topic::{TopicFilter, TopicName, is_reserved};
 
-/// Most looks at a rule to find out whether a filter is allowed as a whole, about a millisecond; what needs more is refused. It takes
-/// many rules with `+` and names at different levels to get there.
-pub const STEPS_MAX: usize = 500_000;
-
-/// What no client publishes to: the broker alone says how it is.
-const SYSTEM: &str = "$SYS";
+/// Most looks at a rule to find out whether anything of a filter is allowed, some tens of microseconds: a SUBSCRIBE may ask for thousands. What needs
+/// more is granted, which opens nothing: every message is asked for again when it is delivered.
+pub const STEPS_MAX: usize = 2000;
 
 /// What a connection may do. Made by [`super::Access::grants`]; asked on every publish and subscribe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grants {
     publish: Ruling,
     subscribe: Ruling,
+    /// Topics that allowing rules name; see [`Grants::names`].
+    named: Box<[TopicFilter]>,
     unfit: usize,
 }
 
@@ -28,7 +28,7 @@ struct Ruling {
 
 impl Grants {
     pub(super) fn new<'r>(rules: impl Iterator<Item = &'r Rule>, who: &Identity) -> Self {
-        let (mut publish, mut subscribe) = (Vec::new(), Vec::new());
+        let (mut publish, mut subscribe, mut named) = (Vec::new(), Vec::new(), Vec::new());
         let (mut unfit, mut otherwise) = (0, true);
         for rule in rules {
             otherwise &= !rule.allow;
@@ -36,6 +36,9 @@ impl Grants {
             unfit += usize::from(!fits);
             let Some(filter) = filter else { continue };
             if rule.deed != Deed::Subscribe {
+                if rule.allow && rule.names_a_topic() {
+                    named.push(filter.clone());
+                }
                 publish.push((rule.allow, filter.clone()));
             }
             if rule.deed != Deed::Publish {
@@ -48,6 +51,7 @@ impl Grants {
         Self {
             publish: Ruling { filters: publish.into(), otherwise },
             subscribe: Ruling { filters: subscribe.into(), otherwise },
+            named: named.into(),
             unfit,
         }
     }
@@ -55,21 +59,38 @@ impl Grants {
     /// Whether the connection may publish to a topic. Costs a comparison with each rule, and nothing without rules.
     #[must_use]
     pub fn may_publish(&self, topic: &TopicName) -> bool {
-        let system = topic.as_str().strip_prefix(SYSTEM).is_some_and(|r| r.is_empty() || r.starts_with('/'));
-        !system && self.publish.of(topic)
+        !is_system(topic.as_str()) && self.publish.of(topic)
     }
 
-    /// Whether the connection may be given a message. Whatever [`Grants::may_subscribe`] granted is: to be asked when a subscription
-    /// is older than the grants, after a changed configuration or when another user has taken the session over.
+    /// Whether a rule that allows publishing names this topic, without wildcard or placeholder: what is asked for topics of the gateway itself, beside
+    /// [`Grants::may_publish`].
+    #[must_use]
+    pub fn names(&self, topic: &TopicName) -> bool {
+        self.named.iter().any(|filter| filter.as_str() == topic.as_str())
+    }
+
+    /// Whether the connection may be given a message: to be asked for every one, because a subscription is granted when anything of it is
+    /// allowed, and may be older than the grants.
     #[must_use]
     pub fn may_receive(&self, topic: &TopicName) -> bool {
         self.subscribe.of(topic)
     }
 
-    /// Whether the connection may subscribe to a filter: every topic that it takes must be allowed. `$share/NAME/` is not part of it.
+    /// Whether the connection may subscribe to a filter: a topic that it takes must be allowed. `$share/NAME/` is not part of it.
     #[must_use]
     pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
-        self.subscribe.covers(filter)
+        self.subscribe_steps(filter).0
+    }
+
+    /// The same, with how many looks at rules it took.
+    pub(in crate::broker) fn subscribe_steps(&self, filter: &TopicFilter) -> (bool, usize) {
+        self.subscribe.has(filter)
+    }
+
+    /// How many rules are asked for a topic at most.
+    #[must_use]
+    pub fn rules(&self) -> usize {
+        self.publish.filters.len().max(self.subscribe.filters.len())
     }
 
     /// How many rules the names of the connection do not fit into (`+`, `#` or `/` in a client id, or no user): worth a count.
@@ -84,14 +105,16 @@ impl Ruling {
         self.filters.iter().find(|(_, f)| f.matches(topic)).map_or(self.otherwise, |(allow, _)| *allow)
     }
 
-    fn covers(&self, filter: &TopicFilter) -> bool {
+    /// Whether anything that a filter takes is allowed, and how many looks that took.
+    fn has(&self, filter: &TopicFilter) -> (bool, usize) {
         if self.filters.is_empty() {
-            return self.otherwise;
+            return (self.otherwise, 0);
         }
         let wanted: Vec<_> = filter.levels().collect();
         let rules = self.filters.iter().map(|(allow, f)| (*allow, f.levels().collect())).collect();
         let beginning: Vec<_> = (0..self.filters.len()).map(|rule| (rule, Place::At(0))).collect();
-        Cover { rules, otherwise: self.otherwise, steps: 0 }.all(&wanted, (0, true), &beginning)
+        let mut search = Search { rules, otherwise: self.otherwise, steps: 0 };
+        (search.any(&wanted, (0, true), &beginning), search.steps)
     }
 }
 
@@ -107,8 +130,8 @@ enum Place {
 /// Rules that may still fit, in their order; none stands after an open one, which decides before them.
 type Places = Vec<(usize, Place)>;
 
-/// A walk through all topics that a filter takes. Levels that no rule names are all alike, so one of them stands for the others.
-struct Cover<'a> {
+/// A walk through the topics that a filter takes, until one is allowed. Levels that no rule names are all alike, so one of them stands for the others.
+struct Search<'a> {
     rules: Vec<(bool, Vec<&'a str>)>,
     otherwise: bool,
     steps: usize,
@@ -122,14 +145,14 @@ enum Level<'a> {
     Other,
 }
 
-impl<'a> Cover<'a> {
-    /// Whether every topic is allowed whose levels go on as `wanted`; `bare` if what stands before is no topic, because it has no character.
-    fn all(&mut self, wanted: &[&'a str], (depth, bare): (usize, bool), places: &[(usize, Place)]) -> bool {
+impl<'a> Search<'a> {
+    /// Whether a topic is allowed whose levels go on as `wanted`; `bare` if what stands before is no topic, because it has no character.
+    fn any(&mut self, wanted: &[&'a str], (depth, bare): (usize, bool), places: &[(usize, Place)]) -> bool {
         if self.steps > STEPS_MAX {
-            return false;
+            return true;
         }
         if bare && wanted.is_empty() {
-            return true;
+            return false;
         }
         let settled = match places.first() {
             None => Some(self.otherwise),
@@ -140,16 +163,16 @@ impl<'a> Cover<'a> {
             (Some(allowed), _) => allowed,
             (None, None) => self.ends(places),
             // `a/#` includes `a`, and `#` alone needs a level (4.7.1.2).
-            (None, Some((&"#", _))) => (bare || self.ends(places)) && self.branch(wanted, depth, places),
+            (None, Some((&"#", _))) => (!bare && self.ends(places)) || self.branch(wanted, depth, places),
             (None, Some((&"+", rest))) => self.branch(rest, depth, places),
             (None, Some((level, rest))) => {
                 let next = self.step(places, Level::Named(level), depth);
-                self.all(rest, (depth + 1, bare && depth == 0 && level.is_empty()), &next)
+                self.any(rest, (depth + 1, bare && depth == 0 && level.is_empty()), &next)
             }
         }
     }
 
-    /// Whether all is allowed behind every level that a wildcard stands for.
+    /// Whether anything is allowed behind the levels that a wildcard stands for.
     fn branch(&mut self, rest: &[&'a str], depth: usize, places: &[(usize, Place)]) -> bool {
         let name_of = |(rule, place): &(usize, Place)| match place {
             Place::At(at) => self.rules[*rule].1.get(*at).copied(),
@@ -161,9 +184,9 @@ impl<'a> Cover<'a> {
         names.sort_unstable();
         names.dedup();
         let mut levels = [Level::Other].into_iter().chain(names.into_iter().map(Level::Named));
-        levels.all(|level| {
+        levels.any(|level| {
             let next = self.step(places, level, depth);
-            self.all(rest, (depth + 1, depth == 0 && level == Level::Named("")), &next)
+            self.any(rest, (depth + 1, depth == 0 && level == Level::Named("")), &next)
         })
     }
 

@@ -9,7 +9,7 @@
 //! A client id is chosen by the client. Rules of a client id that allow more than the user's own need
 //! [`Client::users`], or anybody who is let in can take them.
 //!
-//! Bounds: [`RULES_MAX`] rules of one table, [`grants::STEPS_MAX`] steps to decide a subscription, [`failures::FAILURES_MAX`] remembered
+//! Bounds: [`RULES_MAX`] rules of one table, [`grants::STEPS_MAX`] steps to decide a subscription (granted when anything of it is allowed; what is denied is left out at delivery), [`failures::FAILURES_MAX`] remembered
 //! addresses. Never: compares a password itself, reads a clock, or keeps one.
 
 pub mod failures;
@@ -81,6 +81,14 @@ impl Access {
         let client = self.clients.get(&who.client).map_or(&[][..], |c| &c.rules);
         let user = who.user.as_ref().and_then(|u| self.users.get(u)).map_or(&[][..], |u| &u.rules);
         Grants::new(client.iter().chain(user).chain(&self.everybody), who)
+    }
+
+    /// Whether `users` of a client id names both: its session belongs to both then.
+    #[must_use]
+    pub fn is_shared(&self, client: &str, one: &str, other: &str) -> bool {
+        let users = self.clients.get(client).and_then(|c| c.users.as_ref());
+        let names = |user: &str| users.is_some_and(|users| users.iter().any(|u| **u == *user));
+        names(one) && names(other)
     }
 
     /// Whether a user (`None` is anonymous) may use a client id.

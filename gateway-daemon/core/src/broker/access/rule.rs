@@ -67,6 +67,11 @@ impl Rule {
         Ok(Self { allow, deed, filter: filter.into() })
     }
 
+    /// Whether it names one topic: no wildcard, and no placeholder that a client chooses.
+    pub(super) fn names_a_topic(&self) -> bool {
+        !self.filter.contains(['+', '#', '%'])
+    }
+
     /// The filter for one connection; the `bool` says whether its names fit. A name that does not fit makes an allowing rule vanish and a
     /// denying one cover everything below the level before the name, so that nobody gains anything by a strange name.
     pub(super) fn filled(&self, who: &Identity) -> (Option<TopicFilter>, bool) {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::echo::{self, Echoes};
 use super::{BridgeRules, Way};
 use crate::broker::Ticket;
+use crate::broker::own::{Own, is_system};
 use crate::broker::topic::TopicName;
 use crate::payload::Draft;
 use crate::tag::BootNs;
@@ -79,6 +80,8 @@ pub struct Counters {
     pub echo_messages_total: u64,
     /// Messages that no rule takes: subscriptions of an earlier configuration live on in the session at the cloud.
     pub unwanted_messages_total: u64,
+    /// Messages on topics that only the gateway itself sends on.
+    pub forged_messages_total: u64,
     /// Messages whose topic cannot be mapped to a local one.
     pub unmapped_messages_total: u64,
     /// Messages of QoS 0 for which there was no room.
@@ -120,6 +123,9 @@ pub struct Down {
     /// The last one that may be acknowledged, and the last one told.
     through: Delivery,
     told: Delivery,
+    own: Arc<Own>,
+    /// The first topic of the gateway itself that something came on.
+    forged: Option<TopicName>,
     counters: Counters,
 }
 
@@ -139,6 +145,16 @@ impl Down {
     /// Other rules hold for what comes from here on. What was acknowledged under the former ones stays so.
     pub fn replace_rules(&mut self, rules: BridgeRules) {
         self.rules = rules;
+    }
+
+    /// Topics that only the gateway itself sends on: nothing enters there, unless a rule names the topic without a wildcard.
+    pub fn replace_own(&mut self, own: Arc<Own>) {
+        self.own = own;
+    }
+
+    /// A topic of the gateway itself that something came on, once in a run.
+    pub fn take_forged(&mut self) -> Option<TopicName> {
+        self.forged.take()
     }
 
     /// What came down so far.
@@ -180,6 +196,14 @@ impl Down {
                 return self.pass_over(delivery);
             }
         };
+        let named = !rule.filter().as_str().contains(['+', '#']);
+        if is_system(topic.as_str()) || (self.own.holds(topic.as_str()) && !named) {
+            if self.counters.forged_messages_total == 0 {
+                self.forged = Some(topic);
+            }
+            self.counters.forged_messages_total += 1;
+            return self.pass_over(delivery);
+        }
         let bytes = payload.len().saturating_add(topic.as_str().len());
         let draft = Draft {
             topic: Arc::clone(topic.shared()),

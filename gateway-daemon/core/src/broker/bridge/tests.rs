@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, proptest};
 
+use super::down::{Arrival, Came, Down};
 use super::loops::{Risk, Side, overlap, risks};
 use super::*;
+use crate::broker::Own;
 use crate::tag::BootNs;
+use crate::uplink::link::Delivery;
 use crate::uplink::row::Body;
 
 fn rule(filter: &str, strip: &str, add: &str) -> Rule {
@@ -209,4 +212,58 @@ fn a_chain_from_one_server_to_another_is_no_circle_and_back_again_is_one() {
     let third =
         [(&[][..], &all[..], ONE), (&all[..], &[][..], TWO), (&[][..], &[rule("x", "", "")][..], TWO)];
     assert_eq!(sides(&third), [Risk::Circle { from: 1, up: 0, to: 2, down: 0 }]);
+}
+
+/// A way down with these filters, of a gateway that itself sends on `gw/status` and `gw/meter/1`, and what enters of what comes on a topic.
+fn enters(rules: &[Rule], topic: &str) -> (Option<String>, u64) {
+    let mut down = Down::new(BridgeRules::new(rules).unwrap());
+    down.replace_own(Arc::new(Own::new(["gw/status", "gw/meter/1"].map(Arc::from))));
+    let (delivery, qos) = (Some(Delivery(1)), Qos::AtLeastOnce);
+    let arrival = Arrival { delivery, topic: topic.into(), payload: b"x".to_vec(), qos, retain: false };
+    assert_eq!(down.came(BootNs(0), arrival), Came::Taken);
+    let entry = down.poll_entry();
+    if entry.is_none() {
+        assert_eq!(down.poll_acknowledge(), Some(Delivery(1)), "the cloud does not send it again");
+    }
+    let forged = down.counters().forged_messages_total;
+    assert_eq!(down.take_forged().is_some(), forged == 1);
+    (entry.map(|entry| entry.draft.topic.to_string()), forged)
+}
+
+#[test]
+fn the_cloud_cannot_speak_for_the_gateway() {
+    let all = [rule("#", "", "")];
+    for topic in ["gw/status", "gw/meter/1"] {
+        assert_eq!(enters(&all, topic), (None, 1), "{topic}");
+    }
+    assert_eq!(enters(&all, "gw/cmd"), (Some("gw/cmd".into()), 0));
+    // Nor under another name.
+    assert_eq!(enters(&[rule("site/#", "site", "gw")], "site/meter/1"), (None, 1));
+    assert_eq!(enters(&[rule("gw/#", "", "cloud")], "gw/status"), (Some("cloud/gw/status".into()), 0));
+}
+
+#[test]
+fn a_rule_that_names_the_topic_lets_the_cloud_speak_for_the_gateway() {
+    assert_eq!(enters(&[rule("gw/status", "", "")], "gw/status"), (Some("gw/status".into()), 0));
+    assert_eq!(enters(&[rule("x", "", "gw/meter/1"), rule("#", "", "")], "gw/meter/1"), (None, 1));
+}
+
+#[test]
+fn figures_of_the_cloud_are_not_those_of_this_broker() {
+    assert_eq!(enters(&[rule("$SYS/#", "", "")], "$SYS/broker/uptime"), (None, 1));
+    let elsewhere = enters(&[rule("$SYS/#", "", "cloud")], "$SYS/broker/uptime");
+    assert_eq!(elsewhere, (Some("cloud/$SYS/broker/uptime".into()), 0));
+}
+
+#[test]
+fn a_flood_of_forged_messages_is_told_once() {
+    let mut down = Down::new(BridgeRules::new(&[rule("#", "", "")]).unwrap());
+    down.replace_own(Arc::new(Own::new([Arc::from("gw/status")])));
+    let told = (0..100).filter(|_| {
+        let (topic, payload) = ("gw/status".into(), b"x".to_vec());
+        down.came(BootNs(0), Arrival { delivery: None, topic, payload, qos: Qos::AtMostOnce, retain: true });
+        down.take_forged().is_some()
+    });
+    assert_eq!(told.count(), 1);
+    assert_eq!((down.counters().forged_messages_total, down.pending()), (100, 0));
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::wire::{Damaged, Reader, put_short};
-use crate::broker::packet::{Delivery, Message, Properties};
+use crate::broker::packet::{Delivery, Message};
+use crate::broker::properties::{Properties, Value, Writer, id};
 use crate::broker::topic::TopicName;
 use crate::tag::{BootId, BootNs, RunId};
 use crate::uplink::row::{Body, Priority, Qos, Row, Seq};
@@ -30,7 +31,7 @@ pub(in crate::broker) fn row_size(delivery: &Delivery) -> u64 {
     let message = &delivery.message;
     let mut body = 1 + message.body.len();
     if !delivery.identifiers.is_empty() || message.properties.is_some() {
-        body += 2 + 4 * delivery.identifiers.len() + properties_len(message.properties.as_deref());
+        body += 2 + 4 * delivery.identifiers.len() + properties_len(message.properties.as_ref());
     }
     Row::size_of(message.topic.as_str().len(), body)
 }
@@ -48,7 +49,7 @@ pub(in crate::broker) fn row(delivery: &Delivery, seq: Seq, run: RunId) -> Row {
         for identifier in delivery.identifiers.iter().take(usize::from(count)) {
             body.extend_from_slice(&identifier.to_le_bytes());
         }
-        put_properties(&mut body, message.properties.as_deref());
+        put_properties(&mut body, message.properties.as_ref());
     }
     body.extend_from_slice(&message.body);
     Row {
@@ -85,7 +86,7 @@ pub(in crate::broker) fn delivery(row: &Row, boot: BootId) -> Result<Delivery, D
         _ => return Err(Damaged),
     };
     let message = Message {
-        topic: TopicName::new(Arc::clone(&row.topic)).map_err(|_| Damaged)?,
+        topic: TopicName::stored(Arc::clone(&row.topic)).map_err(|_| Damaged)?,
         body: reader.rest().into(),
         qos: row.qos,
         retain: row.retain,
@@ -107,7 +108,7 @@ pub(super) fn put_message(out: &mut Vec<u8>, message: &Message, boot: BootId) {
         out.extend_from_slice(&expiry_s.to_le_bytes());
     }
     put_short(out, message.topic.as_str().as_bytes());
-    put_properties(out, message.properties.as_deref());
+    put_properties(out, message.properties.as_ref());
     out.extend_from_slice(&message.body);
 }
 
@@ -115,7 +116,7 @@ pub(super) fn put_message(out: &mut Vec<u8>, message: &Message, boot: BootId) {
 pub(super) fn message_len(message: &Message) -> usize {
     let expiry = if message.expiry_s.is_some() { 4 } else { 0 };
     let topic = 2 + message.topic.as_str().len();
-    18 + expiry + topic + properties_len(message.properties.as_deref()) + message.body.len()
+    18 + expiry + topic + properties_len(message.properties.as_ref()) + message.body.len()
 }
 
 /// Reads what [`put_message`] wrote, to the end.
@@ -135,7 +136,7 @@ pub(super) fn message(mut reader: Reader<'_>, boot: BootId) -> Result<Message, D
         retain: flags & RETAIN != 0,
         at: if same_boot { at } else { BootNs(0) },
         expiry_s,
-        topic: TopicName::new(reader.text()?).map_err(|_| Damaged)?,
+        topic: TopicName::stored(reader.text()?).map_err(|_| Damaged)?,
         properties: properties(&mut reader)?,
         body: reader.rest().into(),
     })
@@ -153,48 +154,55 @@ pub(super) fn qos(number: u8) -> Result<Qos, Damaged> {
 
 fn properties_len(properties: Option<&Properties>) -> usize {
     let Some(properties) = properties else { return 1 };
-    let text = |text: Option<usize>| text.map_or(0, |len| 2 + len);
-    let user: usize = properties.user.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
-    1 + text(properties.content_type.as_ref().map(|text| text.len()))
-        + text(properties.response_topic.as_ref().map(|topic| topic.as_str().len()))
-        + text(properties.correlation.as_ref().map(|bytes| bytes.len()))
-        + if properties.user.is_empty() { 0 } else { 2 + user }
+    let mut users = 0;
+    let len: usize = properties
+        .iter()
+        .map(|(_, value)| match value {
+            Value::Number(_) => 0,
+            Value::Text(bytes) | Value::Bytes(bytes) => 2 + bytes.len(),
+            Value::Pair(name, value) => {
+                users = 2;
+                4 + name.len() + value.len()
+            }
+        })
+        .sum();
+    1 + len + users
 }
 
+/// In the order of [`Properties`], which is that of the format.
 fn put_properties(out: &mut Vec<u8>, properties: Option<&Properties>) {
-    let Some(properties) = properties else { return out.push(0) };
-    let Properties { utf8, content_type, response_topic, correlation, user } = properties;
-    let mut flags = 0;
-    for (flag, is) in [
-        (UTF8, *utf8),
-        (CONTENT_TYPE, content_type.is_some()),
-        (RESPONSE, response_topic.is_some()),
-        (CORRELATION, correlation.is_some()),
-        (USER, !user.is_empty()),
-    ] {
-        flags |= if is { flag } else { 0 };
-    }
-    out.push(flags);
-    if let Some(text) = content_type {
-        put_short(out, text.as_bytes());
-    }
-    if let Some(topic) = response_topic {
-        put_short(out, topic.as_str().as_bytes());
-    }
-    if let Some(bytes) = correlation {
-        put_short(out, bytes);
-    }
-    if !user.is_empty() {
-        let count = u16::try_from(user.len()).unwrap_or(u16::MAX);
-        out.extend_from_slice(&count.to_le_bytes());
-        for (name, value) in user.iter().take(usize::from(count)) {
-            put_short(out, name.as_bytes());
-            put_short(out, value.as_bytes());
+    let flags = out.len();
+    out.push(0);
+    let (mut count_at, mut users) = (0, 0_u16);
+    for (id, value) in properties.iter().flat_map(|properties| properties.iter()) {
+        out[flags] |= match id {
+            id::PAYLOAD_FORMAT => UTF8,
+            id::CONTENT_TYPE => CONTENT_TYPE,
+            id::RESPONSE_TOPIC => RESPONSE,
+            id::CORRELATION => CORRELATION,
+            _ => USER,
+        };
+        match value {
+            Value::Number(_) => {}
+            Value::Text(bytes) | Value::Bytes(bytes) => put_short(out, bytes),
+            Value::Pair(name, value) => {
+                if users == 0 {
+                    count_at = out.len();
+                    out.extend_from_slice(&[0, 0]);
+                }
+                // One packet never has as many as 65,535.
+                users = users.saturating_add(1);
+                put_short(out, name);
+                put_short(out, value);
+            }
         }
     }
+    if users > 0 {
+        out[count_at..count_at + 2].copy_from_slice(&users.to_le_bytes());
+    }
 }
 
-fn properties(reader: &mut Reader<'_>) -> Result<Option<Arc<Properties>>, Damaged> {
+fn properties(reader: &mut Reader<'_>) -> Result<Option<Properties>, Damaged> {
     let flags = reader.u8()?;
     if flags & !ALL != 0 {
         return Err(Damaged);
@@ -202,21 +210,25 @@ fn properties(reader: &mut Reader<'_>) -> Result<Option<Arc<Properties>>, Damage
     if flags == 0 {
         return Ok(None);
     }
-    let mut properties = Properties { utf8: flags & UTF8 != 0, ..Properties::default() };
+    let mut writer = Writer::default();
+    if flags & UTF8 != 0 {
+        writer.text();
+    }
     if flags & CONTENT_TYPE != 0 {
-        properties.content_type = Some(reader.text()?.into());
+        writer.short(id::CONTENT_TYPE, reader.text()?.as_bytes());
     }
     if flags & RESPONSE != 0 {
-        properties.response_topic = Some(TopicName::new(reader.text()?).map_err(|_| Damaged)?);
+        let topic = reader.text()?;
+        TopicName::stored(topic).map_err(|_| Damaged)?;
+        writer.short(id::RESPONSE_TOPIC, topic.as_bytes());
     }
     if flags & CORRELATION != 0 {
-        properties.correlation = Some(reader.short()?.into());
+        writer.short(id::CORRELATION, reader.short()?);
     }
     if flags & USER != 0 {
         for _ in 0..reader.u16()? {
-            let name = reader.text()?.into();
-            properties.user.push((name, reader.text()?.into()));
+            writer.user(reader.text()?.as_bytes(), reader.text()?.as_bytes());
         }
     }
-    Ok(Some(Arc::new(properties)))
+    Ok(writer.finish())
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::wire::Reader;
 use super::{
-    Damaged, SessionFact, read_received, read_released, read_retained, read_session, read_subscription,
+    Damaged, Ended, SessionFact, clock_key, read_clock, read_received, read_released, read_retained,
+    read_session, read_subscription,
 };
 use crate::broker::change::{FactKey, FactKind, Found, QUEUE_PREFIX, QueueName};
 use crate::broker::packet::{Message, Options};
@@ -34,6 +36,8 @@ pub(in crate::broker) struct Recovered {
     pub(in crate::broker) sessions: BTreeMap<Arc<str>, RecoveredSession>,
     /// Retained messages.
     pub(in crate::broker) retained: Vec<Message>,
+    /// Running time of all earlier runs.
+    pub(in crate::broker) ran: Duration,
     /// Facts that are damaged or belong to no session: to be removed.
     pub(in crate::broker) stray_facts: Vec<FactKey>,
     /// Queues that belong to no session: to be dropped.
@@ -49,6 +53,9 @@ pub(in crate::broker) fn recover(found: &Found, boot: BootId) -> Recovered {
         let session = text(&key.key).and_then(|client| Ok((client, read_session(value, boot)?)));
         match session {
             Ok((client, fact)) => {
+                if let Some(Ended::At(ended)) = fact.ended {
+                    all.ran = all.ran.max(ended);
+                }
                 let (subscriptions, received, released) = Default::default();
                 let stored = Stored::default();
                 all.sessions
@@ -57,10 +64,15 @@ pub(in crate::broker) fn recover(found: &Found, boot: BootId) -> Recovered {
             Err(Damaged) => all.skip(key),
         }
     }
+    let clock = clock_key();
     for (key, value) in &found.facts {
         let taken = match key.kind {
             FactKind::Session => Ok(true),
             FactKind::Retained => all.retain(key, value, boot),
+            _ if *key == clock => read_clock(value).map(|ran| {
+                all.ran = all.ran.max(ran);
+                true
+            }),
             _ => all.belong(key, value, boot),
         };
         match taken {

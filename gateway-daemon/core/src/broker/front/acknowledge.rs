@@ -28,6 +28,7 @@ fn long(kind: u8, body: &[u8]) -> Result<u16, CloseReason> {
         used_up(consumed, body)?;
         properties.map_or(Ok(()), |properties| properties::check(properties))
     };
+    properties::bound(body, 3)?;
     match kind {
         4 => v5_0::Puback::parse(body).map_err(fault).and_then(|(packet, consumed)| {
             checked(consumed, packet.props().as_ref()).map(|()| packet.packet_id())

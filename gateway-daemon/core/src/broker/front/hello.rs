@@ -6,7 +6,7 @@ use mqtt_protocol_core::mqtt::result_code::MqttError;
 use super::super::CloseReason;
 use super::super::packet::{Hello, Message, Packet, Testament, Version};
 use super::super::topic::TopicName;
-use super::properties::{self, Extras};
+use super::properties::{self, Extras, Of};
 use super::{Front, NAME, NAME_V31, check_text, publish, used_up};
 use crate::tag::BootNs;
 
@@ -72,6 +72,7 @@ impl Front {
             copy[NAME.len() + 1] &= !flag::PASSWORD;
             bytes = &copy;
         }
+        let will = bound_properties(flags, body)?;
         let (connect, consumed) = v5_0::Connect::parse(bytes).map_err(fault)?;
         let mut password = connect.password().map(<[u8]>::to_vec);
         if alone {
@@ -97,7 +98,7 @@ impl Front {
         };
         take_properties(&mut hello, connect.props())?;
         if flags & flag::WILL != 0 {
-            let extras = properties::extras(connect.will_props())?;
+            let extras = properties::extras(will, Of::Will)?;
             let will = (connect.will_topic(), connect.will_payload());
             hello.will = Some(testament(now, flags, will, extras)?);
         }
@@ -110,6 +111,22 @@ impl Front {
         Ok(hello)
     }
 }
+
+/// Properties of CONNECT and of its will are not too many; gives those of the will. The library says what cannot be read.
+fn bound_properties(flags: u8, body: &[u8]) -> Result<&[u8], CloseReason> {
+    properties::bound(body, BEFORE_PROPERTIES)?;
+    let (_, rest) = match properties::section(body.get(BEFORE_PROPERTIES..).unwrap_or_default()) {
+        Ok(parts) if flags & flag::WILL != 0 => parts,
+        _ => return Ok(&[]),
+    };
+    let Some((client, rest)) = rest.split_first_chunk() else { return Ok(&[]) };
+    let rest = rest.get(usize::from(u16::from_be_bytes(*client))..).unwrap_or_default();
+    properties::bound(rest, 0)?;
+    Ok(properties::section(rest).map_or(&[], |(will, _)| will))
+}
+
+/// Bytes of a CONNECT before its properties: protocol name, level, flags and keep-alive (3.1.2).
+const BEFORE_PROPERTIES: usize = NAME.len() + 4;
 
 /// Connect flags that contradict themselves or the version.
 fn check_flags(version: Version, flags: u8) -> Result<(), CloseReason> {

@@ -102,9 +102,14 @@ impl Front {
     }
 
     /// Whether nothing waits to be cut into packets.
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.buffer.is_empty()
+    }
+
+    /// Whether the next packet, here or in `input`, is a SUBSCRIBE or UNSUBSCRIBE, by its first byte.
+    pub(super) fn begins_with_filters(&self, input: &[u8]) -> bool {
+        let first = self.buffer.get(self.start).or(input.first());
+        first.is_some_and(|first| matches!(first >> 4, 8 | 10))
     }
 
     /// Puts bytes aside without looking at them, behind what is there: what is left of a read when the connection is held.

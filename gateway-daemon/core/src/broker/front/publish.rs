@@ -1,12 +1,10 @@
 //! PUBLISH of a client: the packet of which there are many, read by hand.
 
-use mqtt_protocol_core::mqtt::packet::{Properties as Wire, PropertiesParse as _, Property};
-
 use super::super::CloseReason;
 use super::super::packet::{Message, Packet, Said, Version};
 use super::super::topic::TopicName;
-use super::properties::{self, Extras};
-use super::{Front, fault};
+use super::Front;
+use super::properties::{self, Extras, Of};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
 
@@ -62,11 +60,8 @@ impl Front {
 
 /// Properties that are there (3.3.2.3), and what comes after them.
 fn long(rest: &[u8]) -> Result<(Extras, &[u8]), CloseReason> {
-    let (wire, consumed) = Wire::parse(rest).map_err(fault)?;
-    if wire.iter().any(|property| matches!(property, Property::WillDelayInterval(_))) {
-        return Err(CloseReason::Protocol("a property of wills in a PUBLISH"));
-    }
-    Ok((properties::extras(&wire)?, &rest[consumed..]))
+    let (wire, rest) = properties::section(rest)?;
+    Ok((properties::extras(wire, Of::Publish)?, rest))
 }
 
 /// The two bits of a QoS.

@@ -21,6 +21,7 @@ impl CloseReason {
             Self::Topic(TopicError::HashNotLast | TopicError::NotAlone(_)) => Code::FilterInvalid,
             Self::Topic(_) => Code::TopicInvalid,
             Self::TooLarge => Code::PacketTooLarge,
+            Self::Properties(_) => Code::QuotaExceeded,
             Self::Version => Code::UnsupportedVersion,
             Self::ClientId => Code::ClientIdInvalid,
             Self::Alias => Code::TopicAliasInvalid,
@@ -28,6 +29,7 @@ impl CloseReason {
             Self::ReceiveMaximum => Code::ReceiveMaximumExceeded,
             Self::Quota(_) | Self::Stalled => Code::QuotaExceeded,
             Self::Full => Code::ServerBusy,
+            Self::Administrative => Code::AdministrativeAction,
             Self::Shutdown => Code::ServerShuttingDown,
         })
     }
@@ -35,7 +37,10 @@ impl CloseReason {
     /// The same for a person, sent as reason string; empty where the code says it all.
     pub(super) fn words(&self) -> &'static str {
         match self {
-            Self::Malformed(words) | Self::Protocol(words) | Self::Quota(words) => words,
+            Self::Malformed(words) | Self::Protocol(words) | Self::Quota(words) | Self::Properties(words) => {
+                words
+            }
+            Self::Topic(TopicError::Forbidden(_)) => "a control character or a non-character in a topic",
             _ => "",
         }
     }

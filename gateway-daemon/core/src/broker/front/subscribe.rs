@@ -7,6 +7,7 @@ use mqtt_protocol_core::mqtt::result_code::MqttError;
 
 use super::super::CloseReason;
 use super::super::packet::{Options, Packet, Replay, Version, Wish};
+use super::super::topic;
 use super::{check_text, fault, nonzero, properties, used_up};
 use crate::uplink::row::Qos;
 
@@ -14,6 +15,7 @@ use crate::uplink::row::Qos;
 pub(super) fn subscribe(version: Version, body: &[u8]) -> Result<Packet, CloseReason> {
     let mut identifier = None;
     let (id, wishes) = if version == Version::V5 {
+        properties::bound(body, 2)?;
         let (packet, consumed) = v5_0::Subscribe::parse(body).map_err(|error| misplaced(error, body))?;
         used_up(consumed, body)?;
         properties::check(packet.props())?;
@@ -51,7 +53,7 @@ fn wishes(entries: &[SubEntry], version: Version, identifier: Option<u32>) -> Re
 
 fn wish(entry: &SubEntry, version: Version, identifier: Option<u32>) -> Result<Wish, CloseReason> {
     let (filter, wire) = (entry.topic_filter(), entry.sub_opts());
-    check_text(filter)?;
+    check_filter(filter)?;
     let options = Options {
         qos: match wire.qos() {
             wire::Qos::AtMostOnce => Qos::AtMostOnce,
@@ -81,6 +83,7 @@ fn wish(entry: &SubEntry, version: Version, identifier: Option<u32>) -> Result<W
 /// Reads the body of an UNSUBSCRIBE (3.10).
 pub(super) fn unsubscribe(version: Version, body: &[u8]) -> Result<Packet, CloseReason> {
     let (id, filters) = if version == Version::V5 {
+        properties::bound(body, 2)?;
         let (packet, consumed) = v5_0::Unsubscribe::parse(body).map_err(|error| misplaced(error, body))?;
         used_up(consumed, body)?;
         properties::check(packet.props())?;
@@ -97,14 +100,24 @@ fn texts(entries: &[wire::MqttString]) -> Result<Vec<String>, CloseReason> {
     entries
         .iter()
         .map(|entry| {
-            check_text(entry.as_str())?;
+            check_filter(entry.as_str())?;
             Ok(entry.as_str().to_owned())
         })
         .collect()
 }
 
+/// A filter, with its share name, without the characters that no topic has.
+fn check_filter(text: &str) -> Result<(), CloseReason> {
+    check_text(text)?;
+    match topic::forbidden(text) {
+        None => Ok(()),
+        Some(_) => Err(CloseReason::Protocol("a control character or a non-character in a topic filter")),
+    }
+}
+
 /// Reads the body of a DISCONNECT of 5.0 (3.14). Any reason but 0x00 leaves the will in force (3.1.2.5).
 pub(super) fn disconnect(body: &[u8]) -> Result<Packet, CloseReason> {
+    properties::bound(body, 1)?;
     let (packet, consumed) = v5_0::Disconnect::parse(body).map_err(fault)?;
     used_up(consumed, body)?;
     let mut expiry_s = None;
@@ -125,6 +138,7 @@ pub(super) fn disconnect(body: &[u8]) -> Result<Packet, CloseReason> {
 
 /// Reads the body of an AUTH (3.15).
 pub(super) fn auth(body: &[u8]) -> Result<Packet, CloseReason> {
+    properties::bound(body, 1)?;
     let (packet, consumed) = v5_0::Auth::parse(body).map_err(fault)?;
     used_up(consumed, body)?;
     if let Some(properties) = packet.props() {

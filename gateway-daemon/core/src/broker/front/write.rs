@@ -1,28 +1,10 @@
 //! Packets to a client, written straight into the bytes that leave.
 
-use super::super::packet::{Code, Delivery, Properties, Reply, Version, Welcome};
+use super::super::packet::{Code, Delivery, Reply, Version, Welcome};
+use super::super::properties::id as property;
 use super::aliases::Written;
 use super::{Front, REMAINING_MAX, Stage};
 use crate::uplink::row::Qos;
-
-/// Property identifiers (2.2.2.2).
-mod property {
-    pub(super) const PAYLOAD_FORMAT: u8 = 0x01;
-    pub(super) const MESSAGE_EXPIRY: u8 = 0x02;
-    pub(super) const CONTENT_TYPE: u8 = 0x03;
-    pub(super) const RESPONSE_TOPIC: u8 = 0x08;
-    pub(super) const CORRELATION: u8 = 0x09;
-    pub(super) const SUBSCRIPTION: u8 = 0x0b;
-    pub(super) const SESSION_EXPIRY: u8 = 0x11;
-    pub(super) const ASSIGNED_CLIENT: u8 = 0x12;
-    pub(super) const KEEP_ALIVE: u8 = 0x13;
-    pub(super) const REASON: u8 = 0x1f;
-    pub(super) const RECEIVE_MAX: u8 = 0x21;
-    pub(super) const ALIAS_MAX: u8 = 0x22;
-    pub(super) const ALIAS: u8 = 0x23;
-    pub(super) const USER: u8 = 0x26;
-    pub(super) const PACKET_MAX: u8 = 0x27;
-}
 
 /// Writes a reply; see [`Front::encode`].
 pub(super) fn reply(front: &mut Front, out: &mut Vec<u8>, reply: Reply<'_>) -> bool {
@@ -123,23 +105,7 @@ fn properties_len(delivery: &Delivery, expiry_s: Option<u32>, written: Written) 
     for identifier in &delivery.identifiers {
         len += 1 + varint_len(usize::try_from(*identifier).unwrap_or(REMAINING_MAX));
     }
-    let Some(properties) = &delivery.message.properties else { return len };
-    if properties.utf8 {
-        len += 2;
-    }
-    if let Some(kind) = &properties.content_type {
-        len += 3 + kind.len();
-    }
-    if let Some(topic) = &properties.response_topic {
-        len += 3 + topic.as_str().len();
-    }
-    if let Some(bytes) = &properties.correlation {
-        len += 3 + bytes.len();
-    }
-    for (name, value) in &properties.user {
-        len += 5 + name.len() + value.len();
-    }
-    len
+    len + delivery.message.properties.as_ref().map_or(0, |properties| properties.as_bytes().len())
 }
 
 fn put_properties(out: &mut Vec<u8>, delivery: &Delivery, expiry_s: Option<u32>, written: Written) {
@@ -155,30 +121,7 @@ fn put_properties(out: &mut Vec<u8>, delivery: &Delivery, expiry_s: Option<u32>,
         put_varint(out, usize::try_from(*identifier).unwrap_or(REMAINING_MAX));
     }
     if let Some(properties) = &delivery.message.properties {
-        put_message_properties(out, properties);
-    }
-}
-
-fn put_message_properties(out: &mut Vec<u8>, properties: &Properties) {
-    if properties.utf8 {
-        out.extend_from_slice(&[property::PAYLOAD_FORMAT, 1]);
-    }
-    if let Some(kind) = &properties.content_type {
-        out.push(property::CONTENT_TYPE);
-        put_text(out, kind.as_bytes());
-    }
-    if let Some(topic) = &properties.response_topic {
-        out.push(property::RESPONSE_TOPIC);
-        put_text(out, topic.as_str().as_bytes());
-    }
-    if let Some(bytes) = &properties.correlation {
-        out.push(property::CORRELATION);
-        put_text(out, bytes);
-    }
-    for (name, value) in &properties.user {
-        out.push(property::USER);
-        put_text(out, name.as_bytes());
-        put_text(out, value.as_bytes());
+        out.extend_from_slice(properties.as_bytes());
     }
 }
 

@@ -32,20 +32,27 @@ impl Broker {
     ) -> Result<SessionId, BrokerError> {
         let limits = &self.settings.limits;
         let filters: BTreeMap<TopicFilter, Qos> = filters.into_iter().collect();
-        if self.sessions.len() >= limits.sessions_max {
+        // Clients do not count: what they have filled must not keep the gateway from starting, or an uplink from being added.
+        let bridges = self.sessions.values().filter(|session| session.owner == Owner::Bridge);
+        let taken = bridges.fold((0, 0_usize), |taken, bridge| (taken.0 + 1, taken.1 + bridge.filters.len()));
+        if taken.0 >= limits.sessions_max {
             return Err(BrokerError::Sessions(limits.sessions_max));
         }
-        if self.tree.len().saturating_add(filters.len()) > limits.subscriptions_max {
+        if taken.1.saturating_add(filters.len()) > limits.subscriptions_max {
             return Err(BrokerError::Subscriptions(limits.subscriptions_max));
         }
         let mut session = Session::of_bridge();
-        for (filter, qos) in filters {
-            session.filters.insert(Subscription::own(filter), Options::plain(qos));
+        let filters: Vec<_> = filters
+            .into_iter()
+            .map(|(filter, qos)| (Subscription::own(filter), Options::plain(qos)))
+            .collect();
+        for (subscription, _) in &filters {
+            session.filters.insert(subscription);
         }
-        let filters = session.filters.clone();
         let id = self.add_session(session);
         for (subscription, options) in &filters {
-            self.tree.insert(subscription, id, *options);
+            // Those of the file are few and never refused.
+            self.tree.insert(subscription, id, *options, usize::MAX);
         }
         let unsent = std::mem::take(&mut self.unsent);
         for Unsent { message, ticket } in &unsent {
@@ -64,8 +71,8 @@ impl Broker {
         if self.sessions.get(&id).is_some_and(|session| session.owner == Owner::Bridge)
             && let Some(session) = self.sessions.remove(&id)
         {
-            for subscription in session.filters.keys() {
-                self.tree.remove(subscription, id);
+            for subscription in session.filters.iter() {
+                self.tree.remove(&subscription, id);
             }
         }
     }

@@ -7,10 +7,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::expiry::Alarm;
+use super::subscribe::Task;
+use super::work::SESSION;
 use super::{Broker, login::Stage};
 use crate::broker::access::Grants;
 use crate::broker::front::Front;
-use crate::broker::packet::{Code, Options, Reply, Subscription, Testament, Version};
+use crate::broker::packet::{Code, Delivery, Reply, Subscription, Testament, Version};
 use crate::broker::{Action, CloseReason, ConnId, Counters, Origin, SessionId};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
@@ -32,6 +34,10 @@ pub(super) enum Why {
     Disk = 2,
     /// Too many acknowledgements wait.
     Owed = 4,
+    /// The budget of the turn was spent before all that it has sent was read.
+    Work = 8,
+    /// Its rules have changed and are not looked at yet.
+    Rules = 16,
 }
 
 /// What kind of acknowledgement is owed: each kind leaves in the order of its causes (4.6).
@@ -49,7 +55,7 @@ pub(super) enum Owed {
     Acknowledge(u16, Code),
     Receive(u16, Code),
     Complete(u16, Code),
-    Subscribed { id: u16, granted: Vec<Result<Qos, Code>>, replay: Vec<(Subscription, Options)> },
+    Subscribed { id: u16, granted: Vec<Result<Qos, Code>>, replay: Vec<Subscription> },
     Unsubscribed { id: u16, codes: Vec<Code> },
 }
 
@@ -87,6 +93,12 @@ pub(super) struct Conn {
     held: u8,
     /// Bytes put aside while held.
     aside: usize,
+    /// SUBSCRIBE or UNSUBSCRIBE that is not done.
+    pub(super) task: Option<Box<Task>>,
+    /// QoS 0 messages that are encoded in a later turn.
+    pub(super) later: VecDeque<Delivery>,
+    /// What they count for in the outbox.
+    pub(super) later_bytes: usize,
     lines: [Line; 4],
 }
 
@@ -108,17 +120,39 @@ impl Conn {
             unsent: 0,
             held: 0,
             aside: 0,
+            task: None,
+            later: VecDeque::new(),
+            later_bytes: 0,
             lines: Default::default(),
         }
     }
 
     /// Whether the client reads fast enough for more.
     pub(super) fn has_room(&self, outbox_bytes_max: usize) -> bool {
-        self.unsent.saturating_add(self.out.len()) < outbox_bytes_max
+        self.unsent.saturating_add(self.out.len()).saturating_add(self.later_bytes) < outbox_bytes_max
     }
 
     pub(super) fn is_held(&self) -> bool {
         self.held != 0
+    }
+
+    /// Whether it is held for another reason as well.
+    pub(super) fn is_held_but_for(&self, why: Why) -> bool {
+        self.held & !(why as u8) != 0
+    }
+
+    /// Whether it is held for this reason.
+    pub(super) fn is_held_for(&self, why: Why) -> bool {
+        self.held & why as u8 != 0
+    }
+
+    pub(super) fn set_held(&mut self, why: Why, held: bool) {
+        self.held = if held { self.held | why as u8 } else { self.held & !(why as u8) };
+    }
+
+    /// Nothing is put aside any more.
+    pub(super) fn forget_aside(&mut self) {
+        self.aside = 0;
     }
 
     pub(super) fn line(&mut self, kind: Kind) -> &mut Line {
@@ -292,23 +326,9 @@ impl Broker {
         None
     }
 
-    /// Ends the connections that were found faulty; their wills may find more.
-    pub(super) fn settle(&mut self, now: BootNs) {
-        loop {
-            if let Some((conn, reason)) = self.doomed.pop_front() {
-                self.close(now, conn, reason);
-            } else if let Some(conn) = self.released.pop_front() {
-                self.read(now, conn, &[]);
-            } else if !self.replaying.is_empty() {
-                self.replay(now);
-            } else {
-                break;
-            }
-        }
-    }
-
     pub(super) fn close(&mut self, now: BootNs, conn: ConnId, reason: CloseReason) {
         let Some(open) = self.conns.get_mut(&conn) else { return };
+        self.work.charge(SESSION);
         open.front.farewell(&mut open.out, &reason);
         let send = open.take_out(conn, &mut self.counters);
         self.actions.extend(send);
@@ -319,7 +339,9 @@ impl Broker {
 
     /// A connection is no more. Gives what it was.
     pub(super) fn forget(&mut self, conn: ConnId) -> Option<Conn> {
-        let open = self.conns.remove(&conn)?;
+        let mut open = self.conns.remove(&conn)?;
+        self.forget_task(open.task.take());
+        self.counters.dropped_away_messages_total += open.later.len() as u64;
         if let Some(alarm) = open.alarm {
             self.alarms.remove(&(alarm, Alarm::Conn(conn)));
         }

@@ -7,15 +7,19 @@ use super::Broker;
 use super::conn::Conn;
 use super::expiry::Alarm;
 use super::login::{Client, Stage};
+use super::sessions::Claim;
+use super::work::{RULE, SESSION};
 use crate::broker::access::Identity;
 use crate::broker::front::ALIASES_MAX;
+use crate::broker::note::{Attempt, Event, Shown};
+use crate::broker::outbound::DropReason;
 use crate::broker::packet::{Code, Hello, Reply, Version, Welcome};
 use crate::broker::session::Session;
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
 
 impl Broker {
-    /// Gives a connection its session ("MQTT Version 5.0", 3.1.4).
+    /// Gives a connection its session ("MQTT Version 5.0", 3.1.4). Whatever is refused is refused before anything changes.
     pub(super) fn connect(
         &mut self,
         now: BootNs,
@@ -24,69 +28,108 @@ impl Broker {
         client: Client,
         user: Option<Arc<str>>,
     ) -> Result<(), CloseReason> {
+        self.work.charge(SESSION);
+        let who = Identity { client: Arc::clone(&client.id), user };
         let mut old = self.clients.get(&client.id).copied();
+        let anew = self.may_connect(now, conn, &hello, &who, old)?;
         if let Some(rival) = old.and_then(|id| self.sessions.get(&id)?.conn) {
             // The will of a session that goes on is heard only if it has no delay (3.1.3.2.2).
             self.close(now, rival, CloseReason::TakenOver);
             old = self.clients.get(&client.id).copied();
         }
-        // A session belongs to whoever made it: nobody gets the messages of another user by its client id.
-        let foreign = |id| self.sessions.get(&id).is_some_and(|session: &Session| session.user != user);
-        let anew = hello.clean || (!self.open_to_all && old.is_some_and(foreign));
         if let (Some(id), true) = (old, anew) {
-            self.finish_session(now, id);
+            self.finish_session(now, id, DropReason::Ended);
             old = None;
-        }
-        if old.is_none() && self.sessions.len() >= self.settings.limits.sessions_max {
-            return Err(self.refuse(conn, Code::ServerUnavailable, "too many sessions"));
-        }
-        if old.is_none() && hello.expiry_s > 0 && self.blind {
-            return Err(self.refuse(conn, Code::ServerUnavailable, "stored sessions cannot be read yet"));
         }
         let id = match old {
             Some(id) => id,
-            None => self.open_session(now, &client.id, &hello),
+            None => self.open_session(now, conn, &who, &hello),
         };
         if let Some(open) = self.conns.get_mut(&conn) {
             open.will = hello.will.take().map(Box::new);
         }
-        self.attach(now, conn, id, &hello, user);
+        self.attach(now, conn, id, &hello, who);
         let welcome = self.welcome(&hello, client, old.is_some());
         self.tell(conn, Reply::Connected(welcome));
         self.resume(now, id);
         Ok(())
     }
 
+    /// Whether a connection may have the session that it asks for. Gives whether it begins an empty one in the place of the one that is there.
+    fn may_connect(
+        &mut self,
+        now: BootNs,
+        conn: ConnId,
+        hello: &Hello,
+        who: &Identity,
+        old: Option<SessionId>,
+    ) -> Result<bool, CloseReason> {
+        if let Some(will) = &hello.will
+            && !self.open_to_all
+            && !self.may_publish(Some(&self.settings.access.grants(who)), &will.message.topic)
+        {
+            self.counters.wills_refused_total += 1;
+            let topic = Shown::new(will.message.topic.as_str());
+            self.note(Event::RuleRefused { attempt: Attempt::Will, topic }, self.who_is(conn, who));
+            return Err(self.refuse(conn, Code::NotAuthorized, "the topic of the will is not allowed"));
+        }
+        let claim = old.map_or(Claim::Own, |id| self.claim(id, who.user.as_deref()));
+        if claim == Claim::Foreign {
+            self.counters.foreign_sessions_total += 1;
+            let why = "the client id belongs to another user";
+            self.note(Event::ConnectionRefused(why), self.who_is(conn, who));
+            return Err(self.refuse(conn, Code::NotAuthorized, why));
+        }
+        let anew = hello.clean || claim == Claim::Anew;
+        let stays = old.and_then(|id| self.sessions.get(&id)).is_some_and(|old| !anew && !old.is_fleeting());
+        if stays {
+            return Ok(false);
+        }
+        let lasting = hello.expiry_s > 0;
+        if lasting && self.blind {
+            return Err(self.refuse(conn, Code::ServerUnavailable, "stored sessions cannot be read yet"));
+        }
+        self.admit(now, conn, (who, lasting), old)?;
+        Ok(anew)
+    }
+
     /// Makes the session of a client.
-    fn open_session(&mut self, now: BootNs, client: &Arc<str>, hello: &Hello) -> SessionId {
-        let durable = self.store && hello.expiry_s > 0;
-        let outbound = self.new_outbound(now, client, durable);
-        let id = self.add_session(Session::of_client(Arc::clone(client), outbound));
+    fn open_session(&mut self, now: BootNs, conn: ConnId, who: &Identity, hello: &Hello) -> SessionId {
+        let client = &who.client;
+        let lasting = hello.expiry_s > 0;
+        let outbound = self.new_outbound(now, client, self.store && lasting);
+        let maker = lasting.then(|| self.maker(conn, who.user.as_ref()));
+        maker.as_ref().inspect(|maker| self.shares.add(maker));
+        let session = Session { maker, ..Session::of_client(Arc::clone(client), outbound) };
+        let id = self.add_session(session);
         self.clients.insert(Arc::clone(client), id);
         id
     }
 
-    fn attach(&mut self, now: BootNs, conn: ConnId, id: SessionId, hello: &Hello, user: Option<Arc<str>>) {
+    fn attach(&mut self, now: BootNs, conn: ConnId, id: SessionId, hello: &Hello, who: Identity) {
         let silence_max = self.silence_max(hello);
+        self.clear_end(id);
+        let since = self.running(now);
         let (Some(open), Some(session)) = (self.conns.get_mut(&conn), self.sessions.get_mut(&id)) else {
             return;
         };
-        let ends = session.ends_at.take().map(|at| (at, Alarm::End(id)));
-        let speaks = session.will.take().map(|(at, _)| (at, Alarm::Will(id)));
-        for alarm in [ends, speaks].into_iter().flatten() {
-            self.alarms.remove(&alarm);
+        if let Some((at, _)) = session.will.take() {
+            self.alarms.remove(&(at, Alarm::Will(id)));
         }
+        self.vacant.remove(&(session.since, id));
+        session.since = since;
         session.conn = Some(conn);
-        session.user = user;
+        session.user.clone_from(&who.user);
+        session.certified = Some(open.origin.certificate.is_some());
         session.version = hello.version;
         session.expiry_s = hello.expiry_s;
         session.window = usize::from(hello.receive_max).min(self.settings.limits.inflight_max);
         open.session = Some(id);
         open.stage = Stage::Up;
         if !self.open_to_all {
-            let who = Identity { client: Arc::clone(&session.client), user: session.user.clone() };
             let grants = self.settings.access.grants(&who);
             self.counters.unfit_rules_total += grants.unfit() as u64;
+            self.work.charge(grants.rules() * RULE);
             open.grants = Some(Box::new(grants));
         }
         open.silence_max = silence_max;

@@ -1,13 +1,17 @@
 //! From a session to its connection, and what the client says to it.
 
 use super::Broker;
-use super::conn::{Conn, Kind, Owed};
+use super::conn::{Conn, Kind, Owed, Why};
+use super::work::{GIVE, ROW};
 use crate::broker::outbound::{Desk, DropReason, Pushed, Receipt, Send};
 use crate::broker::packet::{Code, Delivery, Reply};
 use crate::broker::topic::TopicName;
 use crate::broker::{CloseReason, ConnId, SessionId, Ticket};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
+
+/// What a message that waits to be encoded counts for beside its text: its place in the list.
+const LATER_BYTES: usize = 64;
 
 /// An acknowledgement of a client for a message of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +28,17 @@ impl Broker {
     /// Gives a message to a session: QoS 0 at once or not at all, others through its queue.
     pub(super) fn deliver(&mut self, now: BootNs, id: SessionId, delivery: Delivery, ticket: Option<Ticket>) {
         if delivery.qos == Qos::AtMostOnce {
-            return self.deliver_at_once(now, id, &delivery);
+            return self.deliver_at_once(now, id, delivery);
+        }
+        // What it may not read does not wait for it, unless its rules are being changed or it is away: then it is asked for when it is sent.
+        if !self.work.is_spent() && !self.may_receive(id, &delivery.message.topic) {
+            self.counters.dropped_forbidden_messages_total += 1;
+            return;
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let rows = usize::from(session.outbound.is_durable());
+        self.work.charge(GIVE + rows * ROW);
+        self.work.charge_bytes(rows * delivery.message.body.len());
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         if session.outbound.push(&mut desk, delivery, ticket) == Pushed::Owed
             && let Some(ticket) = ticket
@@ -36,36 +48,73 @@ impl Broker {
         self.pump(now, id);
     }
 
-    fn deliver_at_once(&mut self, now: BootNs, id: SessionId, delivery: &Delivery) {
+    fn deliver_at_once(&mut self, now: BootNs, id: SessionId, delivery: Delivery) {
         let conn = self.sessions.get(&id).and_then(|session| session.conn);
         let Some((conn, open)) = conn.and_then(|conn| Some((conn, self.conns.get_mut(&conn)?))) else {
             self.counters.dropped_away_messages_total += 1;
             return;
         };
-        if !open.may_receive(&delivery.message.topic) {
-            self.counters.dropped_forbidden_messages_total += 1;
-        } else if !open.has_room(self.settings.limits.outbox_bytes_max) {
+        if !open.has_room(self.settings.limits.outbox_bytes_max) {
             self.counters.dropped_slow_messages_total += 1;
+        } else if self.work.is_spent() || !open.later.is_empty() || open.is_held_for(Why::Rules) {
+            self.work.charge(GIVE);
+            open.later_bytes += later_size(&delivery);
+            open.later.push_back(delivery);
+            self.fall_behind(id);
         } else {
-            let age_s = delivery.message.age_s(now);
-            let told =
-                open.tell(conn, &mut self.dirty, Reply::Publish { delivery, id: 0, again: false, age_s });
-            self.counters.sent_packets_total += u64::from(told);
-            self.counters.sent_messages_total += u64::from(told);
-            self.counters.dropped_large_messages_total += u64::from(!told);
+            self.tell_at_once(now, conn, &delivery);
         }
     }
 
-    /// Sends what a session owes its client, as far as window and connection have room.
+    fn tell_at_once(&mut self, now: BootNs, conn: ConnId, delivery: &Delivery) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        let message = &delivery.message;
+        self.work.charge(GIVE + open.rules() / 2);
+        self.work.charge_bytes(message.body.len());
+        if !open.may_receive(&message.topic) {
+            self.counters.dropped_forbidden_messages_total += 1;
+            return;
+        }
+        let age_s = message.age_s(now);
+        let told = open.tell(conn, &mut self.dirty, Reply::Publish { delivery, id: 0, again: false, age_s });
+        self.counters.sent_packets_total += u64::from(told);
+        self.counters.sent_messages_total += u64::from(told);
+        self.counters.dropped_large_messages_total += u64::from(!told);
+    }
+
+    /// Encodes QoS 0 messages that were put down.
+    fn tell_later(&mut self, now: BootNs, conn: ConnId) {
+        while !self.work.is_spent() {
+            let Some(open) = self.conns.get_mut(&conn) else { return };
+            let Some(delivery) = open.later.pop_front() else { return };
+            open.later_bytes -= later_size(&delivery);
+            self.tell_at_once(now, conn, &delivery);
+        }
+    }
+
+    /// Sends what a session owes its client, as far as window and connection have room, or puts it down if the budget is spent.
     pub(super) fn pump(&mut self, now: BootNs, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some((conn, open)) = session.conn.and_then(|conn| Some((conn, self.conns.get_mut(&conn)?)))
-        else {
+        let conn = self.sessions.get(&id).and_then(|session| session.conn);
+        let Some(conn) = conn.filter(|conn| {
+            // Whose rules are not looked at is pumped when they are.
+            self.conns.get(conn).is_some_and(|open| !open.is_held_for(Why::Rules))
+        }) else {
             return;
         };
+        self.tell_later(now, conn);
+        if self.work.is_spent() {
+            return self.fall_behind(id);
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        let mut put_down = false;
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         let outbox_bytes_max = self.settings.limits.outbox_bytes_max;
         while open.has_room(outbox_bytes_max) {
+            if self.work.is_spent() {
+                put_down = true;
+                break;
+            }
             let (packet, reason) = match session.outbound.next(&mut desk, session.window) {
                 None => break,
                 Some(Send::Release(packet)) => {
@@ -74,6 +123,8 @@ impl Broker {
                     continue;
                 }
                 Some(Send::Publish { id: packet, delivery, again }) => {
+                    self.work.charge(GIVE + open.rules() / 2);
+                    self.work.charge_bytes(delivery.message.body.len());
                     let age_s = delivery.message.age_s(now);
                     let publish = Reply::Publish { delivery, id: packet, again, age_s };
                     if !open.may_receive(&delivery.message.topic) {
@@ -89,6 +140,9 @@ impl Broker {
                 }
             };
             session.outbound.give_up(&mut desk, packet, reason);
+        }
+        if put_down {
+            self.fall_behind(id);
         }
         self.want_read(now, id);
     }
@@ -131,9 +185,7 @@ impl Broker {
             return Ok(());
         }
         self.pump(now, id);
-        if self.sessions.get(&id).is_some_and(|session| !session.replays.is_empty()) {
-            self.replaying.push(id);
-        }
+        self.list_replay(id);
         Ok(())
     }
 
@@ -160,7 +212,18 @@ impl Broker {
 }
 
 impl Conn {
-    fn may_receive(&self, topic: &TopicName) -> bool {
+    pub(super) fn may_receive(&self, topic: &TopicName) -> bool {
         self.grants.as_ref().is_none_or(|grants| grants.may_receive(topic))
     }
+
+    /// How many rules are asked for a message.
+    pub(super) fn rules(&self) -> usize {
+        self.grants.as_ref().map_or(0, |grants| grants.rules())
+    }
+}
+
+/// What a message that is not encoded yet counts for in the outbox.
+fn later_size(delivery: &Delivery) -> usize {
+    let message = &delivery.message;
+    LATER_BYTES + message.topic.as_str().len() + message.body.len() + 4 * delivery.identifiers.len()
 }

@@ -3,18 +3,20 @@
 //! Nothing here decides what a client is told; it writes what changed and lets go what waited for it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Broker;
 use super::conn::Why;
 use super::expiry::Alarm;
+use super::work::GIVE;
 use crate::broker::change::Answer;
-use crate::broker::facts::{self, SessionFact, Value};
+use crate::broker::facts::{self, Ended, SessionFact, Value};
 use crate::broker::journal::Due;
 use crate::broker::outbound::{Desk, Limit, Outbound, Past};
 use crate::broker::packet::{Message, Options, Subscription};
 use crate::broker::session::Session;
+use crate::broker::shares::Maker;
 use crate::broker::topic::TopicName;
+use crate::broker::tree::Entered;
 use crate::broker::{Action, ConnId, Found, SessionId, Ticket};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
@@ -65,7 +67,7 @@ impl Broker {
             expiry_s: session.expiry_s,
             user: session.user.clone(),
             sent: session.outbound.sent(),
-            ended: conn.is_none().then_some(now),
+            ended: conn.is_none().then_some(Ended::At(session.since)),
             will,
         };
         let value = facts::session(&fact, self.run.boot);
@@ -163,7 +165,7 @@ impl Broker {
         }
         let client = &session.client;
         let subscriptions =
-            session.filters.keys().map(|subscription| facts::subscription_key(client, &subscription.text()));
+            session.filters.iter().map(|subscription| facts::subscription_key(client, &subscription.text()));
         let received = session.received.keys().map(|packet| facts::received_key(client, *packet));
         let all = subscriptions.chain(received).chain([facts::session_key(client)]);
         for fact in all {
@@ -229,10 +231,16 @@ impl Broker {
 
     /// Whoever waited for what is durable now goes on.
     pub(super) fn let_go(&mut self, now: BootNs) {
-        while let Some(ticket) = self.journal.next_safe() {
+        while !self.work.is_spent()
+            && let Some(ticket) = self.journal.next_safe()
+        {
+            self.work.charge(GIVE);
             self.settle_ticket(now, ticket);
         }
-        while let Some(progress) = self.journal.next_progress() {
+        while !self.work.is_spent()
+            && let Some(progress) = self.journal.next_progress()
+        {
+            self.work.charge(GIVE);
             let client = progress.queue.strip_prefix(crate::broker::change::QUEUE_PREFIX);
             let Some(id) = client.and_then(|client| self.clients.get(client)).copied() else { continue };
             let Some(session) = self.sessions.get_mut(&id) else { continue };
@@ -287,9 +295,11 @@ impl Broker {
             let key = facts::received_key(&session.client, *packet);
             self.journal.put(now, key, facts::received(entry.message.as_ref()), None, Due::Now);
         }
-        let filters: Vec<_> = session.filters.iter().map(|(s, options)| (s.clone(), *options)).collect();
-        for (subscription, options) in filters {
-            self.write_subscription(now, id, &subscription, options);
+        let filters: Vec<_> = session.filters.iter().collect();
+        for subscription in filters {
+            if let Some(options) = self.tree.options(&subscription, id) {
+                self.write_subscription(now, id, &subscription, options);
+            }
         }
         self.write_session(now, id);
         self.pump(now, id);
@@ -300,6 +310,7 @@ impl Broker {
         self.blind = found.blind;
         let recovered = facts::recover(found, self.run.boot);
         self.counters.damaged_facts_total += recovered.damaged;
+        self.recover_clock(recovered.ran);
         for fact in recovered.stray_facts {
             self.journal.remove(now, fact, None, Due::Soon);
         }
@@ -331,6 +342,8 @@ impl Broker {
         let outbound = Outbound::durable(&mut desk, &facts::queue_name(client), limit, &past);
         let mut session = Session::of_client(Arc::clone(client), outbound);
         session.user = fact.user;
+        session.maker = Some(Maker { user: session.user.clone(), address: None });
+        session.maker.as_ref().inspect(|maker| self.shares.add(maker));
         session.version = fact.version;
         session.expiry_s = fact.expiry_s;
         let id = self.add_session(session);
@@ -340,24 +353,44 @@ impl Broker {
                 self.counters.damaged_facts_total += 1;
                 continue;
             };
-            self.tree.insert(&subscription, id, options);
+            let steps_max = self.settings.limits.match_steps_max;
+            if let Entered::Refused(_) = self.tree.insert(&subscription, id, options, steps_max) {
+                // A restart is bound like a SUBSCRIBE.
+                self.counters.subscriptions_refused_total += 1;
+                self.remove_subscription(now, id, &subscription);
+                continue;
+            }
             if let Some(session) = self.sessions.get_mut(&id) {
-                session.filters.insert(subscription, options);
+                session.filters.insert(&subscription);
             }
         }
         for (packet, message) in received {
             self.recover_received(id, packet, message);
         }
-        // The clock of a session starts again: a client is never forgotten earlier than it was promised.
-        let expiry_s = fact.expiry_s.min(self.settings.limits.session_expiry_max_s);
-        let ends_at = (expiry_s != u32::MAX).then(|| now.plus(Duration::from_secs(expiry_s.into())));
+        self.recover_end(now, id, fact.ended);
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.ends_at = ends_at;
-        self.alarms.extend(ends_at.map(|at| (at, Alarm::End(id))));
         if let Some(will) = fact.will {
             let at = now.plus(will.delay);
             session.will = Some((at, Box::new(will)));
             self.alarms.insert((at, Alarm::Will(id)));
+        }
+        self.note_vacancy(id);
+    }
+
+    /// When a session of an earlier run ends. Without a word of running time its time begins here, and that is written: it was connected when the run ended, or
+    /// an earlier version wrote it.
+    fn recover_end(&mut self, now: BootNs, id: SessionId, ended: Option<Ended>) {
+        let running = self.running(now);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.since = match ended {
+            Some(Ended::At(since)) => since,
+            Some(Ended::Earlier) | None => running,
+        };
+        let (waited, expiry_s) = (running.saturating_sub(session.since), session.expiry_s);
+        let Some(expiry) = self.expiry(expiry_s) else { return };
+        self.set_end(now, id, now.plus(expiry.saturating_sub(waited)));
+        if !matches!(ended, Some(Ended::At(_))) {
+            self.write_session(now, id);
         }
     }
 }

@@ -1,19 +1,22 @@
 //! The end of connections and sessions, and the wills that speak then.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Broker;
 use super::expiry::Alarm;
 use super::route::Post;
-use crate::broker::outbound::Desk;
-use crate::broker::packet::{Message, Testament};
-use crate::broker::session::{Owner, Session};
+use super::work::{Ending, FILTER, SESSION};
+use crate::broker::access::Identity;
+use crate::broker::note::{Attempt, Event, Shown, Who};
+use crate::broker::outbound::{Desk, DropReason};
+use crate::broker::packet::{Delivery, Message, Testament};
+use crate::broker::session::Owner;
+use crate::broker::tree::GroupId;
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
 
-/// Session expiry that never comes (3.1.2.11.2).
-const NEVER_S: u32 = u32::MAX;
+/// Subscriptions and messages of a session that has ended before the budget is asked again.
+const ENDS_AT_ONCE: usize = 8;
 
 impl Broker {
     /// DISCONNECT: the will is forgotten unless the client wants it (3.14.2.1), and the session may be given another expiry.
@@ -50,31 +53,33 @@ impl Broker {
         }
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         session.outbound.offline(&mut desk);
-        let may = |will: &Testament| {
-            open.grants.as_ref().is_none_or(|grants| grants.may_publish(&will.message.topic))
-        };
-        let will = open.will.filter(|will| may(will));
+        session.since = self.ran.saturating_add(now.since(self.started));
+        let will = open.will;
         if session.is_fleeting() {
             session.will = will.map(|will| (now, will));
-            self.finish_session(now, id);
+            self.finish_session(now, id, DropReason::Ended);
             return;
         }
-        let expiry_s = session.expiry_s.min(self.settings.limits.session_expiry_max_s);
-        if expiry_s != NEVER_S {
-            let at = now.plus(Duration::from_secs(expiry_s.into()));
-            session.ends_at = Some(at);
-            self.alarms.insert((at, Alarm::End(id)));
+        let expiry_s = session.expiry_s;
+        if let Some(expiry) = self.expiry(expiry_s) {
+            self.set_end(now, id, now.plus(expiry));
         }
-        let Some(will) = will else { return self.write_session(now, id) };
-        if will.delay.is_zero() {
-            self.write_session(now, id);
-            self.speak(now, id, *will);
-        } else {
-            let at = now.plus(will.delay);
-            session.will = Some((at, will));
-            self.alarms.insert((at, Alarm::Will(id)));
-            self.write_session(now, id);
+        match will {
+            None => self.write_session(now, id),
+            Some(will) if will.delay.is_zero() => {
+                self.write_session(now, id);
+                self.speak_for(now, id, *will);
+            }
+            Some(will) => {
+                let at = now.plus(will.delay);
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.will = Some((at, will));
+                }
+                self.alarms.insert((at, Alarm::Will(id)));
+                self.write_session(now, id);
+            }
         }
+        self.note_vacancy(id);
     }
 
     /// The time of a will has come.
@@ -82,12 +87,33 @@ impl Broker {
         let will = self.sessions.get_mut(&id).and_then(|session| session.will.take());
         if let Some((_, will)) = will {
             self.write_session(now, id);
-            self.speak(now, id, *will);
+            self.speak_for(now, id, *will);
+            self.note_vacancy(id);
         }
     }
 
-    /// Publishes a will.
-    fn speak(&mut self, now: BootNs, id: SessionId, will: Testament) {
+    /// Publishes the will of a session that is there.
+    fn speak_for(&mut self, now: BootNs, id: SessionId, will: Testament) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let who = Identity { client: Arc::clone(&session.client), user: session.user.clone() };
+        let certified = session.certified;
+        self.speak(now, (id, who, certified), will);
+    }
+
+    /// Publishes a will, if whoever left it may still publish there.
+    fn speak(
+        &mut self,
+        now: BootNs,
+        (id, who, certified): (SessionId, Identity, Option<bool>),
+        will: Testament,
+    ) {
+        if !self.may_speak(&who, certified, &will.message.topic) {
+            self.counters.wills_refused_total += 1;
+            let topic = Shown::new(will.message.topic.as_str());
+            let who = Who::of_session(&who.client, who.user.as_ref());
+            self.note(Event::RuleRefused { attempt: Attempt::Will, topic }, who);
+            return;
+        }
         self.counters.wills_total += 1;
         // Its expiry counts from here (3.1.3.2.4).
         let message = Arc::new(Message { at: now, ..will.message });
@@ -95,50 +121,81 @@ impl Broker {
     }
 
     /// A session ends, with everything that it holds. A will that was to come speaks now (3.1.3.2.2).
-    pub(super) fn finish_session(&mut self, now: BootNs, id: SessionId) {
+    pub(super) fn finish_session(&mut self, now: BootNs, id: SessionId, why: DropReason) {
+        self.clear_end(id);
         let Some(mut session) = self.sessions.remove(&id) else { return };
-        for subscription in session.filters.keys() {
-            self.tree.remove(subscription, id);
-        }
+        self.work.charge(SESSION);
+        self.vacant.remove(&(session.since, id));
+        session.maker.as_ref().inspect(|maker| self.shares.take(maker));
         self.clients.remove(&session.client);
-        let ends = session.ends_at.map(|at| (at, Alarm::End(id)));
-        let speaks = session.will.as_ref().map(|(at, _)| (*at, Alarm::Will(id)));
-        for alarm in [ends, speaks].into_iter().flatten() {
-            self.alarms.remove(&alarm);
+        if let Some((at, _)) = &session.will {
+            self.alarms.remove(&(*at, Alarm::Will(id)));
         }
         self.received_total -= session.received.len();
         self.erase(now, &session);
-        self.pass_on(now, &mut session);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
-        session.outbound.end(&mut desk);
+        let shared = session.owner == Owner::Client && session.filters.has_shared();
+        let rest = if shared { session.outbound.take_rest(&mut desk, why) } else { Vec::new() };
+        // Rows of a durable session must go with the turn that gives them to another one; they are few in memory.
+        let whole = session.outbound.is_durable();
+        session.outbound.end(&mut desk, why);
+        self.work.dying += session.filters.len();
+        self.work.ending.push_back(Ending { id, filters: session.filters, rest: rest.into(), why });
+        if whole
+            && shared
+            && let Some(mut ending) = self.work.ending.pop_back()
+        {
+            while let Some(delivery) = ending.rest.pop_front() {
+                self.pass_on(now, &ending, delivery);
+            }
+            self.work.ending.push_back(ending);
+        }
         if let Some((_, will)) = session.will {
-            self.speak(now, id, *will);
+            let who = Identity { client: session.client, user: session.user };
+            self.speak(now, (id, who, session.certified), *will);
         }
     }
 
-    /// Messages of shared subscriptions that the member did not get go to the others (4.8.2). What its own subscriptions want as well is
-    /// its own; QoS 2 messages that were sent stay with whom they were sent to.
-    fn pass_on(&mut self, now: BootNs, session: &mut Session) {
-        let shared: Vec<_> = session.filters.keys().filter(|s| s.share.is_some()).cloned().collect();
-        if session.owner == Owner::Bridge || shared.is_empty() {
-            return;
-        }
-        let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
-        for mut delivery in session.outbound.take_rest(&mut desk) {
-            let wants = |s: &&crate::broker::packet::Subscription| s.filter.matches(&delivery.message.topic);
-            let own = session.filters.keys().filter(|s| s.share.is_none()).any(|s| wants(&s));
-            let group = shared.iter().find(wants).and_then(|subscription| self.tree.group_of(subscription));
-            let sessions = &self.sessions;
-            let ready = |id| sessions.get(&id).is_some_and(|session| session.conn.is_some());
-            let chosen = group.filter(|_| !own).and_then(|group| self.tree.pick(group, ready));
-            let Some((other, options)) = chosen else {
-                self.counters.dropped_session_messages_total += 1;
+    /// Goes on with the oldest session that has ended: first its messages go to others, then its subscriptions out of the tree. `false` if there is none.
+    pub(super) fn end_some(&mut self, now: BootNs) -> bool {
+        let Some(mut ending) = self.work.ending.pop_front() else { return false };
+        for _ in 0..ENDS_AT_ONCE {
+            if let Some(delivery) = ending.rest.pop_front() {
+                self.pass_on(now, &ending, delivery);
                 continue;
+            }
+            let Some(subscription) = ending.filters.pop() else {
+                self.work.dying -= ending.filters.len();
+                return true;
             };
-            delivery.qos = delivery.message.qos.min(options.qos);
-            delivery.identifiers = options.identifier.into_iter().collect();
-            self.counters.passed_on_messages_total += 1;
-            self.deliver(now, other, delivery, None);
+            self.work.dying -= 1;
+            let (_, looked) = self.tree.remove(&subscription, ending.id);
+            self.work.charge(FILTER + looked);
         }
+        self.work.ending.push_front(ending);
+        true
+    }
+
+    /// A message of shared subscriptions that the member did not get goes to another (4.8.2). What its own subscriptions want as well is
+    /// its own; QoS 2 messages that were sent stay with whom they were sent to.
+    fn pass_on(&mut self, now: BootNs, from: &Ending, mut delivery: Delivery) {
+        let topic = delivery.message.topic.clone();
+        let mut found = std::mem::take(&mut self.found);
+        self.tree.matching(&topic, &mut found);
+        self.work.charge(found.steps + found.own.len() + found.groups.len());
+        let own = found.own.iter().any(|(id, _)| *id == from.id);
+        let left =
+            |group: &GroupId| self.tree.group(*group).is_some_and(|shared| from.filters.contains(shared));
+        let group = found.groups.iter().copied().find(left).filter(|_| !own);
+        found.clear();
+        self.found = found;
+        let Some((other, options)) = group.and_then(|group| self.pick(group, &topic)) else {
+            self.totals.drop(from.why, 1);
+            return;
+        };
+        delivery.qos = delivery.message.qos.min(options.qos);
+        delivery.identifiers = options.identifier.into_iter().collect();
+        self.counters.passed_on_messages_total += 1;
+        self.deliver(now, other, delivery, None);
     }
 }

@@ -2,6 +2,9 @@
 
 use super::Broker;
 use super::login::Stage;
+use super::work::{PACKET, ROW};
+use crate::broker::note::{Event, Who};
+use crate::broker::outbound::DropReason;
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
 
@@ -25,34 +28,52 @@ impl Broker {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let others = [alarm, self.retained.next_expiry(), self.journal_timeout()];
+        let work = self.has_work().then_some(self.now);
+        let others = [
+            alarm,
+            self.retained.next_expiry(),
+            self.clock_due,
+            self.journal_timeout(),
+            self.notes.timeout(),
+            work,
+        ];
         others.into_iter().flatten().min()
     }
 
-    /// Does what is due.
+    /// A turn of the loop begins, with a full budget of work: does what is due and goes on with what was put down.
     pub fn timeout(&mut self, now: BootNs) {
         self.now = self.now.max(now);
-        while let Some((at, alarm)) = self.alarms.first().copied().filter(|(at, _)| *at <= now) {
+        self.work.begin();
+        while !self.work.is_spent()
+            && let Some((at, alarm)) = self.alarms.first().copied().filter(|(at, _)| *at <= now)
+        {
+            self.work.charge(PACKET);
             self.alarms.remove(&(at, alarm));
             match alarm {
                 Alarm::Conn(conn) => self.conn_may_be_late(now, conn),
                 Alarm::Will(id) => self.will_is_due(now, id),
                 Alarm::End(id) => {
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.ends_at = None;
-                    }
                     self.counters.expired_sessions_total += 1;
-                    self.finish_session(now, id);
+                    self.note_expired(id);
+                    self.finish_session(now, id, DropReason::SessionExpired);
                 }
                 Alarm::Read(id) => self.want_read(now, id),
                 Alarm::Figures => self.tell_figures(now),
             }
         }
-        while let Some(topic) = self.retained.expire(now) {
+        self.tell_clock(now);
+        self.notes.expire(now);
+        while !self.work.is_spent()
+            && let Some(topic) = self.retained.expire(now)
+        {
+            self.work.charge(ROW);
             self.counters.expired_retained_total += 1;
             self.remove_retained(now, &topic, None);
         }
+        self.work.go_on();
+        self.let_go(now);
         self.settle(now);
+        self.work.open();
     }
 
     fn conn_may_be_late(&mut self, now: BootNs, conn: ConnId) {
@@ -73,5 +94,13 @@ impl Broker {
             Stage::Fresh | Stage::Verifying { .. } => CloseReason::Handshake,
         };
         self.doomed.push_back((conn, reason));
+    }
+
+    /// Says what a session held that expires.
+    fn note_expired(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let messages = session.outbound.held().rows;
+        let who = Who::of_session(&session.client, session.user.as_ref());
+        self.note(Event::SessionExpired { messages }, who);
     }
 }

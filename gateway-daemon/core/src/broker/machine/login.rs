@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Broker;
 use super::conn::Why;
 use super::expiry::Alarm;
+use super::work::{RULE, SESSION};
 use crate::broker::access::{Claim, Identity, Login};
 use crate::broker::packet::{Code, Hello, Reply, Version};
 use crate::broker::{Action, CloseReason, ConnId};
@@ -147,22 +148,43 @@ impl Broker {
         id
     }
 
-    /// Users and rules have changed: who is connected keeps its connection if it would be let in, with the rules of now.
+    /// Users and rules have changed: who is connected keeps its connection if it would be let in, with the rules of now. Until they are looked at,
+    /// nothing is read from it and nothing said to it.
     pub(super) fn check_everybody(&mut self) {
-        let mut gone = Vec::new();
-        for (conn, open) in &mut self.conns {
-            let Some(session) = open.session.and_then(|id| self.sessions.get(&id)) else { continue };
-            let access = &self.settings.access;
-            let user = session.user.as_deref();
-            let certified = open.origin.certificate.is_some();
-            let known = user.is_none_or(|user| certified || access.users.contains_key(user));
-            if known && access.may_use(&session.client, user) {
-                let who = Identity { client: Arc::clone(&session.client), user: session.user.clone() };
-                open.grants = Some(Box::new(access.grants(&who)));
-            } else {
-                gone.push(*conn);
+        let conns = self.conns.iter().filter(|(_, open)| open.session.is_some());
+        let conns: Vec<ConnId> = conns.map(|(conn, _)| *conn).collect();
+        for conn in conns {
+            if !self.work.is_spent() {
+                self.check(conn);
+            } else if self.conns.get(&conn).is_some_and(|open| !open.is_held_for(Why::Rules)) {
+                self.hold(conn, Why::Rules);
+                self.work.stale.push_back(conn);
             }
         }
-        self.doomed.extend(gone.into_iter().map(|conn| (conn, CloseReason::NotAuthorized)));
+    }
+
+    /// The rules of a connection.
+    pub(super) fn check(&mut self, conn: ConnId) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        let Some((id, session)) = open.session.and_then(|id| Some((id, self.sessions.get(&id)?))) else {
+            return;
+        };
+        let access = &self.settings.access;
+        let user = session.user.as_deref();
+        let certified = open.origin.certificate.is_some();
+        let known = user.is_none_or(|user| certified || access.users.contains_key(user));
+        self.work.charge(SESSION);
+        if !known || !access.may_use(&session.client, user) {
+            self.doomed.push_back((conn, CloseReason::NotAuthorized));
+            return;
+        }
+        let who = Identity { client: Arc::clone(&session.client), user: session.user.clone() };
+        let grants = access.grants(&who);
+        self.work.charge(grants.rules() * RULE);
+        open.grants = Some(Box::new(grants));
+        if open.is_held_for(Why::Rules) {
+            self.unhold(conn, Why::Rules);
+            self.fall_behind(id);
+        }
     }
 }

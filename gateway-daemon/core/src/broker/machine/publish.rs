@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
-use super::conn::{Conn, Kind, Owed};
+use super::conn::{Kind, Owed};
 use super::route::Post;
 use super::{Broker, Waiter};
+use crate::broker::note::{Attempt, Event, Shown};
 use crate::broker::packet::{Code, Said};
 use crate::broker::session::Received;
 use crate::broker::{Action, CloseReason, ConnId, SessionId, Ticket};
@@ -26,10 +27,13 @@ impl Broker {
         said: Said,
     ) -> Result<(), CloseReason> {
         self.counters.received_messages_total += 1;
+        self.work.charge_bytes(said.message.body.len());
         let (Some(open), Some(session)) = (self.conns.get(&conn), self.sessions.get(&id)) else {
             return Ok(());
         };
-        let allowed = open.may_publish(&said);
+        let topic = &said.message.topic;
+        let allowed = self.may_publish(open.grants.as_deref(), topic);
+        self.work.charge(open.rules() / 2);
         if said.message.qos == Qos::ExactlyOnce && session.received.contains_key(&said.id) {
             self.receive_again(conn, id, said.id);
             return Ok(());
@@ -43,6 +47,9 @@ impl Broker {
         }
         if !allowed {
             self.counters.publish_refused_total += 1;
+            self.counters.own_refused_total += u64::from(self.own.holds(said.message.topic.as_str()));
+            let topic = Shown::new(said.message.topic.as_str());
+            self.note(Event::RuleRefused { attempt: Attempt::Publish, topic }, self.who(conn));
             let code = Code::NotAuthorized;
             match said.message.qos {
                 Qos::AtMostOnce => {}
@@ -184,11 +191,5 @@ impl Broker {
                 self.allow_after((conn, Kind::Complete, number));
             }
         }
-    }
-}
-
-impl Conn {
-    fn may_publish(&self, said: &Said) -> bool {
-        self.grants.as_ref().is_none_or(|grants| grants.may_publish(&said.message.topic))
     }
 }

@@ -3,13 +3,21 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::conn::Why;
+use super::work::RULE;
+use crate::broker::access::Identity;
 use crate::broker::packet::{Code, Delivery, Message, Options};
 use crate::broker::session::Owner;
+use crate::broker::settings::IDENTIFIERS_MAX;
 use crate::broker::topic::TopicName;
+use crate::broker::tree::GroupId;
 use crate::broker::{Action, Local, SessionId, Ticket};
 use crate::payload::Draft;
 use crate::tag::BootNs;
 use crate::uplink::row::{Body, Priority, Qos};
+
+/// Connected members of a group whose rules are asked for one message; of those that are away a quarter, because their rules are to be filled in first.
+const PICK_ASKS_MAX: usize = 64;
 
 /// A message on its way through the broker.
 pub(super) struct Post<'a> {
@@ -134,6 +142,7 @@ impl Broker {
         let mut routed = Routed::default();
         let mut found = std::mem::take(&mut self.found);
         self.tree.matching(&post.topic, &mut found);
+        self.work.charge(found.steps + 2 * (found.own.len() + found.groups.len()));
         if found.own.len() > 1 {
             found.own.sort_by_key(|(id, _)| *id);
         }
@@ -145,9 +154,7 @@ impl Broker {
             self.give(now, subscriptions, &mut post, &mut ready, &mut routed);
         }
         for group in &found.groups {
-            let sessions = &self.sessions;
-            let ready_now = |id| sessions.get(&id).is_some_and(|session| session.conn.is_some());
-            if let Some(chosen) = self.tree.pick(*group, ready_now) {
+            if let Some(chosen) = self.pick(*group, &post.topic) {
                 self.give(now, &[chosen], &mut post, &mut ready, &mut routed);
             }
         }
@@ -160,6 +167,43 @@ impl Broker {
             }
         }
         routed
+    }
+
+    /// The member of a group that gets a message: the next one that is connected, or else the next one that is away, if it may have it.
+    pub(super) fn pick(&mut self, group: GroupId, topic: &TopicName) -> Option<(SessionId, Options)> {
+        let (sessions, conns) = (&self.sessions, &self.conns);
+        let (mut asked, mut rules) = (0, 0);
+        let ready = |id| {
+            let conn = sessions.get(&id).and_then(|session| session.conn).and_then(|conn| conns.get(&conn));
+            let Some(open) = conn.filter(|_| asked < PICK_ASKS_MAX) else { return false };
+            asked += 1;
+            rules += open.rules();
+            open.may_receive(topic)
+        };
+        let (access, open_to_all, mut away, mut filled) = (&self.settings.access, self.open_to_all, 0, 0);
+        let may = |id| {
+            let session = sessions.get(&id).filter(|session| session.conn.is_none());
+            let Some(session) = session.filter(|_| away < PICK_ASKS_MAX / 4) else { return false };
+            if open_to_all {
+                return true;
+            }
+            away += 1;
+            let who = Identity { client: Arc::clone(&session.client), user: session.user.clone() };
+            let grants = access.grants(&who);
+            filled += grants.rules();
+            grants.may_receive(topic)
+        };
+        let chosen = self.tree.pick(group, ready, may);
+        let members = self.tree.group_len(group);
+        self.work.charge(members / 4 + asked + rules / 2 + away + filled * RULE);
+        chosen
+    }
+
+    /// Whether a session's client may have a message, as far as is known now: whoever is away is asked for when it comes back.
+    pub(super) fn may_receive(&self, id: SessionId, topic: &TopicName) -> bool {
+        let conn = self.sessions.get(&id).and_then(|session| session.conn);
+        let open = conn.and_then(|conn| self.conns.get(&conn)).filter(|open| !open.is_held_for(Why::Rules));
+        open.is_none_or(|open| open.may_receive(topic))
     }
 
     /// Gives a message to one session, once for all its matching subscriptions.
@@ -205,11 +249,13 @@ impl Broker {
             self.counters.dropped_local_messages_total += 1;
             return;
         }
+        let identifiers = heard.clone().filter_map(|options| options.identifier);
+        self.counters.cut_identifiers_total += identifiers.clone().skip(IDENTIFIERS_MAX).count() as u64;
         let delivery = Delivery {
             retain: message.retain && wanted.retain_as_published,
             message,
             qos,
-            identifiers: heard.filter_map(|options| options.identifier).collect(),
+            identifiers: identifiers.take(IDENTIFIERS_MAX).collect(),
         };
         self.deliver(now, id, delivery, post.ticket);
     }

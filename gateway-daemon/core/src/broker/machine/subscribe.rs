@@ -1,141 +1,270 @@
 //! SUBSCRIBE, UNSUBSCRIBE, and the retained messages that follow.
+//!
+//! A packet may hold sixty thousand filters: they are dealt with some at a time, and the answer leaves when all are done.
 
-use super::conn::{Kind, Owed};
+use std::collections::BTreeSet;
+use std::vec::IntoIter;
+
+use super::conn::{Kind, Owed, Why};
+use super::work::{FILTER, PACKET, ROW, RULE};
 use super::{Broker, sys};
+use crate::broker::note::{Attempt, Event, Shown};
 use crate::broker::packet::{Code, Delivery, Options, Replay, Subscription, Wish};
+use crate::broker::retained::Looked;
 use crate::broker::session::Replaying;
 use crate::broker::topic::TopicError;
+use crate::broker::tree::Entered;
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
 
-/// Retained messages looked for at once; what is left follows when the client has read.
+/// Retained messages given to a session before it is another one's turn; what is left follows when the client has read.
 const REPLAY_ROWS_MAX: usize = 64;
 
-impl Broker {
-    /// SUBSCRIBE: each wish has its own answer, in order.
-    pub(super) fn subscribe(
-        &mut self,
-        now: BootNs,
-        conn: ConnId,
-        id: SessionId,
-        (packet, identifier): (u16, Option<u32>),
-        wishes: Vec<Wish>,
-    ) -> Result<(), CloseReason> {
-        let mut granted = Vec::with_capacity(wishes.len());
-        let mut replay = Vec::new();
-        for Wish { filter, options } in wishes {
-            let subscription = match Subscription::parse(&filter) {
-                Ok(subscription) => subscription,
-                Err(TopicError::TooDeep(_)) => {
-                    granted.push(Err(Code::FilterInvalid));
-                    continue;
-                }
-                Err(error) => return Err(CloseReason::Topic(error)),
-            };
-            if subscription.share.is_some() && options.no_local {
-                return Err(CloseReason::Protocol("no local on a shared subscription"));
-            }
-            let options = Options { identifier, ..options };
-            granted.push(self.subscribe_one(now, (conn, id), &subscription, options, &mut replay));
+/// Retained topics looked at before it is another one's turn.
+const REPLAY_LOOKS_MAX: usize = 1024;
+
+/// Looks at a retained topic for one unit of work.
+const LOOKS_PER_UNIT: usize = 1;
+
+/// What making the figures of `$SYS` costs, in units.
+const FIGURES: usize = 200;
+
+/// Filters of one packet before the budget is asked again.
+const FILTERS_AT_ONCE: usize = 8;
+
+/// SUBSCRIBE or UNSUBSCRIBE on its way.
+#[derive(Debug)]
+pub(super) struct Task {
+    packet: u16,
+    asked: Asked,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Subscribe {
+        identifier: Option<u32>,
+        wishes: IntoIter<Wish>,
+        granted: Vec<Result<Qos, Code>>,
+        replay: BTreeSet<Subscription>,
+    },
+    Unsubscribe {
+        filters: IntoIter<String>,
+        codes: Vec<Code>,
+    },
+}
+
+impl Task {
+    pub(super) fn subscribe(packet: u16, identifier: Option<u32>, wishes: Vec<Wish>) -> Self {
+        let granted = Vec::with_capacity(wishes.len());
+        let (wishes, replay) = (wishes.into_iter(), BTreeSet::new());
+        Self { packet, asked: Asked::Subscribe { identifier, wishes, granted, replay } }
+    }
+
+    pub(super) fn unsubscribe(packet: u16, filters: Vec<String>) -> Self {
+        let codes = Vec::with_capacity(filters.len());
+        Self { packet, asked: Asked::Unsubscribe { filters: filters.into_iter(), codes } }
+    }
+
+    /// Filters that are left.
+    pub(super) fn len(&self) -> usize {
+        match &self.asked {
+            Asked::Subscribe { wishes, .. } => wishes.len(),
+            Asked::Unsubscribe { filters, .. } => filters.len(),
         }
-        self.counters.subscriptions_refused_total +=
-            granted.iter().filter(|code| code.is_err()).count() as u64;
-        let owed = Owed::Subscribed { id: packet, granted, replay };
-        self.owe_after(conn, id, Kind::Subscribe, owed);
+    }
+}
+
+impl Broker {
+    /// Takes a SUBSCRIBE or UNSUBSCRIBE; [`Broker::go_on_with_filters`] does what it says.
+    pub(super) fn begin_filters(&mut self, conn: ConnId, task: Task) {
+        if let Some(open) = self.conns.get_mut(&conn) {
+            self.work.entries += task.len();
+            open.task = Some(Box::new(task));
+        }
+    }
+
+    /// Does some of what a connection asked for: each filter has its own answer, in order.
+    pub(super) fn go_on_with_filters(&mut self, now: BootNs, conn: ConnId) -> Result<(), CloseReason> {
+        let Some(open) = self.conns.get_mut(&conn) else { return Ok(()) };
+        let (Some(mut task), Some(id)) = (open.task.take(), open.session) else { return Ok(()) };
+        for _ in 0..FILTERS_AT_ONCE {
+            if task.len() == 0 {
+                self.answer_filters(now, (conn, id), *task);
+                return Ok(());
+            }
+            self.work.entries -= 1;
+            let outcome = match &mut task.asked {
+                Asked::Subscribe { identifier, wishes, granted, replay } => match wishes.next() {
+                    Some(wish) => self
+                        .subscribe_one(now, (conn, id), wish, *identifier, replay)
+                        .map(|code| granted.push(code)),
+                    None => Ok(()),
+                },
+                Asked::Unsubscribe { filters, codes } => match filters.next() {
+                    Some(filter) => self.unsubscribe_one(now, id, &filter).map(|code| codes.push(code)),
+                    None => Ok(()),
+                },
+            };
+            if outcome.is_err() {
+                self.forget_task(Some(task));
+                return outcome;
+            }
+        }
+        if let Some(open) = self.conns.get_mut(&conn) {
+            open.task = Some(task);
+        }
         Ok(())
+    }
+
+    fn answer_filters(&mut self, now: BootNs, (conn, id): (ConnId, SessionId), task: Task) {
+        let packet = task.packet;
+        match task.asked {
+            Asked::Subscribe { granted, replay, .. } => {
+                self.counters.subscriptions_refused_total +=
+                    granted.iter().filter(|code| code.is_err()).count() as u64;
+                let replay = replay.into_iter().collect();
+                let owed = Owed::Subscribed { id: packet, granted, replay };
+                self.owe_after(conn, id, Kind::Subscribe, owed);
+                self.watch_figures(now);
+            }
+            Asked::Unsubscribe { codes, .. } => {
+                self.owe_after(conn, id, Kind::Subscribe, Owed::Unsubscribed { id: packet, codes });
+            }
+        }
     }
 
     fn subscribe_one(
         &mut self,
         now: BootNs,
         (conn, id): (ConnId, SessionId),
+        Wish { filter, options }: Wish,
+        identifier: Option<u32>,
+        replay: &mut BTreeSet<Subscription>,
+    ) -> Result<Result<Qos, Code>, CloseReason> {
+        self.work.charge(FILTER);
+        let subscription = match Subscription::parse(&filter) {
+            Ok(subscription) => subscription,
+            Err(TopicError::TooDeep(_)) => return Ok(Err(Code::FilterInvalid)),
+            Err(error) => return Err(CloseReason::Topic(error)),
+        };
+        if subscription.share.is_some() && options.no_local {
+            return Err(CloseReason::Protocol("no local on a shared subscription"));
+        }
+        let options = Options { identifier, ..options };
+        let entered = self.enter(now, (conn, id), &subscription, options);
+        let wanted = match (entered, options.replay) {
+            (Err(_), _) | (_, Replay::Never) => false,
+            (_, Replay::Always) => true,
+            (Ok(another), Replay::IfNew) => another,
+        };
+        if wanted && subscription.share.is_none() {
+            replay.insert(subscription);
+        }
+        Ok(entered.map(|_| options.qos))
+    }
+
+    /// Makes a subscription if it may be; says whether it is another one.
+    fn enter(
+        &mut self,
+        now: BootNs,
+        (conn, id): (ConnId, SessionId),
         subscription: &Subscription,
         options: Options,
-        replay: &mut Vec<(Subscription, Options)>,
-    ) -> Result<Qos, Code> {
-        let grants = self.conns.get(&conn).and_then(|open| open.grants.as_ref());
-        if grants.is_some_and(|grants| !grants.may_subscribe(&subscription.filter)) {
-            return Err(Code::NotAuthorized);
+    ) -> Result<bool, Code> {
+        let filter = &subscription.filter;
+        self.work.charge(2 * filter.levels().count());
+        if let Some(grants) = self.conns.get(&conn).and_then(|open| open.grants.as_ref()) {
+            let (may, steps) = grants.subscribe_steps(filter);
+            self.work.charge(grants.rules() * RULE + steps / 4);
+            if !may {
+                let topic = Shown::new(&subscription.text());
+                self.note(Event::RuleRefused { attempt: Attempt::Subscribe, topic }, self.who(conn));
+                return Err(Code::NotAuthorized);
+            }
         }
         let limits = &self.settings.limits;
         let Some(session) = self.sessions.get_mut(&id) else { return Err(Code::Unspecified) };
-        let another = !session.filters.contains_key(subscription);
+        let another = !session.filters.contains(subscription);
+        // Those of sessions that have ended do not count, unless they are as many as there may be.
+        let living = self.tree.len().saturating_sub(self.work.dying);
         let full = session.filters.len() >= limits.subscriptions_per_session_max
-            || self.tree.len() >= limits.subscriptions_max;
+            || living.max(self.work.dying) >= limits.subscriptions_max;
         if another && full {
             return Err(Code::QuotaExceeded);
         }
-        session.filters.insert(subscription.clone(), options);
-        self.tree.insert(subscription, id, options);
-        self.write_subscription(now, id, subscription, options);
-        let wanted = match options.replay {
-            Replay::Always => true,
-            Replay::IfNew => another,
-            Replay::Never => false,
-        };
-        if wanted && subscription.share.is_none() {
-            replay.push((subscription.clone(), options));
+        if let Entered::Refused(looked) = self.tree.insert(subscription, id, options, limits.match_steps_max)
+        {
+            self.work.charge(FILTER + looked);
+            return Err(Code::QuotaExceeded);
         }
-        Ok(options.qos)
+        session.filters.insert(subscription);
+        self.work.charge(if session.outbound.is_durable() { ROW } else { 0 });
+        self.write_subscription(now, id, subscription, options);
+        Ok(another)
     }
 
-    /// UNSUBSCRIBE.
-    pub(super) fn unsubscribe(
-        &mut self,
-        now: BootNs,
-        conn: ConnId,
-        id: SessionId,
-        packet: u16,
-        filters: &[String],
-    ) -> Result<(), CloseReason> {
-        let mut codes = Vec::with_capacity(filters.len());
-        for filter in filters {
-            let subscription = match Subscription::parse(filter) {
-                Ok(subscription) => subscription,
-                // Nobody has subscribed to it.
-                Err(TopicError::TooDeep(_)) => {
-                    codes.push(Code::NoSubscriptionExisted);
-                    continue;
-                }
-                Err(error) => return Err(CloseReason::Topic(error)),
-            };
-            let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
-            let had = session.filters.remove(&subscription).is_some();
-            if had {
-                session.replays.retain(|replaying| replaying.subscription != subscription);
-                self.tree.remove(&subscription, id);
-                self.remove_subscription(now, id, &subscription);
-            }
-            codes.push(if had { Code::Success } else { Code::NoSubscriptionExisted });
+    fn unsubscribe_one(&mut self, now: BootNs, id: SessionId, filter: &str) -> Result<Code, CloseReason> {
+        self.work.charge(FILTER);
+        let subscription = match Subscription::parse(filter) {
+            Ok(subscription) => subscription,
+            // Nobody has subscribed to it.
+            Err(TopicError::TooDeep(_)) => return Ok(Code::NoSubscriptionExisted),
+            Err(error) => return Err(CloseReason::Topic(error)),
+        };
+        self.work.charge(2 * subscription.filter.levels().count());
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(Code::Unspecified) };
+        if !session.filters.remove(&subscription) {
+            return Ok(Code::NoSubscriptionExisted);
         }
-        self.owe_after(conn, id, Kind::Subscribe, Owed::Unsubscribed { id: packet, codes });
-        Ok(())
+        self.work.charge(session.replays.len() / 4);
+        session.replays.retain(|replaying| replaying.subscription != subscription);
+        let (_, looked) = self.tree.remove(&subscription, id);
+        self.work.charge(looked);
+        self.remove_subscription(now, id, &subscription);
+        Ok(Code::Success)
     }
 
     /// Retained messages go to whoever subscribes, also again (3.8.4), as fast as it reads.
-    pub(super) fn begin_replay(&mut self, conn: ConnId, subscriptions: Vec<(Subscription, Options)>) {
+    pub(super) fn begin_replay(&mut self, conn: ConnId, subscriptions: Vec<Subscription>) {
         let Some(id) = self.conns.get(&conn).and_then(|open| open.session) else { return };
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        for (subscription, options) in subscriptions {
-            // Asked for again before it was done: from the start.
-            session.replays.retain(|replaying| replaying.subscription != subscription);
-            session.replays.push_back(Replaying { subscription, options, after: None });
-        }
-        if !session.replays.is_empty() {
-            self.replaying.push(id);
+        self.work.charge(session.replays.len() + subscriptions.len());
+        // Asked for again before it was done: from the start. They come in order.
+        session.replays.retain(|replaying| subscriptions.binary_search(&replaying.subscription).is_err());
+        session.replays.extend(subscriptions.into_iter().map(|subscription| Replaying {
+            subscription,
+            figured: false,
+            after: None,
+        }));
+        self.list_replay(id);
+    }
+
+    /// A session may be given more of what is retained.
+    pub(super) fn list_replay(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && !session.replays.is_empty()
+            && !std::mem::replace(&mut session.replay_listed, true)
+        {
+            self.replaying.push_back(id);
         }
     }
 
-    /// Gives sessions in [`Broker::replaying`] more of what is retained.
-    pub(super) fn replay(&mut self, now: BootNs) {
-        while let Some(id) = self.replaying.pop() {
-            while self.replay_some(now, id) {}
+    /// Gives the next session more of what is retained; `false` if none waits for it.
+    pub(super) fn replay(&mut self, now: BootNs) -> bool {
+        let Some(id) = self.replaying.pop_front() else { return false };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.replay_listed = false;
         }
+        if self.replay_some(now, id) {
+            self.list_replay(id);
+        }
+        true
     }
 
     /// Gives some retained messages to a session; `false` when there are none or the client has to read first.
     fn replay_some(&mut self, now: BootNs, id: SessionId) -> bool {
+        self.work.charge(PACKET);
         let limits = self.settings.limits;
         let room = self.has_room(id);
         let Some(session) = self.sessions.get_mut(&id) else { return false };
@@ -143,32 +272,36 @@ impl Broker {
             return false;
         }
         let Some(mut replaying) = session.replays.pop_front() else { return false };
-        let Replaying { subscription, options, after } = &replaying;
-        let filter = &subscription.filter;
+        let filter = replaying.subscription.filter.clone();
+        let Some(options) = self.tree.options(&replaying.subscription, id) else { return true };
         let mut messages = Vec::new();
-        if after.is_none() && filter.levels().next() == Some(sys::ROOT) {
+        if !std::mem::replace(&mut replaying.figured, true) && filter.levels().next() == Some(sys::ROOT) {
+            self.work.charge(FIGURES);
             messages = self.figures(now);
             messages.retain(|message| filter.matches(&message.topic));
         }
-        let kept = messages.len();
-        messages.extend(self.retained.matching(filter, after.as_ref()).take(REPLAY_ROWS_MAX).cloned());
-        let mut again = messages.len() - kept == REPLAY_ROWS_MAX;
-        let options = *options;
+        let Looked { found, looks, last } =
+            self.retained.look(&filter, replaying.after.as_ref(), REPLAY_LOOKS_MAX, REPLAY_ROWS_MAX);
+        self.work.charge(looks / LOOKS_PER_UNIT);
+        messages.extend(found);
+        let mut again = last.map(Some);
         for message in messages {
             if !self.has_room(id) {
-                again = true;
+                again = Some(replaying.after.clone());
                 break;
             }
-            replaying.after = Some(message.topic.clone());
-            if message.is_expired(now) {
+            if self.retained.contains(&message.topic) {
+                replaying.after = Some(message.topic.clone());
+            }
+            if message.is_expired(now) || !self.may_receive(id, &message.topic) {
                 continue;
             }
             let qos = message.qos.min(options.qos);
             let identifiers = options.identifier.into_iter().collect();
             self.deliver(now, id, Delivery { message, qos, retain: true, identifiers }, None);
         }
-        if again && let Some(session) = self.sessions.get_mut(&id) {
-            session.replays.push_front(replaying);
+        if let (Some(after), Some(session)) = (again, self.sessions.get_mut(&id)) {
+            session.replays.push_front(Replaying { after, ..replaying });
         }
         true
     }
@@ -176,6 +309,8 @@ impl Broker {
     /// Whether a session's client reads fast enough for more that can wait.
     fn has_room(&self, id: SessionId) -> bool {
         let conn = self.sessions.get(&id).and_then(|session| self.conns.get(&session.conn?));
-        conn.is_some_and(|open| open.has_room(self.settings.limits.outbox_bytes_max / 2))
+        conn.is_some_and(|open| {
+            open.has_room(self.settings.limits.outbox_bytes_max / 2) && !open.is_held_for(Why::Rules)
+        })
     }
 }

@@ -15,7 +15,7 @@ use crate::tag::BootNs;
 use crate::uplink::row::Qos;
 
 /// First level of the broker's own topics.
-pub(super) const ROOT: &str = "$SYS";
+pub(super) const ROOT: &str = crate::broker::own::SYSTEM;
 
 /// How often figures are told.
 const INTERVAL: Duration = Duration::from_secs(10);

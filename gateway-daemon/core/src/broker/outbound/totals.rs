@@ -36,8 +36,10 @@ pub(in crate::broker) enum DropReason {
     Unreadable,
     /// The database was replaced.
     Lost,
-    /// Its session ended.
+    /// Its session ended, by the wish of its client or of a person.
     Ended,
+    /// Its session was without its client for too long.
+    SessionExpired,
     /// The client refused it (5.0).
     Refused,
     /// The client takes no packet as large (5.0).
@@ -48,7 +50,7 @@ pub(in crate::broker) enum DropReason {
 
 impl DropReason {
     /// How many there are.
-    pub(in crate::broker) const COUNT: usize = 9;
+    pub(in crate::broker) const COUNT: usize = 10;
 }
 
 /// Sums over all sessions.

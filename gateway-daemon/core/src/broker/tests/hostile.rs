@@ -181,8 +181,9 @@ proptest! {
     fn any_bytes_in_any_order_break_no_promise(
         steps in vec((0_usize..3, packets(), 0_u8..20, any::<bool>()), 1..60),
         stored in any::<bool>(),
+        turn_work_max in prop::sample::select(vec![1, 500, Limits::default().turn_work_max]),
     ) {
-        let limits = Limits { queued_max: 5, queued_bytes_total_max: 2000, inflight_max: 3, sessions_max: 5, ..Limits::default() };
+        let limits = Limits { turn_work_max, queued_max: 5, queued_bytes_total_max: 2000, inflight_max: 3, sessions_max: 5, ..Limits::default() };
         let mut bench = if stored {
             Bench::stored(Settings { limits, listeners: vec![open_door()], ..Settings::default() })
         } else {

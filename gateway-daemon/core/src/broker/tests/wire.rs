@@ -58,9 +58,14 @@ impl Bench {
 
     /// A connection without a word.
     pub(super) fn open(&mut self) -> ConnId {
+        self.open_from(Origin::default())
+    }
+
+    /// A connection of this origin.
+    pub(super) fn open_from(&mut self, origin: Origin) -> ConnId {
         self.last += 1;
         let conn = ConnId(self.last);
-        self.broker.handle_open(self.now, conn, Origin::default());
+        self.broker.handle_open(self.now, conn, origin);
         self.run();
         conn
     }
@@ -80,6 +85,18 @@ impl Bench {
         self.say(conn, &subscribe(1, &[(filter, qos)]));
         assert_eq!(self.told(conn)[..5], [0x90, 3, 0, 1, qos]);
         conn
+    }
+
+    /// Bytes of a client in the middle of a turn: what is put down stays so.
+    pub(super) fn say_in_turn(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.broker.handle_bytes(self.now, conn, bytes);
+        self.act();
+    }
+
+    /// One turn of the loop.
+    pub(super) fn turn(&mut self) {
+        self.broker.timeout(self.now);
+        self.act();
     }
 
     pub(super) fn say(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -150,6 +167,15 @@ impl Bench {
     }
 
     pub(super) fn run(&mut self) {
+        self.act();
+        // What was put down goes on with the next turns of the loop.
+        while self.broker.has_work() {
+            self.broker.timeout(self.now);
+            self.act();
+        }
+    }
+
+    fn act(&mut self) {
         while let Some(action) = self.broker.poll_action() {
             match action {
                 Action::Send { conn, bytes } => {

@@ -73,7 +73,7 @@ impl Queue {
         if self.trimmable(priority_max) == 0 {
             return None;
         }
-        let kept = self.ledger.kept();
+        let kept = self.limited();
         let rows = kept.rows.saturating_sub(limits.rows_max);
         let bytes = kept.bytes.saturating_sub(limits.bytes_max);
         if rows > 0 || bytes > 0 {
@@ -99,8 +99,13 @@ impl Queue {
         }
     }
 
+    /// What the limits count: everything that is kept but for what is set aside, which has limits of its own.
+    fn limited(&self) -> Tally {
+        minus(self.ledger.kept(), self.aside.total())
+    }
+
     pub(super) fn over_limit(&self) -> bool {
-        let kept = self.ledger.kept();
+        let kept = self.limited();
         kept.rows > self.settings.limits.rows_max || kept.bytes > self.settings.limits.bytes_max
     }
 
@@ -110,16 +115,17 @@ impl Queue {
         memory.rows > self.settings.memory.rows_max / 2 || memory.bytes > self.settings.memory.bytes_max / 2
     }
 
-    /// Rows on disk that a trim may delete: not loaded, because those are in flight or about to be.
+    /// Rows on disk that a trim may delete: not loaded, because those are in flight or about to be, and not set aside.
     pub(super) fn trimmable(&self, priority: Priority) -> u64 {
-        self.stored_rows[priority as usize].saturating_sub(self.loaded_rows[priority as usize])
+        let spared = self.loaded_rows[priority as usize] + self.aside.rows_on_disk(priority);
+        self.stored_rows[priority as usize].saturating_sub(spared)
     }
 
     /// Whether memory holds more than its bounds, or more beyond the limit than the slack while a trim is awaited.
     fn memory_full(&self) -> bool {
         let (memory, bounds, limits) = (self.ledger.in_memory, &self.settings.memory, &self.settings.limits);
         let over =
-            minus(self.ledger.kept(), Tally { rows: limits.rows_max, readings: 0, bytes: limits.bytes_max });
+            minus(self.limited(), Tally { rows: limits.rows_max, readings: 0, bytes: limits.bytes_max });
         memory.rows > bounds.rows_max
             || memory.bytes > bounds.bytes_max
             || over.rows.min(memory.rows) > (limits.rows_max / SLACK_PART).max(SLACK_ROWS_MIN)

@@ -10,7 +10,7 @@ use super::{DropReason, Entry, Fate, Queue, Receipt, Waiting, tally};
 use crate::settings::Durability;
 use crate::tag::BootNs;
 use crate::uplink::mutant::Mutant;
-use crate::uplink::row::{Priority, Row, Seq, StoreEvent, StoreFault, Stored, Tally};
+use crate::uplink::row::{Mark, Priority, Row, Seq, StoreEvent, StoreFault, Stored, Tally};
 
 impl Queue {
     /// Takes an answer of the store. One that fits no op under way is counted and ignored.
@@ -21,7 +21,7 @@ impl Queue {
 
     fn answered(&mut self, now: BootNs, event: StoreEvent) {
         let op = match &event {
-            StoreEvent::Reset { salvaged } => return self.reset(now, *salvaged),
+            StoreEvent::Reset { salvaged, aside } => return self.reset(now, *salvaged, aside),
             StoreEvent::Committed { op, .. }
             | StoreEvent::Fetched { op, .. }
             | StoreEvent::Trimmed { op, .. }
@@ -46,6 +46,7 @@ impl Queue {
                     self.committed(now, &fresh);
                 }
             }
+            (Pending::Mark { .. }, StoreEvent::Committed { .. }) => self.wrote(),
             (Pending::Trim { excess, .. }, StoreEvent::Trimmed { dropped, .. }) => {
                 self.wrote();
                 self.trimmed(excess, dropped);
@@ -87,6 +88,10 @@ impl Queue {
             }
             Pending::Fetch { .. } => self.read_retry.failed(now),
             Pending::Trim { .. } => self.write_retry.failed(now),
+            Pending::Mark { set, clear, .. } => {
+                self.write_retry.failed(now);
+                self.aside.unmarked(&set, &clear);
+            }
             Pending::Replace { planned, .. } => {
                 self.write_retry.failed(now);
                 match planned.why {
@@ -119,6 +124,10 @@ impl Queue {
             self.ledger.commit(tally(&row));
             self.stored_rows[row.priority as usize] += 1;
             self.count_loaded(&row);
+            if self.aside.committed(*seq) {
+                self.unload(*seq);
+                continue;
+            }
             keep = keep && self.live.len() < usize::from(self.settings.window);
             if !in_flight && keep {
                 self.live.insert(*seq);
@@ -159,9 +168,9 @@ impl Queue {
         *stored = stored.saturating_sub(dropped.rows);
         if dropped.rows < rows || dropped.bytes < bytes {
             // The store found nothing more that it may delete.
-            self.stored_rows[Priority::Normal as usize] = self.loaded_rows[Priority::Normal as usize];
+            self.stored_rows[Priority::Normal as usize] = self.spared_rows(Priority::Normal);
             if priority_max == Priority::High {
-                self.stored_rows[Priority::High as usize] = self.loaded_rows[Priority::High as usize];
+                self.stored_rows[Priority::High as usize] = self.spared_rows(Priority::High);
             }
         }
     }
@@ -194,8 +203,14 @@ impl Queue {
         }
         let last = rows.last().map_or(until, |row| row.seq);
         let reached = if more { last } else { until };
+        if purpose == Purpose::Age {
+            // Rows set aside have no age; looked at from behind them, the next ones have.
+            let leading = rows.iter().take_while(|row| self.aside.holds(row.seq)).last();
+            self.cursor = leading.map_or(self.cursor, |row| self.cursor.max(row.seq));
+        }
         let fresh = rows.into_iter().filter(|row| {
-            row.seq > self.cursor && !self.entries.contains_key(&row.seq) && !self.deletes.contains(row.seq)
+            let known = self.entries.contains_key(&row.seq) || self.aside.holds(row.seq);
+            row.seq > self.cursor && !known && !self.deletes.contains(row.seq)
         });
         let fresh: Vec<Arc<Row>> = fresh.collect();
         match purpose {
@@ -219,19 +234,22 @@ impl Queue {
         self.cursor = self.cursor.max(reached);
         if !more {
             // Everything on disk is loaded: the counts have to agree with what is really there.
-            self.ledger.correct(self.ledger.stored, self.loaded, DropReason::StoreLost);
-            self.stored_rows = self.loaded_rows;
+            let known = plus(self.loaded, self.aside.on_disk());
+            self.ledger.correct(self.ledger.stored, known, DropReason::StoreLost);
+            self.stored_rows = [self.spared_rows(Priority::Normal), self.spared_rows(Priority::High)];
         } else {
-            self.ledger.restore(minus(self.loaded, self.ledger.stored));
+            let known = plus(self.loaded, self.aside.on_disk());
+            self.ledger.restore(minus(known, self.ledger.stored));
         }
     }
 
     /// The database was replaced. Every row whose body is in memory is written (again), in one replacement; how much of that was salvaged
     /// as well shows when the answer says how many rows it has deleted. A commit that failed may have reached the old file, so rows that
     /// count as being only in memory take part.
-    fn reset(&mut self, now: BootNs, salvaged: Stored) {
+    fn reset(&mut self, now: BootNs, salvaged: Stored, aside: &[Arc<Mark>]) {
         self.counters.resets_total += 1;
         self.generation += 1;
+        self.aside.replaced(aside, &self.deletes, |seq| self.entries.contains_key(&seq));
         let mut rescue: BTreeMap<Seq, Arc<Row>> = BTreeMap::new();
         if let Some(Planned { why: Why::Rescue { .. }, rows, .. }) = self.planned.take() {
             rescue.extend(rows.into_iter().map(|row| (row.seq, row)));

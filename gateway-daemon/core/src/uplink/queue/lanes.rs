@@ -95,6 +95,11 @@ impl Queue {
     /// dropped: then another row, perhaps of the other lane, is next.
     pub fn take(&mut self, now: BootNs, lane: Lane) -> Option<Taken> {
         let seq = self.first_of(lane)?;
+        self.take_this(now, lane, seq)
+    }
+
+    /// As [`Self::take`], of a row that waits in this lane.
+    pub fn take_this(&mut self, now: BootNs, lane: Lane, seq: Seq) -> Option<Taken> {
         let Some(entry) = self.entries.get(&seq) else {
             self.counters.odd_answers_total += 1;
             self.waiting(lane).remove(&seq);
@@ -148,6 +153,7 @@ impl Queue {
     /// committed afterwards.
     pub(super) fn settle(&mut self, now: BootNs, seq: Seq, settled: Settled) {
         let Some(entry) = self.entries.remove(&seq) else { return };
+        self.aside.forget(seq);
         self.live.remove(&seq);
         self.backlog.remove(&seq);
         self.in_flight -= usize::from(entry.in_flight);
@@ -181,7 +187,7 @@ impl Queue {
         }
     }
 
-    fn forget_loaded(&mut self, entry: &Entry) {
+    pub(super) fn forget_loaded(&mut self, entry: &Entry) {
         self.loaded.take(tally(&entry.row));
         let rows = &mut self.loaded_rows[entry.row.priority as usize];
         *rows = rows.saturating_sub(1);

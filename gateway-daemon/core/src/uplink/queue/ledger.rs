@@ -26,11 +26,13 @@ pub enum DropReason {
     Topic,
     /// The stored record cannot be read: its schema is unknown or its bytes are damaged.
     Unreadable,
+    /// The cloud will not take it: it was set aside, and deleted by hand or by the limit of what is set aside.
+    RefusedByCloud,
 }
 
 impl DropReason {
     /// All reasons, in the order of [`Ledger`]'s counts.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Oldest,
         Self::Newest,
         Self::Thinned,
@@ -40,6 +42,7 @@ impl DropReason {
         Self::Oversize,
         Self::Topic,
         Self::Unreadable,
+        Self::RefusedByCloud,
     ];
 
     /// The word in ledger messages, metrics and logs.
@@ -55,6 +58,7 @@ impl DropReason {
             Self::Oversize => "oversize",
             Self::Topic => "topic",
             Self::Unreadable => "unreadable",
+            Self::RefusedByCloud => "refused-by-cloud",
         }
     }
 }

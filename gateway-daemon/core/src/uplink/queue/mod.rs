@@ -14,7 +14,8 @@
 //! Invariants:
 //! - [`Ledger::check`] holds after every call.
 //! - Every seq on disk is at most `committed_to`, every seq only in memory is above it; a commit takes the oldest rows of memory.
-//! - Every row on disk with a seq at most `cursor` is loaded or waits for its deletion; rows above it are only counted.
+//! - Every row on disk with a seq at most `cursor` is loaded, set aside or waits for its deletion; rows above it are only counted.
+//! - A row that is set aside stays stored, is never handed out, and no limit of the queue counts or deletes it (module `aside`).
 //! - A row in flight is dropped only when the link refuses it.
 //! - With acknowledgements inside `commit_interval` no op is ever asked for.
 //!
@@ -24,6 +25,7 @@
 
 mod admission;
 mod answers;
+mod aside;
 mod lanes;
 mod ledger;
 mod message;
@@ -38,6 +40,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::aside::Aside;
 use self::ops::{Pending, Planned, Retry};
 use self::ranges::Ranges;
 use super::mutant::Faults;
@@ -72,6 +75,10 @@ pub const DELETE_ROWS_EARLY: u64 = 10_000;
 pub const BOOTS_MAX: usize = 64;
 /// Most rows only in memory by default: some seconds of a busy gateway while its store fails.
 pub const MEMORY_ROWS_MAX: u64 = 10_000;
+/// Most rows set aside because the cloud will not take them; the oldest goes, counted as dropped.
+pub const ASIDE_ROWS_MAX: usize = 1000;
+/// Most bytes set aside, as [`Row::size`] counts: a person can look through them, and they leave the file to readings.
+pub const ASIDE_BYTES_MAX: u64 = 16 << 20;
 /// Most bytes only in memory by default.
 pub const MEMORY_BYTES_MAX: u64 = 4 << 20;
 
@@ -141,6 +148,10 @@ pub struct Counters {
     pub resent_rows_total: u64,
     /// Most rows ever only in memory.
     pub memory_peak_rows: u64,
+    /// Rows set aside because the cloud will not take them.
+    pub set_aside_rows_total: u64,
+    /// Rows set aside and put back by hand.
+    pub put_back_rows_total: u64,
 }
 
 /// A row whose body is in memory.
@@ -201,6 +212,8 @@ pub struct Queue {
     receipts: VecDeque<Receipt>,
     /// Rows whose publishers are held up until they are safe.
     urgent: usize,
+    /// Rows that are not sent because the cloud will not take them.
+    aside: Aside,
 }
 
 impl Queue {
@@ -245,6 +258,7 @@ impl Queue {
             boots: VecDeque::new(),
             receipts: VecDeque::new(),
             urgent: 0,
+            aside: Aside::default(),
         }
     }
 
@@ -315,7 +329,8 @@ impl Queue {
     /// Whether nothing is left to write.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.pending.is_none() && self.deletes.is_empty() && self.ledger.in_memory.rows == 0
+        let told = self.deletes.is_empty() && !self.aside.marks_are_due();
+        self.pending.is_none() && told && self.ledger.in_memory.rows == 0
     }
 
     /// Says how long before this boot another one began, so that the age of its rows is known exactly. Without it such a row is as
@@ -423,7 +438,11 @@ impl Queue {
         expect("in_flight", in_flight == self.in_flight)?;
         expect("live and backlog", waiting == self.live.len() + self.backlog.len())?;
         expect("urgent", urgent == self.urgent)?;
-        expect("the cursor", self.loaded.rows <= self.ledger.stored.rows)
+        expect("set aside", self.aside.audit(|seq| self.entries.contains_key(&seq)))?;
+        let held = self.entries.keys().filter(|seq| self.aside.holds(**seq));
+        expect("rows set aside in memory", held.count() == self.aside.in_memory_rows())?;
+        let known = self.loaded.rows + self.aside.on_disk().rows;
+        expect("the cursor", known <= self.ledger.stored.rows)
     }
 
     fn sendable_before_commit(&self) -> bool {
@@ -433,7 +452,7 @@ impl Queue {
 
     /// Rows on disk of which only the count is in memory.
     fn unloaded(&self) -> u64 {
-        self.ledger.stored.rows.saturating_sub(self.loaded.rows)
+        self.ledger.stored.rows.saturating_sub(self.loaded.rows).saturating_sub(self.aside.on_disk().rows)
     }
 
     fn debug_check(&self) {

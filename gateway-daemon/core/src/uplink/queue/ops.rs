@@ -29,6 +29,7 @@ pub(super) enum Pending {
     Fetch { op: u64, purpose: Purpose, until: Seq, generation: u64 },
     Trim { op: u64, excess: Excess },
     Replace { op: u64, planned: Planned },
+    Mark { op: u64, set: Vec<Seq>, clear: Vec<Seq> },
 }
 
 impl Pending {
@@ -37,7 +38,8 @@ impl Pending {
             Self::Commit { op, .. }
             | Self::Fetch { op, .. }
             | Self::Trim { op, .. }
-            | Self::Replace { op, .. } => *op,
+            | Self::Replace { op, .. }
+            | Self::Mark { op, .. } => *op,
         }
     }
 }
@@ -120,6 +122,7 @@ impl Queue {
             self.excess().map(|_| soon),
             self.rows_due_at(),
             self.deletes_due_at(),
+            self.aside.marks_are_due().then_some(soon),
         ];
         let read_at = [self.age_due_at(), self.wants_backlog().then_some(soon)];
         let write_at = write_at.into_iter().flatten().min().map(|at| self.write_retry.not_before(at));
@@ -169,7 +172,10 @@ impl Queue {
         }
         self.trimmed_last = false;
         let deletes_due = self.deletes_due_at().is_some_and(|at| now >= at);
-        (commit_due || deletes_due).then(|| self.commit(now, commit_due))
+        if commit_due || deletes_due {
+            return Some(self.commit(now, commit_due));
+        }
+        self.aside.marks_are_due().then(|| self.mark())
     }
 
     /// A rescue survives a loss of the link, because its rows exist nowhere else.
@@ -187,6 +193,7 @@ impl Queue {
             || self.settings.durability == Durability::Strict
             || self.memory_pressed()
             || self.urgent_now()
+            || self.aside.in_memory_rows() > 0
             || self.faults.has(Mutant::CommitEager);
         if at_once {
             return Some(oldest.queued);
@@ -279,6 +286,8 @@ impl Queue {
         let op = self.number();
         let loaded = self.entries.range((Bound::Unbounded, Bound::Included(self.committed_to)));
         let mut keep: Vec<Seq> = loaded.map(|(seq, _)| *seq).collect();
+        keep.extend(self.aside.seqs_on_disk());
+        keep.sort_unstable();
         if self.faults.has(Mutant::TrimInFlight) {
             keep.clear();
         }
@@ -297,7 +306,7 @@ impl Queue {
         StoreOp::Replace { op, remove, rows }
     }
 
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         let op = self.next_op;
         self.next_op += 1;
         op

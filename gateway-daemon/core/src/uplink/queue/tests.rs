@@ -1,5 +1,7 @@
 //! The queue alone, with a store of a few lines; whole outages are in the simulation (`cargo xtask sim`).
 
+mod aside;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_oneof, proptest};
 
 use super::*;
-use crate::uplink::row::{Body, Priority, Qos, StoreEvent};
+use crate::uplink::row::{Body, Mark, Priority, Qos, StoreEvent};
 use crate::uplink::settings::WhenFull;
 
 const RUN: RunId = RunId { boot: BootId(9), start_ms: 1 };
@@ -41,6 +43,7 @@ fn message(priority: Priority, at: BootNs) -> Message {
 struct Bench {
     queue: Queue,
     disk: BTreeMap<Seq, Arc<Row>>,
+    marks: BTreeMap<Seq, Arc<Mark>>,
     fault: Option<StoreFault>,
     now: BootNs,
 }
@@ -50,6 +53,7 @@ impl Bench {
         Self {
             queue: Queue::new(settings, RUN, Stored::default()),
             disk: BTreeMap::new(),
+            marks: BTreeMap::new(),
             fault: None,
             now: BootNs(0),
         }
@@ -82,6 +86,7 @@ impl Bench {
         let (StoreOp::Commit { op: number, .. }
         | StoreOp::Fetch { op: number, .. }
         | StoreOp::Trim { op: number, .. }
+        | StoreOp::Mark { op: number, .. }
         | StoreOp::Replace { op: number, .. }) = op;
         let number = *number;
         if let Some(fault) = self.fault {
@@ -113,6 +118,11 @@ impl Bench {
                     deleted.add_row(&self.disk.remove(seq).unwrap());
                 }
                 StoreEvent::Trimmed { op: number, dropped: deleted }
+            }
+            StoreOp::Mark { set, clear, .. } => {
+                self.marks.retain(|seq, _| !clear.contains(seq));
+                self.marks.extend(set.iter().map(|mark| (mark.seq, Arc::clone(mark))));
+                StoreEvent::Committed { op: number, deleted }
             }
             StoreOp::Replace { remove, rows, .. } => {
                 let gone: Vec<_> = remove.iter().filter_map(|seq| self.disk.remove(seq)).collect();
@@ -348,7 +358,7 @@ fn a_replaced_store_gets_back_what_is_loaded_and_the_rest_is_counted() {
         } else {
             bench.disk.clear();
         }
-        bench.queue.store(bench.now, StoreEvent::Reset { salvaged: stored });
+        bench.queue.store(bench.now, StoreEvent::Reset { salvaged: stored, aside: Vec::new() });
         bench.work();
         let expected: &[u64] = if salvaged { &[1, 2, 3] } else { &[1, 2] };
         assert_eq!(bench.on_disk(), expected);
@@ -541,7 +551,7 @@ fn a_commit_that_failed_and_reached_the_replaced_store_all_the_same_is_counted_o
     bench.queue.store(bench.now, StoreEvent::Failed { op, fault: StoreFault::Corrupt });
     let mut salvaged = Stored { first: Seq(1), last: Seq(2), ..Stored::default() };
     bench.disk.values().for_each(|row| salvaged.normal.add_row(row));
-    bench.queue.store(bench.now, StoreEvent::Reset { salvaged });
+    bench.queue.store(bench.now, StoreEvent::Reset { salvaged, aside: Vec::new() });
     assert!(bench.queue.acknowledged(bench.now, Seq(1)));
     bench.pass(60_000);
     bench.work();
@@ -579,7 +589,7 @@ fn input() -> impl Strategy<Value = Input> {
         (0_u64..40, any::<bool>()).prop_map(|(op, more)| StoreEvent::Fetched { op, rows: Vec::new(), more }),
         (tally_strategy(), tally_strategy(), 0_u64..50).prop_map(|(normal, high, first)| {
             let salvaged = Stored { normal, high, first: Seq(first), last: Seq(first + 5) };
-            StoreEvent::Reset { salvaged }
+            StoreEvent::Reset { salvaged, aside: Vec::new() }
         }),
     ];
     prop_oneof![

@@ -27,8 +27,8 @@ impl Queue {
             // What is not on disk may not be sent any more before it is.
             self.live.retain(|seq| *seq <= committed_to);
         } else if before.durability != settings.durability {
-            let waits = |entry: &&Entry| !entry.in_flight;
-            let waiting = self.memory().filter(|(_, entry)| waits(entry)).map(|(seq, _)| *seq);
+            let waits = |seq: &Seq, entry: &Entry| !entry.in_flight && !self.aside.holds(*seq);
+            let waiting = self.memory().filter(|(seq, entry)| waits(seq, entry)).map(|(seq, _)| *seq);
             let waiting: Vec<Seq> = waiting.filter(|seq| !self.backlog.contains(seq)).collect();
             self.live.extend(waiting);
         }
@@ -71,7 +71,8 @@ impl Queue {
         }
         loop {
             let to = self.committing_to();
-            let first = self.memory().find(|(seq, entry)| **seq > to && !entry.in_flight);
+            let waits = |seq: &Seq, entry: &Entry| *seq > to && !entry.in_flight && !self.aside.holds(*seq);
+            let first = self.memory().find(|(seq, entry)| waits(seq, entry));
             let Some((seq, entry)) = first else { return };
             if !self.is_expired(&entry.row, now) {
                 return;

@@ -77,8 +77,7 @@ fn connect_of_5_is_read_as_the_library_wrote_it() {
     let will = hello.will.unwrap();
     assert_eq!((will.delay, will.message.expiry_s), (Duration::from_secs(9), Some(8)));
     let properties = will.message.properties.unwrap();
-    assert_eq!(properties.content_type.as_deref(), Some("text"));
-    assert_eq!(properties.user, [("b".into(), "1".into()), ("a".into(), "2".into())]);
+    assert_eq!(properties.as_bytes(), b"\x03\0\x04text\x26\0\x01b\0\x011\x26\0\x01a\0\x012");
 }
 
 #[test]

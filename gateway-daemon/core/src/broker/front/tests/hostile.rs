@@ -4,6 +4,7 @@ use super::{MAX, NOW, VERSIONS, byte, feed, frame, hello_bytes, welcomed};
 use crate::broker::CloseReason;
 use crate::broker::front::{Front, HELLO_BYTES_MAX};
 use crate::broker::packet::{Code, Packet, Version};
+use crate::broker::properties::{PROPERTIES_BYTES_MAX, PROPERTIES_MAX};
 
 /// The bytes after a good CONNECT end the connection with this code, said in a DISCONNECT of 5.0 and in nothing in 3.x.
 fn check(version: Version, input: &[u8], expected: Code) {
@@ -149,6 +150,120 @@ fn properties_of_a_publish_that_are_wrong_are_refused() {
     check(Version::V5, &frame(0x30, b"\0\x01a\x7f\x01\x01"), Code::MalformedPacket);
     check(Version::V5, &frame(0x30, b"\0\x01a\xff\xff\xff\xff\x7f"), Code::MalformedPacket);
     check(Version::V5, &frame(0x30, b"\0\x01a"), Code::MalformedPacket);
+}
+
+/// Empty user properties: the most that fit into so few bytes.
+fn pairs(count: usize) -> Vec<u8> {
+    [0x26, 0, 0, 0, 0].repeat(count)
+}
+
+/// One user property that makes properties of so many bytes.
+fn long_pair(bytes: usize) -> Vec<u8> {
+    let value = vec![b'v'; bytes - 5];
+    [b"\x26\0\0", &u16::try_from(value.len()).unwrap().to_be_bytes()[..], &value].concat()
+}
+
+/// Properties with their length before them.
+fn sized(properties: &[u8]) -> Vec<u8> {
+    // The frame of a packet is its first byte, a length of the same kind, and the rest.
+    frame(0, properties)[1..].to_vec()
+}
+
+/// Every packet of 5.0 that has properties, with these; but CONNECT.
+fn with_properties(properties: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let sized = sized(properties);
+    let packet = |first: u8, head: &[u8], tail: &[u8]| frame(first, &[head, &sized, tail].concat());
+    vec![
+        ("PUBLISH", packet(0x30, b"\0\x01a", b"body")),
+        ("PUBLISH QoS 1", packet(0x32, b"\0\x01a\0\x01", b"body")),
+        ("PUBACK", packet(0x40, b"\0\x01\x10", b"")),
+        ("PUBREC", packet(0x50, b"\0\x01\x10", b"")),
+        ("PUBREL", packet(0x62, b"\0\x01\0", b"")),
+        ("PUBCOMP", packet(0x70, b"\0\x01\0", b"")),
+        ("SUBSCRIBE", packet(0x82, b"\0\x01", b"\0\x01a\0")),
+        ("UNSUBSCRIBE", packet(0xa2, b"\0\x01", b"\0\x01a")),
+        ("DISCONNECT", packet(0xe0, b"\0", b"")),
+        ("AUTH", packet(0xf0, b"\x18", b"")),
+    ]
+}
+
+/// CONNECT with properties of its own and of its will.
+fn hello_with(properties: &[u8], will: &[u8]) -> Vec<u8> {
+    let (properties, will) = (sized(properties), sized(will));
+    frame(
+        0x10,
+        &[b"\0\x04MQTT\x05\x06\0\x3c", &properties[..], b"\0\x01a", &will, b"\0\x01t\0\x01b"].concat(),
+    )
+}
+
+#[test]
+fn no_packet_has_more_properties_or_longer_ones_than_the_limits() {
+    let (many, long) = (pairs(PROPERTIES_MAX), long_pair(PROPERTIES_BYTES_MAX));
+    for fits in [&many, &long] {
+        for (name, bytes) in with_properties(fits) {
+            let (packets, end) = feed(&mut welcomed(Version::V5), &bytes);
+            // AUTH wants a method; that it is read so far is enough.
+            assert!(packets.len() == 1 || (name == "AUTH" && end.is_some()), "{name}: {end:?}");
+            assert!(!matches!(end, Some(CloseReason::Properties(_))), "{name}: {end:?}");
+        }
+        let (packets, end) = feed(&mut Front::new(MAX), &hello_with(fits, fits));
+        assert!(packets.len() == 1, "{end:?}");
+    }
+    for bad in [pairs(PROPERTIES_MAX + 1), long_pair(PROPERTIES_BYTES_MAX + 1), pairs(2000)] {
+        for (name, bytes) in with_properties(&bad) {
+            let (packets, end) = feed(&mut welcomed(Version::V5), &bytes);
+            assert!(packets.is_empty() && matches!(end, Some(CloseReason::Properties(_))), "{name}: {end:?}");
+            check(Version::V5, &bytes, Code::QuotaExceeded);
+        }
+        for bytes in [hello_with(&bad, b""), hello_with(b"", &bad), hello_with(&many, &bad)] {
+            check_stranger(&bytes, Some(Code::QuotaExceeded), &[0x20, 3, 0, 0x97, 0]);
+        }
+    }
+}
+
+/// What no topic may hold, as UTF-8.
+const FORBIDDEN: [&str; 6] = ["\u{1}", "\u{1f}", "\u{7f}", "\u{9f}", "\u{fdd0}", "\u{1ffff}"];
+
+#[test]
+fn topics_with_control_characters_or_non_characters_are_refused_as_topics() {
+    for character in FORBIDDEN {
+        let topic = format!("x/{character}y");
+        let text = [&[0, byte(topic.len())], topic.as_bytes()].concat();
+        for first in [0x30_u8, 0x31] {
+            check_all(&frame(first, &[&text[..], b"\0"].concat()), Code::TopicInvalid);
+        }
+        check_all(&frame(0x32, &[&text[..], b"\0\x01\0"].concat()), Code::TopicInvalid);
+        check_all(&frame(0x34, &[&text[..], b"\0\x01\0"].concat()), Code::TopicInvalid);
+        // By an alias, as a response topic, and in a string that subscribers of 5.0 would get.
+        check(Version::V5, &frame(0x30, &[&text[..], b"\x03\x23\0\x01"].concat()), Code::TopicInvalid);
+        let answer = [b"\0\x01a", &sized(&[&[8][..], &text].concat())[..]].concat();
+        check(Version::V5, &frame(0x30, &answer), Code::MalformedPacket);
+        for string in [[&[3][..], &text].concat(), [b"\x26\0\x01n", &text[..]].concat()] {
+            let body = [b"\0\x01a", &sized(&string)[..]].concat();
+            check(Version::V5, &frame(0x30, &body), Code::MalformedPacket);
+        }
+        // Last wills.
+        let hello = |level: u8, before: &[u8], will: &[u8]| {
+            let head = [b"\0\x04MQTT", &[level, 6, 0, 60][..], before, b"\0\x01a", will, &text, b"\0\x01b"];
+            frame(0x10, &head.concat())
+        };
+        check_stranger(&hello(5, b"\0", b"\0"), Some(Code::TopicInvalid), &[0x20, 3, 0, 0x90, 0]);
+        check_stranger(&hello(4, b"", b""), Some(Code::TopicInvalid), &[]);
+    }
+}
+
+#[test]
+fn filters_with_control_characters_or_non_characters_are_refused() {
+    for character in FORBIDDEN {
+        for filter in [format!("x/{character}"), format!("{character}/#"), format!("$share/{character}/a")] {
+            let text = [&[0, byte(filter.len())], filter.as_bytes()].concat();
+            for version in VERSIONS {
+                let head: &[u8] = if version == Version::V5 { b"\0\x01\0" } else { b"\0\x01" };
+                check(version, &frame(0x82, &[head, &text, b"\0"].concat()), Code::ProtocolError);
+                check(version, &frame(0xa2, &[head, &text].concat()), Code::ProtocolError);
+            }
+        }
+    }
 }
 
 #[test]

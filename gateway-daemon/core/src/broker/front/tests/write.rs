@@ -9,7 +9,8 @@ use mqtt_protocol_core::mqtt::result_code::ConnectReasonCode;
 
 use super::{NOW, VERSIONS, byte, frame, welcomed, welcomed_by, written};
 use crate::broker::front::Front;
-use crate::broker::packet::{Code, Delivery, Message, Properties, Reply, Version, Welcome};
+use crate::broker::packet::{Code, Delivery, Message, Reply, Version, Welcome};
+use crate::broker::properties::{Writer, id};
 use crate::broker::topic::TopicName;
 use crate::uplink::row::Qos;
 
@@ -30,13 +31,15 @@ fn rich(topic: &str) -> Delivery {
     let mut delivery = delivery(topic, b"body", Qos::AtLeastOnce);
     let message = Arc::get_mut(&mut delivery.message).unwrap();
     message.expiry_s = Some(60);
-    message.properties = Some(Arc::new(Properties {
-        utf8: true,
-        content_type: Some("text".into()),
-        response_topic: Some(TopicName::new("answer").unwrap()),
-        correlation: Some(Box::new([0, 255])),
-        user: vec![("z".into(), "1".into()), ("a".into(), "2".into()), ("z".into(), "".into())],
-    }));
+    let mut properties = Writer::default();
+    properties.text();
+    properties.short(id::CONTENT_TYPE, b"text");
+    properties.short(id::RESPONSE_TOPIC, b"answer");
+    properties.short(id::CORRELATION, &[0, 255]);
+    for (name, value) in [("z", "1"), ("a", "2"), ("z", "")] {
+        properties.user(name.as_bytes(), value.as_bytes());
+    }
+    message.properties = properties.finish();
     delivery.identifiers = Box::new([1, 300, 268_435_455]);
     delivery
 }

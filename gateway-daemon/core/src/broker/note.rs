@@ -1,0 +1,388 @@
+//! What happened around clients that a person may want to read in the log: who, what, with which result.
+//!
+//! ```text
+//! the machine --Event, Who--> Notes --Note--> Broker::poll_note --> one line of the log
+//! ```
+//! The first of a kind about somebody is told at once. What repeats it within [`INTERVAL`] is counted, and the count is told at its end: "and N more like
+//! it". Names come from strangers: they are cut to [`SHOWN_BYTES_MAX`] bytes, and what is no printable character is escaped.
+//!
+//! Bounds: [`LINES_MAX`] first lines and as many counts of a kind in an interval, [`SUBJECTS_MAX`] subjects are told apart, [`WAITING_MAX`] notes wait to be
+//! taken. What is beyond is in the count of [`Event::More`]. Never: a password.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::tag::{BootNs, Name};
+
+/// How long notes of a kind about somebody are counted together.
+pub const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Most lines of a kind in an interval: a shift of machines that all come back at once is seen, and a flood fills no journal.
+pub const LINES_MAX: u32 = 30;
+
+/// Most subjects that are told apart in an interval, some hundred bytes each.
+pub const SUBJECTS_MAX: usize = 256;
+
+/// Most notes that wait to be taken; they are taken in every round of the loop.
+const WAITING_MAX: usize = 256;
+
+/// What is shown of a name, bytes: it may be 65,535 long.
+pub const SHOWN_BYTES_MAX: usize = 128;
+
+/// Text of a stranger, fit to be read: cut, and without control characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Shown(Box<str>);
+
+/// Whom a note is about; what is not known is empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Who {
+    /// The user; `None` is anonymous, or not known.
+    pub user: Option<Shown>,
+    /// The client id.
+    pub client: Option<Shown>,
+    /// The address.
+    pub peer: Option<Shown>,
+    /// Name of the listener.
+    pub listener: Option<Name>,
+}
+
+/// What somebody tried that a rule refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attempt {
+    /// To publish.
+    Publish,
+    /// To subscribe.
+    Subscribe,
+    /// To leave a last will, or the will itself when its time came.
+    Will,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A client was let in.
+    LoggedIn,
+    /// A client was not let in, and why.
+    LoginRefused(&'static str),
+    /// An address, or a user at an address if the note names one, is refused without a comparison for so long.
+    LockedOut {
+        /// How long.
+        time: Duration,
+        /// Failed log-ins that led to it.
+        failures: u32,
+    },
+    /// That is over.
+    LockOver,
+    /// Connections that an address or a user may not have.
+    ConnectionRefused(&'static str),
+    /// A rule refused something.
+    RuleRefused {
+        /// What was tried.
+        attempt: Attempt,
+        /// The topic or filter.
+        topic: Shown,
+    },
+    /// A session ended because its client stayed away.
+    SessionExpired {
+        /// Messages that waited in it.
+        messages: u64,
+    },
+    /// A client was refused because there are too many sessions: of all, of its user, or from its address.
+    SessionRefused(&'static str),
+    /// A person dropped a session.
+    SessionDropped {
+        /// Messages that waited in it.
+        messages: u64,
+    },
+    /// Events of one kind that no other line tells.
+    More(&'static str),
+}
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What happened.
+    pub event: Event,
+    /// To whom.
+    pub who: Who,
+    /// How many more like it there were since the last line; with [`Event::More`], how many there were.
+    pub more: u64,
+}
+
+impl Shown {
+    /// Cuts and escapes a text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let cut = &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)];
+        let mut shown: String = cut.escape_debug().collect();
+        if cut.len() < text.len() {
+            shown.push_str("...");
+        }
+        Self(shown.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Event {
+    /// Events with the same word are counted together; the word is the REASON of the log.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::LoggedIn => "log-in",
+            Self::LoginRefused(_) => "log-in-refused",
+            Self::LockedOut { .. } => "locked-out",
+            Self::LockOver => "lock-out-over",
+            Self::ConnectionRefused(_) => "connection-refused",
+            Self::RuleRefused { attempt: Attempt::Publish, .. } => "publish-refused",
+            Self::RuleRefused { attempt: Attempt::Subscribe, .. } => "subscribe-refused",
+            Self::RuleRefused { attempt: Attempt::Will, .. } => "will-refused",
+            Self::SessionExpired { .. } => "session-expired",
+            Self::SessionRefused(_) => "session-refused",
+            Self::SessionDropped { .. } => "session-dropped",
+            Self::More(kind) => kind,
+        }
+    }
+
+    /// Whether it is a state that changed as it should, and nothing to look after.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        matches!(
+            self,
+            Self::LoggedIn
+                | Self::LockOver
+                | Self::SessionExpired { messages: 0 }
+                | Self::More("log-in" | "lock-out-over")
+        )
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.user {
+            Some(user) => write!(f, "user {user}")?,
+            None => f.write_str("nobody in particular")?,
+        }
+        if let Some(client) = &self.client {
+            write!(f, " as client {client}")?;
+        }
+        if let Some(peer) = &self.peer {
+            write!(f, " from {peer}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (who, more) = (&self.who, self.more);
+        match &self.event {
+            Event::LoggedIn => write!(f, "log-in: {who} is let in")?,
+            Event::LoginRefused(why) => write!(f, "log-in: {who} is refused: {why}")?,
+            Event::LockedOut { time, failures } => write!(
+                f,
+                "log-in: {} is locked out for {} s after {failures} failed log-ins",
+                Locked(who),
+                time.as_secs()
+            )?,
+            Event::LockOver => write!(f, "log-in: {} is not locked out any more", Locked(who))?,
+            Event::ConnectionRefused(why) => write!(f, "connection of {who} is refused: {why}")?,
+            Event::RuleRefused { attempt, topic } => {
+                let attempt = match attempt {
+                    Attempt::Publish => "publish to",
+                    Attempt::Subscribe => "subscribe to",
+                    Attempt::Will => "leave a will for",
+                };
+                write!(f, "rules: {who} may not {attempt} {topic}")?;
+            }
+            Event::SessionExpired { messages } => {
+                write!(f, "session of {who} has expired with {messages} messages that waited in it")?;
+            }
+            Event::SessionRefused(why) => write!(
+                f,
+                "session of {who} is refused: {why}, and all of them hold something; `gateway-daemon sessions list` shows them, `sessions drop` \
+                 ends one, and `sessions_max` and its neighbours in [broker.limits] are the limits"
+            )?,
+            Event::SessionDropped { messages } => {
+                write!(
+                    f,
+                    "session of {who} was dropped by command with {messages} messages that waited in it"
+                )?;
+            }
+            Event::More(kind) => return write!(f, "{more} more of {kind} within a minute"),
+        }
+        if more > 0 { write!(f, ", and {more} more like it within a minute") } else { Ok(()) }
+    }
+}
+
+/// Whom a lock-out is about: an address as a whole, or one user there.
+struct Locked<'a>(&'a Who);
+
+impl fmt::Display for Locked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peer = self.0.peer.as_ref().map_or("an unknown address", Shown::as_str);
+        match &self.0.user {
+            Some(user) => write!(f, "user {user} at {peer}"),
+            None => f.write_str(peer),
+        }
+    }
+}
+
+/// Limits and counts notes.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    waiting: VecDeque<Note>,
+    /// What was told in this interval, and how often it repeated.
+    told: BTreeMap<(&'static str, Who), (Event, u64)>,
+    /// First lines of each kind in this interval, and events that no line tells.
+    kinds: BTreeMap<&'static str, (u32, u64)>,
+    since: Option<BootNs>,
+}
+
+impl Notes {
+    /// Something happened.
+    pub(super) fn add(&mut self, now: BootNs, event: Event, who: Who) {
+        self.expire(now);
+        self.since.get_or_insert(now);
+        let kind = event.kind();
+        if let Some((last, more)) = self.told.get_mut(&(kind, who.clone())) {
+            (*last, *more) = (event, more.saturating_add(1));
+            return;
+        }
+        let (lines, untold) = self.kinds.entry(kind).or_default();
+        if *lines >= LINES_MAX || self.told.len() >= SUBJECTS_MAX || self.waiting.len() >= WAITING_MAX {
+            *untold = untold.saturating_add(1);
+            return;
+        }
+        *lines += 1;
+        self.told.insert((kind, who.clone()), (event.clone(), 0));
+        self.waiting.push_back(Note { event, who, more: 0 });
+    }
+
+    /// The next line.
+    pub(super) fn take(&mut self) -> Option<Note> {
+        let note = self.waiting.pop_front();
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+        note
+    }
+
+    /// When counts are to be told.
+    pub(super) fn timeout(&self) -> Option<BootNs> {
+        self.since.map(|since| since.plus(INTERVAL))
+    }
+
+    /// Tells the counts of an interval that is over.
+    pub(super) fn expire(&mut self, now: BootNs) {
+        if self.timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        self.since = None;
+        let mut kinds = std::mem::take(&mut self.kinds);
+        // One more than the lines of the event itself: "and N more like it" says the last of them, which is one of the N.
+        for ((kind, who), (event, more)) in std::mem::take(&mut self.told) {
+            let Some(again) = more.checked_sub(1) else { continue };
+            let told = self.waiting.iter().filter(|note| note.event.kind() == kind).count();
+            if told >= usize::try_from(LINES_MAX).unwrap_or(usize::MAX) || self.waiting.len() >= WAITING_MAX {
+                let (_, untold) = kinds.entry(kind).or_default();
+                *untold = untold.saturating_add(more);
+            } else {
+                self.waiting.push_back(Note { event, who, more: again });
+            }
+        }
+        for (kind, (_, untold)) in kinds {
+            if untold > 0 {
+                self.waiting.push_back(Note { event: Event::More(kind), who: Who::default(), more: untold });
+            }
+        }
+    }
+}
+
+impl Who {
+    /// An address alone.
+    #[must_use]
+    pub fn at(peer: &str) -> Self {
+        Self { peer: Some(Shown::new(peer)), ..Self::default() }
+    }
+
+    /// Of a session without a connection.
+    #[must_use]
+    pub fn of_session(client: &Arc<str>, user: Option<&Arc<str>>) -> Self {
+        Self { user: user.map(|user| Shown::new(user)), client: Some(Shown::new(client)), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> BootNs {
+        BootNs(seconds * 1_000_000_000)
+    }
+
+    fn all(notes: &mut Notes) -> Vec<String> {
+        std::iter::from_fn(|| notes.take()).map(|note| note.to_string()).collect()
+    }
+
+    fn who(client: &str) -> Who {
+        Who { client: Some(Shown::new(client)), ..Who::at("10.0.0.7") }
+    }
+
+    #[test]
+    fn what_repeats_is_told_once_and_then_counted() {
+        let mut notes = Notes::default();
+        for second in 0..10 {
+            notes.add(at(second), Event::LoginRefused("wrong"), who("press"));
+        }
+        let first = "log-in: nobody in particular as client press from 10.0.0.7 is refused: wrong";
+        assert_eq!(all(&mut notes), [first]);
+        notes.expire(at(59));
+        assert_eq!(all(&mut notes), [""; 0]);
+        notes.expire(at(60));
+        assert_eq!(all(&mut notes), [format!("{first}, and 8 more like it within a minute")]);
+        assert_eq!(notes.timeout(), None, "nothing is left to tell");
+    }
+
+    #[test]
+    fn a_flood_of_subjects_is_bounded_and_none_is_forgotten() {
+        let mut notes = Notes::default();
+        for n in 0..10_000 {
+            notes.add(at(1), Event::LoginRefused("wrong"), who(&n.to_string()));
+            notes.add(
+                at(1),
+                Event::RuleRefused { attempt: Attempt::Publish, topic: Shown::new("t") },
+                who(&n.to_string()),
+            );
+        }
+        assert_eq!(all(&mut notes).len(), 2 * LINES_MAX as usize);
+        assert!(notes.told.len() <= SUBJECTS_MAX);
+        notes.expire(at(61));
+        let rest = 10_000 - u64::from(LINES_MAX);
+        let lines = [
+            format!("{rest} more of log-in-refused within a minute"),
+            format!("{rest} more of publish-refused within a minute"),
+        ];
+        assert_eq!(all(&mut notes), lines);
+    }
+
+    #[test]
+    fn hostile_names_are_cut_and_escaped() {
+        let shown = Shown::new("a\nERROR \u{1b}[31m\u{202e}x");
+        assert_eq!(shown.as_str(), "a\\nERROR \\u{1b}[31m\\u{202e}x");
+        let long = Shown::new(&"\u{1}".repeat(65_535));
+        assert!(long.as_str().len() <= SHOWN_BYTES_MAX * 6 + 3 && long.as_str().ends_with("..."));
+    }
+}

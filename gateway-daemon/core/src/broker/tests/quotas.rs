@@ -1,0 +1,193 @@
+//! How many sessions there may be, and who gives way.
+
+use super::people::{hello, two_users};
+use super::wire::{Bench, connect, subscribe};
+use super::wire5::subscribe5;
+use crate::broker::{CloseReason, ConnId, Limits, SessionId, Settings, TopicFilter, Which};
+use crate::uplink::row::Qos;
+
+fn settings(limits: Limits) -> Settings {
+    Settings { limits, ..two_users(true, &[]) }
+}
+
+/// A session that outlives its connection, with a subscription, from an address; the code of CONNACK.
+fn lasting(bench: &mut Bench, from: &str, id: &str, user: Option<&str>, subscribed: bool) -> (ConnId, u8) {
+    let conn = bench.enter(from, &hello(id, user, false, 1000, None));
+    let code = bench.told(conn)[3];
+    if code == 0 && subscribed {
+        bench.say(conn, &subscribe5(1, None, &[("t", 1)]));
+        bench.told(conn);
+    }
+    (conn, code)
+}
+
+#[test]
+fn a_user_makes_no_more_lasting_sessions_than_its_share() {
+    let mut bench = Bench::stored(settings(Limits { sessions_per_user_max: 3, ..Limits::default() }));
+    for index in 0..3 {
+        let from = format!("192.0.2.{index}:1");
+        let (conn, code) = lasting(&mut bench, &from, &format!("a{index}"), Some("ada"), true);
+        assert_eq!(code, 0);
+        bench.lose(conn);
+    }
+    let (conn, code) = lasting(&mut bench, "192.0.2.9:1", "a3", Some("ada"), true);
+    assert_eq!(code, 0x97);
+    assert!(matches!(bench.fate(conn), Some(CloseReason::Refused("too many sessions of this user"))));
+    assert_eq!(bench.user3("a4", Some("ada"), false).1, 3);
+    assert_eq!(
+        bench.user3("a5", Some("ada"), true).1,
+        0,
+        "one that ends with its connection is none of these"
+    );
+    assert_eq!(lasting(&mut bench, "192.0.2.9:1", "b0", Some("bob"), true).1, 0, "others are not concerned");
+    assert_eq!(bench.user3("a1", Some("ada"), false).1, 0, "one of hers");
+    assert_eq!(bench.broker.counters().sessions_refused_total, 2);
+    bench.crash();
+    assert_eq!(lasting(&mut bench, "192.0.2.9:1", "a3", Some("ada"), true).1, 0x97, "stored ones count");
+    assert!(bench.broker.drop_session(bench.now, &Which::Client("a0".into())).is_some());
+    bench.run();
+    assert_eq!(lasting(&mut bench, "192.0.2.9:1", "a3", Some("ada"), true).1, 0, "there is room again");
+}
+
+#[test]
+fn an_address_makes_no_more_lasting_sessions_than_its_share() {
+    let mut bench = Bench::stored(settings(Limits { sessions_per_address_max: 2, ..Limits::default() }));
+    for (from, id, code) in [
+        ("192.0.2.1:1", "a", 0),
+        ("192.0.2.1:2", "b", 0),
+        ("192.0.2.1:3", "c", 0x97),
+        ("192.0.2.2:3", "c", 0),
+        ("[2001:db8::1]:1", "d", 0),
+        ("[2001:db8::2]:1", "e", 0),
+        ("[2001:db8::3]:1", "f", 0x97),
+        ("[::ffff:192.0.2.1]:1", "g", 0x97),
+    ] {
+        assert_eq!(lasting(&mut bench, from, id, None, true).1, code, "{from} {id}");
+    }
+    // An address counts what it made, wherever that is used.
+    let (conn, code) = lasting(&mut bench, "192.0.2.3:1", "a", None, true);
+    assert_eq!(code, 0);
+    bench.lose(conn);
+    assert_eq!(lasting(&mut bench, "192.0.2.1:4", "h", None, true).1, 0x97);
+}
+
+#[test]
+fn only_sessions_that_hold_nothing_give_way_and_the_oldest_first() {
+    let mut bench = Bench::stored(settings(Limits { sessions_max: 4, ..Limits::default() }));
+    let leave = |bench: &mut Bench, id: &str, subscribed| {
+        let (conn, code) = lasting(bench, "192.0.2.1:1", id, None, subscribed);
+        assert_eq!(code, 0, "{id}");
+        bench.lose(conn);
+        bench.wait(std::time::Duration::from_secs(1));
+    };
+    leave(&mut bench, "wants", true);
+    leave(&mut bench, "old", false);
+    leave(&mut bench, "young", false);
+    let (_, code) = lasting(&mut bench, "192.0.2.1:1", "there", None, false);
+    assert_eq!(code, 0);
+    leave(&mut bench, "fifth", true);
+    let ids = |bench: &Bench| -> Vec<String> {
+        bench.broker.sessions(bench.now, None).map(|view| view.client.to_string()).collect()
+    };
+    assert_eq!(ids(&bench), ["wants", "young", "there", "fifth"]);
+    leave(&mut bench, "sixth", true);
+    assert_eq!(ids(&bench), ["wants", "there", "fifth", "sixth"]);
+    let conn = bench.enter("192.0.2.2:1", &connect("seventh", true, 0, None));
+    assert_eq!(bench.told(conn), [0x20, 2, 0, 3], "everything that is left holds something or is there");
+    assert_eq!(bench.user5("eighth", None, 0).1, 0x97);
+    assert_eq!(bench.broker.counters().evicted_sessions_total, 2);
+    assert_eq!(bench.broker.counters().sessions_refused_total, 2);
+}
+
+#[test]
+fn a_session_with_messages_and_no_subscription_does_not_give_way() {
+    let mut bench = Bench::stored(settings(Limits { sessions_max: 1, ..Limits::default() }));
+    let (conn, _) = lasting(&mut bench, "192.0.2.1:1", "a", None, true);
+    bench.lose(conn);
+    bench.local("t", "waits", Qos::AtLeastOnce, false);
+    let (conn, _) = lasting(&mut bench, "192.0.2.1:1", "a", None, true);
+    bench.say(conn, &super::wire5::publish5(4, "x", 9, &[], "not released"));
+    bench.say(conn, &[0xa2, 6, 0, 2, 0, 0, 1, b't']);
+    bench.lose(conn);
+    bench.crash();
+    assert_eq!(lasting(&mut bench, "192.0.2.1:1", "b", None, true).1, 0x97);
+    let views: Vec<_> = bench.broker.sessions(bench.now, None).collect();
+    assert_eq!((views.len(), views[0].subscriptions, views[0].messages), (1, 0, 1));
+}
+
+#[test]
+fn stored_sessions_that_hold_nothing_give_way_after_a_restart() {
+    let mut bench = Bench::stored(settings(Limits { sessions_max: 2, ..Limits::default() }));
+    for id in ["a", "b"] {
+        let (conn, _) = lasting(&mut bench, "192.0.2.1:1", id, None, false);
+        bench.wait(std::time::Duration::from_secs(5));
+        bench.lose(conn);
+        bench.wait(std::time::Duration::from_secs(5));
+    }
+    bench.crash();
+    assert_eq!(lasting(&mut bench, "192.0.2.1:1", "c", None, true).1, 0);
+    assert_eq!(bench.broker.counters().evicted_sessions_total, 1);
+}
+
+#[test]
+fn uplinks_have_their_sessions_whatever_clients_have_filled() {
+    let limits = Limits { sessions_max: 2, subscriptions_max: 2, ..Limits::default() };
+    let mut bench = Bench::stored(settings(limits));
+    for id in ["a", "b"] {
+        let (conn, code) = lasting(&mut bench, "192.0.2.1:1", id, None, true);
+        assert_eq!(code, 0);
+        bench.lose(conn);
+    }
+    bench.crash();
+    let filters = [("x/#", Qos::AtLeastOnce), ("y/#", Qos::AtLeastOnce)];
+    let filters = filters.map(|(filter, qos)| (TopicFilter::new(filter).unwrap(), qos));
+    assert!(bench.broker.open_bridge(filters.clone()).is_ok(), "the gateway starts");
+    assert!(bench.broker.open_bridge(filters).is_err(), "its own are counted");
+}
+
+#[test]
+fn a_person_sees_sessions_in_pages_and_drops_one() {
+    let mut bench = Bench::stored(settings(Limits::default()));
+    let (ada, _, _) = bench.user5("ada's", Some("ada"), 1000);
+    bench.say(ada, &subscribe5(1, None, &[("t", 1), ("u", 1)]));
+    let (bob, _, _) = bench.user3("bob's", Some("bob"), false);
+    bench.say(bob, &subscribe(1, &[("t", 1)]));
+    bench.lose(bob);
+    bench.local("t", "x", Qos::AtLeastOnce, false);
+    bench.wait(std::time::Duration::from_secs(40));
+    let views: Vec<_> = bench.broker.sessions(bench.now, None).collect();
+    let [one, two] = &views[..] else { panic!("{views:?}") };
+    assert_eq!((&*one.client, one.user.as_deref(), one.connected), ("ada's", Some("ada"), true));
+    assert_eq!((one.subscriptions, one.messages, one.since.as_secs()), (2, 1, 40));
+    assert_eq!(one.expires_in.map(|left| left.as_secs()), Some(1000), "after she leaves");
+    assert_eq!((&*two.client, two.user.as_deref(), two.connected), ("bob's", Some("bob"), false));
+    assert_eq!((two.messages, two.since.as_secs()), (1, 40));
+    assert_eq!(two.expires_in.map(|left| left.as_secs()), Some(7 * 86_400 - 40));
+    let behind: Vec<_> = bench.broker.sessions(bench.now, Some(one.number)).collect();
+    assert_eq!(behind, [two.clone()]);
+    bench.told(ada);
+    assert_eq!(bench.broker.drop_session(bench.now, &Which::Number(one.number)).as_ref(), Some(one));
+    bench.run();
+    assert_eq!(bench.fate(ada), Some(&CloseReason::Administrative));
+    assert_eq!(bench.told(ada), [0xe0, 1, 0x98], "administrative action");
+    assert!(bench.broker.drop_session(bench.now, &Which::Client("bob's".into())).is_some());
+    bench.run();
+    assert_eq!(bench.broker.gauges().sessions, 0);
+    assert_eq!(bench.broker.gauges().held_messages, 0);
+    let counters = bench.broker.counters();
+    assert_eq!((counters.removed_sessions_total, counters.dropped_session_messages_total), (2, 2));
+    bench.wait(std::time::Duration::from_secs(5));
+    assert!(bench.disk.facts.is_empty() && bench.disk.rows() == 0, "{:?}", bench.disk.facts);
+}
+
+#[test]
+fn an_uplink_is_no_session_that_a_person_drops() {
+    let mut bench = Bench::durable();
+    let filter = TopicFilter::new("#").unwrap();
+    let bridge = bench.broker.open_bridge([(filter, Qos::AtLeastOnce)]).unwrap();
+    assert_eq!(bench.broker.sessions(bench.now, None).count(), 0);
+    for which in [Which::Number(bridge), Which::Client("".into()), Which::Number(SessionId(77))] {
+        assert_eq!(bench.broker.drop_session(bench.now, &which), None);
+    }
+    assert_eq!(bench.broker.gauges().sessions, 1);
+}

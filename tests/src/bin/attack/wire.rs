@@ -1,0 +1,241 @@
+//! MQTT packets byte by byte, honest and hostile: nothing here checks what a client may send.
+
+/// What a CONNECT says.
+#[derive(Debug, Clone)]
+pub(crate) struct Hello<'a> {
+    /// The protocol level: 4 is 3.1.1, 5 is 5.0; a bridge of mosquitto sets 0x80 as well.
+    pub level: u8,
+    pub id: &'a str,
+    /// Clean session, or clean start.
+    pub clean: bool,
+    pub user: Option<(&'a str, &'a str)>,
+    pub will: Option<Will<'a>>,
+    /// Properties of 5.0 without their length.
+    pub properties: Vec<u8>,
+}
+
+/// A last will.
+#[derive(Debug, Clone)]
+pub(crate) struct Will<'a> {
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub flags: u8,
+    pub properties: Vec<u8>,
+}
+
+/// The retain flag of a will.
+pub(crate) const WILL_RETAIN: u8 = 0x20;
+
+impl<'a> Hello<'a> {
+    /// An honest client of 3.1.1 with a clean session.
+    pub(crate) fn v3(id: &'a str) -> Self {
+        Self { level: 4, id, clean: true, user: None, will: None, properties: Vec::new() }
+    }
+
+    /// An honest client of 5.0 with a clean start.
+    pub(crate) fn v5(id: &'a str) -> Self {
+        Self { level: 5, ..Self::v3(id) }
+    }
+
+    /// With a user name and a password.
+    pub(crate) fn user(self, name: &'a str, password: &'a str) -> Self {
+        Self { user: Some((name, password)), ..self }
+    }
+
+    /// With a session that outlives its connection.
+    pub(crate) fn durable(self) -> Self {
+        let properties = if self.level == 5 { session_expiry(u32::MAX) } else { Vec::new() };
+        Self { clean: false, properties, ..self }
+    }
+
+    /// The packet; no keep-alive.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let (mut body, mut flags) = (Vec::new(), u8::from(self.clean) << 1);
+        text(&mut body, b"MQTT");
+        if self.user.is_some() {
+            flags |= 0xc0;
+        }
+        if let Some(will) = &self.will {
+            flags |= 4 | will.flags;
+        }
+        body.extend_from_slice(&[self.level, flags, 0, 0]);
+        if self.level == 5 {
+            with_length(&mut body, &self.properties);
+        }
+        text(&mut body, self.id.as_bytes());
+        if let Some(will) = &self.will {
+            if self.level == 5 {
+                with_length(&mut body, &will.properties);
+            }
+            text(&mut body, will.topic.as_bytes());
+            text(&mut body, will.payload);
+        }
+        if let Some((name, password)) = self.user {
+            text(&mut body, name.as_bytes());
+            text(&mut body, password.as_bytes());
+        }
+        packet(0x10, &body)
+    }
+}
+
+/// A PUBLISH.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Publish<'a> {
+    pub v5: bool,
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub qos: u8,
+    pub retain: bool,
+    pub id: u16,
+    pub properties: &'a [u8],
+}
+
+impl<'a> Publish<'a> {
+    /// QoS 1, not retained, 3.1.1.
+    pub(crate) fn new(topic: &'a str, payload: &'a [u8], id: u16) -> Self {
+        Self { v5: false, topic, payload, qos: 1, retain: false, id, properties: &[] }
+    }
+
+    /// The packet.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.payload.len() + self.properties.len() + 64);
+        text(&mut body, self.topic.as_bytes());
+        if self.qos > 0 {
+            body.extend_from_slice(&self.id.to_be_bytes());
+        }
+        if self.v5 {
+            with_length(&mut body, self.properties);
+        }
+        body.extend_from_slice(self.payload);
+        packet(0x30 | self.qos << 1 | u8::from(self.retain), &body)
+    }
+}
+
+/// SUBSCRIBE to many filters with one QoS.
+pub(crate) fn subscribe(v5: bool, id: u16, filters: &[String], qos: u8) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    if v5 {
+        body.push(0);
+    }
+    for filter in filters {
+        text(&mut body, filter.as_bytes());
+        body.push(qos);
+    }
+    packet(0x82, &body)
+}
+
+/// UNSUBSCRIBE from many filters.
+pub(crate) fn unsubscribe(v5: bool, id: u16, filters: &[String]) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    if v5 {
+        body.push(0);
+    }
+    filters.iter().for_each(|filter| text(&mut body, filter.as_bytes()));
+    packet(0xa2, &body)
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP by its first byte.
+pub(crate) fn answer(first: u8, id: u16) -> Vec<u8> {
+    packet(first, &id.to_be_bytes())
+}
+
+/// PINGREQ.
+pub(crate) const PING: [u8; 2] = [0xc0, 0];
+
+/// So many user properties with empty names and values: five bytes each on the wire.
+pub(crate) fn empty_properties(count: usize) -> Vec<u8> {
+    [0x26, 0, 0, 0, 0].repeat(count)
+}
+
+/// The property that says how long a session outlives its connection, s.
+pub(crate) fn session_expiry(seconds: u32) -> Vec<u8> {
+    number(0x11, seconds)
+}
+
+/// The property that delays a will, s.
+pub(crate) fn will_delay(seconds: u32) -> Vec<u8> {
+    number(0x18, seconds)
+}
+
+/// The property that names the largest packet a client takes.
+pub(crate) fn maximum_packet(bytes: u32) -> Vec<u8> {
+    number(0x27, bytes)
+}
+
+/// Content type and correlation data of so many bytes each.
+pub(crate) fn long_properties(bytes: usize) -> Vec<u8> {
+    let filling = vec![b'x'; bytes];
+    let mut out = vec![0x03];
+    text(&mut out, &filling);
+    out.push(0x09);
+    text(&mut out, &filling);
+    out
+}
+
+/// A packet by its first byte and what follows the remaining length.
+pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len() + 5);
+    out.push(first);
+    with_length(&mut out, body);
+    out
+}
+
+/// A binary WebSocket frame of a client, with a mask of zeros.
+pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x82];
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(len @ ..=125), _) => out.push(0x80 | len),
+        (_, Ok(len)) => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+        _ => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(payload);
+    out
+}
+
+/// The request that begins a WebSocket.
+pub(crate) const UPGRADE: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+
+/// The packet at the head of `bytes` if it is complete: first byte, body and whole length.
+pub(crate) fn head(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let (mut length, mut at) = (0, 1);
+    loop {
+        let byte = *bytes.get(at)?;
+        length |= usize::from(byte & 0x7f) << (7 * (at - 1));
+        at += 1;
+        if byte & 0x80 == 0 || at > 4 {
+            return Some((bytes[0], bytes.get(at..at + length)?, at + length));
+        }
+    }
+}
+
+fn number(property: u8, value: u32) -> Vec<u8> {
+    let mut out = vec![property];
+    out.extend_from_slice(&value.to_be_bytes());
+    out
+}
+
+fn text(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(&text[..text.len().min(usize::from(u16::MAX))]);
+}
+
+fn with_length(out: &mut Vec<u8>, body: &[u8]) {
+    let mut left = body.len();
+    loop {
+        let byte = u8::try_from(left % 128).unwrap_or(0);
+        left /= 128;
+        out.push(if left > 0 { byte | 0x80 } else { byte });
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(body);
+}

@@ -1,0 +1,99 @@
+//! What the local broker's memory is spent on, measured from outside: a process of its own, because memory is counted for the whole of it.
+
+use anyhow::{Context as _, Result};
+use gateway_core::broker::{Action, Broker, ConnId, Limits, Origin};
+use gateway_core::tag::BootNs;
+
+/// Anonymous memory of this process, bytes.
+fn anonymous_bytes() -> Result<usize> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).context("no RssAnon")?;
+    let kib: usize = line.split_whitespace().nth(1).context("no number")?.parse()?;
+    Ok(kib << 10)
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mut len = body.len();
+    loop {
+        let low = (len & 0x7f) as u8;
+        len >>= 7;
+        bytes.push(if len > 0 { low | 0x80 } else { low });
+        if len == 0 {
+            break;
+        }
+    }
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
+}
+
+fn connect(id: &str) -> Vec<u8> {
+    packet(0x10, &[&b"\0\x04MQTT\x04\x02\0\0"[..], &text(id)].concat())
+}
+
+fn subscribe(filters: impl Iterator<Item = String>) -> Vec<u8> {
+    let body: Vec<u8> = filters.flat_map(|filter| [text(&filter), vec![1]].concat()).collect();
+    packet(0x82, &[&[0, 1][..], &body].concat())
+}
+
+struct Hands {
+    broker: Broker,
+    granted: usize,
+}
+
+impl Hands {
+    fn say(&mut self, conn: u64, bytes: &[u8]) {
+        self.broker.handle_bytes(BootNs(1), ConnId(conn), bytes);
+        self.act();
+    }
+
+    fn act(&mut self) {
+        loop {
+            while let Some(action) = self.broker.poll_action() {
+                if let Action::Send { conn, bytes } = action {
+                    let codes = if bytes[0] == 0x90 { &bytes[bytes.len() - 1000..] } else { &[] };
+                    self.granted += codes.iter().filter(|code| **code == 1).count();
+                    self.broker.handle_sent(BootNs(1), conn, bytes.len());
+                }
+            }
+            if !self.broker.has_work() {
+                break;
+            }
+            self.broker.timeout(BootNs(1));
+        }
+    }
+}
+
+#[test]
+fn a_subscription_costs_some_two_hundred_bytes_and_gives_them_back() -> Result<()> {
+    const CLIENTS: u64 = 100;
+    const FILTERS: usize = 1000;
+    let limits = Limits { subscriptions_max: 1_000_000, ..Limits::default() };
+    let mut hands = Hands { broker: Broker::in_memory(limits), granted: 0 };
+    for conn in 1..=CLIENTS {
+        hands.broker.handle_open(BootNs(1), ConnId(conn), Origin::default());
+        hands.say(conn, &connect(&format!("client-{conn:03}")));
+    }
+    let before = anonymous_bytes()?;
+    for conn in 1..=CLIENTS {
+        let name = |number| format!("plant7/hall2/machine{conn:03}/value{number:04}");
+        hands.say(conn, &subscribe((0..FILTERS).map(name)));
+    }
+    let count = CLIENTS as usize * FILTERS;
+    assert_eq!((hands.granted, hands.broker.gauges().subscriptions), (count, count));
+    let full = anonymous_bytes()?.saturating_sub(before);
+    for conn in 1..=CLIENTS {
+        hands.broker.handle_closed(BootNs(1), ConnId(conn));
+        hands.act();
+    }
+    assert_eq!(hands.broker.gauges().subscriptions, 0);
+    let left = anonymous_bytes()?.saturating_sub(before);
+    eprintln!("{} bytes per subscription, {left} of {full} bytes left", full / count);
+    assert!(full / count <= 260, "{} bytes per subscription, the allocator's own included", full / count);
+    assert!(left < full / 10, "{left} of {full} bytes are not given back");
+    Ok(())
+}

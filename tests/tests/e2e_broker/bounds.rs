@@ -1,0 +1,101 @@
+//! What a client can make the gateway do does not stop the polls.
+
+use gateway_daemon::app::control::{Ask, Reply};
+use tidegate_tests::yard::{OPEN, Yard};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Slow enough for a turn of a debug build on a busy machine, fast enough to skip several in the second that one packet of this test took at once.
+const STEADY: &str = r#"
+[bus.second]
+driver = "sim"
+[device.steady]
+bus = "second"
+unit = 1
+[[device.steady.poll]]
+every = "250ms"
+tags.count = { holding = 0, type = "u16" }
+"#;
+
+const TOPICS: usize = 4000;
+const FILTERS: usize = 500;
+
+async fn metric(yard: &Yard, name: &str) -> u64 {
+    let Reply::Text(text) = yard.gateway.ask(&Ask::Metrics).await.unwrap() else { panic!("no metrics") };
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mut len = body.len();
+    loop {
+        let low = u8::try_from(len & 0x7f).unwrap();
+        len >>= 7;
+        bytes.push(if len > 0 { low | 0x80 } else { low });
+        if len == 0 {
+            break;
+        }
+    }
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat()
+}
+
+async fn connect(port: u16, id: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let hello = [&b"\0\x04MQTT\x04\x02\0\0"[..], &text(id)].concat();
+    stream.write_all(&packet(0x10, &hello)).await.unwrap();
+    let mut welcome = [0; 4];
+    stream.read_exact(&mut welcome).await.unwrap();
+    assert_eq!(welcome, [0x20, 2, 0, 0]);
+    stream
+}
+
+/// Reads until this comes.
+async fn read_to(stream: &mut TcpStream, end: &[u8]) -> usize {
+    let mut all = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    while !all.ends_with(end) {
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(count > 0, "the connection was closed after {} bytes", all.len());
+        all.extend_from_slice(&buffer[..count]);
+    }
+    all.len()
+}
+
+#[tokio::test]
+async fn polls_go_on_while_clients_ask_for_thousands_of_filters_among_thousands_of_retained_topics() {
+    let yard = Yard::start(&format!("{STEADY}{OPEN}")).await.unwrap();
+    let port = yard.port("local").await.unwrap();
+    let mut speaker = connect(port, "speaker").await;
+    let kept: Vec<u8> =
+        (0..TOPICS).flat_map(|n| packet(0x31, &[text(&format!("r/{n}")), b"x".to_vec()].concat())).collect();
+    speaker.write_all(&kept).await.unwrap();
+    speaker.write_all(&[0xc0, 0]).await.unwrap();
+    read_to(&mut speaker, &[0xd0, 0]).await;
+    let labels = "{bus=\"second\",device=\"steady\"}";
+    let (cycles, overruns) = (format!("poll_cycles_total{labels}"), format!("poll_overruns_total{labels}"));
+    let before = (metric(&yard, &cycles).await, metric(&yard, &overruns).await);
+    let mut crowd = Vec::new();
+    for number in 0..4 {
+        let mut stream = connect(port, &format!("c{number}")).await;
+        // Retained messages come in the order of the filters' text: that of `r/0` last.
+        let filters = (0..FILTERS).map(|n| format!("+/none{n}")).chain(["r/0".to_owned()]);
+        let wanted: Vec<u8> = filters.flat_map(|filter| [text(&filter), vec![0]].concat()).collect();
+        stream.write_all(&packet(0x82, &[&[0, 1][..], &wanted].concat())).await.unwrap();
+        crowd.push(stream);
+    }
+    for stream in &mut crowd {
+        assert!(read_to(stream, b"r/0x").await > FILTERS, "a code for each filter, and the message");
+    }
+    assert!(metric(&yard, "broker_turn_work_max").await < 1_000_000);
+    let done = metric(&yard, &cycles).await;
+    let skipped = metric(&yard, &overruns).await - before.1;
+    let polled = done - before.0;
+    assert!(skipped * 100 <= polled, "{skipped} polls skipped, {polled} done");
+    yard.gateway.stop().await.unwrap();
+}
