@@ -8,6 +8,7 @@ pub mod bus;
 pub mod clock;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod memory;
 pub mod modbus;
 pub mod passed;
 pub mod serial;

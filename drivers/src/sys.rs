@@ -1,5 +1,5 @@
 //! The kernel calls that no safe crate offers: RS485 direction control, low latency of USB serial adapters, how much output
-//! a port still holds, the state of the kernel clock, and the socket that systemd hands over.
+//! a port still holds, the state of the kernel clock, the socket that systemd hands over, and what the allocator keeps of freed memory.
 //!
 //! The only module of the workspace with `unsafe`. Each block passes the kernel a pointer to a whole, initialised,
 //! correctly laid out structure that outlives the call, or takes over a descriptor that nobody else owns, and nothing else.
@@ -125,6 +125,25 @@ pub(crate) fn kernel_clock_synchronised() -> bool {
     // SAFETY: all bytes were zeroed above and every field of `struct timex` is an integer.
     let timex = unsafe { timex.assume_init() };
     state >= 0 && state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0
+}
+
+/// Tells glibc's allocator which freed memory it is to give back to the system at once.
+#[cfg(target_env = "gnu")]
+pub(crate) fn set_allocator(mmap_from: libc::c_int, keep_max: libc::c_int) {
+    // SAFETY: mallopt takes two numbers and no pointer; it is safe to call at any time and from any thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, mmap_from);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, keep_max);
+    }
+}
+
+/// Gives pages back to the system that hold nothing but freed memory, of all arenas of glibc's allocator.
+#[cfg(target_env = "gnu")]
+pub(crate) fn trim_allocator() {
+    // SAFETY: malloc_trim takes a number and no pointer, locks each arena while it looks at it, and touches only free memory.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Lets tokio's reactor watch a descriptor for reading. Must be called inside a tokio runtime with I/O.

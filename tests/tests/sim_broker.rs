@@ -1,13 +1,15 @@
 //! The promises of the local broker in virtual time.
 
+use std::ops::RangeInclusive;
+
 use anyhow::Result;
 use gateway_core::broker::Mutant;
 use tidegate_tests::sim_broker::{Case, Report};
 
-/// Seeds that together kill every mutant.
-const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];
+/// Seeds that together kill every mutant; of five seeds two have small queues.
+const SEEDS: RangeInclusive<u64> = 1..=12;
 /// Virtual minutes of each.
-const MINUTES: u64 = 20;
+const MINUTES: u64 = 6;
 
 fn run(seed: u64) -> Result<Report> {
     Ok(Case::of(seed, MINUTES).run()?)
@@ -15,12 +17,16 @@ fn run(seed: u64) -> Result<Report> {
 
 #[test]
 fn what_is_acknowledged_arrives_exactly_once_where_promised_whatever_goes_wrong() -> Result<()> {
+    let mut failed = 0;
     for seed in SEEDS {
         let report = run(seed)?;
         eprintln!("seed {seed}: {report:?}");
-        assert!(report.crashes > 10 && report.cuts > 50 && report.turns.1 > 20, "{report:?}");
-        assert!(report.acknowledged > 2000 && report.received > 5000, "{report:?}");
+        assert!(report.crashes > 3 && report.cuts > 20 && report.acknowledged > 300, "{report:?}");
+        assert!(report.received > 1000 && report.forwarded > 200 && report.shared > 50, "{report:?}");
+        assert!(report.attacks > 100 && report.ended > 20 && report.wills > 5, "{report:?}");
+        failed += report.turns.1 + report.resets;
     }
+    assert!(failed > 100, "{failed} turns failed or were lost with a database");
     Ok(())
 }
 
@@ -50,16 +56,5 @@ fn nothing_of_qos_1_is_written_while_all_is_well() -> Result<()> {
 #[test]
 fn the_same_seed_repeats_the_same_run() -> Result<()> {
     assert_eq!(run(9)?, run(9)?);
-    Ok(())
-}
-
-#[test]
-fn one_seed_from_the_environment_is_replayed() -> Result<()> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let mutant = std::env::var("BROKER_MUTANT").unwrap_or_default();
-    let mutant = Mutant::ALL.iter().find(|(name, _)| *name == mutant).map(|(_, mutant)| *mutant);
-    let trace = number("BROKER_TRACE").is_some();
-    let case = Case::of(number("BROKER_SEED").unwrap_or(7), number("BROKER_MINUTES").unwrap_or(2));
-    eprintln!("{:?}", Case { mutant, trace, ..case }.run()?);
     Ok(())
 }

@@ -34,7 +34,13 @@ pub(crate) enum Task {
     /// The simulation of uplink, store and network in virtual time
     ///
     /// Days of outages, resets, reboots and full disks in seconds. A failing run prints its seed; the same seed is the same run.
+    /// `sim broker` is that of the local broker: clients, attackers, a cloud behind a bridge, and everything that goes wrong.
     Sim(Passed),
+    /// Attacks the local broker with real sockets, and prints what polls, other clients and a restart noticed
+    ///
+    /// Builds the release program and runs it inside a memory limit beside polls every 20 ms; docs/attacks.md has the list and the figures.
+    /// `attack 4 18` runs those of these numbers, `attack -- --help` shows the rest. Fails when a goal is missed. `test` runs a short form.
+    Attack(Passed),
     /// Feeds hostile bytes to the decoders
     ///
     /// Uses cargo-fuzz and a nightly toolchain; the committed corpora in tests/fuzz/corpus are replayed, with mutations, by every

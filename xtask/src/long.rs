@@ -7,14 +7,17 @@ use anyhow::Result;
 use crate::args::{E2e, Passed, Soak};
 use crate::steps::{Steps, cargo, run};
 
-/// The simulation, with the arguments of its program.
+/// The simulation of the uplink, or with `broker` in front that of the local broker, with the arguments of its program.
 ///
 /// # Errors
 /// It failed; it has printed its seed.
 pub(crate) fn sim(args: &Passed) -> Result<()> {
-    let mut sim =
-        cargo(&["run", "--quiet", "--release", "--package", "tidegate-tests", "--bin", "sim", "--"]);
-    sim.args(&args.rest);
+    let (bin, rest) = match args.rest.split_first() {
+        Some((first, rest)) if first == "broker" => ("sim_broker", rest),
+        _ => ("sim", &args.rest[..]),
+    };
+    let mut sim = cargo(&["run", "--quiet", "--release", "--package", "tidegate-tests", "--bin", bin, "--"]);
+    sim.args(rest);
     run(sim)
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one door to everything that is done with the sources.
 
 mod args;
+mod attack;
 mod bench;
 mod cross;
 mod fuzz;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Task::Check => suite::check(),
         Task::Peers => suite::peers(),
         Task::Sim(args) => long::sim(&args),
+        Task::Attack(args) => attack::whole(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::E2e(args) => long::e2e(&args),

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::args::Test;
+use crate::attack;
 use crate::cross;
 use crate::image;
 use crate::peers;
@@ -29,6 +30,7 @@ pub(crate) fn test(args: &Test) -> Result<()> {
     // Tests start the real programs from target/debug; `cargo test` alone does not promise to build them.
     steps.run("build", || run(cargo(&["build", "--quiet", "--workspace", "--bins", "--locked"])));
     steps.run("test", || run(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast", "--locked"])));
+    steps.run("attacks on the local broker, short form", attack::short);
     if !peers::is_root() {
         steps.skip(
             "systemd in a container, cards on loop devices (tests e2e_systemd)",

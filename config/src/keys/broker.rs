@@ -231,6 +231,34 @@ pub(crate) static LIMITS: Section = Section {
           `memory_max` of [gateway] and `file_max` of [store]; one that is not set is smaller than its default where they do not.",
     keys: &[
         key("connections_max", int(1, 100_000, "connections"), "Most connections at once.").or("1000"),
+        key(
+            "connections_per_address_max",
+            int(1, 100_000, "connections"),
+            "Most connections of one address (of 64 bits in IPv6); half of `connections_max` without it.",
+        ),
+        key(
+            "connections_per_user_max",
+            int(1, 100_000, "connections"),
+            "Most connections of one user; half of `connections_max` without it.",
+        ),
+        key(
+            "logins_per_minute_max",
+            int(0, 1_000_000, "log-ins"),
+            "Most log-ins of one address in a minute, refused ones included; 0 is no limit. Whoever is beyond waits.",
+        )
+        .or("6000"),
+        key(
+            "bytes_per_second_max",
+            int(0, 1_000_000_000, "bytes"),
+            "Most bytes in a second of one address, and of one user; 0 is no limit. Whoever sends more is read later.",
+        )
+        .or("0"),
+        key(
+            "messages_per_second_max",
+            int(0, 1_000_000, "messages"),
+            "The same in messages that it publishes.",
+        )
+        .or("0"),
         key("sessions_max", int(1, 100_000, "sessions"), "Most sessions, connected or not.").or("2000"),
         key(
             "sessions_per_user_max",

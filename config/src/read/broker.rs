@@ -86,8 +86,15 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         Some(_) => Some(WhenFull::DropNewest),
         None => None,
     };
+    let connections_max: usize = reader.uint("connections_max")?;
+    let half = |key: &str| if reader.has(key) { reader.uint(key) } else { Some(connections_max.div_ceil(2)) };
     Some(Limits {
-        connections_max: reader.uint("connections_max")?,
+        connections_max,
+        connections_per_address_max: half("connections_per_address_max")?,
+        connections_per_user_max: half("connections_per_user_max")?,
+        logins_per_minute_max: reader.uint("logins_per_minute_max")?,
+        bytes_per_second_max: reader.uint("bytes_per_second_max")?,
+        messages_per_second_max: reader.uint("messages_per_second_max")?,
         sessions_max,
         sessions_per_user_max: share("sessions_per_user_max")?,
         sessions_per_address_max: share("sessions_per_address_max")?,

@@ -50,7 +50,12 @@ pub(super) fn for_clients(config: &mut Config, descriptors_max: u64) -> usize {
              raise LimitNOFILE= of the unit, or `ulimit -n`",
             broker.limits.connections_max
         );
-        broker.limits.connections_max = connections;
+        let limits = &mut broker.limits;
+        limits.connections_max = connections;
+        // One address or user leaves room for others, as with the defaults.
+        let half = (connections / 2).max(1);
+        limits.connections_per_address_max = limits.connections_per_address_max.min(half);
+        limits.connections_per_user_max = limits.connections_per_user_max.min(half);
     }
     places
 }

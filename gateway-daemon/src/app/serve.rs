@@ -14,6 +14,7 @@ use crate::status::journal;
 /// `run`: the exit code.
 #[must_use]
 pub fn run(args: &cli::Run) -> u8 {
+    drivers::memory::give_back_at_once();
     journal::init(drivers::clock::now);
     let config = match check::load(&args.config) {
         Ok(config) => config,

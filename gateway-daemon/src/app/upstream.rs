@@ -125,7 +125,6 @@ pub(super) struct Upstream {
     pub unmapped: u64,
     /// Messages that went nowhere because a rule would have put them on a topic of the gateway itself.
     pub forged: u64,
-    /// Topics of the gateway itself.
     own: OwnTopics,
     /// The way down.
     pub down: Down,

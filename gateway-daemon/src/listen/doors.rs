@@ -203,11 +203,10 @@ impl Doors {
     pub fn close(&mut self, conn: ConnId, reason: &CloseReason) {
         match reason {
             CloseReason::Goodbye => log::debug!(conn = conn.0; "client disconnected"),
-            CloseReason::Login { failures: None, .. } => log::debug!(conn = conn.0; "log-in refused"),
-            CloseReason::Login { failures: Some(count), peer } => log::warn!(
-                conn = conn.0, peer = &**peer, count = *count, reason = "log-in";
-                "log-in from {peer} refused; failed log-ins since the last such line: {count}"
-            ),
+            // Said by a note of the broker, which counts them.
+            CloseReason::Login | CloseReason::Full | CloseReason::GaveWay => {
+                log::debug!(conn = conn.0, reason:% = reason; "connection of a client closed: {reason}")
+            }
             reason => {
                 log::info!(conn = conn.0, reason:% = reason; "connection of a client closed: {reason}");
             }

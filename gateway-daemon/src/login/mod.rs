@@ -1,15 +1,15 @@
 //! Passwords of local clients: compared in a task of their own, because that takes tens of milliseconds and megabytes by design.
 //!
 //! ```text
-//! Broker --Question--> [queue] --> one comparison at a time, in a blocking thread --Verdict--> Broker
+//! Broker --Question--> one comparison, in a blocking thread --Verdict--> Broker
 //! ```
 //!
 //! A comparison with the default cost takes [`MEMORY_KIB`] KiB and [`PASSES`] passes: the smallest memory that OWASP recommends for Argon2id
 //! ("Password Storage Cheat Sheet": m = 7 MiB, t = 5, p = 1), because memory is what the gateway has least of. Hashes of other programs bring
 //! their own cost, bounded by [`gateway_core::broker::access::phc`].
 //!
-//! Bounds: as many questions wait as the caller says, one comparison runs. A question that waited longer than its client does is answered without a
-//! comparison. Never: keeps a password after the verdict, writes one to the log, or sees a configuration.
+//! Bounds: one question waits, one comparison runs; who comes next is for the broker to say. The memory of a comparison is the system's again when it is done:
+//! see `drivers::memory`. Never: keeps a password after the verdict, writes one to the log, or sees a configuration.
 
 mod base64;
 mod hash;
@@ -17,11 +17,9 @@ mod hash;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway_core::broker::ConnId;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 pub use hash::{MEMORY_KIB, PASSES, compare, make};
 
@@ -54,24 +52,20 @@ pub struct Verdict {
 /// Where questions are asked. Its task ends with it.
 #[derive(Debug)]
 pub struct Verifier {
-    questions: mpsc::Sender<(Instant, Question)>,
+    questions: mpsc::Sender<Question>,
 }
 
 impl Verifier {
-    /// Starts the task: at most `questions_max` wait, each at most for `patience`; verdicts go to `verdicts`, made into what it carries. Must be
-    /// called within a tokio runtime.
+    /// Starts the task; verdicts go to `verdicts`, made into what it carries. Must be called within a tokio runtime.
     pub fn start<T: Send + 'static>(
-        questions_max: usize,
-        patience: Duration,
         verdicts: mpsc::Sender<T>,
         made: impl Fn(Verdict) -> T + Send + 'static,
     ) -> Self {
-        let (questions, mut todo) = mpsc::channel::<(Instant, Question)>(questions_max.max(1));
+        let (questions, mut todo) = mpsc::channel::<Question>(1);
         tokio::spawn(async move {
-            while let Some((asked, question)) = todo.recv().await {
+            while let Some(question) = todo.recv().await {
                 let conn = question.conn;
-                let is_late = asked.elapsed() > patience;
-                let fits = !is_late && answered(question).await;
+                let fits = answered(question).await;
                 if verdicts.send(made(Verdict { conn, fits })).await.is_err() {
                     return;
                 }
@@ -89,12 +83,9 @@ impl Verifier {
     /// Asks a question.
     ///
     /// # Errors
-    /// The question, when as many as are allowed wait already.
+    /// The question, when one waits already.
     pub fn ask(&self, question: Question) -> Result<(), Question> {
-        self.questions.try_send((Instant::now(), question)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full((_, question))
-            | mpsc::error::TrySendError::Closed((_, question)) => question,
-        })
+        self.questions.try_send(question).map_err(mpsc::error::TrySendError::into_inner)
     }
 }
 

@@ -158,6 +158,16 @@ table! {
     LISTEN_REAPED Counter "listen_reaped_total" [] "Connections closed because the client had gone while nothing was read from it; what it had sent and was not acknowledged it sends again.";
     LISTEN_REVOKED Counter "listen_revoked_total" [] "Connections closed because the certificate of the client was called back.";
     BROKER_CONNECTIONS Gauge "broker_connections" [] "Open connections.";
+    BROKER_HELLO_BYTES Gauge "broker_hello_bytes" [] "Bytes of connections that are not let in.";
+    BROKER_LOGINS_WAITING Gauge "broker_logins_waiting" [] "Log-ins that wait until their password is compared.";
+    BROKER_LOCKED_OUT Gauge "broker_locked_out" [] "Addresses, and users at addresses, that are locked out after failed log-ins.";
+    BROKER_LOGINS Counter "broker_logins_total" [] "Clients let in.";
+    BROKER_LOGINS_BUSY Counter "broker_logins_busy_total" [] "Log-ins refused because too many of their address waited, or they waited too long.";
+    BROKER_LOGINS_LOCKED Counter "broker_logins_locked_total" [] "Log-ins refused without a comparison because of a lock-out.";
+    BROKER_LOCKOUTS Counter "broker_lockouts_total" [] "Times that an address, or a user at an address, was locked out.";
+    BROKER_GAVE_WAY Counter "broker_gave_way_connections_total" [] "Connections cut before their CONNECT because others waited for the place or the memory.";
+    BROKER_HELLO_HELD Counter "broker_hello_held_total" [] "Times that a connection was not read for a while before its CONNECT.";
+    BROKER_RATE_HELD Counter "broker_rate_held_total" [] "Times that a connection was not read for a while because its address or user sent too fast.";
     BROKER_SESSIONS Gauge "broker_sessions" [] "Sessions, connected or not, bridges included.";
     BROKER_SUBSCRIPTIONS Gauge "broker_subscriptions" [] "Subscriptions of all sessions, shared ones included.";
     BROKER_SHARED_SUBSCRIPTIONS Gauge "broker_shared_subscriptions" [] "Shared subscriptions of all sessions.";

@@ -1,7 +1,7 @@
 //! Clients that keep no promise: garbage, halves of packets, thousands of subscriptions, answers that are never read or never given. What they do may end
 //! their own connections and nothing else, so the oracle does not know them.
 
-use super::wire;
+use super::wire::{self, Hello};
 use crate::sim::chance::Chance;
 
 /// What an attacker does on one connection.
@@ -29,9 +29,13 @@ enum Move {
     Silent,
     /// A shared subscription of its own group, given up and taken again.
     Share,
+    /// Nobody, with the client id of somebody.
+    TakeOver,
+    /// Somebody's name with a wrong password.
+    Guess,
 }
 
-const MOVES: [Move; 11] = [
+const MOVES: [Move; 13] = [
     Move::Garbage,
     Move::Half,
     Move::Hoard,
@@ -43,6 +47,8 @@ const MOVES: [Move; 11] = [
     Move::Mutate,
     Move::Silent,
     Move::Share,
+    Move::TakeOver,
+    Move::Guess,
 ];
 
 /// One attacker.
@@ -69,7 +75,14 @@ impl Attacker {
         self.doing = chance.pick(&MOVES);
         self.v5 = chance.one_in(2);
         let (name, durable) = (format!("evil-{}-{}", self.me, chance.of(0..=3)), chance.one_in(3));
-        let hello = wire::connect(self.v5, &name, durable, 65_535, None);
+        let other = chance.of(0..=5);
+        let hello = Hello { v5: self.v5, id: &name, durable, receive_max: 65_535, will: None, user: None };
+        let (theirs, user) = (format!("client-{other}"), format!("user-{other}"));
+        let hello = wire::connect(&match self.doing {
+            Move::TakeOver => Hello { id: &theirs, ..hello },
+            Move::Guess => Hello { user: Some((&user, "wrong")), ..hello },
+            _ => hello,
+        });
         match self.doing {
             Move::Garbage => (0..chance.of(1..=60)).map(|_| byte(chance)).collect(),
             Move::Half => hello[..hello.len() / 2].to_vec(),
@@ -99,7 +112,7 @@ impl Attacker {
             Move::Mutate => mutated(wire::publish(v5, 2, 6, "evil/y", "some text"), chance),
             Move::Share if step.is_multiple_of(2) => wire::unsubscribe(v5, 7, "$share/evil/m/#"),
             Move::Share => wire::subscribe(v5, 8, "$share/evil/m/#", 1),
-            Move::Deaf | Move::Lazy | Move::Silent => Vec::new(),
+            Move::Deaf | Move::Lazy | Move::Silent | Move::TakeOver | Move::Guess => Vec::new(),
         }
     }
 

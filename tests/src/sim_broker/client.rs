@@ -10,6 +10,8 @@ use super::wire::{self, Heard};
 const WINDOW: usize = 6;
 /// The filter that every subscriber uses: everybody's ordinary messages.
 pub const EVERYTHING: &str = "m/+/+";
+/// The password of everybody.
+pub const PASSWORD: &str = "secret";
 /// Retained messages.
 const RETAINED: &str = "r/+";
 /// Last wills.
@@ -146,7 +148,15 @@ impl Client {
         if will.is_some() {
             oracle.wills.sent(self.me, conn);
         }
-        self.out = wire::connect(self.v5, &name, self.durable, self.receive_max, will);
+        let user = format!("user-{}", self.me);
+        self.out = wire::connect(&wire::Hello {
+            v5: self.v5,
+            id: &name,
+            durable: self.durable,
+            receive_max: self.receive_max,
+            will,
+            user: Some((&user, PASSWORD)),
+        });
     }
 
     /// Says goodbye; nothing is said or heard after it.

@@ -67,12 +67,32 @@ pub struct Will<'a> {
     pub delay_s: u32,
 }
 
-/// CONNECT; `durable` sessions never end.
+/// What a CONNECT says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// Speaks 5.0.
+    pub v5: bool,
+    /// The client id.
+    pub id: &'a str,
+    /// Its session never ends.
+    pub durable: bool,
+    /// Most messages without an answer, 5.0 only.
+    pub receive_max: u16,
+    /// The last will.
+    pub will: Option<Will<'a>>,
+    /// User name and password.
+    pub user: Option<(&'a str, &'a str)>,
+}
+
+/// CONNECT.
 #[must_use]
-pub fn connect(v5: bool, client: &str, durable: bool, receive_max: u16, will: Option<Will<'_>>) -> Vec<u8> {
+pub fn connect(hello: &Hello<'_>) -> Vec<u8> {
+    let Hello { v5, durable, will, user, .. } = *hello;
     let mut body = Vec::new();
     text(&mut body, "MQTT");
-    let flags = if durable { 0 } else { 2 } | if will.is_some() { 0b0000_1100 } else { 0 };
+    let mut flags = if durable { 0 } else { 2 };
+    flags |= if will.is_some() { 0b0000_1100 } else { 0 };
+    flags |= if user.is_some() { 0b1100_0000 } else { 0 };
     body.extend_from_slice(&[if v5 { 5 } else { 4 }, flags, 0, 0]);
     if v5 {
         let expiry: u32 = if durable { u32::MAX } else { 0 };
@@ -80,9 +100,9 @@ pub fn connect(v5: bool, client: &str, durable: bool, receive_max: u16, will: Op
         body.push(0x11);
         body.extend_from_slice(&expiry.to_be_bytes());
         body.push(0x21);
-        body.extend_from_slice(&receive_max.to_be_bytes());
+        body.extend_from_slice(&hello.receive_max.to_be_bytes());
     }
-    text(&mut body, client);
+    text(&mut body, hello.id);
     if let Some(will) = will {
         if v5 {
             body.extend_from_slice(&[5, 0x18]);
@@ -90,6 +110,10 @@ pub fn connect(v5: bool, client: &str, durable: bool, receive_max: u16, will: Op
         }
         text(&mut body, will.topic);
         text(&mut body, will.body);
+    }
+    if let Some((name, password)) = user {
+        text(&mut body, name);
+        text(&mut body, password);
     }
     packet(0x10, &body)
 }

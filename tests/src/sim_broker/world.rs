@@ -13,7 +13,7 @@ use gateway_core::uplink::row::Qos;
 use self::net::Line;
 use self::store::Op;
 use super::attacker::Attacker;
-use super::client::{Client, Extra, GROUP, KEPT};
+use super::client::{Client, Extra, GROUP, KEPT, PASSWORD};
 use super::disk::Disk;
 use super::oracle::{Oracle, Verdict};
 use super::uplink::{self, Mood};
@@ -44,6 +44,8 @@ enum Event {
     ToBroker { conn: u64, bytes: Vec<u8> },
     /// A connection that was held is read again.
     Released { conn: u64 },
+    /// A password was compared.
+    Verified { run: u64, conn: u64, ok: bool },
     /// Bytes arrive at a client.
     ToClient { conn: u64, bytes: Vec<u8> },
     /// The store carries out what it was asked first.
@@ -204,6 +206,12 @@ impl World {
             Event::Store { epoch } if epoch == self.epoch => self.carry_out(),
             Event::Answer { epoch } if epoch == self.epoch => self.answer(),
             Event::Reset { run } if run == self.run => self.replace(),
+            Event::Verified { run, conn, ok } if run == self.run => {
+                let now = self.boot_now();
+                if let Some(broker) = &mut self.broker {
+                    broker.handle_verified(now, ConnId(conn), ok);
+                }
+            }
             Event::Timer { run } if run == self.run => {
                 self.timer = None;
                 let now = self.boot_now();
@@ -215,6 +223,7 @@ impl World {
             | Event::Store { .. }
             | Event::Answer { .. }
             | Event::Reset { .. }
+            | Event::Verified { .. }
             | Event::Timer { .. } => {}
             Event::Fault => self.go_wrong(),
             Event::Start => self.start(),
@@ -278,12 +287,15 @@ impl World {
                         self.after(MS, Event::Uplink { run: self.run });
                     }
                 }
+                Action::Verify { conn: ConnId(conn), password, .. } => {
+                    let (ok, delay) = (password == PASSWORD.as_bytes(), self.chance.around(50 * MS));
+                    self.after(delay, Event::Verified { run: self.run, conn, ok });
+                }
                 Action::Safe { ticket } => {
                     if let Some(name) = self.oracle.uplink.safe(ticket) {
                         self.oracle.acknowledged(self.now, name)?;
                     }
                 }
-                other => return Err(format!("an action that nobody asked for: {other:?}")),
             }
         }
         // Notes are for the log; they wait in a short list otherwise.

@@ -168,7 +168,8 @@ async fn a_file_whose_limits_cannot_hold_is_refused_when_it_is_new_and_runs_lowe
 async fn at_rest(listener: &str, tls: bool) -> u64 {
     const CLIENTS: usize = 500;
     let mut authority = None;
-    let yard = Yard::with_files(listener, |dir| {
+    let listener = format!("{listener}[broker.limits]\nconnections_per_address_max = 1000\n");
+    let yard = Yard::with_files(&listener, |dir| {
         authority = Some(super::doors::papers(dir)?);
         Ok(())
     })

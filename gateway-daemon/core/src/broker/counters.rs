@@ -11,6 +11,20 @@ pub struct Counters {
     pub connections_refused_total: u64,
     /// CONNECT packets refused (version, client id, too many sessions).
     pub logins_refused_total: u64,
+    /// Clients let in.
+    pub logins_total: u64,
+    /// Log-ins refused because too many of their address waited, or they waited too long.
+    pub logins_busy_total: u64,
+    /// Log-ins refused without a comparison, because their address or their user there was locked out.
+    pub logins_locked_total: u64,
+    /// Times that an address, or a user at an address, was locked out.
+    pub lockouts_total: u64,
+    /// Connections cut before their CONNECT because others waited for the place.
+    pub gave_way_total: u64,
+    /// Times that connections were not read for a while before their CONNECT: too many bytes of such, or too many log-ins of their address.
+    pub hello_held_total: u64,
+    /// Times that a connection was not read for a while because its address or user sent faster than allowed.
+    pub rate_held_total: u64,
     /// Connections ended because a newer one had the same client id.
     pub takeovers_total: u64,
     /// Connections ended for malformed packets or packets that were not due.
@@ -155,9 +169,11 @@ impl Counters {
             CloseReason::TakenOver => self.takeovers_total += 1,
             CloseReason::Version
             | CloseReason::ClientId
-            | CloseReason::Login { .. }
+            | CloseReason::Login
+            | CloseReason::Small
             | CloseReason::Refused(_)
             | CloseReason::NotAuthorized => self.logins_refused_total += 1,
+            CloseReason::GaveWay => self.gave_way_total += 1,
             CloseReason::Goodbye
             | CloseReason::Full
             | CloseReason::Administrative

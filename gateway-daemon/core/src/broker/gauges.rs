@@ -5,6 +5,12 @@
 pub struct Gauges {
     /// Open connections.
     pub connections: usize,
+    /// Bytes of connections that are not let in.
+    pub hello_bytes: usize,
+    /// Log-ins that wait for their comparison.
+    pub logins_waiting: usize,
+    /// Addresses, and users at addresses, that are locked out.
+    pub locked_out: usize,
     /// Sessions, connected or not, bridges included.
     pub sessions: usize,
     /// Subscriptions of all sessions, shared ones included.

@@ -12,6 +12,7 @@ mod login;
 mod publish;
 mod route;
 mod sessions;
+mod strangers;
 mod subscribe;
 mod sys;
 mod work;
@@ -24,13 +25,14 @@ use self::bridges::Unsent;
 use self::conn::{Conn, Kind};
 use self::deliver::Word;
 use self::expiry::Alarm;
+use self::login::Asked;
 use self::route::Post;
 pub use self::sessions::{SessionView, Which};
+use self::strangers::UserState;
 use self::subscribe::Task;
 use self::work::{ROW, Work};
-use super::access::{Access, Failures, Identity};
+use super::access::{Access, Failures, Identity, LoginQueue, Peers};
 use super::change::Answer;
-use super::front::Front;
 use super::journal::{self, Journal, Position};
 use super::note::{Event, Note, Notes, Shown, Who};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
@@ -43,7 +45,7 @@ use super::shares::Shares;
 use super::ticket::Tickets;
 use super::topic::{TopicError, TopicName};
 use super::tree::{Matches, Tree};
-use super::{Action, CloseReason, ConnId, Counters, Found, Gauges, Limits, Local, Origin, SessionId, Ticket};
+use super::{Action, CloseReason, ConnId, Counters, Found, Gauges, Limits, Local, SessionId, Ticket};
 use crate::tag::{BootId, BootNs, RunId};
 use crate::uplink::row::StoreFault;
 
@@ -104,6 +106,13 @@ pub struct Broker {
     unsent: Vec<Unsent>,
     received_total: usize,
     failures: Failures,
+    /// Addresses: connections and what they hold before they are let in.
+    peers: Peers,
+    /// Users with a connection.
+    users: BTreeMap<Arc<str>, UserState>,
+    logins: LoginQueue,
+    /// The password that is compared.
+    comparing: Option<Asked>,
     notes: Notes,
     alarms: BTreeSet<(BootNs, Alarm)>,
     /// The figures have an alarm.
@@ -196,6 +205,10 @@ impl Broker {
             unsent: Vec::new(),
             received_total: 0,
             failures: Failures::default(),
+            peers: Peers::default(),
+            users: BTreeMap::new(),
+            logins: LoginQueue::default(),
+            comparing: None,
             notes: Notes::default(),
             alarms: BTreeSet::new(),
             watched: false,
@@ -235,29 +248,13 @@ impl Broker {
         Ok(ticket)
     }
 
-    /// A client has opened connection `conn`, a number never used before.
-    pub fn handle_open(&mut self, now: BootNs, conn: ConnId, origin: Origin) {
-        self.now = self.now.max(now);
-        self.begin(now);
-        if self.conns.len() >= self.settings.limits.connections_max || self.stopping {
-            self.counters.connections_refused_total += 1;
-            let reason = if self.stopping { CloseReason::Shutdown } else { CloseReason::Full };
-            self.actions.push_back(Action::Close { conn, reason });
-            return;
-        }
-        self.counters.connections_total += 1;
-        self.connected_max = self.connected_max.max(self.conns.len() + 1);
-        let deadline = now.plus(self.settings.limits.handshake_max);
-        let front = Front::new(self.settings.limits.packet_bytes_max);
-        self.alarms.insert((deadline, Alarm::Conn(conn)));
-        self.conns.insert(conn, Conn::new(front, origin, deadline));
-    }
-
     /// A client has sent bytes, cut anywhere. Bytes of a connection that was closed are ignored.
     pub fn handle_bytes(&mut self, now: BootNs, conn: ConnId, bytes: &[u8]) {
         self.now = self.now.max(now);
         self.counters.received_bytes_total += bytes.len() as u64;
         self.hear(now, conn, bytes);
+        self.charge(now, conn);
+        self.slow_down(now, conn, bytes.len());
         self.settle(now);
     }
 
@@ -282,15 +279,6 @@ impl Broker {
         self.settle(now);
     }
 
-    /// A password was compared with its hash, as [`Action::Verify`] asked.
-    pub fn handle_verified(&mut self, now: BootNs, conn: ConnId, ok: bool) {
-        self.now = self.now.max(now);
-        if let Err(reason) = self.verified(now, conn, ok) {
-            self.doomed.push_back((conn, reason));
-        }
-        self.settle(now);
-    }
-
     /// The store answers a turn or a read, or says that it was replaced.
     pub fn handle_answer(&mut self, now: BootNs, answer: Answer) {
         self.now = self.now.max(now);
@@ -302,6 +290,7 @@ impl Broker {
     pub fn replace_access(&mut self, now: BootNs, access: Access) {
         self.now = self.now.max(now);
         self.settings.access = access;
+        self.failures.forgive();
         self.check_everybody();
         self.settle(now);
     }
@@ -405,6 +394,9 @@ impl Broker {
         let (volatile, durable) = (self.totals.volatile(), self.totals.durable());
         Gauges {
             connections: self.conns.len(),
+            hello_bytes: self.peers.bytes(),
+            logins_waiting: self.logins.len(),
+            locked_out: self.failures.locked(),
             sessions: self.sessions.len(),
             subscriptions: self.tree.len(),
             shared_subscriptions: self.tree.shared_len(),
@@ -440,7 +432,7 @@ impl Broker {
             Packet::Unsubscribe { id: packet, filters } => {
                 self.begin_filters(conn, Task::unsubscribe(packet, filters));
             }
-            Packet::Ping => self.tell(conn, Reply::Pong),
+            Packet::Ping => _ = self.tell(conn, Reply::Pong),
             Packet::Disconnect { with_will, expiry_s } => {
                 return Err(self.goodbye(conn, id, with_will, expiry_s));
             }

@@ -215,17 +215,18 @@ pub enum CloseReason {
     /// The client lets its answers pile up unread.
     #[error("client does not read")]
     Stalled,
-    /// More than [`Limits::connections_max`] connections.
+    /// More than [`Limits::connections_max`] connections, or more of its address than it may have.
     #[error("too many connections")]
     Full,
-    /// The log-in failed, and the client has been told. One line of the log in a while: with how many there were since the last.
+    /// The log-in failed, and the client has been told.
     #[error("log-in refused")]
-    Login {
-        /// How many failed since it was logged last; `None`: not to be logged.
-        failures: Option<u64>,
-        /// Where the client came from.
-        peer: Box<str>,
-    },
+    Login,
+    /// It had not said who it is while others waited for its place.
+    #[error("no CONNECT while others waited")]
+    GaveWay,
+    /// An answer is larger than the client takes.
+    #[error("an answer larger than the client takes")]
+    Small,
     /// Its user or its client id is not let in any more.
     #[error("not let in any more")]
     NotAuthorized,

@@ -37,12 +37,18 @@ pub enum Mutant {
     StaleRead,
     /// A released identifier is forgotten with the connection.
     ForgetReleased,
+    /// PUBACK does not wait for the queue of an uplink.
+    AckBeforeUplink,
+    /// A will speaks although its client said goodbye.
+    WillAfterGoodbye,
+    /// A will does not wait for its delay.
+    WillAtOnce,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 14] = [
+    pub const ALL: [(&'static str, Self); 17] = [
         ("ack-before-commit", Self::AckBeforeCommit),
         ("retain-before-commit", Self::RetainBeforeCommit),
         ("receive-before-commit", Self::ReceiveBeforeCommit),
@@ -57,6 +63,9 @@ impl Mutant {
         ("reorder-resend", Self::ReorderResend),
         ("stale-read", Self::StaleRead),
         ("forget-released", Self::ForgetReleased),
+        ("ack-before-uplink", Self::AckBeforeUplink),
+        ("will-after-goodbye", Self::WillAfterGoodbye),
+        ("will-at-once", Self::WillAtOnce),
     ];
 
     /// The name on the command line.

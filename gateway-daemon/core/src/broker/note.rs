@@ -249,6 +249,8 @@ pub(super) struct Notes {
     /// First lines of each kind in this interval, and events that no line tells.
     kinds: BTreeMap<&'static str, (u32, u64)>,
     since: Option<BootNs>,
+    /// Something is to be told when the interval is over.
+    counts: bool,
 }
 
 impl Notes {
@@ -259,11 +261,13 @@ impl Notes {
         let kind = event.kind();
         if let Some((last, more)) = self.told.get_mut(&(kind, who.clone())) {
             (*last, *more) = (event, more.saturating_add(1));
+            self.counts = true;
             return;
         }
         let (lines, untold) = self.kinds.entry(kind).or_default();
         if *lines >= LINES_MAX || self.told.len() >= SUBJECTS_MAX || self.waiting.len() >= WAITING_MAX {
             *untold = untold.saturating_add(1);
+            self.counts = true;
             return;
         }
         *lines += 1;
@@ -282,15 +286,15 @@ impl Notes {
 
     /// When counts are to be told.
     pub(super) fn timeout(&self) -> Option<BootNs> {
-        self.since.map(|since| since.plus(INTERVAL))
+        self.since.filter(|_| self.counts).map(|since| since.plus(INTERVAL))
     }
 
     /// Tells the counts of an interval that is over.
     pub(super) fn expire(&mut self, now: BootNs) {
-        if self.timeout().is_none_or(|at| at > now) {
+        if self.since.is_none_or(|since| since.plus(INTERVAL) > now) {
             return;
         }
-        self.since = None;
+        (self.since, self.counts) = (None, false);
         let mut kinds = std::mem::take(&mut self.kinds);
         // One more than the lines of the event itself: "and N more like it" says the last of them, which is one of the N.
         for ((kind, who), (event, more)) in std::mem::take(&mut self.told) {

@@ -260,6 +260,7 @@ pub enum Code {
     PayloadFormatInvalid = 0x99,
     RetainNotSupported = 0x9a,
     SharedNotSupported = 0x9e,
+    ConnectionRateExceeded = 0x9f,
 }
 
 /// What the broker tells a client at CONNACK beside success.

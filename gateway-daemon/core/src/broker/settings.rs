@@ -5,6 +5,15 @@ use std::time::Duration;
 /// Most connections at once: a kilobyte or two each at rest, and more machines than stand around one gateway.
 pub const CONNECTIONS_MAX: usize = 1000;
 
+/// Most connections of one address (of 64 bits in IPv6): half of all, so that one host, or one router with many behind it, leaves room for others.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 2;
+
+/// Most connections of one user.
+pub const CONNECTIONS_PER_USER_MAX: usize = CONNECTIONS_MAX / 2;
+
+/// Most log-ins of one address in a minute, refused ones included: a hundred in each second, which is a script that connects for each message.
+pub const LOGINS_PER_MINUTE_MAX: u64 = 6000;
+
 /// Most sessions, connected or not, bridges included.
 pub const SESSIONS_MAX: usize = 2000;
 
@@ -101,6 +110,16 @@ pub enum WhenFull {
 pub struct Limits {
     /// See [`CONNECTIONS_MAX`].
     pub connections_max: usize,
+    /// See [`CONNECTIONS_PER_ADDRESS_MAX`].
+    pub connections_per_address_max: usize,
+    /// See [`CONNECTIONS_PER_USER_MAX`].
+    pub connections_per_user_max: usize,
+    /// See [`LOGINS_PER_MINUTE_MAX`]; 0 is no limit. What is beyond waits.
+    pub logins_per_minute_max: u64,
+    /// Most bytes in a second of one address, and of one user; 0, the default, is no limit. Whoever sends more is read later.
+    pub bytes_per_second_max: u64,
+    /// The same in messages.
+    pub messages_per_second_max: u64,
     /// See [`SESSIONS_MAX`].
     pub sessions_max: usize,
     /// See [`SESSIONS_SHARE_MAX`].
@@ -162,6 +181,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            connections_per_user_max: CONNECTIONS_PER_USER_MAX,
+            logins_per_minute_max: LOGINS_PER_MINUTE_MAX,
+            bytes_per_second_max: 0,
+            messages_per_second_max: 0,
             sessions_max: SESSIONS_MAX,
             sessions_per_user_max: SESSIONS_SHARE_MAX,
             sessions_per_address_max: SESSIONS_SHARE_MAX,

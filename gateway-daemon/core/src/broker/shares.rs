@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::access::failures::Peer;
+use super::access::Peer;
 
 /// Who made a session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,16 +66,16 @@ fn less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::access::failures::peer_of;
+    use crate::broker::access::Peer;
 
     #[test]
     fn what_is_added_is_counted_until_it_is_taken_and_nothing_is_left() {
         let mut shares = Shares::default();
-        let maker = |user: &str, address| Maker { user: Some(user.into()), address: Some(peer_of(address)) };
+        let maker = |user: &str, address| Maker { user: Some(user.into()), address: Some(Peer::of(address)) };
         let all = [maker("ada", "10.0.0.1:4"), maker("ada", "10.0.0.2:4"), maker("bob", "10.0.0.1:5")];
         all.iter().for_each(|maker| shares.add(maker));
         assert_eq!((shares.of_user("ada"), shares.of_user("bob"), shares.of_user("eve")), (2, 1, 0));
-        assert_eq!(shares.of_address(&peer_of("10.0.0.1")), 2);
+        assert_eq!(shares.of_address(&Peer::of("10.0.0.1")), 2);
         all.iter().for_each(|maker| shares.take(maker));
         shares.take(&all[0]);
         assert!(shares.users.is_empty() && shares.addresses.is_empty());

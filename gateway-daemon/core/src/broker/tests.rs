@@ -16,6 +16,8 @@ mod rules;
 mod running;
 mod sessions;
 mod shared;
+mod small;
+mod strangers;
 mod system;
 mod v5;
 mod wills;

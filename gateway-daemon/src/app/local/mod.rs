@@ -37,6 +37,12 @@ const WORDS_MAX: usize = 64;
 /// A connection that was told goodbye gets this long beyond [`FLUSH_MAX`].
 const GOODBYE_GRACE: Duration = Duration::from_millis(100);
 
+/// So many connections that have gone leave enough behind that it is worth a look.
+const GIVE_BACK_AFTER: u64 = 64;
+
+/// How often memory is given back at most: it takes some milliseconds.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What the tasks around the broker say to it.
 #[derive(Debug)]
 pub(super) enum Word {
@@ -75,6 +81,8 @@ pub(super) struct Local {
     reads: mpsc::Sender<Read>,
     verifier: Verifier,
     leaving: Option<JoinHandle<()>>,
+    /// Connections and log-ins until memory was given back last, and when that was.
+    given_back: (u64, BootNs),
 }
 
 impl Local {
@@ -103,8 +111,7 @@ impl Local {
         let (turns, turns_todo) = mpsc::channel(1);
         // A session has one read under way at a time; there may be more stored ones than the limit of today.
         let (reads, reads_todo) = mpsc::channel(limits.sessions_max.max(queues).max(1));
-        let verifier =
-            Verifier::start(limits.connections_max, limits.handshake_max, said.clone(), Word::Verdict);
+        let verifier = Verifier::start(said.clone(), Word::Verdict);
         tokio::spawn(keeper::run(Arc::clone(store), turns_todo, reads_todo, said));
         let (received, sent) = Default::default();
         let origins = BTreeMap::new();
@@ -121,6 +128,7 @@ impl Local {
             reads,
             verifier,
             leaving: None,
+            given_back: (0, now),
         })
     }
 
@@ -156,6 +164,17 @@ impl Local {
         let counters = self.broker.counters();
         self.received.observe(now, counters.received_messages_total);
         self.sent.observe(now, counters.sent_messages_total);
+    }
+
+    /// Gives memory back to the system after many connections have come or gone. Once per tick.
+    pub(super) fn give_back(&mut self, now: BootNs) {
+        let gone =
+            self.broker.counters().connections_total.saturating_sub(self.broker.gauges().connections as u64);
+        let (before, last) = self.given_back;
+        if gone >= before + GIVE_BACK_AFTER && now.since(last) >= GIVE_BACK_INTERVAL {
+            self.given_back = (gone, now);
+            drivers::memory::give_back();
+        }
     }
 
     /// Connections through each listener, in the order of the settings.
@@ -206,7 +225,7 @@ impl Local {
                         log::error!(room = "local broker", reason = "stopped"; "broker: the keeper's task is gone");
                     }
                 }
-                // A connection has one question, so there is room for all of them; what is beyond is refused like a wrong password.
+                // One comparison is asked for at a time, so there is room unless the task is gone.
                 Action::Verify { conn, password, hash } => {
                     if self.verifier.ask(Question { conn, password, hash }).is_err() {
                         self.broker.handle_verified(now, conn, false);

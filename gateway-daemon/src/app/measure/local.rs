@@ -44,6 +44,9 @@ pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
 fn gauges(page: &mut Page, gateway: &Gateway) {
     let gauges = gateway.local.broker.gauges();
     page.count(&m::BROKER_CONNECTIONS, &[], gauges.connections as u64);
+    page.count(&m::BROKER_HELLO_BYTES, &[], gauges.hello_bytes as u64);
+    page.count(&m::BROKER_LOGINS_WAITING, &[], gauges.logins_waiting as u64);
+    page.count(&m::BROKER_LOCKED_OUT, &[], gauges.locked_out as u64);
     page.count(&m::BROKER_SESSIONS, &[], gauges.sessions as u64);
     page.count(&m::BROKER_SUBSCRIPTIONS, &[], gauges.subscriptions as u64);
     page.count(&m::BROKER_SHARED_SUBSCRIPTIONS, &[], gauges.shared_subscriptions as u64);
@@ -60,6 +63,13 @@ fn gauges(page: &mut Page, gateway: &Gateway) {
 
 fn counters(page: &mut Page, gateway: &Gateway) {
     let counters = gateway.local.broker.counters();
+    page.count(&m::BROKER_LOGINS, &[], counters.logins_total);
+    page.count(&m::BROKER_LOGINS_BUSY, &[], counters.logins_busy_total);
+    page.count(&m::BROKER_LOGINS_LOCKED, &[], counters.logins_locked_total);
+    page.count(&m::BROKER_LOCKOUTS, &[], counters.lockouts_total);
+    page.count(&m::BROKER_GAVE_WAY, &[], counters.gave_way_total);
+    page.count(&m::BROKER_HELLO_HELD, &[], counters.hello_held_total);
+    page.count(&m::BROKER_RATE_HELD, &[], counters.rate_held_total);
     page.count(&m::BROKER_CONNECTIONS_TOTAL, &[], counters.connections_total);
     page.count(&m::BROKER_CONNECTIONS_REFUSED_TOTAL, &[], counters.connections_refused_total);
     page.count(&m::BROKER_LOGINS_REFUSED_TOTAL, &[], counters.logins_refused_total);

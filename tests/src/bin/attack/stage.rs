@@ -230,10 +230,12 @@ impl Stage {
         let dir = self.dir.path().display();
         let Needs { users, anonymous, listeners, broker, limits, alice, uplink, store, .. } = self.needs;
         let forward = if uplink.contains("forward") { "" } else { "forward = [\"gw/#\", \"x/#\"]\n" };
+        let backoff =
+            if uplink.contains("backoff") { "" } else { "backoff_min = \"100ms\"\nbackoff_max = \"1s\"\n" };
         let open = if users && !anonymous { "" } else { "anonymous = true\n" };
         let mut text = format!(
             "[gateway]\nid = \"gw\"\nsocket = \"{dir}/control.sock\"\n[store]\npath = \"{dir}/queue.db\"\n{store}\n\
-             [uplink.cloud]\nurl = \"mqtt://127.0.0.1:{}\"\nbackoff_min = \"100ms\"\nbackoff_max = \"1s\"\n{forward}{uplink}\n\
+             [uplink.cloud]\nurl = \"mqtt://127.0.0.1:{}\"\n{backoff}{forward}{uplink}\n\
              [bus.plc]\ndriver = \"modbus-tcp\"\nhost = \"127.0.0.1\"\nport = {}\n[device.meter]\nbus = \"plc\"\nunit = 1\n\
              [[device.meter.poll]]\nevery = \"20ms\"\ntags.count = {{ holding = 0, type = \"u32\" }}\n\
              [broker]\n{broker}\n[broker.limits]\n{limits}\n\

@@ -1,10 +1,13 @@
 //! What goes wrong: cuts, crashes, a slow or failing disk, another database, an uplink that answers late or never.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::broker::access::{Access, User};
 use gateway_core::broker::settings::WhenFull;
 use gateway_core::broker::{Broker, Limits, Mutant, Settings, TopicFilter};
-use gateway_core::tag::{BootId, RunId};
+use gateway_core::settings::ListenerSettings;
+use gateway_core::tag::{BootId, Name, RunId};
 use gateway_core::uplink::row::Qos;
 
 use super::net::Who;
@@ -86,7 +89,7 @@ impl World {
             turn_work_max: if self.case.seed % 2 == 1 { 150 } else { Limits::default().turn_work_max },
             ..Limits::default()
         };
-        let settings = Settings { limits, ..Settings::default() };
+        let settings = Settings { listeners: listeners(), access: access(), limits };
         let mutant: Option<Mutant> = self.case.mutant;
         let mut broker = Broker::with_mutant(self.boot_now(), settings, run, self.disk.found(), mutant);
         // One of a few fixed filters: it cannot be refused.
@@ -98,4 +101,26 @@ impl World {
             self.send_down(number);
         }
     }
+}
+
+/// One for everybody, with a name or without.
+fn listeners() -> Vec<ListenerSettings> {
+    let name = Name::new("all").ok();
+    let listener = |name| ListenerSettings {
+        name,
+        address: (std::net::Ipv4Addr::LOCALHOST, 1883).into(),
+        websocket: None,
+        origins: Vec::new(),
+        hosts: Vec::new(),
+        tls: None,
+        anonymous: true,
+    };
+    name.map(listener).into_iter().collect()
+}
+
+/// A user for each honest client.
+fn access() -> Access {
+    let user =
+        |me: usize| (Arc::from(format!("user-{me}")), User { hash: Some("hash".into()), rules: Vec::new() });
+    Access { users: (0..6).map(user).collect(), ..Access::default() }
 }

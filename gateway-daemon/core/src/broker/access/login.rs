@@ -38,6 +38,8 @@ pub enum Login {
         user: Arc<str>,
         /// What [`crate::broker::Action::Verify`] carries.
         hash: Arc<str>,
+        /// Whether it is the user's own.
+        known: bool,
     },
     /// A user name without a password or with one above [`PASSWORD_BYTES_MAX`], which is as good as a wrong one: "bad user name or password".
     BadPassword,
@@ -46,7 +48,8 @@ pub enum Login {
 }
 
 impl Access {
-    /// Decides who a connection is, or what has to be compared first.
+    /// Decides who a connection is, or what has to be compared first. Without any user there is nobody to be: where everybody is let in, a user name and
+    /// a password are then as good as none.
     #[must_use]
     pub fn login(&self, claim: &Claim<'_>) -> Login {
         let accept = |user: Option<&str>| match self.may_use(claim.client, user) {
@@ -55,10 +58,12 @@ impl Access {
         };
         match (claim.certificate, claim.user, claim.password) {
             (Some(name), _, _) => accept(Some(name)),
+            (None, Some(_), _) if claim.anonymous && self.users.is_empty() => accept(None),
             (None, Some(user), Some(password)) if password.len() <= PASSWORD_BYTES_MAX => {
                 let hash = self.users.get(user).and_then(|u| u.hash.clone());
                 let hash = hash.filter(|_| self.may_use(claim.client, Some(user)));
-                Login::Verify { user: user.into(), hash: hash.unwrap_or_else(|| self.nobody()) }
+                let known = hash.is_some();
+                Login::Verify { user: user.into(), hash: hash.unwrap_or_else(|| self.nobody()), known }
             }
             (None, Some(_), _) => Login::BadPassword,
             // 5.0 allows a password without a user name; there is nobody to compare it with.

@@ -9,21 +9,30 @@
 //! A client id is chosen by the client. Rules of a client id that allow more than the user's own need
 //! [`Client::users`], or anybody who is let in can take them.
 //!
-//! Bounds: [`RULES_MAX`] rules of one table, [`grants::STEPS_MAX`] steps to decide a subscription (granted when anything of it is allowed; what is denied is left out at delivery), [`failures::FAILURES_MAX`] remembered
-//! addresses. Never: compares a password itself, reads a clock, or keeps one.
+//! Bounds: [`RULES_MAX`] rules of one table, [`grants::STEPS_MAX`] steps to decide a subscription (granted when anything of it is allowed; what is denied
+//! is left out at delivery), [`failures::FAILURES_MAX`] remembered addresses, [`WAITING_PER_PEER_MAX`] log-ins of one address that wait,
+//! [`HELLO_BYTES_TOTAL_MAX`] bytes of whoever is not let in. Never: compares a password itself, reads a clock, or keeps one.
 
 pub mod failures;
 mod grants;
 mod login;
+mod pace;
+mod peer;
+mod peers;
 pub mod phc;
+mod queue;
 mod rule;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use failures::{Failures, Penalty};
+pub use failures::{Failures, Lock, Penalty};
 pub use grants::{Grants, STEPS_MAX};
 pub use login::{Claim, Login, PASSWORD_BYTES_MAX};
+pub use pace::Pace;
+pub use peer::Peer;
+pub use peers::{HELLO_BYTES_PER_ADDRESS_MAX, HELLO_BYTES_TOTAL_MAX, Peers, Traffic};
+pub use queue::{LoginQueue, Standing, WAITING_PER_PEER_MAX, Waiting};
 pub use rule::{Deed, Rule, RuleError};
 
 /// Most rules of one user, of one client id, or of everybody: each publish asks them in order.

@@ -10,6 +10,9 @@ use super::properties::{self, Extras, Of};
 use super::{Front, NAME, NAME_V31, check_text, publish, used_up};
 use crate::tag::BootNs;
 
+/// Bit of the level that a bridge sets.
+const BRIDGE: u8 = 0x80;
+
 /// Connect flags (3.1.2.3).
 mod flag {
     pub(super) const RESERVED: u8 = 0x01;
@@ -21,8 +24,15 @@ mod flag {
 }
 
 impl Front {
-    /// Reads the body of a CONNECT; from then on the version is known, even if the rest is refused.
+    /// Reads the body of a CONNECT, and keeps its bytes for [`Front::take_hello`].
     pub(super) fn hello(&mut self, now: BootNs, first: u8, body: &[u8]) -> Result<Packet, CloseReason> {
+        let hello = self.read_hello(now, first, body)?;
+        self.hello = [&[first], body].concat();
+        Ok(Packet::Connect(Box::new(hello)))
+    }
+
+    /// Reads the body of a CONNECT; from then on the version is known, even if the rest is refused.
+    pub(super) fn read_hello(&mut self, now: BootNs, first: u8, body: &[u8]) -> Result<Hello, CloseReason> {
         let short = CloseReason::Malformed("a CONNECT that ends too early");
         let (old, rest) = match (body.strip_prefix(NAME), body.strip_prefix(NAME_V31)) {
             (Some(rest), _) => (false, rest),
@@ -30,14 +40,16 @@ impl Front {
             _ => return Err(short),
         };
         let Some((&level, rest)) = rest.split_first() else { return Err(short) };
+        // mosquitto's bridges set the highest bit of levels 3 and 4 ("try_private" of mosquitto.conf): they want retain flags as they were published, and
+        // nothing back that they sent themselves. What mosquitto does for them (src/handle_subscribe.c).
+        self.bridge = level & BRIDGE != 0;
         let version = match (old, level) {
-            (true, 3) => Version::V31,
-            (false, 4) => Version::V311,
+            (true, 3 | 0x83) => Version::V31,
+            (false, 4 | 0x84) => Version::V311,
             (false, 5) => Version::V5,
             _ => {
-                // Said in the words of 5.0 to what comes after it, in those of 3.1.1 to everybody else: mosquitto's bridges
-                // set the highest bit of levels 3 and 4 and expect a CONNACK that they can read.
-                let later = level > 5 && level & 0x80 == 0;
+                // Said in the words of 5.0 to what comes after it, in those of 3.1.1 to everybody else.
+                let later = level > 5 && level & BRIDGE == 0;
                 self.version = Some(if later { Version::V5 } else { Version::V311 });
                 return Err(CloseReason::Version);
             }
@@ -59,7 +71,7 @@ impl Front {
         if hello.client.is_empty() && must_have {
             return Err(CloseReason::ClientId);
         }
-        Ok(Packet::Connect(Box::new(hello)))
+        Ok(hello)
     }
 
     fn hello_v5(&mut self, now: BootNs, flags: u8, body: &[u8]) -> Result<Hello, CloseReason> {

@@ -30,7 +30,7 @@ use mqtt_protocol_core::mqtt::result_code::MqttError;
 
 use self::aliases::{Received, Sent};
 use super::CloseReason;
-use super::packet::{Packet, Reply, Version};
+use super::packet::{Hello, Packet, Reply, Version};
 use crate::tag::BootNs;
 
 pub(super) use self::aliases::ALIASES_MAX;
@@ -64,6 +64,10 @@ pub(super) struct Front {
     received: Received,
     /// Aliases for topics, known to the client.
     sent: Sent,
+    /// The CONNECT that was read last, first byte and body, until [`Front::take_hello`].
+    hello: Vec<u8>,
+    /// The client is a bridge of mosquitto's kind.
+    bridge: bool,
 }
 
 /// How far a conversation has come, for the last word.
@@ -98,7 +102,34 @@ impl Front {
             wants_words: false,
             received: Received::default(),
             sent: Sent::default(),
+            hello: Vec::new(),
+            bridge: false,
         }
+    }
+
+    /// The bytes of the CONNECT that [`Front::next`] gave last, for [`Front::hello_again`]: what is parsed takes many times as much memory, and who sent it is
+    /// not known yet.
+    pub(super) fn take_hello(&mut self) -> Box<[u8]> {
+        mem::take(&mut self.hello).into()
+    }
+
+    /// Reads the bytes of [`Front::take_hello`] once more.
+    ///
+    /// # Errors
+    /// None, because they have been read before.
+    pub(super) fn hello_again(&mut self, now: BootNs, hello: &[u8]) -> Result<Box<Hello>, CloseReason> {
+        let (flags, body) = hello.split_first().ok_or(CloseReason::Malformed("an empty CONNECT"))?;
+        self.read_hello(now, *flags, body).map(Box::new)
+    }
+
+    /// Bytes that wait to be read, as they are in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.buffer.capacity() + self.hello.capacity()
+    }
+
+    /// Forgets bytes that wait to be read.
+    pub(super) fn forget(&mut self) {
+        (self.buffer, self.start, self.hello) = (Vec::new(), 0, Vec::new());
     }
 
     /// Whether nothing waits to be cut into packets.
@@ -246,7 +277,7 @@ impl Front {
         match (kind, version) {
             (3, _) => self.publish(now, flags, body),
             (4..=7, _) => acknowledge::read(version, kind, body),
-            (8, _) => subscribe::subscribe(version, body),
+            (8, _) => subscribe::subscribe(version, self.bridge, body),
             (10, _) => subscribe::unsubscribe(version, body),
             (12, _) if body.is_empty() => Ok(Packet::Ping),
             (14, Version::V5) => subscribe::disconnect(body),

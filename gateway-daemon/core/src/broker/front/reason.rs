@@ -9,7 +9,7 @@ impl CloseReason {
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         Some(match self {
-            Self::Goodbye | Self::Handshake | Self::Refused(_) | Self::Login { .. } => return None,
+            Self::Goodbye | Self::Handshake | Self::GaveWay | Self::Refused(_) | Self::Login => return None,
             Self::NotAuthorized => Code::NotAuthorized,
             Self::KeepAlive => Code::KeepAliveTimeout,
             Self::TakenOver => Code::SessionTakenOver,
@@ -20,7 +20,7 @@ impl CloseReason {
             }
             Self::Topic(TopicError::HashNotLast | TopicError::NotAlone(_)) => Code::FilterInvalid,
             Self::Topic(_) => Code::TopicInvalid,
-            Self::TooLarge => Code::PacketTooLarge,
+            Self::TooLarge | Self::Small => Code::PacketTooLarge,
             Self::Properties(_) => Code::QuotaExceeded,
             Self::Version => Code::UnsupportedVersion,
             Self::ClientId => Code::ClientIdInvalid,

@@ -12,9 +12,9 @@ use super::{check_text, fault, nonzero, properties, used_up};
 use crate::uplink::row::Qos;
 
 /// Reads the body of a SUBSCRIBE (3.8).
-pub(super) fn subscribe(version: Version, body: &[u8]) -> Result<Packet, CloseReason> {
+pub(super) fn subscribe(version: Version, bridge: bool, body: &[u8]) -> Result<Packet, CloseReason> {
     let mut identifier = None;
-    let (id, wishes) = if version == Version::V5 {
+    let (id, mut wishes) = if version == Version::V5 {
         properties::bound(body, 2)?;
         let (packet, consumed) = v5_0::Subscribe::parse(body).map_err(|error| misplaced(error, body))?;
         used_up(consumed, body)?;
@@ -30,6 +30,11 @@ pub(super) fn subscribe(version: Version, body: &[u8]) -> Result<Packet, CloseRe
         used_up(consumed, body)?;
         (packet.packet_id(), wishes(packet.entries(), version, None)?)
     };
+    // A bridge says what subscribers of 5.0 say with every subscription.
+    for wish in wishes.iter_mut().filter(|_| bridge) {
+        wish.options.retain_as_published = true;
+        wish.options.no_local = !wish.filter.starts_with("$share/");
+    }
     Ok(Packet::Subscribe { id: nonzero(id)?, wishes, identifier })
 }
 

@@ -6,6 +6,9 @@ use super::aliases::Written;
 use super::{Front, REMAINING_MAX, Stage};
 use crate::uplink::row::Qos;
 
+/// Reason codes from here on are failures (2.4).
+const FAILURE_MIN: u8 = 0x80;
+
 /// Writes a reply; see [`Front::encode`].
 pub(super) fn reply(front: &mut Front, out: &mut Vec<u8>, reply: Reply<'_>) -> bool {
     let v5 = front.version == Some(Version::V5);
@@ -19,14 +22,16 @@ pub(super) fn reply(front: &mut Front, out: &mut Vec<u8>, reply: Reply<'_>) -> b
         Reply::Pong => frame(out, 0xd0, &[], max),
         Reply::Connected(welcome) => {
             front.received.allow(welcome.aliases_max);
-            front.stage = Stage::Welcomed;
-            let body = match front.version {
-                Some(Version::V5) => connected_v5(&welcome),
+            let told = match front.version {
+                Some(Version::V5) => connected_v5(out, &welcome, max),
                 // A reserved byte in 3.1, where clients know of no session present.
-                Some(Version::V31) => vec![0, 0],
-                _ => vec![u8::from(welcome.session_present), 0],
+                Some(Version::V31) => frame(out, 0x20, &[0, 0], max),
+                _ => frame(out, 0x20, &[u8::from(welcome.session_present), 0], max),
             };
-            frame(out, 0x20, &body, max)
+            if told {
+                front.stage = Stage::Welcomed;
+            }
+            told
         }
         Reply::Refused(code, words) => {
             front.stage = Stage::Over;
@@ -128,8 +133,12 @@ fn put_properties(out: &mut Vec<u8>, delivery: &Delivery, expiry_s: Option<u32>,
 /// The four acknowledgements (3.4 to 3.7): without a reason code when it is success, or when there is no word for it.
 fn acknowledge(out: &mut Vec<u8>, first: u8, id: u16, code: Code, (v5, max): (bool, usize)) -> bool {
     let [high, low] = id.to_be_bytes();
-    if v5 && code != Code::Success {
-        return frame(out, first, &[high, low, code as u8], max);
+    if v5 && code != Code::Success && frame(out, first, &[high, low, code as u8], max) {
+        return true;
+    }
+    // A success of another kind may be said as a plain one (3.4.2.1); a failure may not.
+    if v5 && code as u8 >= FAILURE_MIN {
+        return false;
     }
     if max < 4 {
         return false;
@@ -138,33 +147,42 @@ fn acknowledge(out: &mut Vec<u8>, first: u8, id: u16, code: Code, (v5, max): (bo
     true
 }
 
-/// CONNACK with success (3.2.2); what is not said has the value that the standard gives it.
-fn connected_v5(welcome: &Welcome) -> Vec<u8> {
+/// CONNACK with success (3.2.2); what is not said has the value that the standard gives it. A client that takes small packets only is told what it
+/// can do without last: topic aliases, which it then does not use, the largest packet, how many messages at once. What it has to know (its client id, a shorter keep-alive, a
+/// shorter session expiry) is said, or it is not let in.
+fn connected_v5(out: &mut Vec<u8>, welcome: &Welcome, max: usize) -> bool {
     let mut properties = Vec::new();
-    if let Some(expiry_s) = welcome.expiry_s {
-        put_u32(&mut properties, property::SESSION_EXPIRY, expiry_s);
-    }
-    if !matches!(welcome.receive_max, 0 | u16::MAX) {
-        put_u16(&mut properties, property::RECEIVE_MAX, welcome.receive_max);
-    }
-    if welcome.packet_bytes_max != 0 {
-        put_u32(&mut properties, property::PACKET_MAX, welcome.packet_bytes_max);
-    }
     if let Some(client) = &welcome.assigned {
         properties.push(property::ASSIGNED_CLIENT);
         put_text(&mut properties, client.as_bytes());
     }
-    if welcome.aliases_max != 0 {
-        let max = welcome.aliases_max.min(super::ALIASES_MAX);
-        put_u16(&mut properties, property::ALIAS_MAX, max);
-    }
     if let Some(keep_alive) = welcome.keep_alive {
         put_u16(&mut properties, property::KEEP_ALIVE, keep_alive);
     }
-    let mut body = vec![u8::from(welcome.session_present), 0];
-    put_varint(&mut body, properties.len());
-    body.append(&mut properties);
-    body
+    if let Some(expiry_s) = welcome.expiry_s {
+        put_u32(&mut properties, property::SESSION_EXPIRY, expiry_s);
+    }
+    // Each end is one that may be left out from.
+    let mut ends = vec![properties.len()];
+    if !matches!(welcome.receive_max, 0 | u16::MAX) {
+        put_u16(&mut properties, property::RECEIVE_MAX, welcome.receive_max);
+        ends.push(properties.len());
+    }
+    if welcome.packet_bytes_max != 0 {
+        put_u32(&mut properties, property::PACKET_MAX, welcome.packet_bytes_max);
+        ends.push(properties.len());
+    }
+    if welcome.aliases_max != 0 {
+        let max = welcome.aliases_max.min(super::ALIASES_MAX);
+        put_u16(&mut properties, property::ALIAS_MAX, max);
+        ends.push(properties.len());
+    }
+    ends.into_iter().rev().any(|end| {
+        let mut body = vec![u8::from(welcome.session_present), 0];
+        put_varint(&mut body, end);
+        body.extend_from_slice(&properties[..end]);
+        frame(out, 0x20, &body, max)
+    })
 }
 
 /// A packet that ends with properties, of which there is only a reason string: left out if the client does not want it or has no room for it.

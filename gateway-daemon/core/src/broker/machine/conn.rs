@@ -4,13 +4,14 @@
 //! connection that is held are put aside, bounded by [`ASIDE_BYTES_MAX`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::expiry::Alarm;
 use super::subscribe::Task;
 use super::work::SESSION;
 use super::{Broker, login::Stage};
-use crate::broker::access::Grants;
+use crate::broker::access::{Grants, Peer};
 use crate::broker::front::Front;
 use crate::broker::packet::{Code, Delivery, Reply, Subscription, Testament, Version};
 use crate::broker::{Action, CloseReason, ConnId, Counters, Origin, SessionId};
@@ -38,6 +39,10 @@ pub(super) enum Why {
     Work = 8,
     /// Its rules have changed and are not looked at yet.
     Rules = 16,
+    /// Those that are not let in hold too much, or its address has logged in too often.
+    Room = 32,
+    /// Its address or its user sends faster than allowed.
+    Rate = 64,
 }
 
 /// What kind of acknowledgement is owed: each kind leaves in the order of its causes (4.6).
@@ -100,11 +105,33 @@ pub(super) struct Conn {
     /// What they count for in the outbox.
     pub(super) later_bytes: usize,
     lines: [Line; 4],
+    /// Its address.
+    pub(super) peer: Peer,
+    pub(super) opened: BootNs,
+    /// Messages since they were counted last.
+    pub(super) messages: u64,
+    /// When it is read again after it was too fast.
+    pub(super) rate_alarm: Option<BootNs>,
+    /// What it holds before it is let in, as it was counted last.
+    pub(super) charged: usize,
+    /// The user that its connection was counted for.
+    pub(super) counted: Option<Arc<str>>,
 }
 
 impl Conn {
-    pub(super) fn new(front: Front, origin: Origin, deadline: BootNs) -> Self {
+    pub(super) fn new(
+        front: Front,
+        origin: Origin,
+        peer: Peer,
+        (opened, deadline): (BootNs, BootNs),
+    ) -> Self {
         Self {
+            peer,
+            opened,
+            charged: 0,
+            counted: None,
+            messages: 0,
+            rate_alarm: None,
             front,
             origin,
             stage: Stage::Fresh,
@@ -220,10 +247,14 @@ impl Line {
 }
 
 impl Broker {
-    /// Says something to a connection. A client that makes us answer and never reads is cut.
-    pub(super) fn tell(&mut self, conn: ConnId, reply: Reply<'_>) {
+    /// Says something to a connection. A client that makes us answer and never reads is cut, and so is one that takes no packet of the answer's size: `false`.
+    pub(super) fn tell(&mut self, conn: ConnId, reply: Reply<'_>) -> bool {
         if let Some(open) = self.conns.get_mut(&conn) {
-            open.tell(conn, &mut self.dirty, reply);
+            if !open.tell(conn, &mut self.dirty, reply) {
+                // Nobody waits for an answer that cannot be given (3.1.2.11.4).
+                self.doomed.push_back((conn, CloseReason::Small));
+                return false;
+            }
             self.counters.sent_packets_total += 1;
             // `deliver` and `pump` stop at the outbox, `resume` at what a session holds; the rest is room for answers.
             let limits = &self.settings.limits;
@@ -232,6 +263,7 @@ impl Broker {
                 self.doomed.push_back((conn, CloseReason::Stalled));
             }
         }
+        true
     }
 
     /// An acknowledgement that waits, or is said at once if nothing stands before it and `ready`. Gives its number if it waits.
@@ -266,15 +298,15 @@ impl Broker {
     }
 
     fn pay(&mut self, conn: ConnId, owed: Owed) {
-        match owed {
-            Owed::Acknowledge(id, code) => self.tell(conn, Reply::Acknowledge(id, code)),
-            Owed::Receive(id, code) => self.tell(conn, Reply::Receive(id, code)),
-            Owed::Complete(id, code) => self.tell(conn, Reply::Complete(id, code)),
-            Owed::Unsubscribed { id, codes } => self.tell(conn, Reply::Unsubscribed { id, codes }),
-            Owed::Subscribed { id, granted, replay } => {
-                self.tell(conn, Reply::Subscribed { id, granted });
-                self.begin_replay(conn, replay);
-            }
+        let (reply, replay) = match owed {
+            Owed::Acknowledge(id, code) => (Reply::Acknowledge(id, code), Vec::new()),
+            Owed::Receive(id, code) => (Reply::Receive(id, code), Vec::new()),
+            Owed::Complete(id, code) => (Reply::Complete(id, code), Vec::new()),
+            Owed::Unsubscribed { id, codes } => (Reply::Unsubscribed { id, codes }, Vec::new()),
+            Owed::Subscribed { id, granted, replay } => (Reply::Subscribed { id, granted }, replay),
+        };
+        if self.tell(conn, reply) && !replay.is_empty() {
+            self.begin_replay(conn, replay);
         }
     }
 
@@ -305,7 +337,7 @@ impl Broker {
     /// Takes bytes of a connection that is held.
     pub(super) fn put_aside(&mut self, conn: ConnId, bytes: &[u8]) {
         let aside_max = ASIDE_BYTES_MAX.saturating_add(self.settings.limits.packet_bytes_max);
-        let Some(open) = self.conns.get_mut(&conn) else { return };
+        let Some(open) = self.conns.get_mut(&conn).filter(|open| !open.is_refused()) else { return };
         open.aside = open.aside.saturating_add(bytes.len());
         if open.aside > aside_max {
             self.doomed.push_back((conn, CloseReason::Quota("bytes while nothing is read")));
@@ -342,6 +374,7 @@ impl Broker {
         let mut open = self.conns.remove(&conn)?;
         self.forget_task(open.task.take());
         self.counters.dropped_away_messages_total += open.later.len() as u64;
+        self.part_from(conn, &mut open);
         if let Some(alarm) = open.alarm {
             self.alarms.remove(&(alarm, Alarm::Conn(conn)));
         }

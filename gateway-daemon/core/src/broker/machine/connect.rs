@@ -50,7 +50,9 @@ impl Broker {
         }
         self.attach(now, conn, id, &hello, who);
         let welcome = self.welcome(&hello, client, old.is_some());
-        self.tell(conn, Reply::Connected(welcome));
+        if !self.tell(conn, Reply::Connected(welcome)) {
+            return Err(CloseReason::Small);
+        }
         self.resume(now, id);
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::expiry::Alarm;
 use super::route::Post;
 use super::work::{Ending, FILTER, SESSION};
 use crate::broker::access::Identity;
+use crate::broker::mutant::Mutant;
 use crate::broker::note::{Attempt, Event, Shown, Who};
 use crate::broker::outbound::{Desk, DropReason};
 use crate::broker::packet::{Delivery, Message, Testament};
@@ -35,7 +36,8 @@ impl Broker {
             }
             session.expiry_s = expiry_s;
         }
-        if let Some(open) = self.conns.get_mut(&conn).filter(|_| !with_will) {
+        let kept = with_will || self.journal.faults().has(Mutant::WillAfterGoodbye);
+        if let Some(open) = self.conns.get_mut(&conn).filter(|_| !kept) {
             open.will = None;
         }
         CloseReason::Goodbye
@@ -66,7 +68,7 @@ impl Broker {
         }
         match will {
             None => self.write_session(now, id),
-            Some(will) if will.delay.is_zero() => {
+            Some(will) if will.delay.is_zero() || self.journal.faults().has(Mutant::WillAtOnce) => {
                 self.write_session(now, id);
                 self.speak_for(now, id, *will);
             }

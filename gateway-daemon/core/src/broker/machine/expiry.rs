@@ -13,6 +13,8 @@ use crate::tag::BootNs;
 pub(super) enum Alarm {
     /// A connection may have been silent for too long; its own deadline may be later, then it is put in again.
     Conn(ConnId),
+    /// A connection that was too fast may go on.
+    Rate(ConnId),
     /// A will speaks. Before the end of its session at the same moment.
     Will(SessionId),
     /// A session ends.
@@ -29,14 +31,10 @@ impl Broker {
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let work = self.has_work().then_some(self.now);
-        let others = [
-            alarm,
-            self.retained.next_expiry(),
-            self.clock_due,
-            self.journal_timeout(),
-            self.notes.timeout(),
-            work,
-        ];
+        let access =
+            [self.notes.timeout(), self.failures.timeout(), self.peers.timeout()].into_iter().flatten().min();
+        let others =
+            [alarm, self.retained.next_expiry(), self.clock_due, self.journal_timeout(), access, work];
         others.into_iter().flatten().min()
     }
 
@@ -51,6 +49,7 @@ impl Broker {
             self.alarms.remove(&(at, alarm));
             match alarm {
                 Alarm::Conn(conn) => self.conn_may_be_late(now, conn),
+                Alarm::Rate(conn) => self.rate_is_due(conn),
                 Alarm::Will(id) => self.will_is_due(now, id),
                 Alarm::End(id) => {
                     self.counters.expired_sessions_total += 1;
@@ -62,7 +61,7 @@ impl Broker {
             }
         }
         self.tell_clock(now);
-        self.notes.expire(now);
+        self.expire_access(now);
         while !self.work.is_spent()
             && let Some(topic) = self.retained.expire(now)
         {
@@ -91,7 +90,8 @@ impl Broker {
         let reason = match open.stage {
             Stage::Up => CloseReason::KeepAlive,
             Stage::Refusing { .. } => self.refuse_now(conn),
-            Stage::Fresh | Stage::Verifying { .. } => CloseReason::Handshake,
+            Stage::Verifying { .. } => self.give_up_waiting(conn),
+            Stage::Fresh => CloseReason::Handshake,
         };
         self.doomed.push_back((conn, reason));
     }

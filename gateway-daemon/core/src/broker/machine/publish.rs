@@ -28,6 +28,9 @@ impl Broker {
     ) -> Result<(), CloseReason> {
         self.counters.received_messages_total += 1;
         self.work.charge_bytes(said.message.body.len());
+        if let Some(open) = self.conns.get_mut(&conn) {
+            open.messages += 1;
+        }
         let (Some(open), Some(session)) = (self.conns.get(&conn), self.sessions.get(&id)) else {
             return Ok(());
         };

@@ -6,6 +6,7 @@ use super::Broker;
 use super::conn::Why;
 use super::work::RULE;
 use crate::broker::access::Identity;
+use crate::broker::mutant::Mutant;
 use crate::broker::packet::{Code, Delivery, Message, Options};
 use crate::broker::session::Owner;
 use crate::broker::settings::IDENTIFIERS_MAX;
@@ -263,7 +264,8 @@ impl Broker {
     pub(super) fn enqueue(&mut self, id: SessionId, qos: Qos, post: &Post<'_>) {
         let Some(draft) = post.draft() else { return };
         // A message that is at most once is owed to nobody.
-        let ticket = post.uplinks.filter(|_| qos > Qos::AtMostOnce);
+        let owed = qos > Qos::AtMostOnce && !self.journal.faults().has(Mutant::AckBeforeUplink);
+        let ticket = post.uplinks.filter(|_| owed);
         if let Some(ticket) = ticket {
             self.tickets.owe(ticket, 1);
         }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::Broker;
 use crate::broker::access::Identity;
-use crate::broker::access::failures::peer_of;
 use crate::broker::note::{Event, Who};
 use crate::broker::outbound::DropReason;
 use crate::broker::packet::Code;
@@ -216,7 +215,7 @@ impl Broker {
 
     /// For whom a session of this connection counts.
     pub(super) fn maker(&self, conn: ConnId, user: Option<&Arc<str>>) -> Maker {
-        let address = self.conns.get(&conn).map(|open| peer_of(&open.origin.peer));
+        let address = self.conns.get(&conn).map(|open| open.peer.clone());
         Maker { user: user.cloned(), address }
     }
 

@@ -182,6 +182,7 @@ impl Broker {
                 any = true;
                 let until = self.work.slice();
                 self.read(now, conn, &[], until);
+                self.charge(now, conn);
             }
             if let Some(id) = self.work.behind.pop_front() {
                 any = true;

@@ -14,14 +14,14 @@ fn rule(allow: bool, deed: Deed, filter: &str) -> Rule {
     Rule { allow, deed, filter: filter.into() }
 }
 
-fn settings(anonymous: bool, rules: Vec<Rule>) -> Settings {
+pub(super) fn settings(anonymous: bool, rules: Vec<Rule>) -> Settings {
     let user = User { hash: Some("hash of ada".into()), rules };
     let access = Access { users: [(Arc::from("ada"), user)].into(), ..Access::default() };
     Settings { listeners: vec![door(anonymous)], access, ..Settings::default() }
 }
 
 /// CONNECT of 3.1.1 with a user name and a password.
-fn login(id: &str, user: &str, password: &str) -> Vec<u8> {
+pub(super) fn login(id: &str, user: &str, password: &str) -> Vec<u8> {
     let mut body = b"\0\x04MQTT\x04\xc2\0\0".to_vec();
     for part in [id, user, password] {
         body.extend(text(part));
@@ -30,7 +30,7 @@ fn login(id: &str, user: &str, password: &str) -> Vec<u8> {
 }
 
 /// What is to be compared.
-fn verify(bench: &mut Bench) -> Option<(ConnId, Vec<u8>, Arc<str>)> {
+pub(super) fn verify(bench: &mut Bench) -> Option<(ConnId, Vec<u8>, Arc<str>)> {
     let place = bench.others.iter().position(|action| matches!(action, Action::Verify { .. }))?;
     match bench.others.remove(place) {
         Action::Verify { conn, password, hash } => Some((conn, password, hash)),

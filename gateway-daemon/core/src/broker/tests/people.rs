@@ -64,7 +64,7 @@ pub(super) fn hello(
 impl Bench {
     /// A connection from an address that says hello; a password is always right.
     pub(super) fn enter(&mut self, from: &str, hello: &[u8]) -> ConnId {
-        let conn = self.open_from(Origin { peer: from.into(), ..Origin::default() });
+        let conn = self.open_at(Origin { peer: from.into(), ..Origin::default() });
         self.say(conn, hello);
         let asked = |action: &Action| matches!(action, Action::Verify { conn: asked, .. } if *asked == conn);
         if let Some(place) = self.others.iter().position(asked) {

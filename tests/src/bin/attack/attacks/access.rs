@@ -15,15 +15,15 @@ pub(super) fn list() -> Vec<Attack> {
     let users = Needs { users: true, ..NEEDS };
     let rules = Needs { alice: "deny = [\"publish secret/#\", \"subscribe secret/#\"]\n", ..users };
     let mixed = Needs { anonymous: true, ..users };
-    let short = |key, name, run| Attack { restarts: 0, ..attack(key, name, run) };
+    let once = |key, name, run| Attack { short: true, restarts: 0, ..attack(key, name, run) };
     vec![
-        Attack { needs: rules, ..short("10", "a will that its user may not publish", forbidden_will) },
-        Attack { needs: mixed, ..short("11", "another user's client id", foreign_session) },
-        short("14", "limits that do not fit the file", limits),
-        Attack { needs: users, ..short("16", "a wrong password leaves a line in the log", log) },
-        short("21", "CONNECT with Maximum Packet Size 2, 10 and 15", small_packets),
-        short("22a", "a user name at an open listener, and a bridge", credentials),
-        Attack { needs: rules, ..short("22b", "# by somebody with a deny", everything_but) },
+        Attack { needs: rules, ..once("10", "a will that its user may not publish", forbidden_will) },
+        Attack { needs: mixed, ..once("11", "another user's client id", foreign_session) },
+        once("14", "limits that do not fit the file", limits),
+        Attack { needs: users, ..once("16", "a wrong password leaves a line in the log", log) },
+        once("21", "CONNECT with Maximum Packet Size 2, 10 and 15", small_packets),
+        once("22a", "a user name at an open listener, and a bridge", credentials),
+        Attack { needs: rules, ..once("22b", "# by somebody with a deny", everything_but) },
     ]
 }
 

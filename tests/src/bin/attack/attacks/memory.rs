@@ -40,13 +40,12 @@ pub(super) fn list() -> Vec<Attack> {
         Attack { needs: listeners, ..one("1b", "the same by TLS", hello_tls) },
         Attack { needs: listeners, ..one("1c", "the same by WebSocket", hello_web) },
         one("1d", "the same in small pieces", hello_dribbled),
-        Attack { short: true, ..one("1e", "CONNECTs that are never finished", hello_partial) },
+        one("1e", "CONNECTs that are never finished", hello_partial),
         Attack { short: true, ..two("2a", "retained messages with 250 kB of properties", retained) },
-        Attack { short: true, ..two("2b", "delayed wills with 79 kB of properties", wills) },
+        two("2b", "delayed wills with 79 kB of properties", wills),
         two("2c", "retained messages with long content types", retained_long),
         attack("2d", "messages with properties for clients that do not acknowledge", queued),
         Attack {
-            short: true,
             seconds: 60,
             ..attack("3a", "300 that come back for what they have not acknowledged, and never read", unread)
         },
@@ -76,7 +75,7 @@ fn crowd(stage: &Stage, count: usize, port: u16, bytes: &Arc<[u8]>) -> Crowd {
 }
 
 fn hello_tcp(stage: &mut Stage) -> Result<()> {
-    let count = stage.count(1000, 400);
+    let count = stage.count(1000, 300);
     let mut strangers = crowd(stage, count, stage.port, &big_hello().into());
     strangers.push(PIECE, true, stage.until.min(Instant::now() + Duration::from_secs(10)));
     stage.rest(Duration::from_secs(3));
@@ -94,7 +93,7 @@ fn hello_dribbled(stage: &mut Stage) -> Result<()> {
 }
 
 fn hello_partial(stage: &mut Stage) -> Result<()> {
-    let count = stage.count(1000, 900);
+    let count = 1000;
     let mut hello = vec![b'x'; 255 << 10];
     let whole = packet(0x10, &hello);
     hello = whole[..whole.len() - 1].to_vec();
@@ -186,7 +185,7 @@ fn publish_retained(stage: &mut Stage, count: usize, properties: &[u8], payload:
 }
 
 fn retained(stage: &mut Stage) -> Result<()> {
-    let count = stage.count(385, 120);
+    let count = stage.count(385, 90);
     let taken = publish_retained(stage, count, &empty_properties(PACKET_PROPERTIES), b"x")?;
     stage.note(format!("{taken} of {count} acknowledged"));
     Ok(())
@@ -199,7 +198,7 @@ fn retained_long(stage: &mut Stage) -> Result<()> {
 }
 
 fn wills(stage: &mut Stage) -> Result<()> {
-    let count = stage.count(400, 150);
+    let count = 400;
     let mut taken = 0;
     for n in 0..count {
         if stage.over() {
@@ -220,28 +219,30 @@ fn wills(stage: &mut Stage) -> Result<()> {
 }
 
 fn queued(stage: &mut Stage) -> Result<()> {
+    const LAZY: usize = 10;
     let mut lazy = Vec::new();
-    for n in 0..10 {
+    for n in 0..LAZY {
         let mut client = stage.client_as(attacker(n), Hello::v5(&format!("lazy-{n}")))?;
-        client.subscribe(true, &["bulk/#".to_owned()], 1)?;
+        client.subscribe(true, &[format!("bulk/{n}")], 1)?;
         lazy.push(client);
     }
     let properties = empty_properties(6000);
-    let said = Publish { v5: true, properties: &properties, ..Publish::new("bulk/x", b"x", 1) }.bytes();
     let mut publisher = stage.client_as(attacker(50), Hello::v5("bulk"))?;
     let mut acknowledged = 0;
-    for _ in 0..1000 {
+    for n in 0..140 * LAZY {
+        let topic = format!("bulk/{}", n % LAZY);
+        let said = Publish { v5: true, properties: &properties, ..Publish::new(&topic, b"x", 1) }.bytes();
         if stage.over() || publisher.send(&said).is_err() {
             break;
         }
         acknowledged += usize::from(matches!(publisher.wait_for(4, ANSWER_MAX), Ok(Heard::Packet(..))));
     }
-    stage.note(format!("{acknowledged} of 1000 acknowledged"));
+    stage.note(format!("{acknowledged} of {} acknowledged", 140 * LAZY));
     Ok(())
 }
 
 fn unread(stage: &mut Stage) -> Result<()> {
-    let count = stage.count(300, 60);
+    let count = 300;
     let mut crowd = Crowd::default();
     for n in 0..count {
         let mut client = stage.client_as(attacker(n), Hello::v3(&format!("deaf-{n}")).durable())?;
@@ -290,7 +291,7 @@ fn unanswered(stage: &mut Stage) -> Result<()> {
 }
 
 fn partial(stage: &mut Stage) -> Result<()> {
-    let count = stage.count(900, 700);
+    let count = stage.count(900, 600);
     let whole = packet(0x30, &[b'x'; 255 << 10]);
     let part: Arc<[u8]> = whole[..whole.len() - 1024].into();
     let mut crowd = Crowd::default();

@@ -15,13 +15,15 @@ const READINGS_MIN: u64 = 25;
 
 pub(super) fn list() -> Vec<Attack> {
     let fifo = Needs { uplink: "drain = \"fifo\"\n", ..NEEDS };
+    // The pauses that the gateway makes unless its file says otherwise.
+    let patient = Needs { uplink: "backoff_min = \"1s\"\nbackoff_max = \"2m\"\n", ..NEEDS };
     let both = Needs { uplink: "accept = [\"#\"]\n", ..NEEDS };
     let one = Needs { uplink: "forward = [\"gw/#\", \"x/#\"]\nack_timeout = \"10m\"\n", ..NEEDS };
     let long = |key, name, run| Attack { seconds: 90, ..attack(key, name, run) };
     vec![
         Attack { needs: fifo, ..long("9a", "a topic with U+0001 for a cloud that cuts", control_character) },
         Attack { needs: fifo, ..long("9b", "140 kB for a cloud that takes 128 KiB", too_large) },
-        long("9c", "QoS 0 once a second, which the cloud cuts for", poison),
+        Attack { needs: patient, ..long("9c", "QoS 0 once a second, which the cloud cuts for", poison) },
         Attack {
             needs: both,
             ..long("15", "topics of the gateway itself, from a client and from the cloud", forged)

@@ -19,7 +19,7 @@ pub(super) fn list() -> Vec<Attack> {
     let long = |key, name, run| Attack { seconds: 60, ..attack(key, name, run) };
     vec![
         long("4a", "2,000 filters in one SUBSCRIBE against 10,000 retained messages", replays),
-        Attack { short: true, ..long("4b", "2,000 publishes into 16,384 filters with wildcards", wildcards) },
+        long("4b", "2,000 publishes into 16,384 filters with wildcards", wildcards),
         long("4c", "filters and topics of 200 levels", deep),
         long("4d", "SUBSCRIBE and UNSUBSCRIBE of 2,000 filters, again and again", churn),
         long("4e", "900 sessions with 20 filters end at once", ends),
@@ -74,7 +74,7 @@ fn wildcards(stage: &mut Stage) -> Result<()> {
     }
     let topic = vec!["a"; LEVELS as usize].join("/");
     let said = Publish { qos: 0, ..Publish::new(&topic, b"x", 0) }.bytes();
-    let count = stage.count(2000, 300);
+    let count = 2000;
     let mut publisher = stage.client_as(attacker(50), Hello::v3("wild"))?;
     let began = Instant::now();
     publisher.send(&said.repeat(count))?;

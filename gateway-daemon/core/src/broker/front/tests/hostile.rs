@@ -380,9 +380,10 @@ fn levels_that_are_not_spoken_are_answered_in_words_their_clients_know() {
     {
         check_stranger(&hello(name, level), Some(Code::UnsupportedVersion), &old);
     }
-    // Bridges of mosquitto ask so whether they may speak as one, and say the usual level when the answer is no.
-    check_stranger(&hello(b"\0\x04MQTT", 0x84), Some(Code::UnsupportedVersion), &old);
-    check_stranger(&hello(b"\0\x06MQIsdp", 0x83), Some(Code::UnsupportedVersion), &old);
+    // With the bit of a bridge, and levels that have none.
+    check_stranger(&hello(b"\0\x04MQTT", 0x83), Some(Code::UnsupportedVersion), &old);
+    check_stranger(&hello(b"\0\x06MQIsdp", 0x84), Some(Code::UnsupportedVersion), &old);
+    check_stranger(&hello(b"\0\x04MQTT", 0x85), Some(Code::UnsupportedVersion), &old);
     check_stranger(&hello(b"\0\x04MQTT", 6), Some(Code::UnsupportedVersion), &[0x20, 3, 0, 0x84, 0]);
 }
 
