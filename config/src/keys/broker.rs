@@ -328,7 +328,7 @@ pub(crate) static LIMITS: Section = Section {
             "Most messages that wait for one session that outlives its connection, on disk or not.",
         )
         .or("100_000"),
-        key("stored_bytes_max", size(KB, TB), "Most bytes of them.").or("\"32MiB\""),
+        key("stored_bytes_max", size(KB, TB), "Most bytes of them.").or("\"64MiB\""),
         key(
             "stored_total_max",
             int(1, 100_000_000, "messages"),

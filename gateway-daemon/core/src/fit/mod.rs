@@ -13,6 +13,7 @@ mod tests;
 use std::fmt;
 
 use crate::broker::settings::{LOADED_BYTES_TOTAL_MAX, Limits};
+use crate::uplink::settings::ASIDE_BYTES_MAX;
 
 pub use lower::{Change, Stored};
 
@@ -60,16 +61,13 @@ pub const HASH_BYTES_MIN: u64 = 7 << 20;
 /// Room for what clients send before their log-in is decided.
 const LOGIN_BYTES: u64 = 8 << 20;
 
-/// Bytes of file for a hundred bytes of rows, as [`crate::uplink::row::Row::size`] counts them: measured over all sizes of rows, the worst being those of which
-/// one and a bit fit on a page.
-const FILE_PERCENT: u64 = 165;
+/// Bytes of file for a hundred bytes of rows, as [`crate::uplink::row::Row::size`] counts them: measured over all sizes of rows: 174 at
+/// worst, for those of which one and a bit fit on a page.
+pub const FILE_PERCENT: u64 = 180;
 
-/// Bytes of file of a session and of a subscription in it.
-const SESSION_FACT_BYTES: u64 = 300;
+/// Bytes of file of a session with the table of its queue, and of a subscription in it.
+const SESSION_FACT_BYTES: u64 = 600;
 const SUBSCRIPTION_FACT_BYTES: u64 = 150;
-
-/// Most bytes of messages that one uplink may have set aside, beside its queue.
-pub const ASIDE_BYTES_MAX: u64 = 16_000_000;
 
 /// The log of the database, and the transaction that makes it long.
 const LOG_BYTES: u64 = 512 << 10;
@@ -99,6 +97,8 @@ pub struct UplinkShare {
 pub struct Plan {
     /// Most memory that the limits may need together.
     pub memory_bytes_max: u64,
+    /// Whether the file says so.
+    pub memory_said: bool,
     /// Most bytes of the database file.
     pub file_bytes_max: u64,
     /// Limits of the local broker, if there is one.
@@ -185,12 +185,6 @@ pub fn memory_bytes_max(uplinks: usize) -> u64 {
     MEMORY_BYTES_MAX + of(uplinks).saturating_sub(UPLINKS_WITHIN).saturating_mul(UPLINK_BYTES + (1 << 20))
 }
 
-/// Most bytes of messages that an uplink with a queue of `bytes_max` may set aside: [`ASIDE_BYTES_MAX`], and an eighth of a small queue.
-#[must_use]
-pub fn aside_bytes_max(bytes_max: u64) -> u64 {
-    ASIDE_BYTES_MAX.min(bytes_max / 8)
-}
-
 impl Plan {
     /// The memory that all limits need at most.
     #[must_use]
@@ -210,7 +204,7 @@ impl Plan {
     pub fn disk(&self) -> Sum {
         let mut parts = vec![Part { what: "the log of the database".into(), bytes: self.log_bytes() }];
         for uplink in &self.uplinks {
-            let rows = uplink.bytes_max.saturating_add(aside_bytes_max(uplink.bytes_max));
+            let rows = uplink.bytes_max.saturating_add(ASIDE_BYTES_MAX.min(uplink.bytes_max / 4));
             let what = format!("`bytes_max` of uplink `{}`", uplink.name);
             parts.push(Part { what, bytes: in_file(rows, FILE_PERCENT) });
         }

@@ -11,6 +11,7 @@ fn plain(uplinks: usize) -> Plan {
     let unsaid = |index: usize| uplink(&format!("u{index}"), crate::uplink::settings::BYTES_MAX, false);
     Plan {
         memory_bytes_max: memory_bytes_max(uplinks),
+        memory_said: false,
         file_bytes_max: DEFAULT_FILE,
         broker: Some(Limits::default()),
         said: Vec::new(),
