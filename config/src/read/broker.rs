@@ -27,6 +27,9 @@ const LISTENERS_MAX: usize = 16;
 /// Users, and addresses, that have to act together to take all places for sessions.
 const SESSIONS_SHARE: usize = 4;
 
+/// An address and a user may have this many connections if there are as many, whatever half of them is.
+const SHARE_MIN: usize = 100;
+
 /// The door without any in the file, and the name that `websocket = true` stands for.
 const LOCAL: &str = "local";
 const WEBSOCKET_PATH: &str = "/mqtt";
@@ -124,11 +127,12 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         None => None,
     };
     let connections_max: usize = reader.uint("connections_max")?;
-    let half = |key: &str| if reader.has(key) { reader.uint(key) } else { Some(connections_max.div_ceil(2)) };
+    let half = connections_max.div_ceil(2).max(SHARE_MIN.min(connections_max));
+    let share_of_connections = |key: &str| if reader.has(key) { reader.uint(key) } else { Some(half) };
     Some(Limits {
         connections_max,
-        connections_per_address_max: half("connections_per_address_max")?,
-        connections_per_user_max: half("connections_per_user_max")?,
+        connections_per_address_max: share_of_connections("connections_per_address_max")?,
+        connections_per_user_max: share_of_connections("connections_per_user_max")?,
         logins_per_minute_max: reader.uint("logins_per_minute_max")?,
         bytes_per_second_max: reader.uint("bytes_per_second_max")?,
         messages_per_second_max: reader.uint("messages_per_second_max")?,
