@@ -41,6 +41,7 @@ mod retained;
 mod session;
 pub mod settings;
 mod shares;
+mod sieve;
 mod ticket;
 pub mod topic;
 pub mod tree;
@@ -54,6 +55,7 @@ pub use mutant::Mutant;
 pub use note::{Event, Note};
 pub use own::Own;
 pub use settings::{Limits, Settings};
+pub use sieve::{LeftOut, Portion, Sieve};
 pub use topic::{TopicError, TopicFilter, TopicName};
 
 use std::sync::Arc;

@@ -135,7 +135,11 @@ impl Broker {
         if let Some((at, _)) = &session.will {
             self.alarms.remove(&(*at, Alarm::Will(id)));
         }
-        self.received_total -= session.received.len();
+        self.unreleased.take(0, session.received.len());
+        for entry in session.received.values() {
+            self.received_bytes -= entry.message.as_ref().map_or(0, |message| message.cost());
+            self.counters.dropped_left_out_messages_total += u64::from(entry.left_out);
+        }
         self.erase(now, &session);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         let shared = session.owner == Owner::Client && session.filters.has_shared();

@@ -205,7 +205,7 @@ impl Broker {
 
     /// Bytes of a client.
     pub(super) fn hear(&mut self, now: BootNs, conn: ConnId, bytes: &[u8]) {
-        let Some(open) = self.conns.get(&conn) else { return };
+        let Some(open) = self.conns.get(&conn).filter(|open| !open.condemned) else { return };
         if open.is_held() {
             self.put_aside(conn, bytes);
         } else {
@@ -216,7 +216,7 @@ impl Broker {
     /// Reads packets until there are none, the connection is held, or so much of the budget is spent.
     fn read(&mut self, now: BootNs, conn: ConnId, mut bytes: &[u8], until: u64) {
         loop {
-            let Some(open) = self.conns.get_mut(&conn) else { return };
+            let Some(open) = self.conns.get_mut(&conn).filter(|open| !open.condemned) else { return };
             if open.is_held_but_for(Why::Work) {
                 open.set_held(Why::Work, false);
                 return self.put_aside(conn, bytes);
