@@ -36,6 +36,15 @@ fn what_is_acknowledged_arrives_exactly_once_where_promised_whatever_goes_wrong(
 }
 
 #[test]
+fn the_same_holds_when_nearly_everything_is_put_down_once_and_taken_up_again() -> Result<()> {
+    for seed in 101..=106 {
+        let report = Case { turn_work_max: Some(150), ..Case::of(seed, MINUTES) }.run()?;
+        assert!(report.crashes > 3 && report.received > 1000 && report.holds > 1000, "{report:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn every_mutant_is_killed_by_a_seed_that_the_product_survives() {
     for (name, mutant) in Mutant::ALL {
         let survives = |seed: u64| match Case::of(seed, MINUTES).with(mutant).run() {

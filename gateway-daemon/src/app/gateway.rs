@@ -146,53 +146,31 @@ impl Gateway {
             tokio::select! {
                 biased;
                 changed = course.changed(), if !stopping => {
-                    self.begin_turn();
-                    self.turns.forget();
+                    self.turn().turns.forget();
                     stopping = changed.is_err() || *course.borrow_and_update() == Course::Stop;
                     self.stop_field().await;
                     if stopping {
                         self.stop_network();
                     }
                 }
-                Some(happening) = self.happenings.recv() => {
-                    self.begin_turn();
-                    self.happened(happening);
-                }
-                Some(word) = self.local.words.recv() => {
-                    self.begin_turn();
-                    self.word(word);
-                }
-                Some(cycle) = self.cycles.recv() => {
-                    self.begin_turn();
-                    self.cycle(cycle);
-                }
-                Some(request) = self.requests.recv() => {
-                    self.begin_turn();
-                    self.request(request);
-                }
-                news = self.orders.next() => {
-                    self.begin_turn();
-                    self.heed_update(news);
-                }
+                Some(happening) = self.happenings.recv() => self.turn().happened(happening),
+                Some(word) = self.local.words.recv() => self.turn().word(word),
+                Some(cycle) = self.cycles.recv() => self.turn().cycle(cycle),
+                Some(request) = self.requests.recv() => self.turn().request(request),
+                news = self.orders.next() => self.turn().heed_update(news),
                 // One that is gone has to be gone before it can come back.
                 news = reload::news(&mut self.reload, self.leaving.is_empty()), if !stopping => {
-                    self.begin_turn();
-                    self.turns.forget();
+                    self.turn().turns.forget();
                     self.heed(news).await;
                 }
-                _ = tick.tick() => {
-                    self.begin_turn();
-                    self.tick();
-                }
+                _ = tick.tick() => self.turn().tick(),
                 // Other tasks of this thread first: buses, links, the keeper.
-                () = tokio::task::yield_now(), if put_down => self.begin_turn(),
-                () = tokio::time::sleep_until(wake) => {
-                    self.begin_turn();
-                    self.timeout();
+                () = tokio::task::yield_now(), if put_down => {
+                    self.turn();
                 }
+                () = tokio::time::sleep_until(wake) => self.turn().timeout(),
                 incoming = local::next_incoming(&mut self.local.doors), if self.local.broker.takes_more() => {
-                    self.begin_turn();
-                    self.incoming(incoming);
+                    self.turn().incoming(incoming);
                 }
             }
             self.serve_waiting();
@@ -201,10 +179,11 @@ impl Gateway {
     }
 
     /// A turn begins: the broker's budget of work is full, and what it has put down goes on.
-    fn begin_turn(&mut self) {
+    fn turn(&mut self) -> &mut Self {
         let now = clock::now();
         self.turns.begin(now);
         self.local.broker.timeout(now);
+        self
     }
 
     /// What else is waiting, fairly: the select above serves one of a kind. What makes work for the broker waits when its budget is spent.

@@ -79,6 +79,8 @@ pub struct Case {
     pub attackers: bool,
     /// Queues are small, and this happens when they are full.
     pub tight: Option<WhenFull>,
+    /// Units of work of a turn of the loop; so few that nearly everything is put down once, or as many as usual.
+    pub turn_work_max: Option<u64>,
     /// Prints every event on standard error.
     pub trace: bool,
 }
@@ -92,7 +94,8 @@ impl Case {
             4 => Some(WhenFull::DropOldest),
             _ => None,
         };
-        Self { seed, minutes, mutant: None, calm: false, silent: false, attackers: true, tight, trace: false }
+        let (mutant, calm, silent, attackers, trace, turn_work_max) = (None, false, false, true, false, None);
+        Self { seed, minutes, mutant, calm, silent, attackers, tight, turn_work_max, trace }
     }
 
     /// The same seed with a deliberate fault, in the world that shows it.

@@ -39,6 +39,8 @@ const GOODBYE_GRACE: Duration = Duration::from_millis(100);
 
 /// So many connections that have gone leave enough behind that it is worth a look.
 const GIVE_BACK_AFTER: u64 = 64;
+/// Subscriptions that go before memory is given back: some megabytes.
+const GIVE_BACK_SUBSCRIPTIONS: usize = 10_000;
 
 /// How often memory is given back at most: it takes some milliseconds.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(10);
@@ -83,6 +85,8 @@ pub(super) struct Local {
     leaving: Option<JoinHandle<()>>,
     /// Connections and log-ins until memory was given back last, and when that was.
     given_back: (u64, BootNs),
+    /// Most subscriptions since then.
+    most_subscriptions: usize,
 }
 
 impl Local {
@@ -129,6 +133,7 @@ impl Local {
             verifier,
             leaving: None,
             given_back: (0, now),
+            most_subscriptions: 0,
         })
     }
 
@@ -166,13 +171,16 @@ impl Local {
         self.sent.observe(now, counters.sent_messages_total);
     }
 
-    /// Gives memory back to the system after many connections have come or gone. Once per tick.
+    /// Gives memory back to the system after many connections have come or gone, or many subscriptions have gone. Once per tick.
     pub(super) fn give_back(&mut self, now: BootNs) {
-        let gone =
-            self.broker.counters().connections_total.saturating_sub(self.broker.gauges().connections as u64);
+        let gauges = self.broker.gauges();
+        let gone = self.broker.counters().connections_total.saturating_sub(gauges.connections as u64);
+        self.most_subscriptions = self.most_subscriptions.max(gauges.subscriptions);
+        let freed = self.most_subscriptions - gauges.subscriptions >= GIVE_BACK_SUBSCRIPTIONS;
         let (before, last) = self.given_back;
-        if gone >= before + GIVE_BACK_AFTER && now.since(last) >= GIVE_BACK_INTERVAL {
+        if (freed || gone >= before + GIVE_BACK_AFTER) && now.since(last) >= GIVE_BACK_INTERVAL {
             self.given_back = (gone, now);
+            self.most_subscriptions = gauges.subscriptions;
             drivers::memory::give_back();
         }
     }

@@ -85,8 +85,7 @@ impl World {
             stored_rows_max: rows,
             stored_rows_total_max: total,
             when_full: self.case.tight.unwrap_or(WhenFull::DropNewest),
-            // With every other seed nearly everything is put down once.
-            turn_work_max: if self.case.seed % 2 == 1 { 150 } else { Limits::default().turn_work_max },
+            turn_work_max: self.case.turn_work_max.unwrap_or(Limits::default().turn_work_max),
             ..Limits::default()
         };
         let settings = Settings { listeners: listeners(), access: access(), limits, ..Settings::default() };

@@ -40,8 +40,8 @@ pub(super) enum Holders<K> {
 
 #[derive(Debug)]
 pub(super) struct Many<K> {
-    /// Ascending by key.
-    own: Vec<(K, Small)>,
+    /// Ascending by key; as a match gives them, to be copied at once.
+    own: Vec<(K, Options)>,
     /// Ascending by share name, with the number of members.
     groups: Vec<(Arc<str>, GroupId, u32)>,
     /// Members of all groups.
@@ -324,7 +324,7 @@ impl<K: Ord + Copy> Holders<K> {
             Self::None => {}
             Self::One(key, options) => found.own.push((*key, (*options).into())),
             Self::Many(many) => {
-                found.own.extend(many.own.iter().map(|(key, options)| (*key, Options::from(*options))));
+                found.own.extend_from_slice(&many.own);
                 found.groups.extend(many.groups.iter().map(|(_, id, _)| *id));
             }
         }
@@ -336,7 +336,7 @@ impl<K: Ord + Copy> Holders<K> {
             Self::One(only, options) if *only == key => Some((*options).into()),
             Self::Many(many) => {
                 let at = many.own.binary_search_by_key(&key, |(other, _)| *other).ok()?;
-                Some(many.own[at].1.into())
+                Some(many.own[at].1)
             }
             _ => None,
         }
@@ -354,10 +354,10 @@ impl<K: Ord + Copy> Holders<K> {
                 let Some(Many { own, .. }) = self.many() else { return false };
                 match own.binary_search_by_key(&key, |(other, _)| *other) {
                     Ok(at) => {
-                        own[at].1 = options.into();
+                        own[at].1 = options;
                         return false;
                     }
-                    Err(at) => own.insert(at, (key, options.into())),
+                    Err(at) => own.insert(at, (key, options)),
                 }
             }
         }
@@ -410,7 +410,7 @@ impl<K: Ord + Copy> Holders<K> {
     fn many(&mut self) -> Option<&mut Many<K>> {
         if !matches!(self, Self::Many(_)) {
             let own = match self {
-                Self::One(key, options) => vec![(*key, *options)],
+                Self::One(key, options) => vec![(*key, (*options).into())],
                 _ => Vec::new(),
             };
             *self = Self::Many(Box::new(Many { own, groups: Vec::new(), members: 0 }));
@@ -425,7 +425,7 @@ impl<K: Ord + Copy> Holders<K> {
     fn shrink(&mut self) {
         let Self::Many(many) = self else { return };
         if many.groups.is_empty() && many.own.len() <= 1 {
-            *self = many.own.first().map_or(Self::None, |(key, options)| Self::One(*key, *options));
+            *self = many.own.first().map_or(Self::None, |(key, options)| Self::One(*key, (*options).into()));
         } else if many.own.len() * 4 < many.own.capacity() {
             many.own.shrink_to_fit();
         }
