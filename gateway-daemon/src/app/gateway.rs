@@ -200,8 +200,9 @@ impl Gateway {
 
     /// A turn begins: the broker's budget of work is full, and what it has put down goes on.
     fn begin_turn(&mut self) {
-        self.turns.begin();
-        self.local.broker.timeout(clock::now());
+        let now = clock::now();
+        self.turns.begin(now);
+        self.local.broker.timeout(now);
     }
 
     /// What else is waiting, fairly: the select above serves one of a kind. What makes work for the broker waits when its budget is spent.

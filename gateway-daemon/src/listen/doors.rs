@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, timeout};
 use super::accept::{self, Arrived, Listener, Tally};
 use super::conn::{Conn, Step};
 use super::ready::Ready;
-use super::{CLOSING_MAX, Counts, FLUSH_MAX, Incoming, OpenError, READ_BYTES_MAX};
+use super::{CLOSING_BYTES_MAX, CLOSING_MAX, Counts, FLUSH_MAX, Incoming, OpenError, READ_BYTES_MAX};
 
 /// Every listener and every connection. Dropping it closes all of them without a word.
 pub struct Doors {
@@ -146,6 +146,10 @@ impl Doors {
                 log::info!(conn = conn.0, reason:% = reason; "connection of a client closed: {reason}");
             }
         }
+        if *reason == CloseReason::Stalled {
+            // It reads nothing: there is nobody to say goodbye to.
+            self.conns.remove(&conn);
+        }
         if let Some(open) = self.conns.get_mut(&conn).filter(|open| open.is_open()) {
             open.close();
             self.part(conn);
@@ -156,10 +160,11 @@ impl Doors {
     fn part(&mut self, conn: ConnId) {
         self.unwritten.push(conn);
         self.closing.push_back((Instant::now() + FLUSH_MAX, conn));
-        if self.closing.len() > CLOSING_MAX
-            && let Some((_, oldest)) = self.closing.pop_front()
-        {
-            self.conns.remove(&oldest);
+        let waiting = |conn: &ConnId| self.conns.get(conn).map_or(0, Conn::waiting);
+        let mut bytes: usize = self.closing.iter().map(|(_, conn)| waiting(conn)).sum();
+        while self.closing.len() > CLOSING_MAX || (bytes > CLOSING_BYTES_MAX && self.closing.len() > 1) {
+            let Some((_, oldest)) = self.closing.pop_front() else { break };
+            bytes -= self.conns.remove(&oldest).map_or(0, |open| open.waiting());
         }
     }
 
