@@ -38,9 +38,7 @@ fn what_is_acknowledged_arrives_exactly_once_where_promised_whatever_goes_wrong(
 #[test]
 fn every_mutant_is_killed_by_a_seed_that_the_product_survives() {
     for (name, mutant) in Mutant::ALL {
-        // That publishers wait shows where nothing else makes them wait.
-        let world = if mutant == Mutant::SlowLate { silent } else { Case::of };
-        let survives = |seed: u64| match (Case { mutant: Some(mutant), ..world(seed, MINUTES) }).run() {
+        let survives = |seed: u64| match Case::of(seed, MINUTES).with(mutant).run() {
             Ok(_) => true,
             Err(failure) => {
                 eprintln!("{name}: {failure}");

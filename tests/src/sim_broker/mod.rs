@@ -95,6 +95,13 @@ impl Case {
         Self { seed, minutes, mutant: None, calm: false, silent: false, attackers: true, tight, trace: false }
     }
 
+    /// The same seed with a deliberate fault, in the world that shows it.
+    #[must_use]
+    pub fn with(self, mutant: Mutant) -> Self {
+        let silent = mutant == Mutant::SlowLate;
+        Self { mutant: Some(mutant), calm: self.calm || silent, silent, ..self }
+    }
+
     /// A seed with which nothing goes wrong.
     #[must_use]
     pub fn calm(seed: u64, minutes: u64) -> Self {
