@@ -145,8 +145,6 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         queued_bytes_max: size("queued_bytes_max")?,
         queued_bytes_total_max: size("queued_bytes_total_max")?,
         packet_bytes_max: size("packet_max")?,
-        unsent_bytes_total_max: size("unsent_bytes_total_max")?,
-        received_bytes_total_max: size("received_bytes_total_max")?,
         retained_max: reader.uint("retained_max")?,
         retained_bytes_max: size("retained_bytes_max")?,
         retained_expiry_s: retained_expiry?,
@@ -164,6 +162,16 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         when_full: when_full?,
         commit_interval: store?.commit_interval,
         retained_interval: reader.duration("retained_interval")?,
+        ..traffic(&reader)?
+    })
+}
+
+/// Totals of bytes on their way to and from clients.
+fn traffic(reader: &Reader<'_, '_>) -> Option<Limits> {
+    let size = |key| reader.size(key).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Some(Limits {
+        unsent_bytes_total_max: size("unsent_bytes_total_max")?,
+        received_bytes_total_max: size("received_bytes_total_max")?,
         ..Limits::default()
     })
 }
