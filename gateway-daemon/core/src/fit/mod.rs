@@ -24,7 +24,7 @@ const BASE_BYTES: u64 = 10 << 20;
 const CONNECTION_BYTES: u64 = 3 << 10;
 
 /// Memory of TLS on a connection at rest, beside [`CONNECTION_BYTES`]. Measured, rounded up.
-const TLS_BYTES: u64 = 12 << 10;
+const TLS_BYTES: u64 = 9 << 10;
 
 /// Memory of a handshake of TLS or WebSocket: its task, its buffers, and for TLS the exchange of keys.
 const HANDSHAKE_BYTES: u64 = 40 << 10;
