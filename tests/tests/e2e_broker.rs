@@ -8,6 +8,8 @@ mod bounds;
 mod doors;
 #[path = "e2e_broker/limits.rs"]
 mod limits;
+#[path = "e2e_broker/memory.rs"]
+mod memory;
 #[path = "e2e_broker/mosquitto.rs"]
 mod mosquitto;
 #[path = "e2e_broker/paho.rs"]

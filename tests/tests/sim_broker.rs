@@ -15,6 +15,11 @@ fn run(seed: u64) -> Result<Report> {
     Ok(Case::of(seed, MINUTES).run()?)
 }
 
+/// A calm world with a subscriber that stops acknowledging now and then.
+fn silent(seed: u64, minutes: u64) -> Case {
+    Case { silent: true, ..Case::calm(seed, minutes) }
+}
+
 #[test]
 fn what_is_acknowledged_arrives_exactly_once_where_promised_whatever_goes_wrong() -> Result<()> {
     let mut failed = 0;
@@ -33,7 +38,7 @@ fn what_is_acknowledged_arrives_exactly_once_where_promised_whatever_goes_wrong(
 #[test]
 fn every_mutant_is_killed_by_a_seed_that_the_product_survives() {
     for (name, mutant) in Mutant::ALL {
-        let survives = |seed: u64| match (Case { mutant: Some(mutant), ..Case::of(seed, MINUTES) }).run() {
+        let survives = |seed: u64| match Case::of(seed, MINUTES).with(mutant).run() {
             Ok(_) => true,
             Err(failure) => {
                 eprintln!("{name}: {failure}");
@@ -50,6 +55,16 @@ fn nothing_of_qos_1_is_written_while_all_is_well() -> Result<()> {
     eprintln!("{report:?}");
     assert_eq!((report.repeated, report.rows_written), (0, 0), "{report:?}");
     assert!(report.acknowledged > 2000 && report.received > 5000, "{report:?}");
+    Ok(())
+}
+
+#[test]
+fn no_publisher_notices_a_subscriber_that_stops_acknowledging() -> Result<()> {
+    for seed in SEEDS {
+        let report = silent(seed, MINUTES).run()?;
+        eprintln!("seed {seed}: {report:?}");
+        assert!(report.acknowledged > 1000 && report.rows_written > 50, "{report:?}");
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drivers::clock;
 use gateway_config::Config;
 use gateway_core::broker::bridge::BridgeRules;
-use gateway_core::broker::{Found, SessionId};
+use gateway_core::broker::{Found, SessionId, Sieve};
 use gateway_core::payload::Encoder;
 use gateway_core::process::Processor;
 use gateway_core::tag::{BootNs, RunId};
@@ -75,7 +75,10 @@ impl Gateway {
         }
         let walls = WallTimes::new(store.clock_history().await);
         let (happened, happenings) = mpsc::channel(HAPPENINGS_MAX);
-        let found = if config.broker.is_some() { store.found().await } else { Found::default() };
+        let found = match &config.broker {
+            Some(broker) => store.found(Sieve::new(&broker.limits)).await,
+            None => Found::default(),
+        };
         let stored = fitting::stored(&config, &store, &found).await;
         let unfit = fitting::fit(&mut config, &stored);
         let places = descriptors::for_clients(&mut config, descriptors::raise());

@@ -1,5 +1,6 @@
 //! One connection: bytes in, bytes out, never waiting.
 
+use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -49,6 +50,9 @@ const ANSWERS_BYTES_MAX: usize = 4 << 10;
 /// Most bytes of MQTT dressed at once: what is dressed is in memory twice.
 const DRESS_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes that come in small pieces are put together up to this size; larger ones are not copied.
+const PIECE_BYTES_MAX: usize = 16 << 10;
+
 pub(super) struct Conn {
     stream: TcpStream,
     /// Index of its listener.
@@ -66,8 +70,8 @@ pub(super) struct Conn {
     held: bool,
     /// The client takes nothing any more.
     mute: bool,
-    /// What the broker wants written and is not in `wire` yet; bounded by the broker.
-    outbox: Vec<u8>,
+    /// What the broker wants written and is not in `wire` yet, in pieces: what is written is given back at once. Bounded by the broker.
+    outbox: VecDeque<Vec<u8>>,
     /// What goes to the socket, from `written` on.
     wire: Vec<u8>,
     written: usize,
@@ -96,7 +100,7 @@ impl Conn {
             stage: Stage::Open,
             held: false,
             mute: false,
-            outbox: Vec::new(),
+            outbox: VecDeque::new(),
             wire: Vec::new(),
             written: 0,
             dressed: 0,
@@ -142,12 +146,17 @@ impl Conn {
             return false;
         }
         let first = self.outbox.is_empty();
-        if first {
-            self.outbox = bytes;
-        } else {
-            self.outbox.append(&mut bytes);
+        match self.outbox.back_mut() {
+            Some(last) if last.len() + bytes.len() <= PIECE_BYTES_MAX => last.append(&mut bytes),
+            _ => self.outbox.push_back(bytes),
         }
         first
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        let outbox: usize = self.outbox.iter().map(Vec::len).sum();
+        outbox + self.wire.len() - self.written
     }
 
     /// No more bytes will come from the broker.
@@ -159,7 +168,7 @@ impl Conn {
 
     /// As [`Conn::close`], and what the broker wanted written is dropped: the coat has said its last word.
     pub(super) fn fail(&mut self) {
-        self.outbox = Vec::new();
+        self.outbox = VecDeque::new();
         self.close();
     }
 
@@ -182,6 +191,8 @@ impl Conn {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut cx = Context::from_waker(&self.waker);
                     if self.stream.poll_write_ready(&mut cx).is_pending() {
+                        // It may wait for long: what was grown for more is given back.
+                        self.outbox.iter_mut().for_each(Vec::shrink_to_fit);
                         return;
                     }
                 }
@@ -189,7 +200,7 @@ impl Conn {
                 Err(_) => {
                     self.mute = true;
                     self.wire = Vec::new();
-                    self.outbox = Vec::new();
+                    self.outbox = VecDeque::new();
                 }
             }
         }
@@ -217,12 +228,15 @@ impl Conn {
 
     /// Puts what comes next into `wire` if it is empty. Whether there is something to write.
     fn refill(&mut self) -> bool {
-        if self.wire.is_empty() && !self.outbox.is_empty() {
+        if self.wire.is_empty()
+            && let Some(mut bytes) = self.outbox.pop_front()
+        {
             if self.coat.is_bare() {
-                self.wire = std::mem::take(&mut self.outbox);
+                self.wire = bytes;
             } else {
-                let rest = self.outbox.split_off(self.outbox.len().min(DRESS_BYTES_MAX));
-                let bytes = std::mem::replace(&mut self.outbox, rest);
+                if bytes.len() > DRESS_BYTES_MAX {
+                    self.outbox.push_front(bytes.split_off(DRESS_BYTES_MAX));
+                }
                 self.dressed = bytes.len();
                 self.coat.dress(bytes, &mut self.wire);
             }

@@ -23,7 +23,7 @@ use super::accept::{self, Arrived, Listener, Shared, Tally};
 use super::conn::{Conn, Step};
 use super::ready::Ready;
 use super::revoked::Revoked;
-use super::{CLOSING_MAX, Counts, FLUSH_MAX, Incoming, OpenError, READ_BYTES_MAX};
+use super::{CLOSING_BYTES_MAX, CLOSING_MAX, Counts, FLUSH_MAX, Incoming, OpenError, READ_BYTES_MAX};
 
 /// Descriptors that connections may take with limits as they are: those of the broker, those that say goodbye, and handshakes.
 #[must_use]
@@ -211,6 +211,10 @@ impl Doors {
                 log::info!(conn = conn.0, reason:% = reason; "connection of a client closed: {reason}");
             }
         }
+        if *reason == CloseReason::Stalled {
+            // It reads nothing: there is nobody to say goodbye to.
+            self.conns.remove(&conn);
+        }
         if let Some(open) = self.conns.get_mut(&conn).filter(|open| open.is_open()) {
             open.close();
             self.part(conn);
@@ -221,10 +225,11 @@ impl Doors {
     fn part(&mut self, conn: ConnId) {
         self.unwritten.push(conn);
         self.closing.push_back((Instant::now() + FLUSH_MAX, conn));
-        if self.closing.len() > CLOSING_MAX
-            && let Some((_, oldest)) = self.closing.pop_front()
-        {
-            self.conns.remove(&oldest);
+        let waiting = |conn: &ConnId| self.conns.get(conn).map_or(0, Conn::waiting);
+        let mut bytes: usize = self.closing.iter().map(|(_, conn)| waiting(conn)).sum();
+        while self.closing.len() > CLOSING_MAX || (bytes > CLOSING_BYTES_MAX && self.closing.len() > 1) {
+            let Some((_, oldest)) = self.closing.pop_front() else { break };
+            bytes -= self.conns.remove(&oldest).map_or(0, |open| open.waiting());
         }
     }
 

@@ -10,7 +10,7 @@
 //! ```
 //! A round of the loop: [`Doors::next`], then [`Doors::try_next`] until it is empty or enough for once, the broker's actions, then
 //! [`Doors::flush`]. A slow or silent client holds up nobody: what it does not take waits in its outbox, whose size the broker bounds
-//! ([`gateway_core::broker::Limits::outbox_bytes_max`] and its neighbours).
+//! ([`gateway_core::broker::Limits::outbox_bytes_max`] for one, [`gateway_core::broker::Limits::unsent_bytes_total_max`] for all together).
 //!
 //! TLS and WebSocket are a coat over the bytes, put on during the handshake, which runs in a task of its own: whoever stalls there holds
 //! up nobody. Certificate files are read again when they change.
@@ -18,7 +18,7 @@
 //! Bounds: so many handshakes of each listener as [`gateway_core::fit::handshakes_max`] says; [`places`] descriptors of connections, beyond which clients wait in the
 //! kernel; `SOCKET_BYTES` of the kernel in each direction of a connection; `ARRIVALS_MAX` connections not yet entered; one read of at most [`READ_BYTES_MAX`] bytes
 //! per connection and turn; connections, queues and the time to CONNECT by the broker; the last words of a closed connection by
-//! [`FLUSH_MAX`] and [`CLOSING_MAX`]. Out of file descriptors, a listener pauses, counts and goes on.
+//! [`FLUSH_MAX`], [`CLOSING_MAX`] and [`CLOSING_BYTES_MAX`]. Out of file descriptors, a listener pauses, counts and goes on.
 //!
 //! It never interprets a byte of MQTT, and it decides nothing about messages.
 
@@ -54,6 +54,9 @@ pub const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// Most closed connections that are still saying goodbye; the oldest is cut when there is one more.
 pub const CLOSING_MAX: usize = 256;
+
+/// Most bytes that wait for them; the oldest is cut when there are more. The broker counts them no longer.
+pub const CLOSING_BYTES_MAX: usize = 1 << 20;
 
 /// Pause after a failed accept: without it, being out of file descriptors would be a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

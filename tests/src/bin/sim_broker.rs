@@ -122,7 +122,7 @@ fn plain(args: &Args) -> ExitCode {
 fn hunt(args: &Args, mutant: Mutant) -> bool {
     let seeds = args.seeds.unwrap_or(MUTANT_SEEDS);
     for seed in args.seed..args.seed.saturating_add(seeds) {
-        if let Err(failure) = (Case { mutant: Some(mutant), ..args.case(seed) }).run() {
+        if let Err(failure) = args.case(seed).with(mutant).run() {
             println!("{}: killed\n{failure}", mutant.name());
             return true;
         }

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_core::settings::Durability;
-use gateway_core::tag::RunId;
+use gateway_core::tag::{BootNs, RunId};
 use gateway_core::uplink::machine::State;
+use gateway_core::uplink::pace::Pace;
 use gateway_core::uplink::queue::{ASIDE_ROWS_MAX, DropReason, FETCH_ROWS_MAX, Fate, Lane, Receipt};
 use gateway_core::uplink::row::{Mark, Qos, Row, Seq, StoreOp};
 use gateway_core::uplink::settings::{Drain, WhenFull};
@@ -51,6 +53,10 @@ pub struct Oracle {
     /// Refused in this run.
     refused: HashSet<(RunId, Seq)>,
     progress: u64,
+    /// How fast the cloud answers rows in this run.
+    pace: Pace,
+    /// Virtual time of the boot.
+    boot: u64,
     publishes: u64,
     /// The store was replaced in this run: how many rows it holds is known only once all are loaded.
     pub replaced: bool,
@@ -89,6 +95,8 @@ impl Oracle {
             urgent: BTreeSet::new(),
             refused: HashSet::new(),
             progress: 0,
+            pace: Pace::default(),
+            boot: 0,
             publishes: 0,
             replaced: false,
             store_lost: 0,
@@ -108,6 +116,7 @@ impl Oracle {
         self.store_lost = 0;
         self.refused.clear();
         self.urgent.clear();
+        self.pace = Pace::default();
         self.link_gone();
     }
 
@@ -188,7 +197,9 @@ impl Oracle {
                     memory.rows > plan.memory.rows_max / 2 || memory.bytes > plan.memory.bytes_max / 2;
                 let strict = plan.settings.durability == Durability::Strict;
                 let ahead = queue.ledger().stored.rows > 0;
-                let urgent = !self.urgent.is_empty() && !flows(uplink, plan, ahead);
+                let hopeless =
+                    !flows(uplink, plan, ahead) || self.is_slow(self.boot + boot_now, uplink, plan);
+                let urgent = !self.urgent.is_empty() && hopeless;
                 let aside = queue.aside_total().rows > 0;
                 promise!(
                     due || pressed || strict || stopping || urgent || aside,
@@ -309,6 +320,7 @@ impl Oracle {
             self.backoff.acknowledged();
         }
         let Some(row) = out.row else { return false };
+        self.pace.answered(Duration::from_nanos(now - out.sent));
         self.in_flight.remove(&(row.run, row.seq));
         if let Some(fact) = self.facts.of(&row) {
             fact.bits |= ACKED;
@@ -372,7 +384,10 @@ impl Oracle {
             let late = age > ns(plan.settings.commit_interval) && !busy;
             promise!(!late, "a row is only in memory since {} ms and no commit was asked for", age / MS);
         }
-        if !self.urgent.is_empty() && !flows(uplink, plan, queue.backlog_exists()) {
+        self.boot = now - boot_now;
+        // What is sent in this moment may be slow in the next.
+        let slow = self.is_sent_slow(now.saturating_sub(MS), plan);
+        if !self.urgent.is_empty() && (!flows(uplink, plan, queue.backlog_exists()) || slow) {
             let busy = queue.store_busy(gateway_core::tag::BootNs(boot_now));
             promise!(
                 busy,
@@ -403,6 +418,21 @@ impl Oracle {
             self.count_drops(uplink)?;
         }
         self.live.check(now)
+    }
+
+    /// Whether the oldest row that was sent has had four times what the cloud usually takes.
+    fn is_sent_slow(&self, now: u64, plan: &Plan) -> bool {
+        let oldest = self.out.values().find(|out| out.row.is_some());
+        let patience = self.pace.patience(plan.settings.commit_interval);
+        oldest.is_some_and(|out| now >= out.sent + ns(patience))
+    }
+
+    /// The same of the oldest that was sent or waits.
+    fn is_slow(&self, now: u64, uplink: &Uplink, plan: &Plan) -> bool {
+        let patience = ns(self.pace.patience(plan.settings.commit_interval));
+        let waiting = uplink.queue().oldest_in_memory().filter(|_| self.in_flight.is_empty());
+        let waits = waiting.is_some_and(|BootNs(queued)| now >= self.boot + queued + patience);
+        waits || self.is_sent_slow(now, plan)
     }
 
     /// Every policy drop that was seen is counted, and no other.

@@ -83,6 +83,8 @@ pub struct Client {
     pub up: bool,
     /// Thinks about messages of QoS 1 for a while before it acknowledges them; those of QoS 2 it answers at once.
     pub slow: bool,
+    /// Acknowledges nothing for a while.
+    pub silent: bool,
     /// PUBACKs that it has yet to send.
     late: Vec<u8>,
     /// What it wants to send now.
@@ -117,6 +119,7 @@ impl Client {
             conn: None,
             up: false,
             slow: false,
+            silent: false,
             late: Vec::new(),
             out: Vec::new(),
             buffer: Vec::new(),
@@ -395,7 +398,7 @@ impl Client {
         }
         match qos {
             1 => {
-                let answers = if self.slow { &mut self.late } else { &mut self.out };
+                let answers = if self.slow || self.silent { &mut self.late } else { &mut self.out };
                 answers.extend(wire::answer(0x40, id));
             }
             2 => {

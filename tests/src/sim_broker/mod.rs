@@ -73,6 +73,8 @@ pub struct Case {
     pub mutant: Option<Mutant>,
     /// Nothing goes wrong.
     pub calm: bool,
+    /// A subscriber stops acknowledging now and then, and no publisher may notice. Only in a calm world.
+    pub silent: bool,
     /// Others do on their connections whatever they like.
     pub attackers: bool,
     /// Queues are small, and this happens when they are full.
@@ -90,7 +92,14 @@ impl Case {
             4 => Some(WhenFull::DropOldest),
             _ => None,
         };
-        Self { seed, minutes, mutant: None, calm: false, attackers: true, tight, trace: false }
+        Self { seed, minutes, mutant: None, calm: false, silent: false, attackers: true, tight, trace: false }
+    }
+
+    /// The same seed with a deliberate fault, in the world that shows it.
+    #[must_use]
+    pub fn with(self, mutant: Mutant) -> Self {
+        let silent = mutant == Mutant::SlowLate;
+        Self { mutant: Some(mutant), calm: self.calm || silent, silent, ..self }
     }
 
     /// A seed with which nothing goes wrong.

@@ -48,6 +48,10 @@ pub struct Oracle {
     subscribers: BTreeMap<usize, Subscriber>,
     /// Of each publisher: the last retained number acknowledged, and the last one sent.
     retained: BTreeMap<usize, (u64, u64)>,
+    /// Longest time from PUBLISH to PUBACK, if there is one that may not be exceeded, ns.
+    pub patience: Option<u64>,
+    /// The first message that exceeded it.
+    late: Option<(Name, u64)>,
     /// Messages of the group.
     pub shared: Shared,
     /// Last wills.
@@ -86,6 +90,10 @@ impl Oracle {
         if let Some(published) = self.published.get_mut(&name) {
             self.acknowledged += u64::from(published.acknowledged_at.is_none());
             published.acknowledged_at.get_or_insert(now);
+            let took = now - published.sent_at;
+            if self.patience.is_some_and(|patience| took > patience) {
+                self.late.get_or_insert((name, took));
+            }
         }
         Ok(())
     }
@@ -225,6 +233,9 @@ impl Oracle {
     /// # Errors
     /// Something was lost.
     pub fn quiet(&self, now: u64) -> Verdict {
+        if let Some((name, took)) = self.late {
+            return Err(format!("{name:?} was acknowledged after {} ms", took / 1_000_000));
+        }
         for (name, published) in &self.published {
             if published.acknowledged_at.is_none() {
                 return Err(format!("{name:?} was never acknowledged"));

@@ -30,6 +30,11 @@ pub const QUIET_MAX: u64 = 600 * S;
 /// Attackers of a run that has some.
 const ATTACKERS: usize = 4;
 
+/// The subscriber of QoS 1 that is silent now and then.
+const SILENT_CLIENT: usize = 3;
+/// Four times a usual answer and a turn of the store, and far below the commit interval.
+const SILENT_PATIENCE: u64 = 600 * MS;
+
 #[derive(Debug)]
 enum Event {
     /// A client does something.
@@ -110,6 +115,7 @@ impl World {
             Client::new(5, false, false, false, Some(2)),
         ];
         clients[4].slow = !case.calm;
+        oracle.patience = case.silent.then_some(SILENT_PATIENCE);
         for client in &clients {
             if let Some(qos) = client.wants {
                 oracle.subscriber(client.me, client.durable, qos);
@@ -244,7 +250,10 @@ impl World {
         }
         let (now, oracle) = (self.now, &mut self.oracle);
         let client = &mut self.clients[me];
-        if self.healing || dice.is_multiple_of(7) {
+        if me == SILENT_CLIENT && self.case.silent && (dice < 3 || self.healing) {
+            client.silent = !client.silent && !self.healing;
+        }
+        if (self.healing || dice.is_multiple_of(7)) && !client.silent {
             client.wake();
         }
         if self.healing {

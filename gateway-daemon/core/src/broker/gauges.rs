@@ -5,6 +5,10 @@
 pub struct Gauges {
     /// Open connections.
     pub connections: usize,
+    /// Bytes to clients that are not written yet.
+    pub unsent_bytes: usize,
+    /// Bytes of clients that are no whole packet yet, or wait until they are read.
+    pub unread_bytes: usize,
     /// Bytes of connections that are not let in.
     pub hello_bytes: usize,
     /// Log-ins that wait for their comparison.
@@ -19,8 +23,12 @@ pub struct Gauges {
     pub shared_subscriptions: usize,
     /// Retained messages.
     pub retained_messages: usize,
-    /// Bytes of their topics and bodies.
-    pub retained_bytes: usize,
+    /// Bytes of memory that they cost.
+    pub retained_bytes: u64,
+    /// Bytes of memory that last wills cost, of connected clients and delayed ones.
+    pub wills_bytes: u64,
+    /// Bytes of QoS 2 messages, received and not released, that uplinks have yet to take.
+    pub received_bytes: u64,
     /// Messages of QoS 1 and 2 that wait for sessions or are in flight.
     pub held_messages: u64,
     /// Bytes of those that are in memory only, because their sessions end with their connections.
@@ -29,6 +37,8 @@ pub struct Gauges {
     pub stored_messages: u64,
     /// Bytes of those.
     pub stored_bytes: u64,
+    /// Bytes of durable sessions that are in memory although they are on disk: read ahead, or in flight.
+    pub loaded_bytes: u64,
     /// Bytes that are only in memory and have to survive.
     pub dirty_bytes: u64,
     /// Acknowledgements and callers that wait until a message is safe.

@@ -17,7 +17,13 @@
 //! turn under way is deleted by the next one. A turn that failed is joined with what changed meanwhile and asked again after a pause that doubles
 //! from [`PAUSE_MIN`] to [`PAUSE_MAX`]; it may have reached the disk all the same, so its rows are deleted for certain.
 //!
-//! Bounds: above `dirty_bytes_max` ([`Journal::is_full`]) the broker holds publishers; the journal itself refuses nothing.
+//! Rows of a connected session that somebody waits for are due, too, as soon as its reader counts as slow ([`Journal::slow_from`]); the others, before
+//! them in their queue or not, are not dragged along further than the order of the queue asks for.
+//!
+//! Bounds: above `dirty_bytes_max` ([`Journal::is_full`]) the broker holds publishers; the journal itself refuses nothing, and everything it has is due
+//! at once, loose rows and lazy facts as well: whatever is held, something is due or under way. A turn takes rows and lazy facts up to [`TURN_BYTES_MAX`]; the
+//! rest goes with the next ones. Split are only changes that are not tied to one another: rows of QoS 0 and 1, whose publishers are told after the last
+//! of them, and lazy facts. A row of QoS 2 goes with the identifier of its publisher, whatever it weighs; rows of one message share its bytes.
 
 mod dirty;
 #[cfg(test)]
@@ -35,7 +41,7 @@ use turn::UnderWay;
 
 use super::Ticket;
 use super::change::{Answer, FactKey, FactKind, QueueName, Turn};
-use super::facts::{self, Value};
+use super::facts::Value;
 use super::mutant::{Faults, Mutant};
 use super::packet::Delivery;
 use crate::tag::{BootNs, RunId};
@@ -45,6 +51,9 @@ use crate::uplink::row::{Qos, Seq, StoreFault};
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Longest pause: a full disk needs a person, and publishers are held meanwhile.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Most bytes of rows and lazy facts in one turn, but at least one of them: some tenths of a second of a slow card, and what is encoded at a time.
+pub(super) const TURN_BYTES_MAX: u64 = 4 << 20;
 
 /// How a journal does its work.
 #[derive(Debug, Clone, Copy)]
@@ -202,10 +211,8 @@ impl Journal {
         let state = self.queue(slot);
         state.open = false;
         state.dropped = true;
-        state.urgent = false;
         state.deletes.clear();
-        let rows = std::mem::take(&mut state.rows);
-        for row in rows {
+        for row in state.empty() {
             self.dirty_bytes -= row.size;
             self.safe.extend(row.ticket);
         }
@@ -232,14 +239,32 @@ impl Journal {
             },
         );
         let at = now.plus(self.interval(due));
-        let size = facts::row_size(&delivery);
+        let size = delivery.cost();
         let state = self.queue(slot);
-        state.urgent |= due == Due::Now;
+        if due == Due::Now {
+            state.urgent_to = state.urgent_to.max(Some(seq));
+        }
         let pushed = state.push(DirtyRow { seq, delivery, ticket, due: at, size, tried: false });
+        let waited_for_at = state.waited_for_at();
         self.list(slot);
         self.dirty_bytes += if pushed { size } else { 0 };
         self.urgent |= due == Due::Now;
-        self.rows_at = earlier(self.rows_at, Some(at));
+        self.rows_at = earlier(self.rows_at, earlier(Some(at), waited_for_at));
+    }
+
+    /// From when on the reader of a queue counts as slow unless it answers before; `None`: it does not, or there is none. Its rows that somebody waits
+    /// for are due then.
+    pub(super) fn slow_from(&mut self, slot: Slot, at: Option<BootNs>) {
+        let state = self.queue(slot);
+        state.slow_at = at;
+        if let Some(at) = state.waited_for_at() {
+            self.rows_at = earlier(self.rows_at, Some(at));
+        }
+    }
+
+    /// How long rows of connected sessions may wait.
+    pub(super) fn commit_interval(&self) -> Duration {
+        self.settings.commit_interval
     }
 
     /// A row goes. `true` if it annihilates: nothing of it is written.
@@ -279,8 +304,9 @@ impl Journal {
     /// A session went away: its rows cannot annihilate, so they are due now.
     pub(super) fn hasten(&mut self, slot: Slot) {
         let state = self.queue(slot);
+        state.slow_at = None;
         if !state.rows.is_empty() {
-            state.urgent = true;
+            state.hasten();
             self.urgent = true;
         }
     }
@@ -292,7 +318,7 @@ impl Journal {
         }
         self.paused_until = None;
         let due = |at: Option<BootNs>| at.is_some_and(|at| at <= now);
-        if self.urgent || self.flushing || due(self.lazy_at) || due(self.tight_at) {
+        if self.urgent || self.flushing || self.is_full() || due(self.lazy_at) || due(self.tight_at) {
             return self.build(now);
         }
         if due(self.rows_at) {
@@ -308,7 +334,7 @@ impl Journal {
             return None;
         }
         let flushing = self.flushing && !self.is_clean();
-        let due = if self.urgent || flushing {
+        let due = if self.urgent || flushing || self.is_full() {
             Some(now)
         } else {
             earlier(self.lazy_at, earlier(self.tight_at, self.rows_at))
@@ -323,8 +349,13 @@ impl Journal {
             Answer::Done { number } => self.done(*number),
             Answer::Failed { number, fault } => self.failed(now, *number, *fault),
             Answer::Rows { .. } | Answer::Unread { .. } => {}
-            Answer::Reset { .. } => self.paused_until = None,
+            Answer::Reset { .. } => self.replaced(),
         }
+    }
+
+    /// The database was replaced.
+    pub(super) fn replaced(&mut self) {
+        self.paused_until = None;
     }
 
     /// One ticket of something that became safe: durable, annihilated, or dropped with its queue. One for each that was given.

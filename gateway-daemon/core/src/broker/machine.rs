@@ -15,6 +15,8 @@ mod sessions;
 mod strangers;
 mod subscribe;
 mod sys;
+mod traffic;
+mod wills;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,10 +28,12 @@ use self::conn::{Conn, Kind};
 use self::deliver::Word;
 use self::expiry::Alarm;
 use self::login::Asked;
+use self::publish::Unreleased;
 use self::route::Post;
 pub use self::sessions::{SessionView, Which};
 use self::strangers::UserState;
 use self::subscribe::Task;
+use self::traffic::Total;
 use self::work::{ROW, Work};
 use super::access::{Access, Failures, Identity, LoginQueue, Peers};
 use super::change::Answer;
@@ -38,7 +42,7 @@ use super::note::{Event, Note, Notes, Shown, Who};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
 use super::own::Own;
 use super::packet::{Message, Packet, Reply};
-use super::retained::{Retained, Retention};
+use super::retained::{self, Retained, Retention};
 use super::session::Session;
 use super::settings::Settings;
 use super::shares::Shares;
@@ -104,7 +108,11 @@ pub struct Broker {
     reads: BTreeMap<u64, SessionId>,
     last_read: u64,
     unsent: Vec<Unsent>,
-    received_total: usize,
+    /// When the last QoS 2 message of a client came, as it is kept.
+    held_at: BootNs,
+    unreleased: Unreleased,
+    /// What messages cost that are received, not released, and that uplinks do not have yet.
+    received_bytes: u64,
     failures: Failures,
     /// Addresses: connections and what they hold before they are let in.
     peers: Peers,
@@ -126,6 +134,10 @@ pub struct Broker {
     stopped: Vec<ConnId>,
     /// Connections with something to send.
     dirty: Vec<ConnId>,
+    /// Bytes to all connections that are not written.
+    unwritten: Total,
+    /// Bytes of all connections that are no whole packet, or wait until they are read.
+    unread: Total,
     /// Sessions that wait for retained messages.
     replaying: VecDeque<SessionId>,
     work: Work,
@@ -138,7 +150,7 @@ impl Broker {
     #[must_use]
     pub fn new(now: BootNs, settings: Settings, run: RunId, found: Found) -> Self {
         let mut broker = Self::build(now, settings, run, true);
-        broker.recover(now, &found);
+        broker.recover(now, found);
         broker
     }
 
@@ -154,7 +166,7 @@ impl Broker {
     ) -> Self {
         let mut broker = Self::build(now, settings, run, true);
         broker.journal.set_faults(super::mutant::Faults::of(mutant));
-        broker.recover(now, &found);
+        broker.recover(now, found);
         broker
     }
 
@@ -190,7 +202,12 @@ impl Broker {
             last_session: 0,
             tree: Tree::default(),
             found: Matches::default(),
-            retained: Retained::new(limits.retained_max, limits.retained_bytes_max),
+            retained: Retained::new(retained::Settings {
+                rows_max: limits.retained_max,
+                bytes_max: limits.retained_bytes_max as u64,
+                expiry_s: limits.retained_expiry_s,
+                rules: settings.retained.clone(),
+            }),
             journal: Journal::new(journal::Settings {
                 run,
                 commit_interval: limits.commit_interval,
@@ -203,7 +220,9 @@ impl Broker {
             reads: BTreeMap::new(),
             last_read: 0,
             unsent: Vec::new(),
-            received_total: 0,
+            held_at: BootNs(0),
+            unreleased: Unreleased::default(),
+            received_bytes: 0,
             failures: Failures::default(),
             peers: Peers::default(),
             users: BTreeMap::new(),
@@ -217,6 +236,8 @@ impl Broker {
             released: VecDeque::new(),
             stopped: Vec::new(),
             dirty: Vec::new(),
+            unwritten: Total::new(limits.unsent_bytes_total_max),
+            unread: Total::new(limits.received_bytes_total_max),
             replaying: VecDeque::new(),
             work: Work::new(limits.turn_work_max),
             actions: VecDeque::new(),
@@ -264,8 +285,10 @@ impl Broker {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         let had_room = open.has_room(self.settings.limits.outbox_bytes_max / 2);
         open.unsent = open.unsent.saturating_sub(bytes);
+        open.note(now, &mut self.unwritten);
+        let refused = open.unwritten.take_refused();
         let Some(id) = open.session else { return };
-        if !had_room {
+        if !had_room || refused {
             self.pump(now, id);
         }
         self.list_replay(id);
@@ -282,7 +305,7 @@ impl Broker {
     /// The store answers a turn or a read, or says that it was replaced.
     pub fn handle_answer(&mut self, now: BootNs, answer: Answer) {
         self.now = self.now.max(now);
-        self.answered(now, &answer);
+        self.answered(now, answer);
         self.settle(now);
     }
 
@@ -384,6 +407,8 @@ impl Broker {
                 + dropped(DropReason::TooLarge),
             dropped_forbidden_messages_total: self.counters.dropped_forbidden_messages_total
                 + dropped(DropReason::Forbidden),
+            dropped_topic_messages_total: self.counters.dropped_topic_messages_total
+                + dropped(DropReason::Topic),
             ..self.counters
         }
     }
@@ -394,6 +419,8 @@ impl Broker {
         let (volatile, durable) = (self.totals.volatile(), self.totals.durable());
         Gauges {
             connections: self.conns.len(),
+            unsent_bytes: self.unwritten.bytes(),
+            unread_bytes: self.unread.bytes(),
             hello_bytes: self.peers.bytes(),
             logins_waiting: self.logins.len(),
             locked_out: self.failures.locked(),
@@ -402,10 +429,13 @@ impl Broker {
             shared_subscriptions: self.tree.shared_len(),
             retained_messages: self.retained.len(),
             retained_bytes: self.retained.bytes(),
+            wills_bytes: self.wills_bytes(),
+            received_bytes: self.received_bytes,
             held_messages: volatile.rows + durable.rows,
             held_bytes: volatile.bytes,
             stored_messages: durable.rows,
             stored_bytes: durable.bytes,
+            loaded_bytes: self.totals.loaded(),
             dirty_bytes: self.journal.dirty_bytes(),
             waiting_acknowledgements: self.tickets.len(),
         }
@@ -441,8 +471,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Keeps a retained message, or clears its topic.
-    fn retain(&mut self, now: BootNs, message: Arc<Message>, ticket: Option<Ticket>) {
+    /// Keeps a retained message, or clears its topic. Whether what it says is in force.
+    fn retain(&mut self, now: BootNs, message: Arc<Message>, ticket: Option<Ticket>) -> bool {
         let kept = self.retained.set(Arc::clone(&message));
         match kept {
             Retention::Kept => self.write_retained(now, message, ticket),
@@ -451,7 +481,9 @@ impl Broker {
             }
             Retention::Nothing | Retention::Full { before: false } => {}
         }
-        self.counters.unretained_messages_total += u64::from(matches!(kept, Retention::Full { .. }));
+        let full = matches!(kept, Retention::Full { .. });
+        self.counters.unretained_messages_total += u64::from(full);
+        !full
     }
 
     fn add_session(&mut self, session: Session) -> SessionId {

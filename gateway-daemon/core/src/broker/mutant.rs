@@ -37,6 +37,8 @@ pub enum Mutant {
     StaleRead,
     /// A released identifier is forgotten with the connection.
     ForgetReleased,
+    /// Publishers wait for a reader that is slow until the commit interval is over.
+    SlowLate,
     /// PUBACK does not wait for the queue of an uplink.
     AckBeforeUplink,
     /// A will speaks although its client said goodbye.
@@ -48,7 +50,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 17] = [
+    pub const ALL: [(&'static str, Self); 18] = [
         ("ack-before-commit", Self::AckBeforeCommit),
         ("retain-before-commit", Self::RetainBeforeCommit),
         ("receive-before-commit", Self::ReceiveBeforeCommit),
@@ -63,6 +65,7 @@ impl Mutant {
         ("reorder-resend", Self::ReorderResend),
         ("stale-read", Self::StaleRead),
         ("forget-released", Self::ForgetReleased),
+        ("slow-late", Self::SlowLate),
         ("ack-before-uplink", Self::AckBeforeUplink),
         ("will-after-goodbye", Self::WillAfterGoodbye),
         ("will-at-once", Self::WillAtOnce),

@@ -96,6 +96,11 @@ pub enum Event {
         /// Messages that waited in it.
         messages: u64,
     },
+    /// Nobody who wanted a message of QoS 1 or 2 could keep it.
+    MessageUnkept {
+        /// Its topic, if it is known yet.
+        topic: Option<Shown>,
+    },
     /// Events of one kind that no other line tells.
     More(&'static str),
 }
@@ -152,6 +157,7 @@ impl Event {
             Self::SessionExpired { .. } => "session-expired",
             Self::SessionRefused(_) => "session-refused",
             Self::SessionDropped { .. } => "session-dropped",
+            Self::MessageUnkept { .. } => "message-unkept",
             Self::More(kind) => kind,
         }
     }
@@ -219,6 +225,14 @@ impl fmt::Display for Note {
                 write!(
                     f,
                     "session of {who} was dropped by command with {messages} messages that waited in it"
+                )?;
+            }
+            Event::MessageUnkept { topic } => {
+                let topic = topic.as_ref().map_or("a topic of an uplink", Shown::as_str);
+                write!(
+                    f,
+                    "message of {who} to {topic} is lost: every queue that wants it is full; `gateway-daemon sessions list` shows whose, and \
+                     `stored_bytes_max` and its neighbours in [broker.limits] are the limits"
                 )?;
             }
             Event::More(kind) => return write!(f, "{more} more of {kind} within a minute"),

@@ -13,11 +13,16 @@
 //!   PUBREL is sent when that is durable.
 //! - Memory: rows of a durable session are forgotten once they are durable and cannot be sent soon, and read again in steps of
 //!   [`READ_ROWS_MAX`] and [`READ_BYTES_MAX`]. Offline nothing durable is kept in memory but identifiers to be released.
+//!   What all durable sessions have in memory although it is on disk is bounded together ([`LOADED_BYTES_TOTAL_MAX`]): beyond, a message in flight keeps no
+//!   body (its acknowledgement needs its seq only, and a new connection reads it again), and only what can be sent at once is read.
 //! - Full: see [`WhenFull`]; every drop is counted in [`Totals`] with its [`DropReason`]. What may be with the client already is
-//!   never dropped.
+//!   never dropped. When all sessions together are full, see [`crowd`].
+//! - The journal is told from when on the client counts as slow ([`Pace`]): rows that somebody waits for go to disk then.
 //!
 //! It never encodes a packet and knows no connection; it is told when one is there.
 
+mod crowd;
+mod flights;
 mod recovered;
 mod shelf;
 #[cfg(test)]
@@ -28,9 +33,10 @@ use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
 
+use flights::Flight;
 pub(super) use recovered::Past;
 pub(super) use shelf::Held;
-use shelf::Shelf;
+use shelf::{Chunk, Shelf};
 pub(super) use totals::{DropReason, Limit, Totals, TotalsLimits, WhenFull};
 
 use super::Ticket;
@@ -39,13 +45,19 @@ use super::facts;
 use super::journal::{Due, Journal, Position, Slot};
 use super::mutant::Mutant;
 use super::packet::Delivery;
+use super::settings::LOADED_BYTES_TOTAL_MAX;
 use crate::tag::BootNs;
+use crate::uplink::pace::Pace;
 use crate::uplink::row::{Qos, Seq};
 
 /// Most rows read ahead of the window: two windows of the default size.
 pub(super) const READ_ROWS_MAX: u32 = 200;
 /// Most bytes read ahead, but at least one row.
 pub(super) const READ_BYTES_MAX: u64 = 128 << 10;
+/// Most bytes of a read while durable sessions together have too much in memory, but at least one row.
+const READ_BYTES_MIN: u64 = 4 << 10;
+/// What a row in memory costs beside its [`crate::uplink::row::Row::size`], bytes.
+const LOADED_ROW_BYTES: u64 = 256;
 /// Packet identifiers there are: 1 to 65,535.
 const IDENTIFIERS: u64 = 65_535;
 
@@ -88,17 +100,15 @@ pub(super) enum Receipt {
     Unknown,
 }
 
+/// A message that waits.
 #[derive(Debug)]
 struct Parcel {
     seq: Seq,
     delivery: Delivery,
+    /// What it counts for: memory if it is nowhere else, otherwise its row.
     size: u64,
-}
-
-impl Parcel {
-    fn id(&self) -> u16 {
-        identifier(self.seq)
-    }
+    /// When it came, or was read from disk.
+    since: BootNs,
 }
 
 #[derive(Debug)]
@@ -131,7 +141,13 @@ pub(super) struct Outbound {
     releases: VecDeque<Release>,
     /// Releases not sent on this connection.
     untold: usize,
-    flights: VecDeque<Parcel>,
+    flights: VecDeque<Flight>,
+    /// Flights up to here are durable, and keep their body or not.
+    judged: Seq,
+    /// Bytes of durable flights that keep their body, and of the head, as the totals know them.
+    loaded: (u64, u64),
+    /// How fast the client answers.
+    pace: Pace,
     head: VecDeque<Parcel>,
     shelf: Shelf,
     tail: VecDeque<Parcel>,
@@ -160,6 +176,9 @@ impl Outbound {
             releases: VecDeque::new(),
             untold: 0,
             flights: VecDeque::new(),
+            judged: Seq(0),
+            loaded: (0, 0),
+            pace: Pace::default(),
             head: VecDeque::new(),
             shelf: Shelf::new(limit.rows_max),
             tail: VecDeque::new(),
@@ -193,14 +212,13 @@ impl Outbound {
 
     /// Takes a message of QoS 1 or 2. Owe the ticket one place if the answer is [`Pushed::Owed`].
     pub(super) fn push(&mut self, desk: &mut Desk<'_>, delivery: Delivery, ticket: Option<Ticket>) -> Pushed {
-        let size = facts::row_size(&delivery);
+        let size = self.size_of(&delivery);
         if let Err(reason) = self.make_room(desk, size) {
             desk.totals.drop(reason, 1);
             return Pushed::Dropped(reason);
         }
         self.last = Seq(self.last.0.saturating_add(1));
-        self.held.add(1, size);
-        desk.totals.add(self.queue.is_some(), size);
+        desk.totals.add(self.queue.is_some(), &mut self.held, Held { rows: 1, bytes: size });
         let mut pushed = Pushed::Kept;
         if let Some(queue) = &self.queue {
             // What a publisher may not send again is tied to its identifier, and goes with it.
@@ -209,8 +227,14 @@ impl Outbound {
             desk.journal.insert(desk.now, queue.slot, (self.last, delivery.clone()), ticket, due);
             pushed = if ticket.is_some() { Pushed::Owed } else { Pushed::Kept };
         }
-        self.tail.push_back(Parcel { seq: self.last, delivery, size });
+        self.tail.push_back(Parcel { seq: self.last, delivery, size, since: desk.now });
+        self.note_pace(desk);
         pushed
+    }
+
+    /// What a message counts for in this queue.
+    pub(super) fn size_of(&self, delivery: &Delivery) -> u64 {
+        if self.queue.is_some() { facts::row_size(delivery) } else { delivery.cost() }
     }
 
     /// What to send next, if at most `window` messages may be without an answer.
@@ -218,6 +242,7 @@ impl Outbound {
         if !self.online {
             return None;
         }
+        self.unload(desk);
         if self.untold > 0
             && let Some(release) = self.releases.iter_mut().find(|release| !release.told)
             && (desk.journal.is_durable(release.position)
@@ -235,7 +260,7 @@ impl Outbound {
             let begun = qos == Qos::ExactlyOnce && seq <= self.sent;
             if !begun && is_expired(&parcel.delivery, desk.now) {
                 let parcel = self.pop_front()?;
-                self.strike(desk, &parcel, Due::Soon);
+                self.strike(desk, (parcel.seq, parcel.size), Due::Soon);
                 desk.totals.drop(DropReason::Expired, 1);
                 continue;
             }
@@ -248,10 +273,12 @@ impl Outbound {
             }
             let again = seq <= self.sent;
             self.sent = self.sent.max(seq);
-            let parcel = self.pop_front()?;
-            self.flights.push_back(parcel);
-            let parcel = self.flights.back()?;
-            return Some(Send::Publish { id: parcel.id(), delivery: &parcel.delivery, again });
+            let Parcel { delivery, size, .. } = self.pop_front()?;
+            let flight = Flight { seq, qos, size, since: desk.now, delivery: Some(delivery), kept: false };
+            self.flights.push_back(flight);
+            self.note_pace(desk);
+            let delivery = self.flights.back()?.delivery.as_ref()?;
+            return Some(Send::Publish { id: identifier(seq), delivery, again });
         }
         None
     }
@@ -263,15 +290,16 @@ impl Outbound {
 
     /// PUBREC.
     pub(super) fn received(&mut self, desk: &mut Desk<'_>, id: u16) -> Receipt {
-        let Some(parcel) = self.take_flight(id, |qos| qos == Qos::ExactlyOnce) else {
+        let Some(flight) = self.take_flight(id, |qos| qos == Qos::ExactlyOnce) else {
             let Some(release) = self.releases.iter_mut().find(|release| identifier(release.seq) == id) else {
                 return Receipt::Unknown;
             };
             self.untold += usize::from(std::mem::replace(&mut release.told, false));
             return Receipt::Release;
         };
-        self.strike(desk, &parcel, Due::Now);
-        let seq = parcel.seq;
+        let seq = flight.seq;
+        self.answered(desk, &flight);
+        self.strike(desk, (seq, flight.size), Due::Now);
         self.put_release(desk, seq);
         let position = if self.queue.is_some() { desk.journal.position() } else { Position::PAST };
         self.releases.push_back(Release { seq, position, told: false });
@@ -303,8 +331,7 @@ impl Outbound {
 
     /// Whether something with this identifier waits for an answer of the client.
     pub(super) fn is_in_flight(&self, id: u16) -> bool {
-        self.flights.iter().any(|parcel| parcel.id() == id)
-            || self.releases.iter().any(|release| identifier(release.seq) == id)
+        self.flight_of(id).is_some() || self.releases.iter().any(|release| identifier(release.seq) == id)
     }
 
     /// Takes out what is in memory and may be given to another session: everything that was not sent, and QoS 1 messages in flight. What
@@ -313,14 +340,25 @@ impl Outbound {
         let (flights, head, tail) = (take(&mut self.flights), take(&mut self.head), take(&mut self.tail));
         let sent = self.sent;
         let mut rest = Vec::new();
-        for parcel in flights.into_iter().chain(head).chain(tail) {
-            self.strike(desk, &parcel, Due::Soon);
-            if parcel.seq <= sent && parcel.delivery.qos == Qos::ExactlyOnce {
-                desk.totals.drop(why, 1);
-            } else {
-                rest.push(parcel.delivery);
+        let mut stored = VecDeque::new();
+        let mut waiting: Vec<(Seq, u64, Delivery)> = Vec::new();
+        for mut flight in flights {
+            match flight.delivery.take() {
+                Some(delivery) => waiting.push((flight.seq, flight.size, delivery)),
+                None => stored.push_back(flight),
             }
         }
+        let others = head.into_iter().chain(tail);
+        waiting.extend(others.map(|parcel| (parcel.seq, parcel.size, parcel.delivery)));
+        for (seq, size, delivery) in waiting {
+            self.strike(desk, (seq, size), Due::Soon);
+            if seq <= sent && delivery.qos == Qos::ExactlyOnce {
+                desk.totals.drop(why, 1);
+            } else {
+                rest.push(delivery);
+            }
+        }
+        self.flights = stored;
         rest
     }
 
@@ -340,19 +378,19 @@ impl Outbound {
         if desk.journal.faults().has(Mutant::ForgetReleased) {
             self.releases.clear();
         }
-        while let Some(parcel) = self.flights.pop_back() {
-            self.head.push_front(parcel);
-        }
+        self.land(desk);
         if let Some(queue) = &self.queue {
             desk.journal.hasten(queue.slot);
         }
-        self.forget();
+        self.forget(desk);
     }
 
     /// The session ends, and its queue with it. What it held is counted as dropped.
-    pub(super) fn end(self, desk: &mut Desk<'_>, why: DropReason) {
-        desk.totals.take(self.queue.is_some(), self.held);
-        desk.totals.drop(why, self.held.rows);
+    pub(super) fn end(mut self, desk: &mut Desk<'_>, why: DropReason) {
+        let held = self.held;
+        desk.totals.take(self.queue.is_some(), &mut self.held, held);
+        desk.totals.drop(why, held.rows);
+        desk.totals.load(self.loaded.0 + self.loaded.1, 0);
         let Some(queue) = &self.queue else { return };
         desk.journal.drop_queue(&queue.name);
         for release in &self.releases {
@@ -370,29 +408,17 @@ impl Outbound {
     }
 
     fn is_identifier_used(&self, seq: Seq) -> bool {
-        let flights = self.flights.front().map(|parcel| parcel.seq);
+        let flights = self.flights.front().map(|flight| flight.seq);
         let oldest = self.releases.iter().map(|release| release.seq).chain(flights).min();
         oldest.is_some_and(|oldest| seq.0.saturating_sub(oldest.0) >= IDENTIFIERS)
     }
 
-    fn take_flight(&mut self, id: u16, fits: impl Fn(Qos) -> bool) -> Option<Parcel> {
-        let place = self.flights.iter().position(|parcel| parcel.id() == id)?;
-        if fits(self.flights[place].delivery.qos) { self.flights.remove(place) } else { None }
-    }
-
-    fn end_flight(&mut self, desk: &mut Desk<'_>, id: u16, fits: impl Fn(Qos) -> bool) -> Option<()> {
-        let parcel = self.take_flight(id, fits)?;
-        self.strike(desk, &parcel, Due::Soon);
-        Some(())
-    }
-
     /// A message is owed no longer.
-    fn strike(&mut self, desk: &mut Desk<'_>, parcel: &Parcel, due: Due) {
-        self.held.take(1, parcel.size);
-        desk.totals.take(self.queue.is_some(), Held { rows: 1, bytes: parcel.size });
+    fn strike(&mut self, desk: &mut Desk<'_>, (seq, size): (Seq, u64), due: Due) {
+        desk.totals.take(self.queue.is_some(), &mut self.held, Held { rows: 1, bytes: size });
         let Some(queue) = &self.queue else { return };
-        if !desk.journal.delete(desk.now, queue.slot, parcel.seq, due) {
-            self.note_gone(desk.journal.position(), parcel.seq, parcel.seq);
+        if !desk.journal.delete(desk.now, queue.slot, seq, due) {
+            self.note_gone(desk.journal.position(), seq, seq);
         }
     }
 
@@ -408,49 +434,6 @@ impl Outbound {
             let fact = facts::released_key(client(queue), identifier(seq));
             desk.journal.put(desk.now, fact, facts::released(seq), None, Due::Now);
         }
-    }
-
-    /// Drops what the policy says until a message of `size` bytes fits.
-    fn make_room(&mut self, desk: &mut Desk<'_>, size: u64) -> Result<(), DropReason> {
-        let durable = self.queue.is_some();
-        loop {
-            let waiting = self.held.rows.saturating_sub(self.flights.len() as u64);
-            let full =
-                waiting >= self.limit.rows_max || self.held.bytes.saturating_add(size) > self.limit.bytes_max;
-            if !full {
-                return if desk.totals.fits(durable, size) { Ok(()) } else { Err(DropReason::TotalFull) };
-            }
-            if self.limit.when_full == WhenFull::DropNewest || !self.drop_oldest(desk) {
-                return Err(DropReason::Full);
-            }
-        }
-    }
-
-    /// Drops the oldest of what was never sent; `false` if there is nothing, or nothing that can be dropped at this moment.
-    fn drop_oldest(&mut self, desk: &mut Desk<'_>) -> bool {
-        if self.head.is_empty()
-            && let Some((first, _)) = self.shelf.span()
-        {
-            if first <= self.sent || !self.shelf.is_split() {
-                self.wants_split = first > self.sent;
-                return false;
-            }
-            let Some(chunk) = self.shelf.pop_front() else { return false };
-            self.held.take(chunk.held.rows, chunk.held.bytes);
-            desk.totals.take(true, chunk.held);
-            desk.totals.drop(DropReason::Full, chunk.held.rows);
-            if let Some(queue) = &self.queue {
-                desk.journal.delete_range(desk.now, queue.slot, (chunk.first, chunk.last), Due::Soon);
-                self.note_gone(desk.journal.position(), chunk.first, chunk.last);
-            }
-            return true;
-        }
-        let Some(parcel) = self.front().filter(|parcel| parcel.seq > self.sent) else { return false };
-        debug_assert!(parcel.size > 0, "a row has a size");
-        let Some(parcel) = self.pop_front() else { return false };
-        self.strike(desk, &parcel, Due::Soon);
-        desk.totals.drop(DropReason::Full, 1);
-        true
     }
 }
 

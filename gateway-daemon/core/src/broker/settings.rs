@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use super::retained::expiry::{RETAINED_RULES_MAX, RetainedRule, RetainedRules};
+
 /// Most connections at once: a kilobyte or two each at rest, and more machines than stand around one gateway.
 pub const CONNECTIONS_MAX: usize = 1000;
 
@@ -41,6 +43,19 @@ pub const QUEUED_BYTES_MAX: usize = 4 << 20;
 /// Most bytes that wait for all sessions in memory together or are in flight to them.
 pub const QUEUED_BYTES_TOTAL_MAX: usize = 16 << 20;
 
+/// Most bytes that each session in memory holds although [`QUEUED_BYTES_TOTAL_MAX`] is reached and nobody can make room: a handful of messages.
+pub const QUEUED_SHARE_BYTES_MIN: u64 = 4 << 10;
+
+/// Most bytes that each durable session holds although [`STORED_BYTES_TOTAL_MAX`] is reached and nobody can make room: with 2000 sessions 32 MiB on disk.
+pub const STORED_SHARE_BYTES_MIN: u64 = 16 << 10;
+
+/// Most messages that each session holds although a total is reached and nobody can make room.
+pub const SHARE_ROWS_MIN: u64 = 16;
+
+/// Most bytes that all durable sessions together have in memory of what is on disk: read ahead, or in flight. Kept, what is in flight survives a database
+/// that has to be replaced.
+pub const LOADED_BYTES_TOTAL_MAX: u64 = 4 << 20;
+
 /// Largest packet taken from a client, bytes; also bounds what comes before CONNECT.
 pub const PACKET_BYTES_MAX: usize = 256 << 10;
 
@@ -48,11 +63,30 @@ pub const PACKET_BYTES_MAX: usize = 256 << 10;
 /// wait in their session.
 pub const OUTBOX_BYTES_MAX: usize = 256 << 10;
 
+/// Most bytes to all connections together that are not written: at the limits of each alone, a thousand clients that do not read would hold half a gigabyte.
+/// Near it, those that have more than their share get no more; at it, the slowest of them is closed.
+pub const UNSENT_BYTES_TOTAL_MAX: usize = 16 << 20;
+
+/// Most bytes of packets that are not whole yet, and of those that wait while nothing is read, of all connections together. At it, the oldest unfinished one
+/// of a connection that has more than its share is closed.
+pub const RECEIVED_BYTES_TOTAL_MAX: usize = 16 << 20;
+
 /// Most retained messages; a retained message on one more topic is delivered but not kept, and counted.
 pub const RETAINED_MAX: usize = 10_000;
 
-/// Most bytes of retained topics and bodies.
+/// Most bytes of memory that retained messages cost: some 400 bytes for each, with what it holds.
 pub const RETAINED_BYTES_MAX: usize = 8 << 20;
+
+/// Most bytes of memory that last wills cost, of connected clients and delayed ones: of a thousand clients, each has 2 kB. One user has half of it,
+/// those without a name have half of it together.
+pub const WILLS_BYTES_MAX: usize = 2 << 20;
+
+/// Most bytes of QoS 2 messages, received and not released, that are in memory because uplinks have yet to take them: they share their bodies with the rows
+/// of the uplinks' queues. Above, publishers are held.
+pub const RECEIVED_BYTES_MAX: u64 = 4 << 20;
+
+/// Most bytes of the filters of durable sessions that are read at the start; more can only be stored by whoever tries.
+pub const RECOVERED_FILTERS_BYTES_MAX: u64 = 16 << 20;
 
 /// Most messages that wait for one durable session, on disk or not.
 pub const STORED_ROWS_MAX: u64 = 100_000;
@@ -140,10 +174,18 @@ pub struct Limits {
     pub packet_bytes_max: usize,
     /// See [`OUTBOX_BYTES_MAX`].
     pub outbox_bytes_max: usize,
+    /// See [`UNSENT_BYTES_TOTAL_MAX`].
+    pub unsent_bytes_total_max: usize,
+    /// See [`RECEIVED_BYTES_TOTAL_MAX`].
+    pub received_bytes_total_max: usize,
     /// See [`RETAINED_MAX`].
     pub retained_max: usize,
     /// See [`RETAINED_BYTES_MAX`].
     pub retained_bytes_max: usize,
+    /// See [`WILLS_BYTES_MAX`].
+    pub wills_bytes_max: usize,
+    /// How long the broker keeps retained messages for which [`Settings::retained`] says nothing else, seconds; `None` (default) is for ever.
+    pub retained_expiry_s: Option<u32>,
     /// See [`HANDSHAKE_MAX`].
     pub handshake_max: Duration,
     /// See [`STORED_ROWS_MAX`].
@@ -196,8 +238,12 @@ impl Default for Limits {
             queued_bytes_total_max: QUEUED_BYTES_TOTAL_MAX,
             packet_bytes_max: PACKET_BYTES_MAX,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
+            unsent_bytes_total_max: UNSENT_BYTES_TOTAL_MAX,
+            received_bytes_total_max: RECEIVED_BYTES_TOTAL_MAX,
             retained_max: RETAINED_MAX,
             retained_bytes_max: RETAINED_BYTES_MAX,
+            wills_bytes_max: WILLS_BYTES_MAX,
+            retained_expiry_s: None,
             handshake_max: HANDSHAKE_MAX,
             stored_rows_max: STORED_ROWS_MAX,
             stored_bytes_max: STORED_BYTES_MAX,
@@ -226,4 +272,6 @@ pub struct Settings {
     pub access: super::access::Access,
     /// Bounds.
     pub limits: Limits,
+    /// How long retained messages of some topics are kept.
+    pub retained: RetainedRules,
 }

@@ -3,9 +3,12 @@
 
 mod bridge;
 mod disk;
+mod due;
 mod durable;
+mod fair;
 mod hostile;
 mod login;
+mod memory;
 mod own;
 mod owners;
 mod people;
@@ -19,6 +22,7 @@ mod shared;
 mod small;
 mod strangers;
 mod system;
+mod traffic;
 mod v5;
 mod wills;
 mod wills_refused;

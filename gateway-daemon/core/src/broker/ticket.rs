@@ -18,6 +18,8 @@ pub(super) struct Tickets<T> {
 struct Slot<T> {
     generation: u32,
     owed: u32,
+    /// Somebody has the message, or nobody wanted it.
+    kept: bool,
     what: Option<T>,
 }
 
@@ -31,11 +33,11 @@ impl<T> Tickets<T> {
     /// A ticket with a count of one. `what` comes back when the count is zero.
     pub(super) fn open(&mut self, what: T) -> Ticket {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, owed: 0, what: None });
+            self.slots.push(Slot { generation: 0, owed: 0, kept: false, what: None });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
         let slot = &mut self.slots[index as usize];
-        slot.owed = 1;
+        (slot.owed, slot.kept) = (1, false);
         slot.what = Some(what);
         Ticket(u64::from(slot.generation) << 32 | u64::from(index))
     }
@@ -47,14 +49,22 @@ impl<T> Tickets<T> {
         }
     }
 
-    /// One place is safe. Gives what was owed if it was the last one; the ticket is gone then.
-    pub(super) fn settle(&mut self, ticket: Ticket) -> Option<T> {
+    /// Somebody has the message.
+    pub(super) fn keep(&mut self, ticket: Ticket) {
+        if let Some(slot) = self.slot(ticket) {
+            slot.kept = true;
+        }
+    }
+
+    /// One place is safe, or has dropped the message. Gives what was owed if it was the last one, and whether anybody has it; the ticket is gone then.
+    pub(super) fn settle(&mut self, ticket: Ticket) -> Option<(T, bool)> {
         let slot = self.slot(ticket)?;
         slot.owed = slot.owed.saturating_sub(1);
         if slot.owed > 0 {
             return None;
         }
-        self.close(ticket)
+        let kept = slot.kept;
+        Some((self.close(ticket)?, kept))
     }
 
     /// Nobody waits any more; whatever is settled later does nothing.
@@ -94,7 +104,7 @@ mod tests {
         assert_eq!(tickets.settle(ticket), None);
         assert_eq!(tickets.settle(ticket), None);
         assert_eq!(tickets.len(), 1);
-        assert_eq!(tickets.settle(ticket), Some("puback"));
+        assert_eq!(tickets.settle(ticket), Some(("puback", false)));
         assert_eq!(tickets.settle(ticket), None);
         assert_eq!(tickets.len(), 0);
     }
@@ -108,7 +118,8 @@ mod tests {
         assert_ne!(old, young);
         assert_eq!(tickets.settle(old), None);
         tickets.owe(old, 5);
-        assert_eq!(tickets.settle(young), Some(2));
+        tickets.keep(old);
+        assert_eq!(tickets.settle(young), Some((2, false)));
         assert_eq!(tickets.settle(Ticket(u64::MAX)), None);
     }
 }

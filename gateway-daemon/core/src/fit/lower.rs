@@ -91,6 +91,8 @@ macro_rules! knob {
 #[rustfmt::skip]
 pub(super) const KNOBS: &[Knob] = &[
     knob!("queued_bytes_total_max", queued_bytes_total_max, &[Memory], total true, bytes true, least 1 << 20, |_| 0),
+    knob!("unsent_bytes_total_max", unsent_bytes_total_max, &[Memory], total true, bytes true, least 1 << 20, |_| 0),
+    knob!("received_bytes_total_max", received_bytes_total_max, &[Memory], total true, bytes true, least 1 << 20, |_| 0),
     knob!("stored_bytes_total_max", stored_bytes_total_max, &[Disk], total true, bytes true, least 64 << 10, |s| s.local_bytes),
     knob!("retained_bytes_max", retained_bytes_max, &[Memory, Disk], total false, bytes true, least 64 << 10, |s| s.retained_bytes),
     knob!("packet_max", packet_bytes_max, &[Memory], total false, bytes true, least 64 << 10, |_| 0),

@@ -12,7 +12,9 @@ mod tests;
 
 use std::fmt;
 
-use crate::broker::settings::Limits;
+use crate::broker::settings::{
+    LOADED_BYTES_TOTAL_MAX, Limits, QUEUED_SHARE_BYTES_MIN, RECEIVED_BYTES_MAX, STORED_SHARE_BYTES_MIN,
+};
 use crate::uplink::settings::ASIDE_BYTES_MAX;
 
 pub use lower::{Change, Stored};
@@ -60,12 +62,6 @@ pub const HASH_BYTES_MIN: u64 = 7 << 20;
 
 /// Room for what clients send before their log-in is decided.
 const LOGIN_BYTES: u64 = 8 << 20;
-
-/// Room for what was sent to clients and not yet written, of all connections together.
-const UNSENT_BYTES: u64 = 16 << 20;
-
-/// Room for packets that are not complete, of all connections together.
-const RECEIVED_BYTES: u64 = 16 << 20;
 
 /// Bytes of file for a hundred bytes of rows, as [`crate::uplink::row::Row::size`] counts them: measured over all sizes of rows: 174 at
 /// worst, for those of which one and a bit fit on a page.
@@ -155,11 +151,17 @@ const MEMORY: &[(&str, Cost)] = &[
     }),
     ("a password hash", |p, _| p.hash_bytes),
     ("log-ins under way", |_, _| LOGIN_BYTES),
-    ("unsent bytes", |_, _| UNSENT_BYTES),
-    ("packets that are not complete", |_, _| RECEIVED_BYTES),
+    ("`unsent_bytes_total_max`", |_, l| of(l.unsent_bytes_total_max)),
+    ("`received_bytes_total_max`", |_, l| of(l.received_bytes_total_max)),
+    ("messages read from disk", |_, _| LOADED_BYTES_TOTAL_MAX),
     ("`packet_max`", |_, l| of(l.packet_bytes_max).saturating_mul(PACKET_COPIES)),
     ("`queued_bytes_total_max`", |_, l| of(l.queued_bytes_total_max)),
     ("`retained_bytes_max`", |_, l| of(l.retained_bytes_max)),
+    ("`wills_bytes_max`", |_, l| of(l.wills_bytes_max)),
+    ("`sessions_max` with what each may always have queued", |_, l| {
+        of(l.sessions_max).saturating_mul(QUEUED_SHARE_BYTES_MIN)
+    }),
+    ("QoS 2 messages that uplinks have yet to take", |_, _| RECEIVED_BYTES_MAX),
     ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_BYTES)),
     ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_BYTES)),
     ("changes that wait for the disk", |_, l| l.dirty_bytes_max.saturating_mul(DIRTY_COPIES)),
@@ -168,6 +170,9 @@ const MEMORY: &[(&str, Cost)] = &[
 /// Bytes of the database file that the limits of the broker may need, one line each; as rows count.
 const DISK: &[(&str, Cost)] = &[
     ("`stored_bytes_total_max`", |_, l| l.stored_bytes_total_max),
+    ("`sessions_max` with what each may always have stored", |_, l| {
+        of(l.sessions_max).saturating_mul(STORED_SHARE_BYTES_MIN)
+    }),
     ("`retained_bytes_max`", |_, l| of(l.retained_bytes_max)),
     ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_FACT_BYTES)),
     ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_FACT_BYTES)),

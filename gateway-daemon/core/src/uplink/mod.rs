@@ -7,10 +7,12 @@ mod action;
 mod backoff;
 mod change;
 mod flights;
+mod learned;
 pub mod link;
 pub mod loss;
 pub mod machine;
 mod mutant;
+pub mod pace;
 pub mod queue;
 pub mod row;
 mod sending;
@@ -22,6 +24,7 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod trial;
 
 pub use machine::{Action, Uplink};
 #[cfg(feature = "mutants")]

@@ -53,6 +53,8 @@ pub enum Mutant {
     ReceiptLate,
     /// A publisher that is held up makes its row be written at once although the link is healthy.
     ReceiptEager,
+    /// A publisher that is held up waits for the interval although the cloud is slower than usual.
+    SlowLate,
     /// No birth message.
     NoBirth,
     /// A message is set aside when its connection died three times, whatever happened to others in between.
@@ -68,7 +70,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 27] = [
+    pub const ALL: [(&'static str, Self); 28] = [
         ("delete-on-send", Self::DeleteOnSend),
         ("no-resend", Self::NoResend),
         ("ack-before-commit", Self::AckBeforeCommit),
@@ -91,6 +93,7 @@ impl Mutant {
         ("hoard-memory", Self::HoardMemory),
         ("receipt-late", Self::ReceiptLate),
         ("receipt-eager", Self::ReceiptEager),
+        ("slow-late", Self::SlowLate),
         ("no-birth", Self::NoBirth),
         ("blame-without-proof", Self::BlameWithoutProof),
         ("forget-aside", Self::ForgetAside),

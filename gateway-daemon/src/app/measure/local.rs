@@ -36,6 +36,8 @@ pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
         ("large", counters.dropped_large_messages_total),
         ("forbidden", counters.dropped_forbidden_messages_total),
         ("disk", counters.dropped_local_messages_total),
+        ("topic", counters.dropped_topic_messages_total),
+        ("left-out", counters.dropped_left_out_messages_total),
     ] {
         page.count(&m::BROKER_DROPPED, &[reason], count);
     }
@@ -51,11 +53,16 @@ fn gauges(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_SUBSCRIPTIONS, &[], gauges.subscriptions as u64);
     page.count(&m::BROKER_SHARED_SUBSCRIPTIONS, &[], gauges.shared_subscriptions as u64);
     page.count(&m::BROKER_RETAINED_MESSAGES, &[], gauges.retained_messages as u64);
-    page.count(&m::BROKER_RETAINED_BYTES, &[], gauges.retained_bytes as u64);
+    page.count(&m::BROKER_RETAINED_BYTES, &[], gauges.retained_bytes);
+    page.count(&m::BROKER_WILLS_BYTES, &[], gauges.wills_bytes);
+    page.count(&m::BROKER_RECEIVED_BYTES, &[], gauges.received_bytes);
     page.count(&m::BROKER_HELD_MESSAGES, &[], gauges.held_messages);
     page.count(&m::BROKER_HELD_BYTES, &[], gauges.held_bytes);
     page.count(&m::BROKER_STORED_MESSAGES, &[], gauges.stored_messages);
     page.count(&m::BROKER_STORED_BYTES, &[], gauges.stored_bytes);
+    page.count(&m::BROKER_LOADED_BYTES, &[], gauges.loaded_bytes);
+    page.count(&m::BROKER_UNSENT_BYTES, &[], gauges.unsent_bytes as u64);
+    page.count(&m::BROKER_UNREAD_BYTES, &[], gauges.unread_bytes as u64);
     page.count(&m::BROKER_DIRTY_BYTES, &[], gauges.dirty_bytes);
     page.count(&m::BROKER_WAITING_ACKNOWLEDGEMENTS, &[], gauges.waiting_acknowledgements as u64);
     page.count(&m::BROKER_TURN_WORK_MAX, &[], gateway.local.broker.longest_turn_units());
@@ -77,6 +84,9 @@ fn counters(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_MALFORMED_TOTAL, &[], counters.malformed_total);
     page.count(&m::BROKER_SILENT_TOTAL, &[], counters.silent_total);
     page.count(&m::BROKER_STALLED_TOTAL, &[], counters.stalled_total);
+    page.count(&m::BROKER_CROWDED_OUT_CONNECTIONS_TOTAL, &[], counters.crowded_out_connections_total);
+    page.count(&m::BROKER_UNKEPT_MESSAGES_TOTAL, &[], counters.unkept_messages_total);
+    page.count(&m::BROKER_UNRELEASED_REFUSED_TOTAL, &[], counters.unreleased_refused_total);
     page.count(&m::BROKER_SUBSCRIPTIONS_REFUSED_TOTAL, &[], counters.subscriptions_refused_total);
     page.count(&m::BROKER_RECEIVED_MESSAGES_TOTAL, &[], counters.received_messages_total);
     page.count(&m::BROKER_LOCAL_MESSAGES_TOTAL, &[], counters.local_messages_total);
@@ -108,6 +118,10 @@ fn counters(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_FAILED_TURNS_TOTAL, &[], counters.failed_turns_total);
     page.count(&m::BROKER_FAILED_READS_TOTAL, &[], counters.failed_reads_total);
     page.count(&m::BROKER_RESETS_TOTAL, &[], counters.resets_total);
+    page.count(&m::BROKER_WILLS_FULL_TOTAL, &[], counters.wills_full_total);
+    page.count(&m::BROKER_PROPERTIES_REFUSED_TOTAL, &[], counters.properties_refused_total);
+    page.count(&m::BROKER_TOPICS_REFUSED_TOTAL, &[], counters.topics_refused_total);
+    page.count(&m::BROKER_LEFT_OUT_FACTS_TOTAL, &[], counters.left_out_facts_total);
     page.count(&m::BROKER_DAMAGED_FACTS_TOTAL, &[], counters.damaged_facts_total);
     page.count(&m::BROKER_PUT_DOWN_TOTAL, &[], counters.put_down_total);
     page.count(&m::BROKER_CUT_IDENTIFIERS_TOTAL, &[], counters.cut_identifiers_total);

@@ -51,6 +51,8 @@ pub(crate) struct Outcome {
     pub p99: Duration,
     pub calm_p99: Duration,
     pub cuts: u64,
+    /// The attack killed the gateway itself.
+    pub killed: bool,
     pub polls_kept: f64,
     pub polls_due: f64,
     pub polls_missing: f64,
@@ -126,6 +128,7 @@ pub(crate) fn run(attack: &Attack, setup: &Setup) -> Result<Outcome> {
         stage.failures.push(format!("the attack broke off: {error:#}"));
     }
     let (rates, lasted) = (mark.rates(&stage), mark.at.elapsed());
+    outcome.killed = stage.killed;
     outcome.see(&bystander.take(), calm, &rates, lasted);
     outcome.turn_ms = stage.metric(TURN).map(|seconds| seconds * 1000.0);
     // What attackers held is given back once they are gone.
@@ -181,7 +184,7 @@ impl Outcome {
         if self.peak_mib >= MEMORY_MAX_MIB {
             missed.push(format!("{} MiB of RssAnon", self.peak_mib));
         }
-        if !short && self.polls_missing > SKIPPED_ENDS + SKIPPED_MAX * self.polls_due {
+        if !(short || self.killed) && self.polls_missing > SKIPPED_ENDS + SKIPPED_MAX * self.polls_due {
             missed.push(format!("{:.0} of {:.0} polls skipped", self.polls_missing, self.polls_due));
         }
         for (number, start) in self.restarts.iter().enumerate() {
@@ -217,5 +220,36 @@ impl Outcome {
                 )
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, Start};
+
+    fn missed(change: impl FnOnce(&mut Outcome), short: bool, times: bool) -> usize {
+        let mut outcome = Outcome { polls_due: 1000.0, ..Outcome::default() };
+        change(&mut outcome);
+        outcome.missed(short, times).len()
+    }
+
+    #[test]
+    fn memory_ends_and_restarts_are_judged_always() {
+        assert_eq!(missed(|_| (), false, true), 0);
+        assert_eq!(missed(|outcome| outcome.peak_mib = 128, true, false), 1);
+        assert_eq!(missed(|outcome| outcome.end = Some("ended".into()), true, false), 1);
+        let lost = Start { failed: Some("out of memory".into()), ..Start::default() };
+        let large = Start { peak_mib: 200, ..Start::default() };
+        assert_eq!(missed(|outcome| outcome.restarts = vec![lost, large, Start::default()], true, false), 2);
+    }
+
+    #[test]
+    fn polls_are_judged_in_the_full_form_and_times_when_asked_for() {
+        assert_eq!(missed(|outcome| outcome.polls_missing = 12.0, false, false), 0);
+        assert_eq!(missed(|outcome| outcome.polls_missing = 13.0, false, false), 1);
+        assert_eq!(missed(|outcome| outcome.polls_missing = 13.0, true, false), 0);
+        assert_eq!(missed(|outcome| (outcome.polls_missing, outcome.killed) = (13.0, true), false, false), 0);
+        assert_eq!(missed(|outcome| outcome.turn_ms = Some(51.0), false, false), 0);
+        assert_eq!(missed(|outcome| outcome.turn_ms = Some(51.0), false, true), 1);
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Stage {
     pub until: Instant,
     pub failures: Vec<String>,
     pub notes: Vec<String>,
+    /// The gateway was killed on purpose since it was started first: polls were lost by that.
+    pub killed: bool,
     dir: TempDir,
     child: Option<Child>,
     pub sampler: Option<Sampler>,
@@ -100,6 +102,7 @@ impl Stage {
             until: Instant::now(),
             failures: Vec::new(),
             notes: Vec::new(),
+            killed: false,
             dir: tempfile::Builder::new().prefix("tidegate-attack-").tempdir()?,
             child: None,
             sampler: None,
@@ -189,6 +192,7 @@ impl Stage {
     /// kill -9, if it is still there.
     pub(crate) fn kill(&mut self) {
         self.sampler = None;
+        self.killed = true;
         if let Some(mut child) = self.child.take() {
             // It may have ended before.
             let _ = child.kill();

@@ -239,3 +239,28 @@ fn with_length(out: &mut Vec<u8>, body: &[u8]) {
     }
     out.extend_from_slice(body);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Hello, frame, head, packet};
+
+    #[test]
+    fn a_packet_of_any_length_is_cut_off_whole_and_not_before_its_last_byte() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 300_000] {
+            let whole = packet(0x30, &vec![7; length]);
+            assert_eq!(head(&whole[..whole.len() - 1]), None, "{length}");
+            let (first, body, used) = head(&whole).unwrap();
+            assert_eq!((first, body.len(), used), (0x30, length, whole.len()));
+        }
+    }
+
+    #[test]
+    fn a_hello_and_a_frame_are_those_of_the_standards() {
+        let plain = Hello::v3("a").user("u", "p").bytes();
+        assert_eq!(plain, b"\x10\x13\0\x04MQTT\x04\xc2\0\0\0\x01a\0\x01u\0\x01p");
+        let durable = Hello::v5("a").durable().bytes();
+        assert_eq!(durable, b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\xff\xff\xff\xff\0\x01a");
+        assert_eq!(frame(b"ab"), b"\x82\x82\0\0\0\0ab");
+        assert_eq!(frame(&[0; 200])[..4], [0x82, 0xfe, 0, 200]);
+    }
+}

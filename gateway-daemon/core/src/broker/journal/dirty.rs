@@ -1,6 +1,6 @@
 //! What is dirty of one queue and of one fact.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::broker::Ticket;
@@ -8,7 +8,7 @@ use crate::broker::change::{Change, FactKey, QueueName};
 use crate::broker::facts::{self, Value};
 use crate::broker::packet::Delivery;
 use crate::tag::{BootId, BootNs, RunId};
-use crate::uplink::row::Seq;
+use crate::uplink::row::{Qos, Row, Seq};
 
 /// A row that is not durable. It becomes bytes when its turn comes.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) struct DirtyRow {
     pub(super) delivery: Delivery,
     pub(super) ticket: Option<Ticket>,
     pub(super) due: BootNs,
+    /// Bytes of memory.
     pub(super) size: u64,
     /// It was in a turn that failed and may be durable all the same.
     pub(super) tried: bool,
@@ -34,8 +35,12 @@ pub(super) struct DirtyQueue {
     pub(super) deletes: Vec<(Seq, Seq)>,
     /// Ascending by seq.
     pub(super) rows: VecDeque<DirtyRow>,
-    /// All its rows are due.
-    pub(super) urgent: bool,
+    /// Rows up to here are due now.
+    pub(super) urgent_to: Option<Seq>,
+    /// From here on its reader counts as slow, unless it answers before: then rows that somebody waits for are due.
+    pub(super) slow_at: Option<BootNs>,
+    /// Rows that somebody waits for.
+    pub(super) waiting: usize,
     /// In the journal's list of dirty queues.
     pub(super) listed: bool,
 }
@@ -43,6 +48,13 @@ pub(super) struct DirtyQueue {
 impl DirtyQueue {
     /// Adds a row, nearly always at the end. `false` if it is there already.
     pub(super) fn push(&mut self, row: DirtyRow) -> bool {
+        let waiting = usize::from(row.ticket.is_some());
+        let pushed = self.place(row);
+        self.waiting += if pushed { waiting } else { 0 };
+        pushed
+    }
+
+    fn place(&mut self, row: DirtyRow) -> bool {
         if self.rows.back().is_none_or(|last| last.seq < row.seq) {
             self.rows.push_back(row);
             return true;
@@ -58,11 +70,14 @@ impl DirtyQueue {
 
     /// Takes a row out.
     pub(super) fn take(&mut self, seq: Seq) -> Option<DirtyRow> {
-        if self.rows.front()?.seq == seq {
-            return self.rows.pop_front();
-        }
-        let place = self.rows.binary_search_by_key(&seq, |row| row.seq).ok()?;
-        self.rows.remove(place)
+        let row = if self.rows.front()?.seq == seq {
+            self.rows.pop_front()
+        } else {
+            let place = self.rows.binary_search_by_key(&seq, |row| row.seq).ok()?;
+            self.rows.remove(place)
+        }?;
+        self.waiting -= usize::from(row.ticket.is_some());
+        Some(row)
     }
 
     /// Whether a row is here.
@@ -70,9 +85,58 @@ impl DirtyQueue {
         self.rows.binary_search_by_key(&seq, |row| row.seq).is_ok()
     }
 
-    /// When its rows are due.
+    /// When the first of its rows is due.
     pub(super) fn due(&self) -> Option<BootNs> {
-        self.rows.front().map(|row| row.due)
+        let oldest = self.rows.front()?.due;
+        Some(self.waited_for_at().map_or(oldest, |at| at.min(oldest)))
+    }
+
+    /// When rows that somebody waits for are due because their reader is slow.
+    pub(super) fn waited_for_at(&self) -> Option<BootNs> {
+        self.slow_at.filter(|_| self.waiting > 0)
+    }
+
+    /// How many of its first rows are due at `now`; all of them if the first would be by `horizon`.
+    pub(super) fn ready(&self, now: BootNs, horizon: BootNs) -> usize {
+        if self.rows.front().is_some_and(|row| row.due <= horizon) {
+            return self.rows.len();
+        }
+        let urgent = self.urgent_to.map_or(0, |seq| self.rows.partition_point(|row| row.seq <= seq));
+        let slow = self.waited_for_at().is_some_and(|at| at <= now);
+        let waited_for = if slow { self.last(|row| row.ticket.is_some()) } else { 0 };
+        urgent.max(waited_for)
+    }
+
+    /// How many of the first `ready` rows go with a turn that has room for so many bytes more, which is used up. Rows of QoS 2 go in any case, and what is
+    /// before them: they are tied to the identifier of their publisher.
+    pub(super) fn fitting(&self, ready: usize, room: &mut u64) -> usize {
+        let mut count = 0;
+        for row in self.rows.iter().take(ready) {
+            if *room == 0 {
+                let tied =
+                    |row: &DirtyRow| row.ticket.is_some() && row.delivery.message.qos == Qos::ExactlyOnce;
+                return count.max(self.last(tied).min(ready));
+            }
+            *room = room.saturating_sub(facts::row_size(&row.delivery));
+            count += 1;
+        }
+        count
+    }
+
+    /// How many rows there are up to the last that fits.
+    fn last(&self, fits: impl Fn(&DirtyRow) -> bool) -> usize {
+        self.rows.iter().rposition(fits).map_or(0, |place| place + 1)
+    }
+
+    /// All rows that are here are due now.
+    pub(super) fn hasten(&mut self) {
+        self.urgent_to = self.rows.back().map(|row| row.seq);
+    }
+
+    /// Forgets every row and gives them.
+    pub(super) fn empty(&mut self) -> VecDeque<DirtyRow> {
+        (self.urgent_to, self.slow_at, self.waiting) = (None, None, 0);
+        std::mem::take(&mut self.rows)
     }
 
     /// Notes durable rows that go.
@@ -83,18 +147,20 @@ impl DirtyQueue {
         }
     }
 
-    /// What goes with the next turn: everything, or everything but the rows.
-    pub(super) fn split(&mut self, all: bool) -> Self {
-        let rows = if all { std::mem::take(&mut self.rows) } else { VecDeque::new() };
-        self.urgent &= !all;
+    /// What goes with the next turn: everything but the rows, and the first `count` of those.
+    pub(super) fn split(&mut self, count: usize) -> Self {
+        let rest = self.rows.split_off(count.min(self.rows.len()));
+        let rows = std::mem::replace(&mut self.rows, rest);
+        let last = rows.back().map(|row| row.seq);
+        self.urgent_to = self.urgent_to.filter(|seq| last.is_none_or(|last| *seq > last));
+        self.waiting -= rows.iter().filter(|row| row.ticket.is_some()).count();
         Self {
             name: self.name.clone(),
             open: self.open,
             dropped: std::mem::take(&mut self.dropped),
             deletes: std::mem::take(&mut self.deletes),
             rows,
-            urgent: false,
-            listed: false,
+            ..Self::default()
         }
     }
 
@@ -106,8 +172,8 @@ impl DirtyQueue {
         self.rows.iter().map(|row| row.size).sum()
     }
 
-    /// As changes.
-    pub(super) fn write(&self, run: RunId, changes: &mut Vec<Change>) {
+    /// As changes. Rows of one message share its bytes.
+    pub(super) fn write(&self, run: RunId, shared: &mut Shared, changes: &mut Vec<Change>) {
         let Some(queue) = &self.name else { return };
         if self.dropped {
             changes.push(Change::Drop { queue: Arc::clone(queue) });
@@ -116,8 +182,7 @@ impl DirtyQueue {
             changes.push(Change::Delete { queue: Arc::clone(queue), seqs: *seqs });
         }
         for row in &self.rows {
-            let row = Arc::new(facts::row(&row.delivery, row.seq, run));
-            changes.push(Change::Insert { queue: Arc::clone(queue), row });
+            changes.push(Change::Insert { queue: Arc::clone(queue), row: shared.row(row, run) });
         }
     }
 
@@ -145,10 +210,45 @@ impl DirtyQueue {
         }
         taken.deletes.append(&mut self.deletes);
         self.deletes = taken.deletes;
-        self.urgent |= !self.rows.is_empty();
+        self.waiting = self.rows.iter().filter(|row| row.ticket.is_some()).count();
+        self.hasten();
         gone
     }
 }
+
+/// The rows of a turn that several sessions want: one body for all of them, however many there are.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// By the place of the message in memory, which the rows keep there, and by the subscription identifiers that are written before it.
+    rows: BTreeMap<(usize, Box<[u32]>), Arc<Row>>,
+}
+
+impl Shared {
+    /// Of a queue and of the list of dirty rows: a message that nobody else holds is written once only.
+    const OWN_HOLDERS: usize = 2;
+
+    fn row(&mut self, dirty: &DirtyRow, run: RunId) -> Arc<Row> {
+        let DirtyRow { delivery, seq, .. } = dirty;
+        if Arc::strong_count(&delivery.message) <= Self::OWN_HOLDERS {
+            return Arc::new(facts::row(delivery, *seq, run));
+        }
+        let key = (Arc::as_ptr(&delivery.message).addr(), delivery.identifiers.clone());
+        match self.rows.get(&key) {
+            Some(other) => {
+                let (qos, retain) = (delivery.qos, delivery.retain);
+                Arc::new(Row { seq: *seq, qos, retain, ..Row::clone(other) })
+            }
+            None => {
+                let row = Arc::new(facts::row(delivery, *seq, run));
+                self.rows.insert(key, Arc::clone(&row));
+                row
+            }
+        }
+    }
+}
+
+/// What a fact that is not durable costs beside its key and its value: its places in two maps, bytes.
+const FACT_BYTES: u64 = 160;
 
 /// A fact that is not durable; without a value it goes.
 #[derive(Debug)]
@@ -161,7 +261,7 @@ pub(super) struct DirtyFact {
 impl DirtyFact {
     pub(super) fn new(key: &FactKey, value: Option<Value>) -> Self {
         let size = key.key.len() + value.as_ref().map_or(0, Value::size);
-        Self { value, tickets: Vec::new(), size: size as u64 }
+        Self { value, tickets: Vec::new(), size: FACT_BYTES.saturating_add(size as u64) }
     }
 
     pub(super) fn write(&self, key: &FactKey, boot: BootId) -> Change {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::disk::Disk;
 use super::*;
 use crate::broker::change::{Change, FactKind};
+use crate::broker::facts;
 use crate::broker::packet::Message;
 use crate::broker::topic::TopicName;
 use crate::tag::BootId;
@@ -321,6 +322,115 @@ fn above_its_limit_it_says_so() {
     assert!(!bench.journal.is_full());
     bench.journal.put(ms(0), fact("s"), value(&body), None, Due::Now);
     assert!(bench.journal.is_full());
+}
+
+#[test]
+fn everything_is_due_when_it_is_full() {
+    let mut bench = bench();
+    let body = "x".repeat(9000);
+    bench.journal.put(ms(0), retained("r"), value("1"), None, Due::Lazy);
+    bench.journal.insert(ms(0), bench.a, (Seq(1), delivery(&body)), None, Due::Soon);
+    assert_eq!(bench.turn(0), None);
+    bench.journal.put(ms(0), retained("s"), value(&body), None, Due::Lazy);
+    assert_eq!(bench.journal.poll_timeout(ms(0)), Some(ms(0)));
+    let (number, changes) = bench.turn(0).unwrap();
+    assert_eq!((changes.len(), bench.journal.poll_timeout(ms(0))), (3, None));
+    bench.done(1, number);
+    assert!(bench.journal.is_clean() && bench.journal.dirty_bytes() == 0);
+}
+
+fn retained(topic: &str) -> FactKey {
+    FactKey { kind: FactKind::Retained, key: topic.as_bytes().into() }
+}
+
+#[test]
+fn rows_of_one_message_share_its_bytes_in_a_turn() {
+    let mut journal = Journal::new(settings());
+    let shared = delivery(&"x".repeat(1000));
+    let slots: Vec<Slot> = (0..100).map(|number| journal.open(&format!("q{number}").into())).collect();
+    for (number, slot) in slots.iter().enumerate() {
+        let qos = if number % 2 == 0 { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
+        journal.insert(ms(0), *slot, (Seq(7), Delivery { qos, ..shared.clone() }), None, Due::Now);
+    }
+    let turn = journal.poll(ms(0)).unwrap();
+    let mut bodies = BTreeSet::new();
+    for (number, change) in turn.changes.iter().enumerate() {
+        let Change::Insert { row, .. } = change else { panic!("{change:?}") };
+        assert_eq!((row.seq, row.qos == Qos::ExactlyOnce), (Seq(7), number % 2 == 1));
+        assert_eq!(**row, facts::row(&Delivery { qos: row.qos, ..shared.clone() }, Seq(7), settings().run));
+        bodies.insert(row.body.bytes().as_ptr().addr());
+    }
+    assert_eq!((turn.changes.len(), bodies.len()), (100, 1));
+}
+
+/// Rows of a turn.
+fn rows(turn: &Turn) -> Vec<Arc<crate::uplink::row::Row>> {
+    let row = |change: &Change| match change {
+        Change::Insert { row, .. } => Some(Arc::clone(row)),
+        _ => None,
+    };
+    turn.changes.iter().filter_map(row).collect()
+}
+
+#[test]
+fn a_turn_has_a_bound_in_bytes_and_the_rest_goes_with_the_next_ones() {
+    let mut journal = Journal::new(Settings { dirty_bytes_max: u64::MAX, ..settings() });
+    let slots: Vec<Slot> = (0..100).map(|number| journal.open(&format!("q{number}").into())).collect();
+    for seq in 1..=3 {
+        for slot in &slots {
+            journal.insert(ms(0), *slot, (Seq(seq), delivery(&"x".repeat(100_000))), None, Due::Now);
+        }
+    }
+    let (mut turns, mut written) = (0, 0);
+    while let Some(turn) = journal.poll(ms(0)) {
+        let bytes: u64 = rows(&turn).iter().map(|row| row.size()).sum();
+        assert!(bytes <= TURN_BYTES_MAX + 101_000, "{bytes}");
+        (turns, written) = (turns + 1, written + rows(&turn).len());
+        journal.answer(ms(0), &Answer::Done { number: turn.number });
+        assert!(turns < 20);
+    }
+    assert_eq!(written, 300);
+    assert!(turns >= 7 && journal.is_clean() && journal.dirty_bytes() == 0);
+}
+
+#[test]
+fn rows_of_qos_2_go_with_the_identifier_of_their_publisher_whatever_they_weigh() {
+    let mut journal = Journal::new(Settings { dirty_bytes_max: u64::MAX, ..settings() });
+    let body = "x".repeat(100_000);
+    let slots: Vec<Slot> = (0..100).map(|number| journal.open(&format!("q{number}").into())).collect();
+    for slot in &slots {
+        journal.insert(ms(0), *slot, (Seq(1), delivery(&body)), Some(Ticket(1)), Due::Now);
+    }
+    let message = Message { qos: Qos::ExactlyOnce, ..Message::clone(&delivery(&body).message) };
+    let message = Arc::new(message);
+    for slot in &slots {
+        let delivery = Delivery { message: Arc::clone(&message), ..delivery("") };
+        journal.insert(ms(0), *slot, (Seq(2), delivery), Some(Ticket(2)), Due::Now);
+    }
+    let fact = FactKey { kind: FactKind::Received, key: [1].into() };
+    journal.put(ms(0), fact.clone(), value("x"), Some(Ticket(2)), Due::Now);
+    let turn = journal.poll(ms(0)).unwrap();
+    assert_eq!(rows(&turn).iter().filter(|row| row.seq == Seq(2)).count(), 100);
+    assert!(
+        turn.changes.iter().any(|change| matches!(change, Change::Put { fact: put, .. } if *put == fact))
+    );
+}
+
+#[test]
+fn rows_that_somebody_waits_for_are_due_when_their_reader_is_slow_and_others_are_not() {
+    let mut bench = bench();
+    bench.journal.insert(ms(0), bench.a, row(1), None, Due::Soon);
+    bench.journal.slow_from(bench.a, Some(ms(50)));
+    assert_eq!(bench.journal.poll_timeout(ms(0)), Some(ms(1000)));
+    bench.journal.insert(ms(10), bench.a, row(2), Some(Ticket(2)), Due::Soon);
+    bench.journal.insert(ms(10), bench.a, row(3), None, Due::Soon);
+    assert_eq!(bench.journal.poll_timeout(ms(10)), Some(ms(50)));
+    bench.journal.slow_from(bench.a, Some(ms(80)));
+    assert_eq!(bench.turn(50), None, "it has answered");
+    assert_eq!(bench.turn(80), Some((1, vec!["a+1".into(), "a+2".into()])));
+    bench.done(81, 1);
+    assert_eq!((bench.safe(), bench.turn(1009)), (vec![2], None));
+    assert_eq!(bench.turn(1010), Some((2, vec!["a+3".into()])));
 }
 
 #[derive(Debug, Clone)]

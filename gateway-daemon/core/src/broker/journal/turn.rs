@@ -1,8 +1,8 @@
 //! A turn: what it takes, and what becomes of it.
 
-use super::dirty::{DirtyFact, DirtyQueue};
-use super::{Journal, PAUSE_MAX, PAUSE_MIN, Progress, Slot};
-use crate::broker::change::{FactKey, FactKind, Turn};
+use super::dirty::{DirtyFact, DirtyQueue, Shared};
+use super::{Journal, PAUSE_MAX, PAUSE_MIN, Progress, Slot, TURN_BYTES_MAX};
+use crate::broker::change::{Change, FactKey, FactKind, Turn};
 use crate::broker::mutant::Mutant;
 use crate::tag::BootNs;
 use crate::uplink::row::{Seq, StoreFault};
@@ -19,30 +19,13 @@ pub(super) struct UnderWay {
 impl Journal {
     pub(super) fn build(&mut self, now: BootNs) -> Option<Turn> {
         let run = self.settings.run;
-        let horizon = now.plus(self.settings.commit_interval / 2);
         let mut changes = Vec::new();
         let mut under_way = UnderWay { number: self.number + 1, queues: vec![], facts: vec![], bytes: 0 };
-        for slot in std::mem::take(&mut self.dirty) {
-            let state = &mut self.queues[slot.0 as usize];
-            let all = state.urgent || self.flushing || state.due().is_some_and(|due| due <= horizon);
-            let taken = state.split(all);
-            state.listed = !state.rows.is_empty();
-            if state.listed {
-                self.dirty.push(slot);
-            }
-            if !taken.is_empty() {
-                taken.write(run, &mut changes);
-                under_way.bytes += taken.size();
-                under_way.queues.push((slot, taken));
-            }
-        }
-        let lazy_horizon = now.plus(self.settings.retained_interval / 2);
-        if self.flushing || self.lazy_at.is_some_and(|at| at <= lazy_horizon) {
-            self.lazy_at = None;
-            self.facts.append(&mut self.lazy);
-        }
+        let mut room = TURN_BYTES_MAX;
+        let rows_left = self.take_rows(now, &mut under_way, &mut changes, &mut room);
+        self.take_lazy(now, &mut room);
         under_way.facts.extend(std::mem::take(&mut self.facts));
-        (self.urgent, self.fresh, self.tight_at) = (false, false, None);
+        (self.urgent, self.fresh, self.tight_at) = (rows_left, false, None);
         if self.faults.has(Mutant::SplitReceived) {
             self.split_received(&mut under_way);
         }
@@ -57,6 +40,58 @@ impl Journal {
         self.number = under_way.number;
         self.under_way = Some(under_way);
         Some(Turn { number: self.number, changes })
+    }
+
+    /// Takes deletes and drops, and rows that are due as far as there is room. Whether some of those are left: their queues are the first in the next
+    /// turn.
+    fn take_rows(
+        &mut self,
+        now: BootNs,
+        under_way: &mut UnderWay,
+        changes: &mut Vec<Change>,
+        room: &mut u64,
+    ) -> bool {
+        let everything = self.flushing || self.is_full();
+        let horizon = now.plus(self.settings.commit_interval / 2);
+        let mut shared = Shared::default();
+        let (mut left, mut listed) = (Vec::new(), Vec::new());
+        for slot in std::mem::take(&mut self.dirty) {
+            let state = &mut self.queues[slot.0 as usize];
+            let ready = if everything { state.rows.len() } else { state.ready(now, horizon) };
+            let count = state.fitting(ready, room);
+            let taken = state.split(count);
+            state.listed = !state.rows.is_empty();
+            if count < ready {
+                left.push(slot);
+            } else if state.listed {
+                listed.push(slot);
+            }
+            if !taken.is_empty() {
+                taken.write(self.settings.run, &mut shared, changes);
+                under_way.bytes += taken.size();
+                under_way.queues.push((slot, taken));
+            }
+        }
+        let any_left = !left.is_empty();
+        left.append(&mut listed);
+        self.dirty = left;
+        any_left
+    }
+
+    /// Moves lazy facts that are due to those of this turn, as far as there is room.
+    fn take_lazy(&mut self, now: BootNs, room: &mut u64) {
+        let horizon = now.plus(self.settings.retained_interval / 2);
+        let due = self.flushing || self.is_full() || self.lazy_at.is_some_and(|at| at <= horizon);
+        if !due {
+            return;
+        }
+        while *room > 0
+            && let Some((key, fact)) = self.lazy.pop_first()
+        {
+            *room = room.saturating_sub(fact.size);
+            self.facts.insert(key, fact);
+        }
+        self.lazy_at = (!self.lazy.is_empty()).then_some(now);
     }
 
     pub(super) fn done(&mut self, number: u64) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::route::Post;
 use super::{Broker, Waiter};
+use crate::broker::facts::{self, Rank};
 use crate::broker::packet::{Message, Options, Subscription};
 use crate::broker::session::{Owner, Received, Session};
 use crate::broker::{BrokerError, Fate, SessionId, Ticket, TopicFilter};
@@ -16,6 +17,8 @@ use crate::uplink::row::Qos;
 pub(super) struct Unsent {
     message: Arc<Message>,
     ticket: Ticket,
+    /// Its place among the others.
+    rank: Rank,
 }
 
 impl Broker {
@@ -55,7 +58,7 @@ impl Broker {
             self.tree.insert(subscription, id, *options, usize::MAX);
         }
         let unsent = std::mem::take(&mut self.unsent);
-        for Unsent { message, ticket } in &unsent {
+        for Unsent { message, ticket, .. } in &unsent {
             let wanted = filters.iter().filter(|(s, _)| s.filter.matches(&message.topic));
             if let Some(qos) = wanted.map(|(_, options)| options.qos).max() {
                 let post = Post { uplinks: Some(*ticket), ..Post::of_broker(Arc::clone(message)) };
@@ -81,27 +84,44 @@ impl Broker {
     pub fn handle_receipt(&mut self, now: BootNs, ticket: Ticket, fate: Fate) {
         self.now = self.now.max(now);
         self.counters.refused_by_uplinks_total += u64::from(fate == Fate::Dropped);
+        if fate == Fate::Safe {
+            self.tickets.keep(ticket);
+        }
         self.settle_ticket(now, ticket);
+        self.let_go(now);
         self.settle(now);
     }
 
     /// A message that a client has not released, of an earlier run.
-    pub(super) fn recover_received(&mut self, id: SessionId, packet: u16, message: Option<Message>) {
-        let message = message.map(Arc::new);
+    pub(super) fn recover_received(&mut self, id: SessionId, packet: u16, past: facts::Received, rank: Rank) {
+        let left_out = past == facts::Received::LeftOut;
+        let message = match past {
+            facts::Received::Held(message) => Some(Arc::new(message)),
+            facts::Received::Identifier | facts::Received::LeftOut => None,
+        };
+        self.received_bytes += message.as_ref().map_or(0, |message| message.cost());
         let held = message.clone().map(|message| {
             let ticket = self.tickets.open(Waiter::Held(id, packet));
-            self.unsent.push(Unsent { message, ticket });
+            self.unsent.push(Unsent { message, ticket, rank });
             ticket
         });
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.received.insert(packet, Received { held, message, ..Received::default() });
-            self.received_total += 1;
+            self.unreleased.add(session.received.len());
+            session.received.insert(packet, Received { held, message, left_out, ..Received::default() });
         }
+    }
+
+    /// All facts are read: what uplinks do not have enters them in the order in which it came.
+    pub(super) fn order_unsent(&mut self) {
+        self.unsent.sort_by_key(|unsent| unsent.rank);
+        let youngest = self.unsent.last().map(|unsent| unsent.message.at);
+        self.held_at = self.held_at.max(youngest.unwrap_or_default());
     }
 
     /// Bridges are open: what no bridge wanted is owed to none.
     pub(super) fn begin(&mut self, now: BootNs) {
         for Unsent { ticket, .. } in std::mem::take(&mut self.unsent) {
+            self.tickets.keep(ticket);
             self.settle_ticket(now, ticket);
         }
     }

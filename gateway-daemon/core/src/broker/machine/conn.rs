@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::expiry::Alarm;
 use super::subscribe::Task;
+use super::traffic::{Part, Total};
 use super::work::SESSION;
 use super::{Broker, login::Stage};
 use crate::broker::access::{Grants, Peer};
@@ -94,6 +95,14 @@ pub(super) struct Conn {
     listed: bool,
     /// Bytes handed out and not yet written.
     pub(super) unsent: usize,
+    /// What it has of the bytes to all connections.
+    pub(super) unwritten: Part,
+    /// What it has of the bytes of all connections.
+    pub(super) unread: Part,
+    /// It was held, and what was put aside is not read yet.
+    pub(super) catches_up: bool,
+    /// It is at its end: nothing is told to it and nothing is read from it.
+    pub(super) condemned: bool,
     /// Set of [`Why`].
     held: u8,
     /// Bytes put aside while held.
@@ -145,6 +154,10 @@ impl Conn {
             out: Vec::new(),
             listed: false,
             unsent: 0,
+            unwritten: Part::default(),
+            unread: Part::default(),
+            catches_up: false,
+            condemned: false,
             held: 0,
             aside: 0,
             task: None,
@@ -157,6 +170,32 @@ impl Conn {
     /// Whether the client reads fast enough for more.
     pub(super) fn has_room(&self, outbox_bytes_max: usize) -> bool {
         self.unsent.saturating_add(self.out.len()).saturating_add(self.later_bytes) < outbox_bytes_max
+    }
+
+    /// As [`Conn::has_room`], and all connections together have room for it.
+    pub(super) fn may_get(&mut self, outbox_bytes_max: usize, total: &Total) -> bool {
+        if self.condemned {
+            return false;
+        }
+        let allowed = total.allows(&self.unwritten);
+        if !allowed {
+            self.unwritten.refuse();
+        }
+        allowed && self.has_room(outbox_bytes_max)
+    }
+
+    /// Tells the total what it has of it.
+    pub(super) fn note(&mut self, now: BootNs, total: &mut Total) {
+        if !self.condemned {
+            let bytes = self.unsent.saturating_add(self.out.len()).saturating_add(self.later_bytes);
+            total.note(now, &mut self.unwritten, bytes);
+        }
+    }
+
+    /// Forgets QoS 0 messages that wait to be encoded; gives how many.
+    pub(super) fn drop_later(&mut self) -> usize {
+        self.later_bytes = 0;
+        std::mem::take(&mut self.later).len()
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -191,8 +230,12 @@ impl Conn {
         self.lines[Kind::Acknowledge as usize].len()
     }
 
-    /// Writes a packet; `false` if it is too large for the client. Says through `dirty` when something is to be sent first.
+    /// Writes a packet; `false` if it is too large for the client. Says through `dirty` when something is to be sent first. Call [`Conn::note`]
+    /// afterwards.
     pub(super) fn tell(&mut self, conn: ConnId, dirty: &mut Vec<ConnId>, reply: Reply<'_>) -> bool {
+        if self.condemned {
+            return true;
+        }
         let told = self.front.encode(&mut self.out, reply);
         self.list(conn, dirty);
         told
@@ -230,6 +273,16 @@ impl Line {
         }
     }
 
+    /// PUBACK or PUBREC that still waits gets another code.
+    pub(super) fn amend(&mut self, number: u64, code: Code) {
+        let entry = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some((Owed::Acknowledge(_, said) | Owed::Receive(_, said), _)) =
+            entry.and_then(|at| self.entries.get_mut(at))
+        {
+            *said = code;
+        }
+    }
+
     /// The next one that may go.
     pub(super) fn pop(&mut self) -> Option<Owed> {
         let (owed, _) = self.entries.pop_front_if(|(_, allowed)| *allowed)?;
@@ -255,13 +308,10 @@ impl Broker {
                 self.doomed.push_back((conn, CloseReason::Small));
                 return false;
             }
+            open.note(self.now, &mut self.unwritten);
             self.counters.sent_packets_total += 1;
-            // `deliver` and `pump` stop at the outbox, `resume` at what a session holds; the rest is room for answers.
-            let limits = &self.settings.limits;
-            let unsent_max = limits.outbox_bytes_max + limits.queued_bytes_max + 2 * limits.packet_bytes_max;
-            if open.unsent.saturating_add(open.out.len()) > unsent_max {
-                self.doomed.push_back((conn, CloseReason::Stalled));
-            }
+            // Messages stop at the outbox; the rest is room for answers.
+            self.bound_unwritten(conn);
         }
         true
     }
@@ -328,7 +378,7 @@ impl Broker {
         }
         open.held &= !(why as u8);
         if open.held == 0 {
-            open.aside = 0;
+            (open.aside, open.catches_up) = (0, true);
             self.actions.push_back(Action::Hold { conn, held: false });
             self.released.push_back(conn);
         }
@@ -372,6 +422,8 @@ impl Broker {
     /// A connection is no more. Gives what it was.
     pub(super) fn forget(&mut self, conn: ConnId) -> Option<Conn> {
         let mut open = self.conns.remove(&conn)?;
+        self.unwritten.note(self.now, &mut open.unwritten, 0);
+        self.unread.note(self.now, &mut open.unread, 0);
         self.forget_task(open.task.take());
         self.counters.dropped_away_messages_total += open.later.len() as u64;
         self.part_from(conn, &mut open);

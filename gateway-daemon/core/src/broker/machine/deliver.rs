@@ -3,12 +3,18 @@
 use super::Broker;
 use super::conn::{Conn, Kind, Owed, Why};
 use super::work::{GIVE, ROW};
-use crate::broker::outbound::{Desk, DropReason, Pushed, Receipt, Send};
+use crate::broker::outbound::{Desk, DropReason, Held, Pushed, Receipt, Send};
 use crate::broker::packet::{Code, Delivery, Reply};
+use crate::broker::session::{Owner, Session};
 use crate::broker::topic::TopicName;
 use crate::broker::{CloseReason, ConnId, SessionId, Ticket};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
+
+/// What one session frees at least for others when all together are full, bytes: so that not every message costs a look at all sessions.
+const WAY_BYTES: u64 = 64 << 10;
+/// Sessions looked at for one unit of work.
+const SESSIONS_PER_UNIT: usize = 4;
 
 /// What a message that waits to be encoded counts for beside its text: its place in the list.
 const LATER_BYTES: usize = 64;
@@ -25,41 +31,72 @@ pub(super) enum Word {
 }
 
 impl Broker {
-    /// Gives a message to a session: QoS 0 at once or not at all, others through its queue.
-    pub(super) fn deliver(&mut self, now: BootNs, id: SessionId, delivery: Delivery, ticket: Option<Ticket>) {
+    /// Gives a message to a session: QoS 0 at once or not at all, others through its queue. `false`: it should have been kept, and there was no room.
+    pub(super) fn deliver(
+        &mut self,
+        now: BootNs,
+        id: SessionId,
+        delivery: Delivery,
+        ticket: Option<Ticket>,
+    ) -> bool {
         if delivery.qos == Qos::AtMostOnce {
-            return self.deliver_at_once(now, id, delivery);
+            self.deliver_at_once(now, id, delivery);
+            return true;
         }
         // What it may not read does not wait for it, unless its rules are being changed or it is away: then it is asked for when it is sent.
         if !self.work.is_spent() && !self.may_receive(id, &delivery.message.topic) {
             self.counters.dropped_forbidden_messages_total += 1;
-            return;
+            return true;
         }
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get(&id) else { return true };
+        if let Some((share, size)) = session.outbound.needs_room(&self.totals, &delivery) {
+            self.crowd_out(now, session.outbound.is_durable(), share, size);
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return true };
         let rows = usize::from(session.outbound.is_durable());
         self.work.charge(GIVE + rows * ROW);
         self.work.charge_bytes(rows * delivery.message.body.len());
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
-        if session.outbound.push(&mut desk, delivery, ticket) == Pushed::Owed
-            && let Some(ticket) = ticket
-        {
+        let pushed = session.outbound.push(&mut desk, delivery, ticket);
+        if let (Pushed::Owed, Some(ticket)) = (pushed, ticket) {
             self.tickets.owe(ticket, 1);
         }
         self.pump(now, id);
+        !matches!(pushed, Pushed::Dropped(_))
+    }
+
+    /// Sessions that hold more than their share lose messages until one of `size` bytes fits, those that hold most first.
+    fn crowd_out(&mut self, now: BootNs, durable: bool, share: Held, size: u64) {
+        let fills = |(id, session): (&SessionId, &Session)| {
+            let same = session.owner == Owner::Client && session.outbound.is_durable() == durable;
+            Some((session.outbound.excess(share).filter(|_| same)?, *id))
+        };
+        self.work.charge(self.sessions.len() / SESSIONS_PER_UNIT);
+        let mut heavy: Vec<(u64, SessionId)> = self.sessions.iter().filter_map(fills).collect();
+        heavy.sort_unstable();
+        while !self.totals.fits(durable, size)
+            && let Some((_, id)) = heavy.pop()
+        {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
+            session.outbound.give_way(&mut desk, share, size.max(WAY_BYTES));
+        }
     }
 
     fn deliver_at_once(&mut self, now: BootNs, id: SessionId, delivery: Delivery) {
         let conn = self.sessions.get(&id).and_then(|session| session.conn);
+        conn.inspect(|conn| self.make_room_to(*conn));
         let Some((conn, open)) = conn.and_then(|conn| Some((conn, self.conns.get_mut(&conn)?))) else {
             self.counters.dropped_away_messages_total += 1;
             return;
         };
-        if !open.has_room(self.settings.limits.outbox_bytes_max) {
+        if !open.may_get(self.settings.limits.outbox_bytes_max, &self.unwritten) {
             self.counters.dropped_slow_messages_total += 1;
         } else if self.work.is_spent() || !open.later.is_empty() || open.is_held_for(Why::Rules) {
             self.work.charge(GIVE);
             open.later_bytes += later_size(&delivery);
             open.later.push_back(delivery);
+            open.note(now, &mut self.unwritten);
             self.fall_behind(id);
         } else {
             self.tell_at_once(now, conn, &delivery);
@@ -77,6 +114,7 @@ impl Broker {
         }
         let age_s = message.age_s(now);
         let told = open.tell(conn, &mut self.dirty, Reply::Publish { delivery, id: 0, again: false, age_s });
+        open.note(now, &mut self.unwritten);
         self.counters.sent_packets_total += u64::from(told);
         self.counters.sent_messages_total += u64::from(told);
         self.counters.dropped_large_messages_total += u64::from(!told);
@@ -95,6 +133,7 @@ impl Broker {
     /// Sends what a session owes its client, as far as window and connection have room, or puts it down if the budget is spent.
     pub(super) fn pump(&mut self, now: BootNs, id: SessionId) {
         let conn = self.sessions.get(&id).and_then(|session| session.conn);
+        conn.inspect(|conn| self.make_room_to(*conn));
         let Some(conn) = conn.filter(|conn| {
             // Whose rules are not looked at is pumped when they are.
             self.conns.get(conn).is_some_and(|open| !open.is_held_for(Why::Rules))
@@ -110,7 +149,7 @@ impl Broker {
         let mut put_down = false;
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         let outbox_bytes_max = self.settings.limits.outbox_bytes_max;
-        while open.has_room(outbox_bytes_max) {
+        while open.may_get(outbox_bytes_max, &self.unwritten) {
             if self.work.is_spent() {
                 put_down = true;
                 break;
@@ -119,6 +158,7 @@ impl Broker {
                 None => break,
                 Some(Send::Release(packet)) => {
                     open.tell(conn, &mut self.dirty, Reply::Release(packet, Code::Success));
+                    open.note(now, &mut self.unwritten);
                     self.counters.sent_packets_total += 1;
                     continue;
                 }
@@ -130,6 +170,7 @@ impl Broker {
                     if !open.may_receive(&delivery.message.topic) {
                         (packet, DropReason::Forbidden)
                     } else if open.tell(conn, &mut self.dirty, publish) {
+                        open.note(now, &mut self.unwritten);
                         self.counters.sent_packets_total += 1;
                         self.counters.sent_messages_total += u64::from(!again);
                         self.counters.resent_messages_total += u64::from(again);

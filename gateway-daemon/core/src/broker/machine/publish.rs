@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::conn::{Kind, Owed};
+use super::conn::{Conn, Kind, Owed};
 use super::route::Post;
 use super::{Broker, Waiter};
 use crate::broker::note::{Attempt, Event, Shown};
@@ -14,8 +14,48 @@ use crate::broker::{Action, CloseReason, ConnId, SessionId, Ticket};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
 
-/// Most QoS 2 messages of all clients together that they have not released: some hundred bytes each.
+/// Most QoS 2 messages of all clients together that they have not released: some hundred bytes each. Above three quarters of it a client that has more
+/// than its share gets no more in.
 const RECEIVED_TOTAL_MAX: usize = 131_072;
+
+/// Most of one client: a hundred times what is usual. Clients of 5.0 are told a lower limit; those of 3.x know none.
+const RECEIVED_MAX: usize = 10_000;
+
+/// Each client has so many although all together have too many: the window of a usual client.
+const RECEIVED_SHARE_MIN: usize = 32;
+
+/// QoS 2 messages that clients have not released.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Unreleased {
+    ids: usize,
+    /// Sessions that have any.
+    holders: usize,
+}
+
+impl Unreleased {
+    /// A session that had `own` has one more.
+    pub(super) fn add(&mut self, own: usize) {
+        self.ids += 1;
+        self.holders += usize::from(own == 0);
+    }
+
+    /// A session has `own` left, and had `count` more.
+    pub(super) fn take(&mut self, own: usize, count: usize) {
+        self.ids -= count;
+        self.holders -= usize::from(own == 0 && count > 0);
+    }
+
+    /// Whether a session that has `own` may have one more.
+    fn allows(&self, own: usize) -> bool {
+        let share = RECEIVED_TOTAL_MAX / (self.holders + usize::from(own == 0)).max(1);
+        let limit = match self.ids {
+            ids if ids < RECEIVED_TOTAL_MAX / 4 * 3 => RECEIVED_MAX,
+            ids if ids < RECEIVED_TOTAL_MAX => share.max(RECEIVED_SHARE_MIN),
+            _ => RECEIVED_SHARE_MIN,
+        };
+        own < limit.min(RECEIVED_MAX)
+    }
+}
 
 impl Broker {
     /// PUBLISH.
@@ -24,13 +64,12 @@ impl Broker {
         now: BootNs,
         conn: ConnId,
         id: SessionId,
-        said: Said,
+        mut said: Said,
     ) -> Result<(), CloseReason> {
         self.counters.received_messages_total += 1;
         self.work.charge_bytes(said.message.body.len());
-        if let Some(open) = self.conns.get_mut(&conn) {
-            open.messages += 1;
-        }
+        let Some(open) = self.conns.get_mut(&conn) else { return Ok(()) };
+        open.messages += 1;
         let (Some(open), Some(session)) = (self.conns.get(&conn), self.sessions.get(&id)) else {
             return Ok(());
         };
@@ -63,6 +102,9 @@ impl Broker {
             }
             return Ok(());
         }
+        if said.message.qos == Qos::ExactlyOnce {
+            said.message.at = self.next_held_at(said.message.at);
+        }
         let post = Post::of_client(Arc::new(said.message), id);
         match post.qos {
             Qos::AtMostOnce => _ = self.route(now, post, || None),
@@ -77,7 +119,14 @@ impl Broker {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         let number = open.line(Kind::Acknowledge).next_number();
         let ticket = self.tickets.open(Waiter::Line(conn, Kind::Acknowledge, number));
+        let topic = post.topic.clone();
         let routed = self.route(now, Post { ticket: Some(ticket), uplinks: Some(ticket), ..post }, || None);
+        if routed.is_lost() {
+            self.note_unkept(conn, Some(topic.as_str()));
+        }
+        if routed.uplinks == 0 || routed.is_kept() {
+            self.tickets.keep(ticket);
+        }
         self.owe(conn, Kind::Acknowledge, Owed::Acknowledge(packet, routed.code()), false);
         self.settle_ticket(now, ticket);
     }
@@ -90,30 +139,65 @@ impl Broker {
         packet: u16,
         post: Post<'_>,
     ) -> Result<(), CloseReason> {
-        if self.received_total >= RECEIVED_TOTAL_MAX {
-            return Err(CloseReason::Quota("QoS 2 messages without their release"));
+        let own = self.sessions.get(&id).map_or(0, |session| session.received.len());
+        if !self.unreleased.allows(own) {
+            return self.refuse_unreleased(conn, packet);
         }
         let message = post.message.clone();
         let ticket = self.tickets.open(Waiter::Received(id, packet));
         // A durable publisher's fact holds the message until the uplinks have it; a volatile one is told when they do.
         let held = self.is_durable(id).then(|| self.tickets.open(Waiter::Held(id, packet)));
         let post = Post { ticket: Some(ticket), uplinks: held.or(Some(ticket)), ..post };
+        let topic = post.topic.clone();
         let routed = self.route(now, post, || None);
         let held = held.filter(|held| routed.uplinks > 0 || self.tickets.close(*held).is_none());
+        if routed.is_lost() {
+            self.note_unkept(conn, Some(topic.as_str()));
+        }
+        if routed.is_lost() && self.conns.get(&conn).is_some_and(Conn::is_v5) {
+            // PUBREC with an error ends the exchange (4.3.3): nothing of it is to be remembered.
+            self.tickets.close(ticket);
+            self.owe(conn, Kind::Receive, Owed::Receive(packet, Code::QuotaExceeded), true);
+            return Ok(());
+        }
         // That nobody wants it is said by PUBACK alone: PUBREC says that it is received, which is what mosquitto's clients are used to.
         let owed = Owed::Receive(packet, Code::Success);
         let owed = self.owe(conn, Kind::Receive, owed, false).map(|number| (conn, number));
         let message = message.filter(|_| held.is_some());
         self.write_received(now, id, packet, message.as_ref(), ticket);
         if let Some(session) = self.sessions.get_mut(&id) {
-            let entry = Received { pending: Some(ticket), owed, held, message, released: None };
+            self.received_bytes += message.as_ref().map_or(0, |message| message.cost());
+            let entry = Received { pending: Some(ticket), owed, held, message, ..Received::default() };
+            self.unreleased.add(session.received.len());
             session.received.insert(packet, entry);
-            self.received_total += 1;
+        }
+        if routed.uplinks == 0 || routed.is_kept() || held.is_some() {
+            self.tickets.keep(ticket);
         }
         if let Some(held) = held {
+            if routed.is_kept() {
+                self.tickets.keep(held);
+            }
             self.settle_ticket(now, held);
         }
         self.settle_ticket(now, ticket);
+        Ok(())
+    }
+
+    /// When a QoS 2 message came, as it is kept. After a crash what uplinks do not have enters them in this order, so no two have the same time: a later one
+    /// of the same nanosecond counts as one nanosecond younger.
+    fn next_held_at(&mut self, at: BootNs) -> BootNs {
+        self.held_at = at.max(BootNs(self.held_at.0.saturating_add(1)));
+        self.held_at
+    }
+
+    /// Too many QoS 2 messages are not released: 5.0 has a word for it, others are cut.
+    fn refuse_unreleased(&mut self, conn: ConnId, packet: u16) -> Result<(), CloseReason> {
+        self.counters.unreleased_refused_total += 1;
+        if !self.conns.get(&conn).is_some_and(Conn::is_v5) {
+            return Err(CloseReason::Quota("QoS 2 messages without their release"));
+        }
+        self.owe(conn, Kind::Receive, Owed::Receive(packet, Code::QuotaExceeded), true);
         Ok(())
     }
 
@@ -153,20 +237,62 @@ impl Broker {
             }
             return;
         }
+        self.counters.dropped_left_out_messages_total += u64::from(entry.left_out);
         session.received.remove(&packet);
-        self.received_total -= 1;
+        self.unreleased.take(session.received.len(), 1);
         self.remove_received(now, id, packet);
         self.owe_after(conn, id, Kind::Complete, Owed::Complete(packet, Code::Success));
     }
 
     /// One place of a ticket is safe.
     pub(super) fn settle_ticket(&mut self, now: BootNs, ticket: Ticket) {
-        match self.tickets.settle(ticket) {
-            None => {}
-            Some(Waiter::Local) => self.actions.push_back(Action::Safe { ticket }),
-            Some(Waiter::Line(conn, kind, number)) => self.allow(conn, kind, number),
-            Some(Waiter::Received(id, packet)) => self.received_is_safe(id, packet, ticket),
-            Some(Waiter::Held(id, packet)) => self.uplinks_have(now, id, packet, ticket),
+        let Some((waiter, kept)) = self.tickets.settle(ticket) else { return };
+        if !kept {
+            self.note_lost_by_uplinks(&waiter);
+        }
+        match waiter {
+            Waiter::Local => self.actions.push_back(Action::Safe { ticket }),
+            Waiter::Line(conn, kind, number) => {
+                if !kept {
+                    self.amend(conn, kind, number, Code::QuotaExceeded);
+                }
+                self.allow(conn, kind, number);
+            }
+            Waiter::Received(id, packet) => {
+                if !kept {
+                    self.received_is_lost(id, packet, ticket);
+                }
+                self.received_is_safe(id, packet, ticket);
+            }
+            Waiter::Held(id, packet) => self.uplinks_have(now, id, packet, ticket),
+        }
+    }
+
+    /// Nobody who wanted a message could keep it.
+    fn note_unkept(&mut self, conn: ConnId, topic: Option<&str>) {
+        self.counters.unkept_messages_total += 1;
+        self.note(Event::MessageUnkept { topic: topic.map(Shown::new) }, self.who(conn));
+    }
+
+    /// Uplinks have dropped a message of a client that nobody else has.
+    fn note_lost_by_uplinks(&mut self, waiter: &Waiter) {
+        let conn = match waiter {
+            Waiter::Local => return,
+            Waiter::Line(conn, ..) => Some(*conn),
+            Waiter::Received(id, _) | Waiter::Held(id, _) => {
+                self.sessions.get(id).and_then(|session| session.conn)
+            }
+        };
+        match conn {
+            Some(conn) => self.note_unkept(conn, None),
+            None => self.counters.unkept_messages_total += 1,
+        }
+    }
+
+    /// An acknowledgement that waits says something else.
+    fn amend(&mut self, conn: ConnId, kind: Kind, number: u64, code: Code) {
+        if let Some(open) = self.conns.get_mut(&conn) {
+            open.line(kind).amend(number, code);
         }
     }
 
@@ -179,17 +305,32 @@ impl Broker {
         }
     }
 
+    /// Uplinks have dropped a message that nobody else wanted. A client of 5.0 is told so, which ends the exchange (4.3.3).
+    fn received_is_lost(&mut self, id: SessionId, packet: u16, ticket: Ticket) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let entry = session.received.get(&packet).filter(|entry| entry.pending == Some(ticket));
+        let Some((conn, number)) = entry.and_then(|entry| entry.owed) else { return };
+        if !self.conns.get(&conn).is_some_and(Conn::is_v5) {
+            return;
+        }
+        session.received.remove(&packet);
+        self.unreleased.take(session.received.len(), 1);
+        self.amend(conn, Kind::Receive, number, Code::QuotaExceeded);
+        self.allow(conn, Kind::Receive, number);
+    }
+
     fn uplinks_have(&mut self, now: BootNs, id: SessionId, packet: u16, ticket: Ticket) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(entry) = session.received.get_mut(&packet).filter(|entry| entry.held == Some(ticket)) else {
             return;
         };
-        (entry.held, entry.message) = (None, None);
+        entry.held = None;
+        self.received_bytes -= entry.message.take().map_or(0, |message| message.cost());
         match entry.released.take() {
             None => self.lighten_received(now, id, packet),
             Some((conn, number)) => {
                 session.received.remove(&packet);
-                self.received_total -= 1;
+                self.unreleased.take(session.received.len(), 1);
                 self.remove_received(now, id, packet);
                 self.allow_after((conn, Kind::Complete, number));
             }

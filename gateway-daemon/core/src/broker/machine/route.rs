@@ -44,12 +44,30 @@ pub(super) struct Routed {
     pub(super) wanted: u32,
     /// Bridges among them.
     pub(super) uplinks: u32,
+    /// Sessions that should have kept it and had no room.
+    pub(super) lost: u32,
+    /// It is kept as the retained message of its topic.
+    pub(super) retained: bool,
 }
 
 impl Routed {
     /// What 5.0 tells the publisher.
     pub(super) fn code(self) -> Code {
-        if self.wanted == 0 { Code::NoMatchingSubscribers } else { Code::Success }
+        match self.wanted {
+            0 => Code::NoMatchingSubscribers,
+            _ if self.is_lost() => Code::QuotaExceeded,
+            _ => Code::Success,
+        }
+    }
+
+    /// Whether somebody has it, uplinks aside.
+    pub(super) fn is_kept(self) -> bool {
+        self.retained || self.wanted > self.uplinks + self.lost
+    }
+
+    /// Whether it was wanted and nobody could keep it, as far as is known before uplinks have said so.
+    pub(super) fn is_lost(self) -> bool {
+        self.wanted > 0 && self.lost == self.wanted && !self.retained
     }
 }
 
@@ -163,7 +181,7 @@ impl Broker {
         self.found = found;
         if post.retain {
             match post.message(now, &mut ready) {
-                Some(message) => self.retain(now, message, post.ticket),
+                Some(message) => routed.retained = self.retain(now, message, post.ticket),
                 None => self.counters.unrendered_messages_total += 1,
             }
         }
@@ -201,10 +219,12 @@ impl Broker {
     }
 
     /// Whether a session's client may have a message, as far as is known now: whoever is away is asked for when it comes back.
-    pub(super) fn may_receive(&self, id: SessionId, topic: &TopicName) -> bool {
+    pub(super) fn may_receive(&mut self, id: SessionId, topic: &TopicName) -> bool {
         let conn = self.sessions.get(&id).and_then(|session| session.conn);
         let open = conn.and_then(|conn| self.conns.get(&conn)).filter(|open| !open.is_held_for(Why::Rules));
-        open.is_none_or(|open| open.may_receive(topic))
+        let Some(open) = open else { return true };
+        self.work.charge(open.rules() / 2);
+        open.may_receive(topic)
     }
 
     /// Gives a message to one session, once for all its matching subscriptions.
@@ -258,7 +278,7 @@ impl Broker {
             qos,
             identifiers: identifiers.take(IDENTIFIERS_MAX).collect(),
         };
-        self.deliver(now, id, delivery, post.ticket);
+        routed.lost += u32::from(!self.deliver(now, id, delivery, post.ticket));
     }
 
     pub(super) fn enqueue(&mut self, id: SessionId, qos: Qos, post: &Post<'_>) {
@@ -268,6 +288,8 @@ impl Broker {
         let ticket = post.uplinks.filter(|_| owed);
         if let Some(ticket) = ticket {
             self.tickets.owe(ticket, 1);
+        } else if let Some(waiting) = post.ticket {
+            self.tickets.keep(waiting);
         }
         self.counters.enqueued_messages_total += 1;
         self.actions.push_back(Action::Enqueue { session: id, qos, draft, ticket });

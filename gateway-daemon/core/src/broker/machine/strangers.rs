@@ -116,6 +116,7 @@ impl Broker {
             self.hold_strangers();
             self.make_room(now);
         }
+        self.bound_unread(conn);
     }
 
     /// Cuts connections whose CONNECT is not whole, until others can be read.

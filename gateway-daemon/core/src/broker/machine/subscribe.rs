@@ -281,7 +281,7 @@ impl Broker {
             messages.retain(|message| filter.matches(&message.topic));
         }
         let Looked { found, looks, last } =
-            self.retained.look(&filter, replaying.after.as_ref(), REPLAY_LOOKS_MAX, REPLAY_ROWS_MAX);
+            self.retained.look(now, &filter, replaying.after.as_ref(), REPLAY_LOOKS_MAX, REPLAY_ROWS_MAX);
         self.work.charge(looks / LOOKS_PER_UNIT);
         messages.extend(found);
         let mut again = last.map(Some);
@@ -307,10 +307,11 @@ impl Broker {
     }
 
     /// Whether a session's client reads fast enough for more that can wait.
-    fn has_room(&self, id: SessionId) -> bool {
-        let conn = self.sessions.get(&id).and_then(|session| self.conns.get(&session.conn?));
-        conn.is_some_and(|open| {
-            open.has_room(self.settings.limits.outbox_bytes_max / 2) && !open.is_held_for(Why::Rules)
-        })
+    fn has_room(&mut self, id: SessionId) -> bool {
+        let Some(conn) = self.sessions.get(&id).and_then(|session| session.conn) else { return false };
+        self.make_room_to(conn);
+        let outbox_bytes_max = self.settings.limits.outbox_bytes_max / 2;
+        let open = self.conns.get_mut(&conn).filter(|open| !open.is_held_for(Why::Rules));
+        open.is_some_and(|open| open.may_get(outbox_bytes_max, &self.unwritten))
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Desk, DropReason, Durable, Held, Limit, Outbound, Parcel, READ_BYTES_MAX, READ_ROWS_MAX, Release, shared,
+    Desk, DropReason, Durable, Held, LOADED_ROW_BYTES, Limit, Outbound, Parcel, READ_BYTES_MAX,
+    READ_BYTES_MIN, READ_ROWS_MAX, Release, shared,
 };
 use crate::broker::change::{QueueName, Read};
 use crate::broker::facts;
-use crate::broker::journal::{Due, Journal, Position};
+use crate::broker::journal::{Due, Position};
 use crate::broker::mutant::Mutant;
 use crate::tag::BootNs;
 use crate::uplink::row::{Row, Seq, Stored};
@@ -42,8 +43,7 @@ impl Outbound {
         outbound.queue = Some(Durable { name: shared(name), slot: desk.journal.open(name) });
         let held = tally(stored);
         outbound.shelf.replace(Some((stored.first, stored.last)), held);
-        outbound.held = outbound.shelf.held();
-        desk.totals.add_held(outbound.held);
+        desk.totals.add(true, &mut outbound.held, outbound.shelf.held());
         outbound.durable = stored.last;
         outbound.sent = sent.unwrap_or(stored.last);
         let highest = released.iter().map(|(_, seq)| *seq).max().unwrap_or_default();
@@ -57,26 +57,35 @@ impl Outbound {
     }
 
     /// Rows up to `until` are durable. Call [`Outbound::next`] afterwards: messages of QoS 2 and releases may have waited for it.
-    pub(in crate::broker) fn progress(&mut self, journal: &Journal, until: Option<Seq>) {
+    pub(in crate::broker) fn progress(&mut self, desk: &Desk<'_>, until: Option<Seq>) {
         self.durable = self.durable.max(until.unwrap_or_default());
         if self.read.is_none() {
-            while self.gone.front().is_some_and(|(position, ..)| journal.is_durable(*position)) {
+            while self.gone.front().is_some_and(|(position, ..)| desk.journal.is_durable(*position)) {
                 self.gone.pop_front();
             }
         }
-        self.forget();
+        self.forget(desk);
     }
 
-    /// What to read, if anything; answer with [`Outbound::rows`] or [`Outbound::unread`].
-    pub(in crate::broker) fn wants_read(&mut self, now: BootNs, number: u64) -> Option<Read> {
+    /// What to read, if anything; answer with [`Outbound::rows`] or [`Outbound::unread`]. `may_send`: connection and window have room.
+    pub(in crate::broker) fn wants_read(
+        &mut self,
+        desk: &mut Desk<'_>,
+        may_send: bool,
+        number: u64,
+    ) -> Option<Read> {
         let name = &self.queue.as_ref()?.name;
-        if self.read.is_some() || now < self.read_from {
+        let ahead: u64 = self.head.iter().map(|parcel| parcel.size).sum();
+        let load = ahead.saturating_add(self.head.len() as u64 * LOADED_ROW_BYTES);
+        desk.totals.load(std::mem::replace(&mut self.loaded.1, load), load);
+        if self.read.is_some() || desk.now < self.read_from {
             return None;
         }
         let (first, until) = self.shelf.span()?;
-        let ahead: u64 = self.head.iter().map(|parcel| parcel.size).sum();
+        let crowded = desk.totals.is_crowded();
         let short = self.head.len() < READ_ROWS_MAX as usize / 2 && ahead < READ_BYTES_MAX / 2;
-        if !(self.online && short || self.wants_split) {
+        let wanted = if crowded { may_send && self.head.is_empty() } else { short };
+        if !(self.online && wanted || self.wants_split) {
             return None;
         }
         let read = Read {
@@ -85,7 +94,7 @@ impl Outbound {
             after: Seq(first.0.saturating_sub(1)),
             until,
             rows_max: READ_ROWS_MAX,
-            bytes_max: READ_BYTES_MAX,
+            bytes_max: if crowded { READ_BYTES_MIN } else { READ_BYTES_MAX },
         };
         self.read = Some(read.clone());
         Some(read)
@@ -126,22 +135,27 @@ impl Outbound {
             }
             self.shelf.take(seq, size);
             match facts::delivery(row, desk.journal.run().boot) {
-                Ok(delivery) if self.online => self.head.push_back(Parcel { seq, delivery, size }),
+                Ok(delivery) if delivery.message.topic.is_forbidden() => {
+                    self.lose(desk, seq, size, DropReason::Topic);
+                }
+                Ok(delivery) if self.online => {
+                    self.head.push_back(Parcel { seq, delivery, size, since: desk.now });
+                }
                 Ok(_) => split.push((seq, size)),
-                Err(facts::Damaged) => self.lose(desk, seq, size),
+                Err(facts::Damaged) => self.lose(desk, seq, size, DropReason::Unreadable),
             }
         }
         if desk.journal.faults().has(Mutant::ReorderResend) && rows.iter().all(|row| row.seq <= self.sent) {
             self.head.make_contiguous().reverse();
         }
         let vanished = self.shelf.cut(until);
-        self.held.take(vanished.rows, vanished.bytes);
-        desk.totals.take(true, vanished);
+        desk.totals.take(true, &mut self.held, vanished);
         desk.totals.drop(DropReason::Unreadable, vanished.rows);
         for (seq, size) in split.into_iter().rev() {
             self.shelf.push_front(seq, size);
         }
         self.wants_split = false;
+        self.note_pace(desk);
     }
 
     /// The database was replaced: what is in memory is put again, and what was on disk is what is found there. The facts of releases are
@@ -149,14 +163,16 @@ impl Outbound {
     pub(in crate::broker) fn reset(&mut self, desk: &mut Desk<'_>, stored: &Stored) {
         let Some(queue) = &self.queue else { return };
         self.read = None;
-        let before = self.flights.iter().chain(&self.head);
+        // Flights without a body cannot be written again: what salvage brought back of them is read again by the next connection.
+        let flights = self.flights.iter().filter_map(|flight| Some((flight.seq, flight.delivery.as_ref()?)));
+        let waiting = self.head.iter().chain(&self.tail).map(|parcel| (parcel.seq, &parcel.delivery));
         let mut lowest = None;
-        for parcel in before.clone().chain(&self.tail) {
-            lowest.get_or_insert(parcel.seq);
-            let row = (parcel.seq, parcel.delivery.clone());
-            desk.journal.insert(desk.now, queue.slot, row, None, Due::Now);
+        for (seq, delivery) in flights.chain(waiting) {
+            lowest.get_or_insert(seq);
+            desk.journal.insert(desk.now, queue.slot, (seq, delivery.clone()), None, Due::Now);
         }
-        let after = before.last().map_or(Seq(0), |parcel| parcel.seq);
+        let sent = self.flights.back().map(|flight| flight.seq);
+        let after = self.head.back().map(|parcel| parcel.seq).or(sent).unwrap_or_default();
         if let Some(lowest) = lowest {
             self.durable = self.durable.min(Seq(lowest.0.saturating_sub(1)));
         }
@@ -168,8 +184,7 @@ impl Outbound {
         self.shelf.replace(span, left);
         let left = self.shelf.held();
         let lost = Held { rows: old.rows - left.rows, bytes: old.bytes - left.bytes };
-        self.held.take(lost.rows, lost.bytes);
-        desk.totals.take(true, lost);
+        desk.totals.take(true, &mut self.held, lost);
         desk.totals.drop(DropReason::Lost, lost.rows);
         let releases: Vec<Seq> = self.releases.iter().map(|release| release.seq).collect();
         for seq in releases {
@@ -178,14 +193,14 @@ impl Outbound {
     }
 
     /// Forgets what is durable and cannot be sent soon.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn forget(&mut self, desk: &Desk<'_>) {
         if self.queue.is_none() {
             return;
         }
         if self.shelf.is_empty() {
             let mut all = std::mem::take(&mut self.head);
             all.append(&mut self.tail);
-            let keep = if self.online { ahead(&all) } else { 0 };
+            let keep = if self.online && !desk.totals.is_crowded() { ahead(&all) } else { 0 };
             self.tail = all.split_off(keep);
             self.head = all;
         } else if !self.online {
@@ -201,11 +216,10 @@ impl Outbound {
         }
     }
 
-    /// A row that cannot be understood goes, and is counted.
-    fn lose(&mut self, desk: &mut Desk<'_>, seq: Seq, size: u64) {
-        self.held.take(1, size);
-        desk.totals.take(true, Held { rows: 1, bytes: size });
-        desk.totals.drop(DropReason::Unreadable, 1);
+    /// A row that cannot be understood, or not be handed on, goes, and is counted.
+    fn lose(&mut self, desk: &mut Desk<'_>, seq: Seq, size: u64, reason: DropReason) {
+        desk.totals.take(true, &mut self.held, Held { rows: 1, bytes: size });
+        desk.totals.drop(reason, 1);
         if let Some(queue) = &self.queue {
             desk.journal.delete_range(desk.now, queue.slot, (seq, seq), Due::Soon);
             self.note_gone(desk.journal.position(), seq, seq);

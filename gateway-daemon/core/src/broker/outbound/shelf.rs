@@ -111,6 +111,14 @@ impl Shelf {
         }
     }
 
+    /// The newest chunk leaves, if its rows can be dropped as they are and none of them has a seq up to `sent`.
+    pub(super) fn pop_back_after(&mut self, sent: Seq) -> Option<Chunk> {
+        let droppable = |chunk: &mut Chunk| chunk.held.rows <= self.chunk_rows && chunk.first > sent;
+        let chunk = self.chunks.pop_back_if(droppable)?;
+        self.held.take(chunk.held.rows, chunk.held.bytes);
+        Some(chunk)
+    }
+
     /// The oldest chunk leaves.
     pub(super) fn pop_front(&mut self) -> Option<Chunk> {
         let chunk = self.chunks.pop_front()?;

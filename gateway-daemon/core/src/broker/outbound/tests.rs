@@ -95,14 +95,17 @@ impl Bench {
             self.disk.apply(&turn);
             self.journal.answer(BootNs(self.now), &Answer::Done { number: turn.number });
             while let Some(progress) = self.journal.next_progress() {
-                self.outbound.progress(&self.journal, progress.until);
+                let (outbound, desk) = self.desk();
+                outbound.progress(&desk, progress.until);
             }
         }
     }
 
     fn read(&mut self) -> bool {
         self.reads += 1;
-        let Some(read) = self.outbound.wants_read(BootNs(self.now), self.reads) else { return false };
+        let number = self.reads;
+        let (outbound, mut desk) = self.desk();
+        let Some(read) = outbound.wants_read(&mut desk, true, number) else { return false };
         let Answer::Rows { number, rows, more } = self.disk.read(&read) else { unreachable!() };
         let (outbound, mut desk) = self.desk();
         outbound.rows(&mut desk, number, &rows, more);
@@ -340,10 +343,12 @@ fn a_read_that_fails_is_asked_again_a_second_later() {
     bench.push(1, Qos::AtLeastOnce);
     bench.commit();
     bench.outbound.online();
-    let read = bench.outbound.wants_read(BootNs(0), 7).unwrap();
+    let (outbound, mut desk) = bench.desk();
+    let read = outbound.wants_read(&mut desk, true, 7).unwrap();
     assert_eq!((read.after, read.until), (Seq(0), Seq(1)));
     bench.outbound.unread(BootNs(0), 7);
-    assert_eq!(bench.outbound.wants_read(BootNs(0), 8), None);
+    let (outbound, mut desk) = bench.desk();
+    assert_eq!(outbound.wants_read(&mut desk, true, 8), None);
     assert_eq!(bench.outbound.read_timeout(), Some(BootNs(1000 * MS)));
     bench.now = 1000 * MS;
     assert!(bench.read());
@@ -369,6 +374,36 @@ fn a_database_that_was_replaced_gets_what_is_in_memory_again() {
     assert_eq!((bench.stored(), bench.outbound.held().rows), (199, 199));
     assert_eq!(bench.disk.facts.len(), 1, "the identifier to be released");
     assert_eq!(bench.outbound.held().rows, bench.totals.durable().rows);
+}
+
+#[test]
+fn durable_messages_in_flight_keep_no_more_bodies_than_all_sessions_may() {
+    let mut bench = Bench::fresh(Limit { rows_max: 1000, bytes_max: u64::MAX, ..LIMIT });
+    bench.outbound.online();
+    for number in 1..=300 {
+        let body = vec![b'x'; 100_000];
+        let message = Message { body: body.into(), ..message(number, Qos::AtLeastOnce) };
+        let (outbound, mut desk) = bench.desk();
+        outbound.push(&mut desk, wrap(message), None);
+        assert!(matches!(outbound.next(&mut desk, 1000), Some(Send::Publish { .. })));
+    }
+    bench.now = 1000 * MS;
+    bench.commit();
+    let (outbound, mut desk) = bench.desk();
+    assert_eq!(outbound.next(&mut desk, 1000), None);
+    let bodies = outbound.flights.iter().filter(|flight| flight.delivery.is_some()).count();
+    assert!((35..=45).contains(&bodies), "{bodies}");
+    // Acknowledgements and a new connection need none of them.
+    for id in 1..=50 {
+        assert!(outbound.acknowledged(&mut desk, id));
+    }
+    outbound.offline(&mut desk);
+    assert_eq!((outbound.held().rows, desk.totals.loaded()), (250, 0));
+    outbound.online();
+    assert!(bench.read());
+    let (outbound, mut desk) = bench.desk();
+    let Some(Send::Publish { id, delivery, again }) = outbound.next(&mut desk, 10) else { unreachable!() };
+    assert_eq!((id, delivery.message.body.len(), again), (51, 100_000, true));
 }
 
 /// A client that keeps its promises: QoS 2 by the identifiers it has not been released from.
@@ -517,7 +552,8 @@ impl Life {
         let answer = if fails { Answer::Failed { number, fault } } else { Answer::Done { number } };
         self.bench.journal.answer(BootNs(self.bench.now), &answer);
         while let Some(progress) = self.bench.journal.next_progress() {
-            self.bench.outbound.progress(&self.bench.journal, progress.until);
+            let (outbound, desk) = self.bench.desk();
+            outbound.progress(&desk, progress.until);
         }
     }
 
@@ -525,7 +561,8 @@ impl Life {
     fn ask_read(&mut self) {
         self.bench.reads += 1;
         let number = self.bench.reads;
-        if let Some(read) = self.bench.outbound.wants_read(BootNs(self.bench.now), number) {
+        let (outbound, mut desk) = self.bench.desk();
+        if let Some(read) = outbound.wants_read(&mut desk, true, number) {
             let answer = self.bench.disk.read(&read);
             self.read = Some((read, answer));
         }
@@ -584,7 +621,8 @@ impl Life {
                 self.bench.disk.apply(&turn);
                 self.bench.journal.answer(BootNs(self.bench.now), &Answer::Done { number: turn.number });
                 while let Some(progress) = self.bench.journal.next_progress() {
-                    self.bench.outbound.progress(&self.bench.journal, progress.until);
+                    let (outbound, desk) = self.bench.desk();
+                    outbound.progress(&desk, progress.until);
                 }
             }
             self.ask_read();

@@ -110,15 +110,15 @@ fn nothing_is_written_when_the_reader_is_there_and_acknowledges() {
 }
 
 #[test]
-fn a_reader_that_is_there_and_silent_delays_the_publisher_by_the_commit_interval_at_most() {
+fn a_reader_that_is_there_and_silent_delays_the_publisher_by_no_more_than_50_ms() {
     let mut bench = Bench::durable();
     let listener = bench.subscriber("listener", false, "t", 1);
     let speaker = bench.client("speaker", true);
     bench.say(speaker, &publish(2, "t", 1, "x"));
     assert_eq!(bench.heard(listener).len(), 1, "sent at once");
-    bench.wait(Duration::from_millis(900));
+    bench.wait(Duration::from_millis(49));
     assert_eq!(bench.told(speaker), b"");
-    bench.wait(Duration::from_millis(100));
+    bench.wait(Duration::from_millis(1));
     assert_eq!(bench.told(speaker), ack(PUBACK, 1));
 }
 
@@ -333,7 +333,7 @@ fn publishers_are_held_while_the_disk_is_behind_and_go_on_afterwards() {
         bench.say(speaker, &publish(2, "t", id, &"x".repeat(500)));
     }
     assert_eq!(bench.holds(speaker), [true]);
-    assert!(bench.broker.gauges().dirty_bytes < 12_000, "{}", bench.broker.gauges().dirty_bytes);
+    assert!(bench.broker.gauges().dirty_bytes < 13_000, "{}", bench.broker.gauges().dirty_bytes);
     while bench.is_writing() {
         bench.commit();
     }

@@ -1,6 +1,6 @@
 //! Clients made of bytes, and a broker under virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub(super) struct Bench {
     pub(super) enqueued: Vec<(SessionId, Qos, Draft)>,
     /// Whether bytes count as written at once.
     pub(super) writes: bool,
+    /// Connections whose bytes are never written.
+    pub(super) deaf: BTreeSet<ConnId>,
     /// Behind a broker that has one.
     pub(super) disk: Disk,
     pub(super) settings: Settings,
@@ -53,21 +55,22 @@ impl Bench {
             owed: Vec::new(),
             enqueued: Vec::new(),
             writes: true,
+            deaf: BTreeSet::new(),
         }
     }
 
     /// A connection without a word.
     pub(super) fn open(&mut self) -> ConnId {
-        self.open_at(Origin::default())
+        self.open_at("")
     }
 
     /// A connection without a word from an address.
-    pub(super) fn open_from(&mut self, peer: &str) -> ConnId {
-        self.open_at(Origin { peer: peer.into(), ..Origin::default() })
+    pub(super) fn open_at(&mut self, peer: &str) -> ConnId {
+        self.open_from(Origin { peer: peer.into(), ..Origin::default() })
     }
 
     /// A connection of this origin.
-    pub(super) fn open_at(&mut self, origin: Origin) -> ConnId {
+    pub(super) fn open_from(&mut self, origin: Origin) -> ConnId {
         self.last += 1;
         let conn = ConnId(self.last);
         self.broker.handle_open(self.now, conn, origin);
@@ -184,7 +187,7 @@ impl Bench {
         while let Some(action) = self.broker.poll_action() {
             match action {
                 Action::Send { conn, bytes } => {
-                    if self.writes {
+                    if self.writes && !self.deaf.contains(&conn) {
                         self.broker.handle_sent(self.now, conn, bytes.len());
                     }
                     self.told.entry(conn).or_default().extend(bytes);

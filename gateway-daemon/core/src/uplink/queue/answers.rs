@@ -228,7 +228,8 @@ impl Queue {
             let seq = row.seq;
             self.count_loaded(&row);
             self.backlog.insert(seq);
-            let entry = Entry { row, queued: now, in_flight: false, sent: false, waiting: Waiting::Nobody };
+            let waiting = Waiting::Nobody;
+            let entry = Entry { row, queued: now, in_flight: false, since: now, sent: false, waiting };
             self.entries.insert(seq, entry);
         }
         self.cursor = self.cursor.max(reached);

@@ -48,6 +48,7 @@ impl Queue {
                 unload.push(*seq);
             }
         }
+        self.departures.clear();
         for seq in unload {
             self.unload(seq);
         }
@@ -110,7 +111,8 @@ impl Queue {
             return None;
         }
         let entry = self.entries.get_mut(&seq)?;
-        entry.in_flight = true;
+        (entry.in_flight, entry.since) = (true, now);
+        self.departures.push_back((now, seq));
         let again = std::mem::replace(&mut entry.sent, true);
         let row = Arc::clone(&entry.row);
         self.in_flight += 1;
@@ -157,6 +159,10 @@ impl Queue {
         self.live.remove(&seq);
         self.backlog.remove(&seq);
         self.in_flight -= usize::from(entry.in_flight);
+        if entry.in_flight && matches!(settled, Settled::Acknowledged) {
+            self.pace.answered(now.since(entry.since));
+        }
+        self.forget_departures();
         let on_disk = seq <= self.committed_to;
         if on_disk {
             self.forget_loaded(&entry);
@@ -211,6 +217,24 @@ impl Queue {
     /// Whether the reader is about to acknowledge what was published last: its link is up and no backlog goes first.
     pub(super) fn flows(&self) -> bool {
         self.attached && (self.live_first() || (self.backlog.is_empty() && self.unloaded() == 0))
+    }
+
+    /// From when on the reader counts as slow unless it answers before: when its oldest row, sent or waiting, has had its time.
+    pub(super) fn slow_from(&self) -> Option<BootNs> {
+        let waiting = || self.live.first().and_then(|seq| Some(self.entries.get(seq)?.queued));
+        let oldest = self.departures.front().map(|(since, _)| *since).or_else(waiting)?;
+        Some(oldest.plus(self.pace.patience(self.settings.commit_interval)))
+    }
+
+    /// Rows that are not in flight any more, or are again since later, are no reason to call the reader slow.
+    fn forget_departures(&mut self) {
+        while let Some((since, seq)) = self.departures.front() {
+            let flies = |entry: &Entry| entry.in_flight && entry.since == *since;
+            if self.entries.get(seq).is_some_and(flies) {
+                break;
+            }
+            self.departures.pop_front();
+        }
     }
 
     /// Whether fresh rows overtake the backlog.

@@ -39,7 +39,8 @@ pub enum Waiting {
     /// Somebody who is told in its time: after `commit_interval` at the latest, unless the store fails.
     Patient,
     /// A publisher that sends nothing more until it is told: while no acknowledgement can come soon the message goes to disk as soon as the
-    /// store is free, with everything else that is in memory; otherwise as for [`Self::Patient`].
+    /// store is free, with everything else that is in memory; as soon as the reader counts as slow ([`super::super::pace`]), with what is before it; otherwise as
+    /// for [`Self::Patient`].
     Urgent,
 }
 

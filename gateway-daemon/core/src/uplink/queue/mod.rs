@@ -46,6 +46,7 @@ use self::ranges::Ranges;
 use super::mutant::Faults;
 #[cfg(feature = "mutants")]
 use super::mutant::Mutant;
+use super::pace::Pace;
 #[cfg(doc)]
 use super::row::StoreEvent;
 use super::row::{Row, Seq, StoreFault, StoreOp, Stored, Tally};
@@ -160,6 +161,8 @@ struct Entry {
     row: Arc<Row>,
     queued: BootNs,
     in_flight: bool,
+    /// When it was handed to the link last.
+    since: BootNs,
     /// Handed to the link before, in this run.
     sent: bool,
     /// Who waits for its receipt.
@@ -184,6 +187,10 @@ pub struct Queue {
     /// Waiting rows fetched from disk.
     backlog: BTreeSet<Seq>,
     in_flight: usize,
+    /// Rows in flight in the order in which they were handed to the link; ones that are not any more are never the first.
+    departures: VecDeque<(BootNs, Seq)>,
+    /// How fast the reader answers.
+    pace: Pace,
     /// Entries that are on disk too.
     loaded: Tally,
     loaded_rows: PerPriority,
@@ -235,6 +242,8 @@ impl Queue {
             live: BTreeSet::new(),
             backlog: BTreeSet::new(),
             in_flight: 0,
+            departures: VecDeque::new(),
+            pace: Pace::default(),
             loaded: Tally::default(),
             loaded_rows: [0; 2],
             stored_rows: [stored.normal.rows, stored.high.rows],
@@ -300,7 +309,9 @@ impl Queue {
                     self.live.insert(seq);
                 }
                 self.urgent += usize::from(waiting == Waiting::Urgent);
-                self.entries.insert(seq, Entry { row, queued: now, in_flight: false, sent: false, waiting });
+                let since = now;
+                self.entries
+                    .insert(seq, Entry { row, queued: now, in_flight: false, since, sent: false, waiting });
             }
         }
         self.counters.memory_peak_rows = self.counters.memory_peak_rows.max(self.ledger.in_memory.rows);

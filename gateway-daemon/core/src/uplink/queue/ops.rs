@@ -189,6 +189,14 @@ impl Queue {
     /// When the oldest row of memory is due on disk.
     fn rows_due_at(&self) -> Option<BootNs> {
         let (_, oldest) = self.memory().next()?;
+        let at = self.all_due_at()?;
+        // Only what somebody waits for is due then; see `commit`.
+        Some(self.waited_for_at().map_or(at, |slow| at.min(slow.max(oldest.queued))))
+    }
+
+    /// When all rows of memory are due.
+    fn all_due_at(&self) -> Option<BootNs> {
+        let (_, oldest) = self.memory().next()?;
         let at_once = self.flush
             || self.settings.durability == Durability::Strict
             || self.memory_pressed()
@@ -200,6 +208,12 @@ impl Queue {
         }
         let times = if self.faults.has(Mutant::CommitLate) { 3 } else { 1 };
         Some(oldest.queued.plus(self.settings.commit_interval.saturating_mul(times)))
+    }
+
+    /// When rows that publishers wait for are due because the reader is slow.
+    fn waited_for_at(&self) -> Option<BootNs> {
+        let ignored = self.faults.has(Mutant::SlowLate) || self.faults.has(Mutant::ReceiptLate);
+        self.slow_from().filter(|_| self.urgent > 0 && self.flows() && !ignored)
     }
 
     /// Whether a publisher is held up and no acknowledgement can come soon.
@@ -252,7 +266,8 @@ impl Queue {
         let mut rows = Vec::new();
         if with_rows {
             let mut bytes: u64 = 0;
-            for (_, entry) in self.memory().take(COMMIT_ROWS_MAX) {
+            let until = self.commits_until(now);
+            for (_, entry) in self.memory().take_while(|(seq, _)| **seq <= until).take(COMMIT_ROWS_MAX) {
                 bytes = bytes.saturating_add(entry.row.size());
                 if bytes > COMMIT_BYTES_MAX && !rows.is_empty() {
                     break;
@@ -271,6 +286,16 @@ impl Queue {
         self.pending = Some(Pending::Commit { op, rows: seqs, deletes });
         self.counters.writes_total += 1;
         StoreOp::Commit { op, rows, acked }
+    }
+
+    /// The last row that is due: of all, or of those that publishers wait for.
+    fn commits_until(&self, now: BootNs) -> Seq {
+        let everything = Seq(u64::MAX);
+        if self.all_due_at().is_none_or(|at| now >= at) {
+            return everything;
+        }
+        let urgent = |(_, entry): &(&Seq, &super::Entry)| entry.waiting == super::Waiting::Urgent;
+        self.memory().rev().find(urgent).map_or(everything, |(seq, _)| *seq)
     }
 
     pub(super) fn fetch(&mut self, purpose: Purpose, after: Seq) -> StoreOp {

@@ -468,19 +468,83 @@ fn publishers_held_up_while_the_disk_is_busy_share_its_next_commit() {
 fn a_publisher_held_up_while_the_link_flows_waits_for_its_acknowledgement_and_no_longer_than_the_interval() {
     let mut bench = Bench::new(settings(WhenFull::DropOldest));
     bench.queue.attach();
-    bench.publish_urgent();
-    let seq = bench.take(Lane::Live).unwrap();
-    bench.pass(999);
-    bench.work();
-    assert_eq!(bench.receipts(), []);
-    bench.queue.acknowledged(bench.now, seq);
-    assert_eq!(bench.receipts(), [(1, Fate::Safe)]);
+    for number in 1..=20 {
+        bench.publish_urgent();
+        let seq = bench.take(Lane::Live).unwrap();
+        // The first answers say what is usual.
+        bench.pass(if number < 20 { 49 } else { 150 });
+        bench.work();
+        assert_eq!(bench.receipts(), []);
+        bench.queue.acknowledged(bench.now, seq);
+        assert_eq!(bench.receipts(), [(number, Fate::Safe)]);
+    }
     assert_eq!(bench.queue.counters().writes_total, 0);
+}
+
+#[test]
+fn a_cloud_that_is_there_and_does_not_acknowledge_slows_no_publisher() {
+    let mut bench = Bench::new(QueueSettings { window: 100, ..settings(WhenFull::DropOldest) });
+    bench.queue.attach();
     bench.publish_urgent();
     bench.take(Lane::Live).unwrap();
-    bench.pass(1000);
+    bench.pass(49);
     bench.work();
-    assert_eq!(bench.receipts(), [(2, Fate::Safe)]);
+    assert_eq!(bench.receipts(), []);
+    assert_eq!(bench.queue.poll_timeout(), Some(BootNs(50_000_000)));
+    bench.pass(1);
+    bench.work();
+    assert_eq!(bench.receipts(), [(1, Fate::Safe)]);
+    for number in 2..=8 {
+        bench.publish_urgent();
+        bench.take(Lane::Live).unwrap();
+        bench.work();
+        assert_eq!(bench.receipts(), [(number, Fate::Safe)], "at once");
+    }
+}
+
+#[test]
+fn readings_behind_a_slow_cloud_keep_their_interval() {
+    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    bench.queue.attach();
+    bench.publish(Priority::Normal);
+    bench.take(Lane::Live).unwrap();
+    bench.pass(400);
+    assert_eq!(bench.work(), 0, "nobody waits");
+    bench.publish_urgent();
+    bench.publish(Priority::Normal);
+    bench.work();
+    assert_eq!(
+        bench.receipts(),
+        [(1, Fate::Safe), (2, Fate::Safe)],
+        "the row of the publisher and what is before it"
+    );
+    bench.pass(999);
+    assert_eq!(bench.work(), 0);
+    bench.pass(1);
+    bench.work();
+    assert_eq!(bench.receipts(), [(3, Fate::Safe)]);
+}
+
+#[test]
+fn a_full_window_alone_is_not_slow() {
+    let memory = Memory { rows_max: 1000, bytes_max: 1 << 20 };
+    let mut bench = Bench::new(QueueSettings { memory, ..settings(WhenFull::DropOldest) });
+    bench.queue.attach();
+    let mut sent = VecDeque::new();
+    for _ in 0..7 {
+        bench.publish_urgent();
+    }
+    for _ in 0..200 {
+        while sent.len() < 4 {
+            let Some(seq) = bench.take(Lane::Live) else { break };
+            sent.push_back(seq);
+        }
+        bench.pass(10);
+        assert_eq!(bench.work(), 0);
+        assert!(bench.queue.acknowledged(bench.now, sent.pop_front().unwrap()));
+        bench.publish_urgent();
+    }
+    assert_eq!(bench.receipts().len(), 200);
 }
 
 #[test]
