@@ -141,13 +141,13 @@ mod tests {
             "[gateway]\nid = \"gw\"\n[broker]\n[uplink.a]\nurl = \"mqtt://a\"\n[uplink.b]\nurl = \"mqtt://b\"\n",
         );
         let mut config = installed(&file);
-        assert!(config.uplinks[0].0.limits.bytes_max < 200_000_000);
+        assert!(config.uplinks[0].0.limits.bytes_max < 150_000_000);
         let (held, local) = (250_000_000, 100 << 20);
         // The default is what is lowered, and no fault: the file is right.
         let stored = Stored { uplinks: vec![held, 0], local_bytes: local, ..Stored::default() };
         assert_eq!(fit(&mut config, &stored), None);
         assert!(config.uplinks[0].0.limits.bytes_max >= held, "{:?}", config.uplinks[0].0.limits);
-        assert!(config.uplinks[1].0.limits.bytes_max < 150_000_000, "{:?}", config.uplinks[1].0.limits);
+        assert!(config.uplinks[1].0.limits.bytes_max < 140_000_000, "{:?}", config.uplinks[1].0.limits);
         assert!(config.broker.unwrap().limits.stored_bytes_total_max >= local);
     }
 

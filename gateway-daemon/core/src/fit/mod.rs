@@ -12,7 +12,9 @@ mod tests;
 
 use std::fmt;
 
-use crate::broker::settings::{LOADED_BYTES_TOTAL_MAX, Limits};
+use crate::broker::settings::{
+    LOADED_BYTES_TOTAL_MAX, Limits, QUEUED_SHARE_BYTES_MIN, RECEIVED_BYTES_MAX, STORED_SHARE_BYTES_MIN,
+};
 use crate::uplink::settings::ASIDE_BYTES_MAX;
 
 pub use lower::{Change, Stored};
@@ -24,7 +26,7 @@ const BASE_BYTES: u64 = 10 << 20;
 const CONNECTION_BYTES: u64 = 3 << 10;
 
 /// Memory of TLS on a connection at rest, beside [`CONNECTION_BYTES`]. Measured, rounded up.
-const TLS_BYTES: u64 = 12 << 10;
+const TLS_BYTES: u64 = 9 << 10;
 
 /// Memory of a handshake of TLS or WebSocket: its task, its buffers, and for TLS the exchange of keys.
 const HANDSHAKE_BYTES: u64 = 40 << 10;
@@ -156,6 +158,10 @@ const MEMORY: &[(&str, Cost)] = &[
     ("`queued_bytes_total_max`", |_, l| of(l.queued_bytes_total_max)),
     ("`retained_bytes_max`", |_, l| of(l.retained_bytes_max)),
     ("`wills_bytes_max`", |_, l| of(l.wills_bytes_max)),
+    ("`sessions_max` with what each may always have queued", |_, l| {
+        of(l.sessions_max).saturating_mul(QUEUED_SHARE_BYTES_MIN)
+    }),
+    ("QoS 2 messages that uplinks have yet to take", |_, _| RECEIVED_BYTES_MAX),
     ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_BYTES)),
     ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_BYTES)),
     ("changes that wait for the disk", |_, l| l.dirty_bytes_max.saturating_mul(DIRTY_COPIES)),
@@ -164,6 +170,9 @@ const MEMORY: &[(&str, Cost)] = &[
 /// Bytes of the database file that the limits of the broker may need, one line each; as rows count.
 const DISK: &[(&str, Cost)] = &[
     ("`stored_bytes_total_max`", |_, l| l.stored_bytes_total_max),
+    ("`sessions_max` with what each may always have stored", |_, l| {
+        of(l.sessions_max).saturating_mul(STORED_SHARE_BYTES_MIN)
+    }),
     ("`retained_bytes_max`", |_, l| of(l.retained_bytes_max)),
     ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_FACT_BYTES)),
     ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_FACT_BYTES)),

@@ -35,7 +35,7 @@ fn whoever_sets_no_limit_has_a_file_that_fits_with_any_number_of_uplinks_and_lis
             let plan = fitted(plan);
             assert!(plan.memory().fits(), "{uplinks} {listeners}: {}", plan.memory());
             assert!(plan.disk().fits(), "{uplinks} {listeners}: {}", plan.disk());
-            assert!(plan.uplinks.iter().all(|up| up.bytes_max >= 20_000_000), "{:?}", plan.uplinks);
+            assert!(plan.uplinks.iter().all(|up| up.bytes_max >= 15_000_000), "{:?}", plan.uplinks);
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct Limits {
 }
 
 /// Most bytes of a queue, unless the file says otherwise or is too small: with the local sessions it fits into a database of the default size.
-pub const BYTES_MAX: u64 = 180_000_000;
+pub const BYTES_MAX: u64 = 150_000_000;
 
 /// Largest packet that is sent or accepted, unless the file says otherwise.
 pub const PACKET_BYTES_MAX: u64 = 256_000;
