@@ -216,29 +216,18 @@ impl<'a, 't> Reader<'a, 't> {
     }
 
     pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
-        let (key, value, span) = self.value(name)?;
-        let Kind::Duration { min, max } = key.kind else { return None };
-        let Some(text) = value.as_str() else {
-            self.refuse(key, &value, &span);
-            return None;
-        };
-        match amount::duration(text) {
-            Ok(duration) if (min..=max).contains(&duration) => return Some(duration),
-            Ok(_) => self.found.wrong(&span, words::out_of_range(key, self.found.text(&span))),
-            Err(error) => self.found.wrong(&span, words::no_amount(key, text, error)),
-        }
-        None
+        self.endless(name).flatten()
     }
 
-    /// A duration, or `None` inside for "never".
+    /// A duration, or `None` inside for "never", where the key takes that.
     pub(crate) fn endless(&self, name: &str) -> Option<Option<Duration>> {
         let (key, value, span) = self.value(name)?;
-        let Kind::Endless { min, max } = key.kind else { return None };
+        let (Kind::Duration { min, max } | Kind::Endless { min, max }) = key.kind else { return None };
         let Some(text) = value.as_str() else {
             self.refuse(key, &value, &span);
             return None;
         };
-        if text == NEVER {
+        if text == NEVER && matches!(key.kind, Kind::Endless { .. }) {
             return Some(None);
         }
         match amount::duration(text) {

@@ -191,10 +191,12 @@ async fn sessions_are_listed_and_dropped_by_command() -> Result<()> {
     let alices = ["-c", "-i", "panel", "-t", "ok", "-t", "fine", "-q", "1", "-u", "alice", "-P", "tidegate"];
     subscribe_and_leave(port, &alices).await?;
     mosquitto_pub(port, &["-t", "ok", "-m", "waits", "-q", "1"]).await?;
-    let mut hostile = Sub::start(port, &["-i", "x\u{1b}[2J\"y", "-t", "never", "-q", "1"]).await?;
+    let mut there = Sub::start(port, &["-i", "hmi", "-t", "never", "-q", "1"]).await?;
+    // No client of others says such an id.
+    assert_eq!(lasting("127.0.0.1", port, "x\u{1b}[2J\"y").await?, 0);
     let (code, text, _) = plant.command(&["sessions", "list"])?;
     ensure!(code == 0 && !text.contains('\u{1b}'), "{text:?}");
-    ensure!(text.lines().count() == 3 && text.contains("panel") && text.contains("alice"), "{text}");
+    ensure!(text.lines().count() == 4 && text.contains("panel") && text.contains("alice"), "{text}");
     let (_, json, _) = plant.command(&["sessions", "list", "--json"])?;
     let all: Vec<serde_json::Value> =
         json.lines().map(serde_json::from_str).collect::<Result<_, _>>().context(json.clone())?;
@@ -205,7 +207,9 @@ async fn sessions_are_listed_and_dropped_by_command() -> Result<()> {
     let left = panel["expires_in_ms"].as_u64().context("it ends some day")?;
     ensure!((600_000_000..=604_800_000).contains(&left), "{left}");
     let other = of("x\u{1b}[2J\"y").context("the hostile session, whole")?;
-    assert_eq!(other["connected"].as_bool(), Some(true));
+    let hmi = of("hmi").context("the session of the hmi")?;
+    let connected = [&other, &hmi].map(|session| session["connected"].as_bool());
+    assert_eq!(connected, [Some(false), Some(true)]);
     let number = other["number"].to_string();
     let (code, said, _) = plant.command(&["sessions", "drop", "panel"])?;
     assert_eq!(
@@ -214,11 +218,12 @@ async fn sessions_are_listed_and_dropped_by_command() -> Result<()> {
     );
     let (code, said, _) = plant.command(&["sessions", "drop", "--number", &number])?;
     ensure!(code == 0 && !said.contains('\u{1b}'), "{said:?}");
-    hostile.next().await.unwrap_err();
+    assert_eq!(plant.command(&["sessions", "drop", "hmi"])?.0, 0);
+    there.next().await.unwrap_err();
     let (code, _, why) = plant.command(&["sessions", "drop", "panel"])?;
     ensure!(code == 1 && why.contains("there is no such session"), "{why}");
     assert_eq!(plant.command(&["sessions", "drop"])?.0, 64);
-    metric(&gateway, "broker_removed_sessions_total 2").await?;
+    metric(&gateway, "broker_removed_sessions_total 3").await?;
     metric(&gateway, "broker_dropped_messages_total{reason=\"session\"} 1").await?;
     // It is gone from the disk, too.
     gateway.kill()?;

@@ -7,6 +7,9 @@ use super::{
 /// Longest user name and client id in the file, bytes. MQTT allows 65,535, and nobody has typed one.
 const NAME_BYTES_MAX: usize = 256;
 
+/// Longest filter in the file, bytes.
+const FILTER_BYTES_MAX: usize = 1024;
+
 /// `[broker]`.
 pub(crate) static BROKER: Section = Section {
     title: "[broker]",
@@ -32,6 +35,11 @@ pub(crate) static BROKER: Section = Section {
             Kind::Texts,
             "What nobody may do whom no rule of its own allows it, written like `allow`.",
         ),
+        key(
+            "retained",
+            Kind::Quoted(&RETAINED, FILTER_BYTES_MAX),
+            "How long retained messages are kept, by topic filter. The most specific filter that fits decides: level by level from the left, a name before +, + before #.",
+        ),
         key("limits", Kind::Table(&LIMITS), "Bounds of what clients can make the broker keep.").or("{}"),
     ],
     aliases: &[
@@ -41,6 +49,7 @@ pub(crate) static BROKER: Section = Section {
         ("clients", "client"),
         ("acl", "allow"),
         ("limit", "limits"),
+        ("retain", "retained"),
     ],
     refused: &[
         ("address", "doors have names: write it below [broker.listener.local]"),
@@ -219,6 +228,20 @@ pub(crate) static CLIENT: Section = Section {
     )],
 };
 
+/// `[broker.retained.FILTER]`.
+pub(crate) static RETAINED: Section = Section {
+    title: "[broker.retained.\"FILTER\"]",
+    doc: "Retained messages of the topics that the filter asks for. The filter stands in quotes.",
+    keys: &[key(
+        "expiry",
+        duration(SECOND, 3650 * DAY),
+        "Time after which the broker drops a retained message; without it never, whatever `retained_expiry` says. A shorter expiry that its publisher \
+         gave it (5.0) comes first.",
+    )],
+    aliases: &[("retained_expiry", "expiry"), ("max_age", "expiry")],
+    refused: &[],
+};
+
 const WHEN_FULL: &[Word] = &[
     word("drop-newest", "it is dropped: what was accepted first is kept"),
     word("drop-oldest", "the oldest that was never sent makes room"),
@@ -332,7 +355,20 @@ pub(crate) static LIMITS: Section = Section {
             "Longest keep-alive of clients of 5.0, which are told; as they say without it.",
         ),
         key("retained_max", int(0, 1_000_000, "messages"), "Most retained messages.").or("10_000"),
-        key("retained_bytes_max", size(KB, 1000 * MB), "Most bytes of retained messages.").or("\"8MiB\""),
+        key("retained_bytes_max", size(KB, 1000 * MB), "Most bytes of memory that retained messages cost: topic, properties, body, and some 400 bytes for each.")
+            .or("\"8MiB\""),
+        key(
+            "retained_expiry",
+            duration(SECOND, 3650 * DAY),
+            "Time after which the broker drops a retained message for which [broker.retained] says nothing else. Without it messages are kept until \
+             another takes their place or their publisher's expiry (5.0) comes.",
+        ),
+        key(
+            "wills_bytes_max",
+            size(KB, 1000 * MB),
+            "Most bytes of memory that last wills cost. One user has half of it, and so have clients without a user together; who is beyond is refused.",
+        )
+        .or("\"2MiB\""),
         key(
             "retained_interval",
             duration(SECOND, HOUR),

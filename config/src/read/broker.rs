@@ -2,9 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 
+use gateway_core::broker::TopicFilter;
 use gateway_core::broker::access::Access;
-use gateway_core::broker::settings::{Limits, Settings, WhenFull};
+use gateway_core::broker::settings::{
+    Limits, RETAINED_RULES_MAX, RetainedRule, RetainedRules, Settings, WhenFull,
+};
 use gateway_core::settings::{CertificateIdentity, ListenerSettings, ListenerTls};
 use gateway_core::tag::Name;
 use toml::de::DeValue;
@@ -37,13 +41,55 @@ pub(crate) fn broker<'a, 't>(
     let access = access::access(cx, &reader);
     let limits = limits(cx, &reader, store);
     let listeners = listeners(cx, &reader, access.as_ref());
+    let retained = retained(cx, &reader);
     let limits_given = reader.table("limits");
     let places = LIMITS.keys.iter().filter_map(|key| {
         let given = limits_given.as_ref()?;
         given.has(key.name).then(|| (key.name, given.at(key.name)))
     });
     let said = places.collect();
-    Some((Settings { listeners: listeners?, access: access?, limits: limits? }, said))
+    Some((Settings { listeners: listeners?, access: access?, limits: limits?, retained: retained? }, said))
+}
+
+/// Whole seconds of a key that may be left out; the outer `None` means that something was reported.
+fn seconds(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str) -> Option<Option<u32>> {
+    if !reader.has(key) {
+        return Some(None);
+    }
+    let time = reader.duration(key)?;
+    if time.subsec_nanos() != 0 {
+        let text = format!("`{key}` has a fraction of a second, expected whole seconds");
+        cx.found.wrong(&reader.at(key), text);
+        return None;
+    }
+    Some(Some(u32::try_from(time.as_secs()).unwrap_or(u32::MAX)))
+}
+
+/// How long retained messages of some topics are kept; `None` means that something was reported.
+fn retained(cx: &Context<'_, '_>, broker: &Reader<'_, '_>) -> Option<RetainedRules> {
+    let tables = broker.quoted("retained");
+    if tables.len() > RETAINED_RULES_MAX {
+        let text = format!(
+            "{} tables below `retained`, expected at most {RETAINED_RULES_MAX}: each retained message is held against them",
+            tables.len()
+        );
+        cx.found.misfit(&broker.key_at("retained"), text);
+    }
+    let mut whole = true;
+    let mut rules = Vec::new();
+    for (text, span, reader) in tables {
+        let expiry_s = seconds(cx, &reader, "expiry");
+        let filter = TopicFilter::new(Arc::clone(&text));
+        if let Err(error) = &filter {
+            let text = format!("\"{}\" is not a topic filter: {error}", words::shown(&text));
+            cx.found.wrong(&span, text);
+        }
+        match (filter, expiry_s) {
+            (Ok(filter), Some(expiry_s)) => rules.push(RetainedRule { filter, expiry_s }),
+            _ => whole = false,
+        }
+    }
+    whole.then(|| RetainedRules::new(rules))
 }
 
 /// Keys of `[broker.limits]` that stand in the file, and where their values are.
@@ -52,17 +98,7 @@ pub(crate) type Said = Vec<(&'static str, Range<usize>)>;
 fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&Store>) -> Option<Limits> {
     let reader = cx.table_or_empty(broker, "limits", &LIMITS);
     let size = |key: &str| reader.size(key).and_then(|bytes| usize::try_from(bytes).ok());
-    let seconds = |key: &str| match reader.has(key).then(|| reader.duration(key)) {
-        None => Some(None),
-        Some(None) => None,
-        Some(Some(time)) if time.subsec_nanos() != 0 => {
-            let text = format!("`{key}` has a fraction of a second, expected whole seconds");
-            cx.found.wrong(&reader.at(key), text);
-            None
-        }
-        Some(Some(time)) => Some(Some(time.as_secs())),
-    };
-    let keep_alive = seconds("keep_alive_max");
+    let keep_alive = seconds(cx, &reader, "keep_alive_max");
     let session_expiry = match reader.endless("session_expiry_max") {
         Some(Some(time)) if time.subsec_nanos() != 0 => {
             let text = "`session_expiry_max` has a fraction of a second, expected whole seconds";
@@ -81,6 +117,7 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
     let share = |key: &str| {
         if reader.has(key) { reader.uint(key) } else { Some((sessions_max / SESSIONS_SHARE).max(1)) }
     };
+    let retained_expiry = seconds(cx, &reader, "retained_expiry");
     let when_full = match reader.choice("when_full") {
         Some("drop-oldest") => Some(WhenFull::DropOldest),
         Some(_) => Some(WhenFull::DropNewest),
@@ -108,6 +145,8 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         received_bytes_total_max: size("received_bytes_total_max")?,
         retained_max: reader.uint("retained_max")?,
         retained_bytes_max: size("retained_bytes_max")?,
+        retained_expiry_s: retained_expiry?,
+        wills_bytes_max: size("wills_bytes_max")?,
         handshake_max: reader.duration("connect_timeout")?,
         stored_rows_max: reader.uint("stored_max")?,
         stored_bytes_max: reader.size("stored_bytes_max")?,

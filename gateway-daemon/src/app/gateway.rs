@@ -18,13 +18,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::bus;
 use drivers::clock;
 use gateway_config::Config;
 use gateway_core::broker;
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
-use gateway_core::poll::request::Answer;
 use gateway_core::process::{Processor, Report};
 use gateway_core::tag::{BootNs, Cycle, RunId};
 use gateway_core::uplink::queue::Fate;
@@ -32,9 +30,7 @@ use gateway_core::uplink::row::{Qos, Seq};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::aside;
-use super::control::{Ask, Reply, Request};
-use super::errand::Errand;
+use super::control::Request;
 use super::faults::Faults;
 use super::known::Known;
 use super::lines::{LineId, Lines};
@@ -45,7 +41,7 @@ use super::turns::Turns;
 use super::update::Orders;
 use super::upstream::{self, Happening, Rendering, Upstream};
 use super::walltime::WallTimes;
-use super::{measure, sessions, survey};
+use super::{measure, survey};
 use crate::listen::Incoming;
 use crate::status::notify::Notify;
 use crate::store::Store;
@@ -204,8 +200,9 @@ impl Gateway {
 
     /// A turn begins: the broker's budget of work is full, and what it has put down goes on.
     fn begin_turn(&mut self) {
-        self.turns.begin();
-        self.local.broker.timeout(clock::now());
+        let now = clock::now();
+        self.turns.begin(now);
+        self.local.broker.timeout(now);
     }
 
     /// What else is waiting, fairly: the select above serves one of a kind. What makes work for the broker waits when its budget is spent.
@@ -364,49 +361,6 @@ impl Gateway {
         flushed && self.upstreams.iter().chain(&self.leaving).all(|upstream| upstream.left.is_some())
     }
 
-    fn request(&mut self, request: Request) {
-        let Request { ask, reply } = request;
-        let answer = match &ask {
-            Ask::Queue { uplink, wanted } => return aside::answer(self, uplink, *wanted, reply),
-            Ask::Status => Reply::Status(Box::new(self.picture(clock::now()))),
-            Ask::Metrics => Reply::Text(measure::text(self)),
-            Ask::Sessions { .. } | Ask::DropSession { .. } if self.config.broker.is_none() => {
-                Reply::Refused("this gateway has no broker: there is no [broker] in its file".into())
-            }
-            Ask::Sessions { after } => sessions::page(&self.local.broker, clock::now(), *after),
-            Ask::DropSession { client, number } => {
-                sessions::drop(&mut self.local.broker, clock::now(), client.as_deref(), *number)
-            }
-            _ => match Errand::new(&self.field, &ask) {
-                Ok(errand) => return self.send(errand, reply),
-                Err(sentence) => Reply::Refused(sentence),
-            },
-        };
-        // A client that left does not wait for its answer.
-        let _ = reply.send(answer);
-    }
-
-    fn send(&self, errand: Errand, reply: tokio::sync::oneshot::Sender<Reply>) {
-        let Some(asker) = self.lines.asker(errand.bus) else {
-            let _ = reply.send(Reply::Refused("the gateway is stopping".into()));
-            return;
-        };
-        let times = errand.device.map_or_else(bus::Times::default, |device| {
-            let device = &self.field.devices[device];
-            bus::Times {
-                timeout: device.timeout,
-                delay_before: device.delay_before,
-                turnaround: device.turnaround,
-            }
-        });
-        let field = Arc::clone(&self.field);
-        // Bounded by the clients of the control socket: each waits for its answer.
-        tokio::spawn(async move {
-            let answer = carry_out(&asker, &errand, times).await;
-            let _ = reply.send(errand.reply(&field, answer));
-        });
-    }
-
     fn tick(&mut self) {
         let now = clock::now();
         self.look_at_clock(now);
@@ -504,19 +458,4 @@ impl Gateway {
 
 pub(super) fn rendering<'a>(known: &'a Known, walls: &'a WallTimes, config: &Config) -> Rendering<'a> {
     Rendering { schemas: known, clock: walls, units: config.message.units }
-}
-
-/// Asks the device, in the two steps of a whole register if it cannot write a part of one.
-async fn carry_out(
-    asker: &bus::Asker,
-    errand: &Errand,
-    times: bus::Times,
-) -> Result<Answer, bus::CommandError> {
-    let first = asker.ask(errand.request.clone(), times).await?;
-    let Some(read) = errand.read_whole(&first) else { return Ok(first) };
-    let second = asker.ask(read, times).await?;
-    match errand.write_whole(&second) {
-        Some(write) => asker.ask(write, times).await,
-        None => Ok(second),
-    }
 }

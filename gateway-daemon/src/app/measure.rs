@@ -158,6 +158,8 @@ fn down(page: &mut Page, name: &str, upstream: &Upstream) {
     page.count(&m::DOWN_UNMAPPED, labels, counters.unmapped_messages_total);
     page.count(&m::DOWN_OVERRUN, labels, counters.overrun_messages_total);
     page.count(&m::DOWN_OVERRUNS, labels, counters.overruns_total);
+    page.count(&m::DOWN_LEFT_OUT, labels, upstream.hearing().filters_left_out_total);
+    page.count(&m::DOWN_DISCARDED, labels, upstream.hearing().sessions_discarded_total);
     page.count(&m::DOWN_REFUSED, labels, upstream.refused.len() as u64);
 }
 

@@ -20,6 +20,7 @@ pub mod provision;
 mod queue;
 mod rate;
 mod reload;
+mod requests;
 mod say;
 pub mod scan;
 pub mod serve;

@@ -1,7 +1,8 @@
 //! How long the core loop is busy at once, in processor time of its thread: what others on the machine take is no fault of ours.
 //!
 //! A turn is everything between two waits of the loop. One in which the loop waited for something itself (a reload, the end) is not measured: other tasks
-//! of the thread have run meanwhile.
+//! of the thread have run meanwhile. Asking for the processor time of a thread is a call of the kernel, so it is asked every [`SAMPLE`] and at the end of turns
+//! that took long by the clock: what is measured may be too much by what the thread did in one such interval before, and is never too little.
 
 use std::time::Duration;
 
@@ -10,11 +11,18 @@ use gateway_core::tag::BootNs;
 /// How far back the shorter of the two figures looks, between this and twice this.
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// How old a reading of the processor time may be when a turn begins.
+const SAMPLE: Duration = Duration::from_millis(2);
+
+/// A turn that took less by the clock is short enough.
+const SHORT: Duration = Duration::from_millis(1);
+
 /// The longest turns.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Processor time at the beginning of the turn.
-    began: Option<Duration>,
+    began: Option<BootNs>,
+    /// Processor time of the thread, and when that was read.
+    sample: Option<(BootNs, Duration)>,
     longest: Duration,
     /// In this window and in the one before.
     windows: [Duration; 2],
@@ -23,8 +31,11 @@ pub(super) struct Turns {
 
 impl Turns {
     /// A turn begins.
-    pub(super) fn begin(&mut self) {
-        self.began = Some(processor_time());
+    pub(super) fn begin(&mut self, now: BootNs) {
+        self.began = Some(now);
+        if self.sample.is_none_or(|(at, _)| now.since(at) >= SAMPLE) {
+            self.sample = Some((now, processor_time()));
+        }
     }
 
     /// This one does not count.
@@ -34,9 +45,15 @@ impl Turns {
 
     /// The turn ends.
     pub(super) fn end(&mut self, now: BootNs) {
-        if let Some(began) = self.began.take() {
-            self.note(now, processor_time().saturating_sub(began));
+        let Some(began) = self.began.take() else { return };
+        let mut took = now.since(began);
+        if took >= SHORT {
+            let read = processor_time();
+            let worked = self.sample.map_or(took, |(_, before)| read.saturating_sub(before));
+            took = took.min(worked);
+            self.sample = Some((now, read));
         }
+        self.note(now, took);
     }
 
     fn note(&mut self, now: BootNs, took: Duration) {
@@ -100,14 +117,15 @@ mod tests {
     #[test]
     fn a_turn_that_waited_is_not_measured_and_one_that_worked_is() {
         let mut turns = Turns::default();
-        turns.begin();
+        turns.begin(at(0));
         turns.forget();
         turns.end(at(1));
         assert_eq!(turns.longest(), Duration::ZERO);
-        turns.begin();
+        turns.begin(at(1));
         let sum = (0..100_000_u64).fold(0, |sum: u64, n| std::hint::black_box(sum.wrapping_add(n)));
         assert!(sum > 0);
-        turns.end(at(2));
-        assert!(turns.longest() > Duration::ZERO);
+        // A minute by the clock, in which the thread was hardly at work.
+        turns.end(at(61));
+        assert!(turns.longest() > Duration::ZERO && turns.longest() < Duration::from_secs(50));
     }
 }

@@ -5,7 +5,10 @@
 
 mod change;
 mod commands;
+mod hearers;
+mod hearing;
 mod own;
+mod subscribing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +21,6 @@ use gateway_core::broker::{Broker, Local, SessionId, Ticket, TopicName};
 use gateway_core::payload::{self, Draft};
 use gateway_core::settings::LinkSettings;
 use gateway_core::tag::{BootNs, Name, RunId};
-use gateway_core::update::settings as update;
 use gateway_core::uplink::link::{Epoch, LinkCommand, LinkEvent, Will};
 use gateway_core::uplink::loss::Loss;
 use gateway_core::uplink::machine::State;
@@ -36,9 +38,11 @@ use crate::link;
 use crate::store::Store;
 
 pub(super) use commands::{Command, Place};
+pub(super) use hearers::introduce;
 pub(super) use own::reserve_own;
 
 use commands::Commands;
+use hearing::Hearing;
 use own::OwnTopics;
 
 /// Ops on their way to the store. A queue has one under way; the rest is slack.
@@ -141,8 +145,7 @@ pub(super) struct Upstream {
     /// Who waits for which message: at most what is only in memory, which the queue bounds.
     up: BridgeRules,
     all_servers: LinkSettings,
-    /// By server: whether it has heard of our subscriptions in this run.
-    subscribed: Vec<bool>,
+    hearing: Hearing,
     /// Which uplinks will hear what this one sends: see [`pump`].
     hearers: Vec<usize>,
     sent: Vec<(Arc<str>, u64)>,
@@ -169,7 +172,7 @@ impl Upstream {
         let (ops, todo) = mpsc::channel(OPS_MAX);
         tokio::spawn(carry_ops(id, store, queue, todo, happenings.clone()));
         let mut uplink = uplink.with_servers(link_settings.servers());
-        uplink.name_servers(names_of(&link_settings));
+        uplink.name_servers(change::names_of(&link_settings));
         Self {
             id,
             name,
@@ -182,7 +185,7 @@ impl Upstream {
             own: OwnTopics::default(),
             down: Down::new(down),
             refused: Vec::new(),
-            subscribed: vec![false; link_settings.servers()],
+            hearing: Hearing::new(link_settings.servers()),
             all_servers: link_settings,
             hearers: Vec::new(),
             sent: Vec::new(),
@@ -243,12 +246,14 @@ impl Upstream {
     pub(super) fn link(&mut self, now: BootNs, epoch: Epoch, event: LinkEvent) {
         if self.port.as_ref().is_some_and(|port| port.epoch == epoch) {
             match &event {
-                LinkEvent::Up { session_present } => self.subscribe(epoch, *session_present),
-                LinkEvent::Subscribed { refused } => {
-                    self.subscribed[self.uplink.server()] = refused.is_empty();
-                    self.refused.clone_from(refused);
+                LinkEvent::Up { session_present } => self.subscribe(now, epoch, *session_present),
+                LinkEvent::Subscribed { refused } => self.subscribed(epoch, refused),
+                LinkEvent::Down { loss, up_for } => {
+                    self.down.lost();
+                    if up_for.is_some() {
+                        self.end_hearing(now, loss);
+                    }
                 }
-                LinkEvent::Down { .. } => self.down.lost(),
                 LinkEvent::Message { .. } | LinkEvent::Acked { .. } | LinkEvent::Refused { .. } => {}
             }
             if let LinkEvent::Message { delivery, topic, payload, qos, retain } = event {
@@ -265,20 +270,6 @@ impl Upstream {
             }
         }
         self.uplink.link(now, epoch, event);
-    }
-
-    /// The cloud's session remembers subscriptions, but not whether they are those of this configuration: they are said once to each server in a run, and
-    /// again when its session is fresh or it has refused one.
-    fn subscribe(&mut self, epoch: Epoch, session_present: bool) {
-        self.refused.clear();
-        let mut filters = self.down.rules().filters();
-        filters.extend(self.commands.filter());
-        let known = session_present && self.subscribed[self.uplink.server()];
-        if filters.is_empty() || known {
-            return;
-        }
-        let filters = filters.into_iter().map(|(filter, qos)| (Arc::from(filter.as_str()), qos)).collect();
-        self.command(epoch, LinkCommand::Subscribe { filters });
     }
 
     fn note_sent(&mut self, epoch: Epoch, topic: &Arc<str>, payload: &[u8]) {
@@ -354,7 +345,9 @@ impl Upstream {
 
     fn connect(&mut self, epoch: Epoch, server: usize, will: Will) {
         self.cut();
-        self.link_settings = Arc::new(self.all_servers.to_server(server));
+        let mut settings = self.all_servers.to_server(server);
+        settings.clean_session |= self.hearing.connecting(server);
+        self.link_settings = Arc::new(settings);
         let mut link = link::spawn(Arc::clone(&self.link_settings), epoch, Some(will));
         let commands = link.commands.clone();
         let (uplink, happenings) = (self.id, self.happenings.clone());
@@ -459,42 +452,10 @@ pub(super) fn pump(now: BootNs, upstreams: &mut [Upstream], index: usize, render
     }
 }
 
-/// Tells uplinks of each other and of the topic of commands, which only one of them hears.
-pub(super) fn introduce(upstreams: &mut [Upstream], update: Option<&update::Settings>) {
-    for upstream in upstreams.iter_mut() {
-        let heard = update.is_some_and(|update| upstream.uplink.name() == &update.uplink);
-        upstream.reserve(update.map(|update| &update.install_topic), heard);
-    }
-    find_hearers(upstreams);
-}
-
-/// Finds out which uplinks hear what others send: those that lead to the same server and subscribe to something. One that says that it is a bridge does
-/// not hear itself.
-fn find_hearers(upstreams: &mut [Upstream]) {
-    let servers: Vec<Vec<(String, u16)>> = upstreams.iter().map(|upstream| upstream.servers()).collect();
-    let listens: Vec<bool> =
-        upstreams.iter().map(|upstream| !upstream.down.rules().as_slice().is_empty()).collect();
-    for (index, upstream) in upstreams.iter_mut().enumerate() {
-        let deaf = upstream.all_servers.bridge_bit;
-        let hears = |other: &usize| {
-            listens[*other]
-                && !(deaf && *other == index)
-                && servers[index].iter().any(|server| servers[*other].contains(server))
-        };
-        upstream.hearers = (0..servers.len()).filter(hears).collect();
-    }
-}
-
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.cut();
     }
-}
-
-/// Host and port of each server, for people.
-fn names_of(link: &LinkSettings) -> Vec<Arc<str>> {
-    let servers = (0..link.servers()).map(|index| link.to_server(index));
-    servers.map(|server| format!("{}:{}", server.host, server.port).into()).collect()
 }
 
 async fn carry_ops(

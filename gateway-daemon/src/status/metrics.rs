@@ -124,6 +124,8 @@ table! {
     DOWN_UNMAPPED Counter "down_unmapped_messages_total" ["uplink"] "Messages of the cloud dropped because the rule for their topic makes no legal topic of it.";
     DOWN_OVERRUN Counter "down_overrun_messages_total" ["uplink"] "Messages of QoS 0 of the cloud for which there was no room.";
     DOWN_OVERRUNS Counter "down_overruns_total" ["uplink"] "Connections cut because the cloud sent more than the disk takes.";
+    DOWN_LEFT_OUT Counter "down_filters_left_out_total" ["uplink"] "Filters left out for an hour, because the cloud ends the connection whenever they are subscribed.";
+    DOWN_DISCARDED Counter "down_sessions_discarded_total" ["uplink"] "Sessions at the cloud discarded with what waited in them, because a message there is larger than `packet_max` and ended each connection.";
     DOWN_REFUSED Gauge "down_refused_filters" ["uplink"] "Filters that the cloud refused on the present connection.";
 
     QUEUE_RESTORED Counter "queue_restored_messages_total" ["uplink"] "Ledger: messages found in the store at start, or salvaged.";
@@ -168,7 +170,9 @@ table! {
     BROKER_SUBSCRIPTIONS Gauge "broker_subscriptions" [] "Subscriptions of all sessions, shared ones included.";
     BROKER_SHARED_SUBSCRIPTIONS Gauge "broker_shared_subscriptions" [] "Shared subscriptions of all sessions.";
     BROKER_RETAINED_MESSAGES Gauge "broker_retained_messages" [] "Retained messages.";
-    BROKER_RETAINED_BYTES Gauge "broker_retained_bytes" [] "Bytes of the topics and bodies of retained messages.";
+    BROKER_RETAINED_BYTES Gauge "broker_retained_bytes" [] "Bytes of memory that retained messages cost, properties included.";
+    BROKER_WILLS_BYTES Gauge "broker_wills_bytes" [] "Bytes of memory that last wills cost, of connected clients and delayed ones.";
+    BROKER_RECEIVED_BYTES Gauge "broker_received_bytes" [] "Bytes of memory of QoS 2 messages that clients have not released and uplinks have yet to take.";
     BROKER_HELD_MESSAGES Gauge "broker_held_messages" [] "Messages of QoS 1 and 2 that wait for sessions or are in flight.";
     BROKER_HELD_BYTES Gauge "broker_held_bytes" [] "Bytes of messages that are in memory only, because their sessions end with their connections.";
     BROKER_STORED_MESSAGES Gauge "broker_stored_messages" [] "Messages of QoS 1 and 2 that wait for durable sessions.";
@@ -220,10 +224,14 @@ table! {
     BROKER_FAILED_TURNS_TOTAL Counter "broker_failed_turns_total" [] "Turns that failed; they were asked again.";
     BROKER_FAILED_READS_TOTAL Counter "broker_failed_reads_total" [] "Reads that failed; they were asked again.";
     BROKER_RESETS_TOTAL Counter "broker_resets_total" [] "Times the database was replaced.";
+    BROKER_WILLS_FULL_TOTAL Counter "broker_wills_full_total" [] "CONNECT packets refused because wills of others have the room.";
+    BROKER_PROPERTIES_REFUSED_TOTAL Counter "broker_properties_refused_total" [] "Connections ended because a packet had too many properties, or too long ones.";
+    BROKER_TOPICS_REFUSED_TOTAL Counter "broker_topics_refused_total" [] "Connections ended because a topic or a filter held a control character or a non-character.";
+    BROKER_LEFT_OUT_FACTS_TOTAL Counter "broker_left_out_facts_total" [] "Stored retained messages, wills, QoS 2 messages and subscriptions that did not fit into memory; they are still on disk.";
     BROKER_DAMAGED_FACTS_TOTAL Counter "broker_damaged_facts_total" [] "Stored facts that could not be understood.";
     BROKER_PUT_DOWN_TOTAL Counter "broker_put_down_total" [] "Times that work for a connection or a session was put down until the next turn of the core loop, because the budget of this one was spent.";
     BROKER_CUT_IDENTIFIERS_TOTAL Counter "broker_cut_identifiers_total" [] "Subscription identifiers left out of messages that would have had more than 64 of them.";
-    BROKER_DROPPED Counter "broker_dropped_messages_total" ["reason"] "Messages for clients that were dropped: the client was away (QoS 0), or slow (QoS 0); its queue was full; its session ended, or expired because its client stayed away; the message expired, could not be read from disk, was lost with the database, was refused by its client, is larger than its client takes, may not be read by its client; the disk was too slow for messages of this process; its record had no JSON.";
+    BROKER_DROPPED Counter "broker_dropped_messages_total" ["reason"] "Messages for clients that were dropped: the client was away (QoS 0), or slow (QoS 0); its queue was full; its session ended, or expired because its client stayed away; the message expired, could not be read from disk, was lost with the database, was refused by its client, is larger than its client takes, may not be read by its client, has a topic with a control character, or was released by its client before there was room for it; the disk was too slow for messages of this process; its record had no JSON.";
 
     STORE_FAULT Gauge "store_fault" [] "1 while the store cannot write.";
     STORE_FILE Gauge "store_file_bytes" [] "Size of the database with its log.";

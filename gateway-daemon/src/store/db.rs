@@ -103,6 +103,8 @@ pub(super) struct Db {
     pub(super) rotten_rows: u64,
     /// Marks of rows that are not there: deleted with the next mark that is written.
     pub(super) stale_marks: Vec<i64>,
+    /// The table of marks is somebody else's: it is left alone, and nothing is remembered.
+    pub(super) foreign_marks: bool,
 }
 
 impl Db {
@@ -124,8 +126,18 @@ impl Db {
         conn.set_prepared_statement_cache_capacity(layout::STATEMENTS_MAX);
         let (words, facts) = (Words::load(&conn)?, Facts::load(&conn)?);
         let (queues, stale_marks) = (BTreeMap::new(), Vec::new());
-        let mut db =
-            Self { conn, lock, budget, words, queues, synced: true, facts, rotten_rows: 0, stale_marks };
+        let mut db = Self {
+            conn,
+            lock,
+            budget,
+            words,
+            queues,
+            synced: true,
+            facts,
+            rotten_rows: 0,
+            stale_marks,
+            foreign_marks: false,
+        };
         db.load_queues()?;
         db.load_marks()?;
         Ok(db)

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::broker::Sieve;
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, WallMs};
 use gateway_core::uplink::row::{Mark, QueueId, Seq, StoreFault, Stored};
@@ -46,8 +47,8 @@ pub(super) const BLIND_SEQ: Seq = Seq(1 << 40);
 pub(super) struct Opened {
     /// Queues by their id less one; true if nobody could say what was stored then.
     queues: Vec<(Arc<str>, bool)>,
-    /// Whether the broker has asked.
-    broker: bool,
+    /// What the broker, once it has asked, has memory for.
+    broker: Option<Sieve>,
 }
 
 /// What was stored when the database was last whole, for counting losses.

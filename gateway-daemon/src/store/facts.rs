@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway_core::broker::{FactKey, FactKind};
+use gateway_core::broker::{FactKey, FactKind, Sieve};
 use gateway_core::uplink::row::StoreFault;
 use rusqlite::{Connection, params};
 
@@ -74,8 +74,8 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Every fact with its content.
-    pub(super) fn read(&self, conn: &Connection) -> Result<Vec<Fact>, Trouble> {
+    /// Facts with their content, as the sieve lets them through: it looks at each while SQLite holds it, so what does not fit into memory is never there.
+    pub(super) fn read(&self, conn: &Connection, sieve: &mut Sieve) -> Result<Vec<Fact>, Trouble> {
         let mut found = Vec::with_capacity(self.ids.len());
         let mut statement = conn.prepare("SELECT id, kind, key, value FROM facts ORDER BY id")?;
         let mut rows = statement.query([])?;
@@ -85,7 +85,7 @@ impl Facts {
                 && let Some((known, place)) = self.ids.get_key_value(&fact)
                 && *place == id
             {
-                found.push((known.clone(), content.into()));
+                found.extend(sieve.look(known, content).map(|content| (known.clone(), content)));
             }
         }
         Ok(found)

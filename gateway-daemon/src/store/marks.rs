@@ -72,6 +72,7 @@ impl Db {
     /// Reads the marks of every queue; after its rows.
     pub(super) fn load_marks(&mut self) -> Result<(), Trouble> {
         self.stale_marks.clear();
+        self.foreign_marks = false;
         for queue in self.queues.values_mut() {
             queue.marks = Marks::default();
         }
@@ -82,6 +83,7 @@ impl Db {
         {
             let sql = format!("SELECT {COLUMNS} FROM aside ORDER BY id LIMIT {READ_MAX}");
             let Ok(mut statement) = self.conn.prepare(&sql) else {
+                self.foreign_marks = true;
                 log::warn!(
                     "the table of rows that are set aside is not ours: it is left alone, and such rows are sent again"
                 );
@@ -147,6 +149,9 @@ impl Db {
     /// Writes a mark for a stored row; inside a transaction. Says whether there is such a row.
     pub(super) fn write_mark(&self, key: i64, mark: &Mark) -> Result<bool, Trouble> {
         let seq = mark.seq.0.cast_signed();
+        if self.foreign_marks {
+            return Ok(false);
+        }
         let Some(print) = self.marked_row(key, seq, |_, blob| print(blob))? else { return Ok(false) };
         self.conn.execute_batch(TABLE)?;
         for id in &self.stale_marks {

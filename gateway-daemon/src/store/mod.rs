@@ -44,7 +44,7 @@ mod writer;
 
 use std::sync::Arc;
 
-use gateway_core::broker::{Answer, Found, Read, Turn};
+use gateway_core::broker::{Answer, Found, Read, Sieve, Turn};
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, WallMs};
 use gateway_core::uplink::row::{Mark, QueueId, StoreEvent, StoreFault, StoreOp, Stored};
@@ -139,10 +139,10 @@ impl Store {
         (queue, StoreEvent::Reset { salvaged, aside })
     }
 
-    /// What is stored for the local broker: its facts and the queues of its sessions. Writes nothing. From here on the broker hears of
+    /// What is stored for the local broker: its facts, as far as the sieve lets them through, and the queues of its sessions. Writes nothing. From here on the broker hears of
     /// resets. While the database cannot be opened it is [`Found::blind`]; when it is back, a reset tells what is stored.
-    pub async fn found(&self) -> Found {
-        let found = self.ask(|answer| Request::Found { answer }).await;
+    pub async fn found(&self, sieve: Sieve) -> Found {
+        let found = self.ask(|answer| Request::Found { sieve, answer }).await;
         found.unwrap_or(Found { blind: true, ..Found::default() })
     }
 

@@ -5,6 +5,7 @@ mod damage;
 mod limits;
 mod marks;
 mod model;
+mod sieve;
 mod turn_crash;
 mod turn_faults;
 mod turn_model;
@@ -14,7 +15,7 @@ mod wear;
 use std::path::Path;
 use std::sync::Arc;
 
-use gateway_core::broker::Found;
+use gateway_core::broker::{Found, Limits, Sieve};
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, BootNs, RunId, WallMs};
 use gateway_core::uplink::row::{
@@ -29,6 +30,10 @@ pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
 
 pub(super) fn settings(path: &Path) -> StoreSettings {
     StoreSettings { path: path.to_owned(), file_bytes_max: FILE_BYTES_MAX }
+}
+
+pub(super) fn sieve() -> Sieve {
+    Sieve::new(&Limits::default())
 }
 
 pub(super) fn row(seq: u64) -> Arc<Row> {
@@ -304,7 +309,7 @@ async fn a_file_of_version_1_is_migrated_in_place_with_its_rows() {
     assert_eq!(fetched(&store, other).await, rows(5..=7));
     assert_eq!(store.schemas().await, [(7, b"schema".to_vec())]);
     assert_eq!(store.clock_history().await, [(BootId(0xB007), WallMs(1_700_000_000_000))]);
-    assert_eq!(store.found().await, Found::default());
+    assert_eq!(store.found(sieve()).await, Found::default());
     store.close().await.unwrap();
     let before = std::fs::read(&path).unwrap();
     assert_eq!(before[60..64], layout::USER_VERSION.to_be_bytes());

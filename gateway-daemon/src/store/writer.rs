@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use gateway_core::broker::{Answer, Found, Read, Turn};
+use gateway_core::broker::{Answer, Found, Read, Sieve, Turn};
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, WallMs};
 use gateway_core::uplink::row::{Mark, QueueId, StoreEvent, StoreFault, StoreOp, Stored};
@@ -39,6 +39,7 @@ pub(super) enum Request {
         answer: oneshot::Sender<Answer>,
     },
     Found {
+        sieve: Sieve,
         answer: oneshot::Sender<Found>,
     },
     OpenQueue {
@@ -218,7 +219,7 @@ fn answer_wants(
 fn answer_other(engine: &mut Engine, request: Request) -> bool {
     match request {
         Request::Op { .. } | Request::Turn { .. } | Request::Read { .. } => {}
-        Request::Found { answer } => drop(answer.send(engine.found())),
+        Request::Found { sieve, answer } => drop(answer.send(engine.found(sieve))),
         Request::OpenQueue { name, answer } => drop(answer.send(engine.open_queue(&name))),
         Request::SetAside { name, answer } => drop(answer.send(engine.set_aside(&name))),
         Request::Queues { answer } => drop(answer.send(engine.queues())),

@@ -66,7 +66,7 @@ impl Disk {
             (Arc::clone(name), stored)
         });
         let facts = self.facts.iter().map(|(key, value)| (key.clone(), Arc::clone(value)));
-        Found { facts: facts.collect(), queues: queues.collect(), blind: false }
+        Found { facts: facts.collect(), queues: queues.collect(), blind: false, ..Found::default() }
     }
 
     /// Rows of the queues of honest clients.

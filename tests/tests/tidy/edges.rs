@@ -7,7 +7,7 @@ const CORE: &str = "gateway-daemon/core/src/";
 const DAEMON: &str = "gateway-daemon/src/";
 
 /// Edges between rooms of the core beside those that every room has: `tag`, and the plain `settings` of any room.
-const CORE_EDGES: [(&str, &str); 16] = [
+const CORE_EDGES: [(&str, &str); 17] = [
     // The vocabulary of a line's conversation is part of the settings of devices.
     ("poll", "process::settings"),
     ("process", "poll::request"),

@@ -147,7 +147,7 @@ pub enum Answer {
 /// What the store holds for the broker.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Found {
-    /// Every fact whose checksum is right.
+    /// Every fact whose checksum is right and that the [`super::Sieve`] lets through.
     pub facts: Vec<(FactKey, Arc<[u8]>)>,
     /// Every queue whose name begins with [`QUEUE_PREFIX`].
     pub queues: Vec<(QueueName, Stored)>,
@@ -155,4 +155,6 @@ pub struct Found {
     /// [`Answer::Reset`] when the fault passes. Until then no durable session may be opened or resumed: its rows would take the places of
     /// those that are stored.
     pub blind: bool,
+    /// What is stored beside the facts above and did not pass the [`super::Sieve`].
+    pub left_out: super::LeftOut,
 }

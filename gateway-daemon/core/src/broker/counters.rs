@@ -1,6 +1,7 @@
 //! What a broker has done since it was made.
 
 use super::CloseReason;
+use super::topic::TopicError;
 
 /// Counts of a broker; every drop and every refusal has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,6 +128,18 @@ pub struct Counters {
     pub failed_reads_total: u64,
     /// Times the database was replaced.
     pub resets_total: u64,
+    /// CONNECT packets refused because wills of others have the room.
+    pub wills_full_total: u64,
+    /// Connections ended because a packet had too many properties, or too long ones.
+    pub properties_refused_total: u64,
+    /// Connections ended because a topic or a filter held a control character or a non-character.
+    pub topics_refused_total: u64,
+    /// Stored messages dropped because their topic holds a character that no topic may hold.
+    pub dropped_topic_messages_total: u64,
+    /// Stored QoS 2 messages for which there was no room at the start, and that their clients released before there was.
+    pub dropped_left_out_messages_total: u64,
+    /// Stored facts of which something did not fit into memory; it is still on disk.
+    pub left_out_facts_total: u64,
     /// Stored facts that could not be understood.
     pub damaged_facts_total: u64,
     /// Times that work for a connection or a session was put down because the budget of a turn was spent.
@@ -152,6 +165,8 @@ impl Counters {
             self.dropped_large_messages_total,
             self.dropped_forbidden_messages_total,
             self.dropped_local_messages_total,
+            self.dropped_topic_messages_total,
+            self.dropped_left_out_messages_total,
             self.unrendered_messages_total,
         ]
         .iter()
@@ -160,6 +175,9 @@ impl Counters {
 
     /// Counts the end of a connection.
     pub(super) fn count_close(&mut self, reason: &CloseReason) {
+        self.properties_refused_total += u64::from(matches!(reason, CloseReason::Properties(_)));
+        self.topics_refused_total +=
+            u64::from(matches!(reason, CloseReason::Topic(TopicError::Forbidden(_))));
         match reason {
             CloseReason::Malformed(_)
             | CloseReason::Protocol(_)

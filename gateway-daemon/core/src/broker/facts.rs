@@ -23,6 +23,8 @@
 //!
 //! Numbers are little endian; a text is a u16 length and UTF-8. The first byte of every value names its format.
 //!
+//! The version before took topics with control characters (`TopicName::is_forbidden`): they are read, and dropped where they would be handed on.
+//!
 //! What is damaged is skipped and counted, never a panic, and never allocates more than a small multiple of its own bytes.
 
 mod message;
@@ -53,6 +55,8 @@ const DELAY_S_MAX: u64 = u32::MAX as u64;
 const FORMAT: u8 = 1;
 /// Of a Received fact: the message is still needed.
 const HOLDS: u8 = 2;
+/// Of a Received fact in memory, never on disk: the message is still needed and did not fit into memory.
+pub(super) const LEFT_OUT: [u8; 1] = [3];
 
 /// In the place of a boot: running time follows. No boot has this id: they are random numbers of 64 bits.
 const RUNNING: u64 = u64::from_le_bytes(*b"running:");
@@ -217,6 +221,26 @@ pub(super) fn read_session(value: &[u8], boot: BootId) -> Result<SessionFact, Da
     Ok(SessionFact { version, expiry_s, user, sent, ended, will })
 }
 
+/// The value of a session as it is, but for its will.
+///
+/// # Errors
+/// The value is damaged.
+pub(super) fn without_will(value: &[u8]) -> Result<Arc<[u8]>, Damaged> {
+    let mut reader = Reader(value);
+    reader.take(2)?;
+    let flags = reader.u8()?;
+    reader.take(4 + 8)?;
+    if flags & ENDED != 0 {
+        reader.take(16)?;
+    }
+    if flags & USER != 0 {
+        reader.short()?;
+    }
+    let mut kept = value[..value.len() - reader.rest().len()].to_vec();
+    kept[2] = flags & !WILL;
+    Ok(kept.into())
+}
+
 /// The fact of running time.
 pub(super) fn clock_key() -> FactKey {
     subscription_key("", "clock")
@@ -304,15 +328,29 @@ pub(super) fn received(held: Option<&Arc<Message>>) -> Value {
     }
 }
 
+/// What is left of a QoS 2 message that its client has not released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Received {
+    /// Its identifier.
+    Identifier,
+    /// The message, which uplinks may not have.
+    Held(Message),
+    /// The message is on disk and did not fit into memory.
+    LeftOut,
+}
+
 /// Reads [`received`].
 ///
 /// # Errors
 /// The value is damaged.
-pub(super) fn read_received(value: &[u8], boot: BootId) -> Result<Option<Message>, Damaged> {
+pub(super) fn read_received(value: &[u8], boot: BootId) -> Result<Received, Damaged> {
+    if value == LEFT_OUT {
+        return Ok(Received::LeftOut);
+    }
     let mut reader = Reader(value);
     match reader.u8()? {
-        FORMAT => reader.end().map(|()| None),
-        HOLDS => message(reader, boot).map(Some),
+        FORMAT => reader.end().map(|()| Received::Identifier),
+        HOLDS => message(reader, boot).map(Received::Held),
         _ => Err(Damaged),
     }
 }

@@ -23,8 +23,12 @@ pub struct Gauges {
     pub shared_subscriptions: usize,
     /// Retained messages.
     pub retained_messages: usize,
-    /// Bytes of their topics and bodies.
-    pub retained_bytes: usize,
+    /// Bytes of memory that they cost.
+    pub retained_bytes: u64,
+    /// Bytes of memory that last wills cost, of connected clients and delayed ones.
+    pub wills_bytes: u64,
+    /// Bytes of QoS 2 messages, received and not released, that uplinks have yet to take.
+    pub received_bytes: u64,
     /// Messages of QoS 1 and 2 that wait for sessions or are in flight.
     pub held_messages: u64,
     /// Bytes of those that are in memory only, because their sessions end with their connections.

@@ -349,8 +349,13 @@ impl Journal {
             Answer::Done { number } => self.done(*number),
             Answer::Failed { number, fault } => self.failed(now, *number, *fault),
             Answer::Rows { .. } | Answer::Unread { .. } => {}
-            Answer::Reset { .. } => self.paused_until = None,
+            Answer::Reset { .. } => self.replaced(),
         }
+    }
+
+    /// The database was replaced.
+    pub(super) fn replaced(&mut self) {
+        self.paused_until = None;
     }
 
     /// One ticket of something that became safe: durable, annihilated, or dropped with its queue. One for each that was given.

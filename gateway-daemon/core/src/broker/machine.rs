@@ -16,6 +16,7 @@ mod strangers;
 mod subscribe;
 mod sys;
 mod traffic;
+mod wills;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,7 +42,7 @@ use super::note::{Event, Note, Notes, Shown, Who};
 use super::outbound::{DropReason, Held, Totals, TotalsLimits};
 use super::own::Own;
 use super::packet::{Message, Packet, Reply};
-use super::retained::{Retained, Retention};
+use super::retained::{self, Retained, Retention};
 use super::session::Session;
 use super::settings::Settings;
 use super::shares::Shares;
@@ -110,6 +111,8 @@ pub struct Broker {
     /// When the last QoS 2 message of a client came, as it is kept.
     held_at: BootNs,
     unreleased: Unreleased,
+    /// What messages cost that are received, not released, and that uplinks do not have yet.
+    received_bytes: u64,
     failures: Failures,
     /// Addresses: connections and what they hold before they are let in.
     peers: Peers,
@@ -147,7 +150,7 @@ impl Broker {
     #[must_use]
     pub fn new(now: BootNs, settings: Settings, run: RunId, found: Found) -> Self {
         let mut broker = Self::build(now, settings, run, true);
-        broker.recover(now, &found);
+        broker.recover(now, found);
         broker
     }
 
@@ -163,7 +166,7 @@ impl Broker {
     ) -> Self {
         let mut broker = Self::build(now, settings, run, true);
         broker.journal.set_faults(super::mutant::Faults::of(mutant));
-        broker.recover(now, &found);
+        broker.recover(now, found);
         broker
     }
 
@@ -199,7 +202,12 @@ impl Broker {
             last_session: 0,
             tree: Tree::default(),
             found: Matches::default(),
-            retained: Retained::new(limits.retained_max, limits.retained_bytes_max),
+            retained: Retained::new(retained::Settings {
+                rows_max: limits.retained_max,
+                bytes_max: limits.retained_bytes_max as u64,
+                expiry_s: limits.retained_expiry_s,
+                rules: settings.retained.clone(),
+            }),
             journal: Journal::new(journal::Settings {
                 run,
                 commit_interval: limits.commit_interval,
@@ -214,6 +222,7 @@ impl Broker {
             unsent: Vec::new(),
             held_at: BootNs(0),
             unreleased: Unreleased::default(),
+            received_bytes: 0,
             failures: Failures::default(),
             peers: Peers::default(),
             users: BTreeMap::new(),
@@ -296,7 +305,7 @@ impl Broker {
     /// The store answers a turn or a read, or says that it was replaced.
     pub fn handle_answer(&mut self, now: BootNs, answer: Answer) {
         self.now = self.now.max(now);
-        self.answered(now, &answer);
+        self.answered(now, answer);
         self.settle(now);
     }
 
@@ -398,6 +407,8 @@ impl Broker {
                 + dropped(DropReason::TooLarge),
             dropped_forbidden_messages_total: self.counters.dropped_forbidden_messages_total
                 + dropped(DropReason::Forbidden),
+            dropped_topic_messages_total: self.counters.dropped_topic_messages_total
+                + dropped(DropReason::Topic),
             ..self.counters
         }
     }
@@ -418,6 +429,8 @@ impl Broker {
             shared_subscriptions: self.tree.shared_len(),
             retained_messages: self.retained.len(),
             retained_bytes: self.retained.bytes(),
+            wills_bytes: self.wills_bytes(),
+            received_bytes: self.received_bytes,
             held_messages: volatile.rows + durable.rows,
             held_bytes: volatile.bytes,
             stored_messages: durable.rows,

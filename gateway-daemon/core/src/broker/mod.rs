@@ -18,7 +18,7 @@
 //! Invariants: whatever a client sends can end its own connection and nothing else; whatever a client is told is true of the disk before it is
 //! told ([`change`]); acknowledgements of one connection leave in the order of its packets; messages to one session keep their
 //! order within a QoS; every message that is not delivered is counted in [`Counters`]; all bounds are in [`settings`], and what happens beyond
-//! is counted too.
+//! is counted too; work is done in turns that begin with [`Broker::timeout`], each with a budget, and what is left is put down and taken up.
 //!
 //! It never reads a clock, opens a socket or blocks.
 
@@ -41,6 +41,7 @@ mod retained;
 mod session;
 pub mod settings;
 mod shares;
+mod sieve;
 mod ticket;
 pub mod topic;
 pub mod tree;
@@ -54,6 +55,7 @@ pub use mutant::Mutant;
 pub use note::{Event, Note};
 pub use own::Own;
 pub use settings::{Limits, Settings};
+pub use sieve::{LeftOut, Portion, Sieve};
 pub use topic::{TopicError, TopicFilter, TopicName};
 
 use std::sync::Arc;

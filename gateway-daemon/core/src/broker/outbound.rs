@@ -22,6 +22,7 @@
 //! It never encodes a packet and knows no connection; it is told when one is there.
 
 mod crowd;
+mod flights;
 mod recovered;
 mod shelf;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
 
+use flights::Flight;
 pub(super) use recovered::Past;
 pub(super) use shelf::Held;
 use shelf::{Chunk, Shelf};
@@ -107,19 +109,6 @@ struct Parcel {
     size: u64,
     /// When it came, or was read from disk.
     since: BootNs,
-}
-
-/// A message that was sent.
-#[derive(Debug)]
-struct Flight {
-    seq: Seq,
-    qos: Qos,
-    size: u64,
-    since: BootNs,
-    /// `None`: its row is durable, and nothing else of it is needed on this connection.
-    delivery: Option<Delivery>,
-    /// It is durable and keeps its body.
-    kept: bool,
 }
 
 #[derive(Debug)]
@@ -424,117 +413,6 @@ impl Outbound {
         oldest.is_some_and(|oldest| seq.0.saturating_sub(oldest.0) >= IDENTIFIERS)
     }
 
-    /// Where the flight with an identifier is: they ascend, and no two have the same.
-    fn flight_of(&self, id: u16) -> Option<usize> {
-        let first = self.flights.front()?.seq;
-        let ahead = (u64::from(id) + IDENTIFIERS - u64::from(identifier(first))) % IDENTIFIERS;
-        let seq = Seq(first.0.checked_add(ahead)?);
-        let place = self.flights.binary_search_by_key(&seq, |flight| flight.seq).ok()?;
-        (identifier(seq) == id).then_some(place)
-    }
-
-    fn take_flight(&mut self, id: u16, fits: impl Fn(Qos) -> bool) -> Option<Flight> {
-        let place = self.flight_of(id)?;
-        if fits(self.flights[place].qos) { self.flights.remove(place) } else { None }
-    }
-
-    fn end_flight(&mut self, desk: &mut Desk<'_>, id: u16, fits: impl Fn(Qos) -> bool) -> Option<()> {
-        let flight = self.take_flight(id, fits)?;
-        self.answered(desk, &flight);
-        self.strike(desk, (flight.seq, flight.size), Due::Soon);
-        Some(())
-    }
-
-    /// The client has answered a message.
-    fn answered(&mut self, desk: &mut Desk<'_>, flight: &Flight) {
-        if flight.kept {
-            let left = self.loaded.0.saturating_sub(flight.load());
-            desk.totals.load(std::mem::replace(&mut self.loaded.0, left), left);
-        }
-        self.pace.answered(desk.now.since(flight.since));
-        self.note_pace(desk);
-    }
-
-    /// Tells the journal from when on the client counts as slow: when its oldest message, sent or waiting, has had its time. Behind rows that are on disk only
-    /// no answer can come soon.
-    fn note_pace(&self, desk: &mut Desk<'_>) {
-        let Some(queue) = self.queue.as_ref().filter(|_| self.online) else { return };
-        let sent = self.flights.front().map(|flight| flight.since);
-        let oldest = sent.or_else(|| self.front().map(|parcel| parcel.since));
-        let patience = self.pace.patience(desk.journal.commit_interval());
-        let at = oldest.map(|since| since.plus(patience));
-        let at = if self.shelf.is_empty() { at } else { Some(BootNs(0)) };
-        let ignored = desk.journal.faults().has(Mutant::SlowLate);
-        desk.journal.slow_from(queue.slot, at.filter(|_| !ignored));
-    }
-
-    /// Takes the bodies of durable flights out of memory where there are too many.
-    fn unload(&mut self, desk: &mut Desk<'_>) {
-        if self.queue.is_none() || self.judged >= self.durable {
-            return;
-        }
-        let first = self.flights.partition_point(|flight| flight.seq <= self.judged);
-        for flight in self.flights.iter_mut().skip(first) {
-            if flight.seq > self.durable {
-                break;
-            }
-            self.judged = flight.seq;
-            flight.kept = !desk.totals.is_crowded();
-            if flight.kept {
-                desk.totals.load(0, flight.load());
-                self.loaded.0 += flight.load();
-            } else {
-                flight.delivery = None;
-            }
-        }
-    }
-
-    /// What was in flight waits again. What is durable has no need to be in memory.
-    fn land(&mut self, desk: &mut Desk<'_>) {
-        self.judged = Seq(0);
-        desk.totals.load(self.loaded.0 + self.loaded.1, 0);
-        self.loaded = (0, 0);
-        let mut stored = Vec::new();
-        if self.queue.is_some() {
-            while let Some(flight) = self.flights.pop_front_if(|flight| flight.seq <= self.durable) {
-                stored.push((flight.seq, flight.size));
-            }
-        }
-        while let Some(flight) = self.flights.pop_back() {
-            let (seq, size) = (flight.seq, flight.size);
-            match flight.land() {
-                Some(parcel) => self.head.push_front(parcel),
-                None => self.lose_flight(desk, seq, size),
-            }
-        }
-        if self.shelf.is_empty() {
-            while let Some(parcel) = self.head.pop_back() {
-                self.tail.push_front(parcel);
-            }
-            stored.iter().for_each(|(seq, size)| self.shelf.push_back(*seq, *size));
-            while let Some(parcel) = self.tail.pop_front_if(|parcel| parcel.seq <= self.durable) {
-                self.shelf.push_back(parcel.seq, parcel.size);
-            }
-            return;
-        }
-        while let Some(parcel) = self.head.pop_back_if(|parcel| parcel.seq <= self.durable) {
-            self.shelf.push_front(parcel.seq, parcel.size);
-        }
-        for (seq, size) in stored.into_iter().rev() {
-            if self.head.is_empty() {
-                self.shelf.push_front(seq, size);
-            } else {
-                self.lose_flight(desk, seq, size);
-            }
-        }
-    }
-
-    /// A message in flight whose body is not in memory, in a database that was replaced: what comes after it is written again, and it cannot be.
-    fn lose_flight(&mut self, desk: &mut Desk<'_>, seq: Seq, bytes: u64) {
-        let chunk = Chunk { first: seq, last: seq, held: Held { rows: 1, bytes } };
-        self.discard(desk, &chunk, DropReason::Lost);
-    }
-
     /// A message is owed no longer.
     fn strike(&mut self, desk: &mut Desk<'_>, (seq, size): (Seq, u64), due: Due) {
         desk.totals.take(self.queue.is_some(), &mut self.held, Held { rows: 1, bytes: size });
@@ -556,67 +434,6 @@ impl Outbound {
             let fact = facts::released_key(client(queue), identifier(seq));
             desk.journal.put(desk.now, fact, facts::released(seq), None, Due::Now);
         }
-    }
-
-    /// Drops what the policy says until a message of `size` bytes fits.
-    fn make_room(&mut self, desk: &mut Desk<'_>, size: u64) -> Result<(), DropReason> {
-        let durable = self.queue.is_some();
-        loop {
-            let waiting = self.held.rows.saturating_sub(self.flights.len() as u64);
-            let full =
-                waiting >= self.limit.rows_max || self.held.bytes.saturating_add(size) > self.limit.bytes_max;
-            if !full {
-                let fits = desk.totals.fits(durable, size) || self.has_minimum(desk.totals, size);
-                return if fits { Ok(()) } else { Err(DropReason::TotalFull) };
-            }
-            if self.limit.when_full == WhenFull::DropNewest || !self.drop_oldest(desk, DropReason::Full) {
-                return Err(DropReason::Full);
-            }
-        }
-    }
-
-    /// Drops the oldest of what was never sent; `false` if there is nothing, or nothing that can be dropped at this moment.
-    fn drop_oldest(&mut self, desk: &mut Desk<'_>, reason: DropReason) -> bool {
-        if self.head.is_empty()
-            && let Some((first, _)) = self.shelf.span()
-        {
-            if first <= self.sent || !self.shelf.is_split() {
-                self.wants_split = first > self.sent;
-                return false;
-            }
-            let Some(chunk) = self.shelf.pop_front() else { return false };
-            self.discard(desk, &chunk, reason);
-            return true;
-        }
-        let Some(parcel) = self.front().filter(|parcel| parcel.seq > self.sent) else { return false };
-        debug_assert!(parcel.size > 0, "a row has a size");
-        let Some(parcel) = self.pop_front() else { return false };
-        self.strike(desk, (parcel.seq, parcel.size), Due::Soon);
-        desk.totals.drop(reason, 1);
-        true
-    }
-
-    /// Stored rows go, and are counted.
-    fn discard(&mut self, desk: &mut Desk<'_>, chunk: &Chunk, reason: DropReason) {
-        desk.totals.take(true, &mut self.held, chunk.held);
-        desk.totals.drop(reason, chunk.held.rows);
-        if let Some(queue) = &self.queue {
-            desk.journal.delete_range(desk.now, queue.slot, (chunk.first, chunk.last), Due::Soon);
-            self.note_gone(desk.journal.position(), chunk.first, chunk.last);
-        }
-    }
-}
-
-impl Flight {
-    /// Bytes of memory of its body.
-    fn load(&self) -> u64 {
-        self.size.saturating_add(LOADED_ROW_BYTES)
-    }
-
-    /// As a message that waits; `None` if its body is on disk only.
-    fn land(self) -> Option<Parcel> {
-        let Self { seq, size, since, delivery, .. } = self;
-        delivery.map(|delivery| Parcel { seq, delivery, size, since })
     }
 }
 

@@ -48,10 +48,11 @@ impl Own {
         if self.topics.is_empty() {
             return false;
         }
-        let below = |root: &Box<str>| {
-            topic.strip_prefix(&**root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let below = |root: &str| {
+            topic.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        (self.roots.is_empty() || self.roots.iter().any(below)) && self.topics.contains(topic)
+        let near = self.roots.is_empty() || self.roots.iter().any(|root| below(root));
+        near && self.topics.contains(topic)
     }
 
     /// Its topics, in order.

@@ -61,9 +61,12 @@ impl Message {
     /// (`tests/memory.rs`): at least four fifths of what the heap grows by.
     #[must_use]
     pub fn cost(&self) -> u64 {
+        shared_block(size_of::<Self>()).saturating_add(self.parts_cost())
+    }
+
+    fn parts_cost(&self) -> u64 {
         let properties = self.properties.as_ref().map_or(0, Properties::cost);
-        shared_block(size_of::<Self>())
-            .saturating_add(shared_block(self.topic.as_str().len()))
+        shared_block(self.topic.as_str().len())
             .saturating_add(shared_block(self.body.len()))
             .saturating_add(properties)
     }
@@ -147,6 +150,13 @@ pub(super) struct Hello {
 pub(super) struct Testament {
     pub(super) message: Message,
     pub(super) delay: Duration,
+}
+
+impl Testament {
+    /// Bytes of memory that a will costs while it waits.
+    pub(super) fn cost(&self) -> u64 {
+        heap_block(size_of::<Self>()).saturating_add(self.message.parts_cost())
+    }
 }
 
 /// A message of a client. Aliases are resolved by the front.

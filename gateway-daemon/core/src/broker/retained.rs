@@ -1,22 +1,51 @@
-//! The last retained message of each topic, bounded in number and bytes.
+//! The last retained message of each topic, bounded in number and in the memory that they cost.
+//!
+//! A message goes when its publisher's expiry comes (5.0) or the broker's own, whichever is first; see [`expiry`].
+
+pub(super) mod expiry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::packet::Message;
+use super::packet::{Message, shared_block};
 use super::topic::{TopicFilter, TopicName};
 use crate::tag::BootNs;
+use expiry::RetainedRules;
+
+/// Bytes of a message's places in the maps of the broker and of the store, which are half empty at worst.
+const PLACES_BYTES: u64 = 160;
 
 /// Retained messages by topic.
 #[derive(Debug)]
 pub(super) struct Retained {
-    kept: BTreeMap<TopicName, Arc<Message>>,
+    kept: BTreeMap<TopicName, Kept>,
     /// When those that expire do.
     expiries: BTreeSet<(BootNs, TopicName)>,
-    bytes: usize,
-    rows_max: usize,
-    bytes_max: usize,
+    bytes: u64,
+    /// Of their topics and bodies.
+    plain_bytes: u64,
+    settings: Settings,
+    /// Messages are stored that did not fit into memory: a topic that has none here may have one there.
+    left_out: bool,
+}
+
+/// Bounds of retained messages.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) rows_max: usize,
+    /// Of what [`cost`] says.
+    pub(super) bytes_max: u64,
+    /// How long they are kept where no rule fits.
+    pub(super) expiry_s: Option<u32>,
+    pub(super) rules: RetainedRules,
+}
+
+#[derive(Debug)]
+struct Kept {
+    message: Arc<Message>,
+    expires_at: Option<BootNs>,
 }
 
 /// What a look at some topics found.
@@ -46,9 +75,20 @@ pub(super) enum Retention {
     },
 }
 
+/// Bytes of memory that a retained message costs: itself, its places, and its topic once more, as the store's name of it.
+pub(super) fn cost(message: &Message) -> u64 {
+    message.cost().saturating_add(PLACES_BYTES).saturating_add(shared_block(message.topic.as_str().len()))
+}
+
+/// Bytes of its topic and its body.
+pub(super) fn plain(message: &Message) -> u64 {
+    (message.topic.as_str().len() as u64).saturating_add(message.body.len() as u64)
+}
+
 impl Retained {
-    pub(super) fn new(rows_max: usize, bytes_max: usize) -> Self {
-        Self { kept: BTreeMap::new(), expiries: BTreeSet::new(), bytes: 0, rows_max, bytes_max }
+    pub(super) fn new(settings: Settings) -> Self {
+        let (kept, expiries) = Default::default();
+        Self { kept, expiries, bytes: 0, plain_bytes: 0, settings, left_out: false }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -60,26 +100,62 @@ impl Retained {
         self.kept.contains_key(topic)
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// Bytes of memory that they cost.
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Messages are stored that did not fit into memory.
+    pub(super) fn leave_out(&mut self) {
+        self.left_out = true;
     }
 
     /// Keeps a message in place of the topic's last one; an empty body clears the topic ("MQTT Version 5.0", 3.3.1.3).
     pub(super) fn set(&mut self, message: Arc<Message>) -> Retention {
-        let before = self.remove(&message.topic);
+        // What was left out is on disk all the same, and must go or be replaced there.
+        let before = self.remove(&message.topic) || self.left_out;
         if message.body.is_empty() {
             return if before { Retention::Cleared } else { Retention::Nothing };
         }
-        let bytes = self.bytes.saturating_add(size(&message));
-        if self.kept.len() >= self.rows_max || bytes > self.bytes_max {
+        if !self.fits(&message) {
             return Retention::Full { before };
         }
-        self.bytes = bytes;
-        if let Some(at) = message.expires_at() {
+        self.put(message);
+        Retention::Kept
+    }
+
+    /// Keeps a message that was stored, if the topic has none and there is room: also as the version before counted, which took topics and bodies for all
+    /// that a message costs. What it kept within its limit is kept, apart from messages with properties.
+    pub(super) fn recover(&mut self, message: Arc<Message>) -> Recovered {
+        if self.contains(&message.topic) {
+            return Recovered::Outdated;
+        }
+        let before = message.properties.is_none()
+            && self.kept.len() < self.settings.rows_max
+            && self.plain_bytes.saturating_add(plain(&message)) <= self.settings.bytes_max;
+        if !before && !self.fits(&message) {
+            self.left_out = true;
+            return Recovered::LeftOut;
+        }
+        self.put(message);
+        Recovered::Kept
+    }
+
+    fn fits(&self, message: &Message) -> bool {
+        let bytes = self.bytes.saturating_add(cost(message));
+        self.kept.len() < self.settings.rows_max && bytes <= self.settings.bytes_max
+    }
+
+    fn put(&mut self, message: Arc<Message>) {
+        self.bytes = self.bytes.saturating_add(cost(&message));
+        self.plain_bytes = self.plain_bytes.saturating_add(plain(&message));
+        let ours = self.settings.rules.expiry_s(&message.topic, self.settings.expiry_s);
+        let ours = ours.map(|s| message.at.plus(Duration::from_secs(s.into())));
+        let expires_at = [message.expires_at(), ours].into_iter().flatten().min();
+        if let Some(at) = expires_at {
             self.expiries.insert((at, message.topic.clone()));
         }
-        self.kept.insert(message.topic.clone(), message);
-        Retention::Kept
+        self.kept.insert(message.topic.clone(), Kept { message, expires_at });
     }
 
     /// When the next message expires.
@@ -95,10 +171,11 @@ impl Retained {
         Some(topic)
     }
 
-    /// Kept messages that a filter asks for, by topic, beyond `after`: looks at `looks_max` topics at most and stops at `found_max`. Only topics
+    /// Kept messages that a filter asks for and that have not expired, by topic, beyond `after`: looks at `looks_max` topics at most and stops at `found_max`. Only topics
     /// with the filter's literal beginning are looked at.
     pub(super) fn look(
         &self,
+        now: BootNs,
         filter: &TopicFilter,
         after: Option<&TopicName>,
         looks_max: usize,
@@ -108,10 +185,11 @@ impl Retained {
         let from = after.map_or(Bound::Included(prefix), |topic| Bound::Excluded(topic.as_str()));
         let topics = self.kept.range::<str, _>((from, Bound::Unbounded));
         let mut looked = Looked::default();
-        for (topic, message) in topics.take_while(|(topic, _)| topic.as_str().starts_with(prefix)) {
+        for (topic, kept) in topics.take_while(|(topic, _)| topic.as_str().starts_with(prefix)) {
             looked.looks += 1;
-            if filter.matches(topic) {
-                looked.found.push(Arc::clone(message));
+            let expired = kept.expires_at.is_some_and(|at| at <= now);
+            if !expired && filter.matches(topic) {
+                looked.found.push(Arc::clone(&kept.message));
             }
             if looked.looks >= looks_max || looked.found.len() >= found_max {
                 looked.last = Some(topic.clone());
@@ -123,21 +201,29 @@ impl Retained {
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
-        self.kept.values()
+        self.kept.values().map(|kept| &kept.message)
     }
 
     fn remove(&mut self, topic: &TopicName) -> bool {
         let Some(old) = self.kept.remove(topic) else { return false };
-        self.bytes -= size(&old);
-        if let Some(at) = old.expires_at() {
+        self.bytes = self.bytes.saturating_sub(cost(&old.message));
+        self.plain_bytes = self.plain_bytes.saturating_sub(plain(&old.message));
+        if let Some(at) = old.expires_at {
             self.expiries.remove(&(at, topic.clone()));
         }
         true
     }
 }
 
-fn size(message: &Message) -> usize {
-    message.topic.as_str().len().saturating_add(message.body.len())
+/// What came of a stored message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recovered {
+    /// It is the last one of its topic.
+    Kept,
+    /// The topic has a later one.
+    Outdated,
+    /// There is no room for it in memory.
+    LeftOut,
 }
 
 #[cfg(test)]
@@ -157,20 +243,24 @@ mod tests {
         })
     }
 
+    fn retained(rows_max: usize, bytes_max: u64) -> Retained {
+        Retained::new(Settings { rows_max, bytes_max, expiry_s: None, rules: RetainedRules::default() })
+    }
+
     fn set(retained: &mut Retained, topic: &str, body: &str) -> Retention {
         retained.set(message(topic, body, None))
     }
 
     fn topics(retained: &Retained, filter: &str) -> Vec<String> {
         let filter = TopicFilter::new(filter).unwrap();
-        let looked = retained.look(&filter, None, 100, 100);
+        let looked = retained.look(BootNs(0), &filter, None, 100, 100);
         assert_eq!(looked.last, None);
         looked.found.iter().map(|message| message.topic.to_string()).collect()
     }
 
     #[test]
     fn filters_find_what_they_match_and_nothing_that_only_begins_alike() {
-        let mut retained = Retained::new(10, 1000);
+        let mut retained = retained(10, u64::MAX);
         for topic in ["a", "a/b", "a/b/c", "a-b", "ab", "b", "$SYS/a"] {
             assert_eq!(set(&mut retained, topic, "1"), Retention::Kept);
         }
@@ -184,27 +274,27 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_filter_is_found_beyond_a_topic() {
-        let mut retained = Retained::new(10, 1000);
+        let mut retained = retained(10, u64::MAX);
         for topic in ["a", "a/b", "a/c", "b"] {
             set(&mut retained, topic, "1");
         }
         let filter = TopicFilter::new("a/#").unwrap();
         let after = TopicName::new("a/b").unwrap();
-        let looked = retained.look(&filter, Some(&after), 100, 100);
+        let looked = retained.look(BootNs(0), &filter, Some(&after), 100, 100);
         let left: Vec<_> = looked.found.iter().map(|m| m.topic.to_string()).collect();
         assert_eq!(left, ["a/c"]);
     }
 
     #[test]
     fn topics_that_do_not_match_count_as_looks_and_the_search_goes_on_behind_them() {
-        let mut retained = Retained::new(1000, 100_000);
+        let mut retained = retained(1000, u64::MAX);
         for number in 0..100 {
             set(&mut retained, &format!("t/{number:02}/{}", number % 50), "1");
         }
         let filter = TopicFilter::new("+/+/49").unwrap();
         let (mut after, mut looks, mut found) = (None, Vec::new(), 0);
         loop {
-            let looked = retained.look(&filter, after.as_ref(), 40, 100);
+            let looked = retained.look(BootNs(0), &filter, after.as_ref(), 40, 100);
             looks.push(looked.looks);
             found += looked.found.len();
             let Some(last) = looked.last else { break };
@@ -215,7 +305,7 @@ mod tests {
 
     #[test]
     fn an_empty_body_clears_and_room_is_reused() {
-        let mut retained = Retained::new(2, 10);
+        let mut retained = retained(2, 2 * cost(&message("a", "1234", None)));
         assert_eq!(set(&mut retained, "a", "1234"), Retention::Kept);
         assert_eq!(set(&mut retained, "b", "1234"), Retention::Kept);
         assert_eq!(set(&mut retained, "c", "1"), Retention::Full { before: false }, "two are kept");
@@ -226,16 +316,75 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_and_an_outdated_message_is_not_kept() {
-        let mut retained = Retained::new(2, 10);
+        let large = "x".repeat(100);
+        let mut retained = retained(2, cost(&message("a", &large, None)));
         assert_eq!(set(&mut retained, "a", "1234"), Retention::Kept);
-        assert_eq!(set(&mut retained, "b", "123456"), Retention::Full { before: false });
-        assert_eq!(set(&mut retained, "a", "1234567890"), Retention::Full { before: true });
+        assert_eq!(set(&mut retained, "b", &large), Retention::Full { before: false });
+        assert_eq!(set(&mut retained, "a", &large.repeat(2)), Retention::Full { before: true });
         assert_eq!((retained.len(), retained.bytes), (0, 0));
     }
 
     #[test]
+    fn properties_are_charged_as_bodies_are() {
+        let mut writer = crate::broker::properties::Writer::default();
+        writer.user(b"name", &[b'v'; 1000]);
+        let plain = Message::clone(&message("a", "1", None));
+        let rich = Message { properties: writer.finish(), ..plain.clone() };
+        assert!(cost(&rich) > cost(&plain) + 1000);
+        let mut retained = retained(2, cost(&plain));
+        assert_eq!(retained.set(Arc::new(rich)), Retention::Full { before: false });
+        assert_eq!(retained.set(Arc::new(plain)), Retention::Kept);
+    }
+
+    #[test]
+    fn a_stored_message_that_does_not_fit_is_left_out_and_its_topic_can_be_cleared_all_the_same() {
+        let mut retained = retained(1, u64::MAX);
+        assert_eq!(retained.recover(message("a", "1", None)), Recovered::Kept);
+        assert_eq!(retained.recover(message("a", "0", None)), Recovered::Outdated);
+        assert_eq!(set(&mut retained, "b", ""), Retention::Nothing);
+        assert_eq!(retained.recover(message("b", "1", None)), Recovered::LeftOut);
+        assert_eq!(set(&mut retained, "b", ""), Retention::Cleared, "it goes from the disk");
+        assert_eq!(set(&mut retained, "b", "2"), Retention::Full { before: true });
+    }
+
+    #[test]
+    fn what_the_version_before_kept_within_the_same_limit_is_kept() {
+        let mut retained = retained(10, 100);
+        for topic in ["a", "b", "c", "d"] {
+            assert_eq!(retained.recover(message(topic, &"x".repeat(24), None)), Recovered::Kept);
+        }
+        assert_eq!(retained.recover(message("e", "1", None)), Recovered::LeftOut);
+        assert_eq!(
+            set(&mut retained, "a", "1"),
+            Retention::Full { before: true },
+            "what comes is counted as it costs"
+        );
+    }
+
+    #[test]
+    fn the_shorter_of_the_two_expiries_counts() {
+        let rule = expiry::RetainedRule { filter: TopicFilter::new("b/#").unwrap(), expiry_s: None };
+        let rules = RetainedRules::new(vec![rule]);
+        let mut retained =
+            Retained::new(Settings { rows_max: 9, bytes_max: 9000, expiry_s: Some(10), rules });
+        for (topic, own) in
+            [("a", None), ("a/5", Some(5)), ("a/50", Some(50)), ("b/none", None), ("b/7", Some(7))]
+        {
+            assert_eq!(retained.set(message(topic, "1", own)), Retention::Kept);
+        }
+        let gone: Vec<_> = [5, 7, 10, 10]
+            .map(|s: u64| {
+                assert_eq!(retained.next_expiry(), Some(BootNs(s * 1_000_000_000)));
+                retained.expire(BootNs(s * 1_000_000_000)).unwrap().to_string()
+            })
+            .into();
+        assert_eq!(gone, ["a/5", "b/7", "a", "a/50"]);
+        assert_eq!((retained.next_expiry(), topics(&retained, "#")), (None, vec!["b/none".to_owned()]));
+    }
+
+    #[test]
     fn a_message_expires_unless_another_one_takes_its_place() {
-        let mut retained = Retained::new(5, 100);
+        let mut retained = retained(5, u64::MAX);
         retained.set(message("a", "1", Some(10)));
         retained.set(message("b", "1", Some(5)));
         retained.set(message("a", "2", None));
@@ -243,6 +392,6 @@ mod tests {
         assert_eq!(retained.next_expiry(), Some(s(5)));
         assert_eq!(retained.expire(s(4)), None);
         assert_eq!(retained.expire(s(5)).map(|topic| topic.to_string()), Some("b".into()));
-        assert_eq!((retained.expire(s(100)), retained.len(), retained.bytes), (None, 1, 2));
+        assert_eq!((retained.expire(s(100)), retained.len()), (None, 1));
     }
 }

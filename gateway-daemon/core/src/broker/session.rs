@@ -69,6 +69,8 @@ pub(super) struct Received {
     pub(super) held: Option<Ticket>,
     /// The message while it is held, for a database that is replaced.
     pub(super) message: Option<Arc<Message>>,
+    /// The message is on disk only: there was no room for it at the start. It is lost when the client releases it.
+    pub(super) left_out: bool,
     /// The client has released it; PUBCOMP waits for `held`.
     pub(super) released: Option<(ConnId, u64)>,
 }

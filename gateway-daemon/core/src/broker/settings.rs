@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use super::retained::expiry::{RETAINED_RULES_MAX, RetainedRule, RetainedRules};
+
 /// Most connections at once: a kilobyte or two each at rest, and more machines than stand around one gateway.
 pub const CONNECTIONS_MAX: usize = 1000;
 
@@ -72,8 +74,19 @@ pub const RECEIVED_BYTES_TOTAL_MAX: usize = 16 << 20;
 /// Most retained messages; a retained message on one more topic is delivered but not kept, and counted.
 pub const RETAINED_MAX: usize = 10_000;
 
-/// Most bytes of retained topics and bodies.
+/// Most bytes of memory that retained messages cost: some 400 bytes for each, with what it holds.
 pub const RETAINED_BYTES_MAX: usize = 8 << 20;
+
+/// Most bytes of memory that last wills cost, of connected clients and delayed ones: of a thousand clients, each has 2 kB. One user has half of it,
+/// those without a name have half of it together.
+pub const WILLS_BYTES_MAX: usize = 2 << 20;
+
+/// Most bytes of QoS 2 messages, received and not released, that are in memory because uplinks have yet to take them: they share their bodies with the rows
+/// of the uplinks' queues. Above, publishers are held.
+pub const RECEIVED_BYTES_MAX: u64 = 4 << 20;
+
+/// Most bytes of the filters of durable sessions that are read at the start; more can only be stored by whoever tries.
+pub const RECOVERED_FILTERS_BYTES_MAX: u64 = 16 << 20;
 
 /// Most messages that wait for one durable session, on disk or not.
 pub const STORED_ROWS_MAX: u64 = 100_000;
@@ -169,6 +182,10 @@ pub struct Limits {
     pub retained_max: usize,
     /// See [`RETAINED_BYTES_MAX`].
     pub retained_bytes_max: usize,
+    /// See [`WILLS_BYTES_MAX`].
+    pub wills_bytes_max: usize,
+    /// How long the broker keeps retained messages for which [`Settings::retained`] says nothing else, seconds; `None` (default) is for ever.
+    pub retained_expiry_s: Option<u32>,
     /// See [`HANDSHAKE_MAX`].
     pub handshake_max: Duration,
     /// See [`STORED_ROWS_MAX`].
@@ -225,6 +242,8 @@ impl Default for Limits {
             received_bytes_total_max: RECEIVED_BYTES_TOTAL_MAX,
             retained_max: RETAINED_MAX,
             retained_bytes_max: RETAINED_BYTES_MAX,
+            wills_bytes_max: WILLS_BYTES_MAX,
+            retained_expiry_s: None,
             handshake_max: HANDSHAKE_MAX,
             stored_rows_max: STORED_ROWS_MAX,
             stored_bytes_max: STORED_BYTES_MAX,
@@ -253,4 +272,6 @@ pub struct Settings {
     pub access: super::access::Access,
     /// Bounds.
     pub limits: Limits,
+    /// How long retained messages of some topics are kept.
+    pub retained: RetainedRules,
 }

@@ -66,7 +66,6 @@ fn less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::access::Peer;
 
     #[test]
     fn what_is_added_is_counted_until_it_is_taken_and_nothing_is_left() {

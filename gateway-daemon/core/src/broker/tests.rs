@@ -8,6 +8,7 @@ mod durable;
 mod fair;
 mod hostile;
 mod login;
+mod memory;
 mod own;
 mod owners;
 mod people;

@@ -155,6 +155,7 @@ const MEMORY: &[(&str, Cost)] = &[
     ("`packet_max`", |_, l| of(l.packet_bytes_max).saturating_mul(PACKET_COPIES)),
     ("`queued_bytes_total_max`", |_, l| of(l.queued_bytes_total_max)),
     ("`retained_bytes_max`", |_, l| of(l.retained_bytes_max)),
+    ("`wills_bytes_max`", |_, l| of(l.wills_bytes_max)),
     ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_BYTES)),
     ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_BYTES)),
     ("changes that wait for the disk", |_, l| l.dirty_bytes_max.saturating_mul(DIRTY_COPIES)),

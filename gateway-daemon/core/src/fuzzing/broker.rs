@@ -278,7 +278,7 @@ impl Bench {
         assert!(gauges.sessions <= limits.sessions_max, "too many sessions");
         assert!(gauges.subscriptions <= limits.subscriptions_max, "too many subscriptions");
         assert!(gauges.retained_messages <= limits.retained_max, "too many retained messages");
-        assert!(gauges.retained_bytes <= limits.retained_bytes_max, "too many retained bytes");
+        assert!(gauges.retained_bytes <= limits.retained_bytes_max as u64, "too many retained bytes");
         assert!(gauges.held_bytes <= limits.queued_bytes_total_max as u64, "too much is held in memory");
         assert!(gauges.stored_messages <= limits.stored_rows_total_max, "too much is stored");
         assert!(gauges.waiting_acknowledgements <= 1000, "too many wait");

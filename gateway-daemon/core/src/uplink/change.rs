@@ -79,6 +79,11 @@ impl Uplink {
         self.queue.delete_aside(self.now, seq)
     }
 
+    /// The present connection ends for a reason of its own: no message is suspected.
+    pub fn excuse(&mut self) {
+        self.excused = true;
+    }
+
     /// Its identity.
     #[must_use]
     pub fn identity(&self) -> &Identity {

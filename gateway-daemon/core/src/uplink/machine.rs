@@ -34,12 +34,13 @@ use super::link::{Epoch, LinkEvent, PublishFault, Token};
 use super::loss::{Loss, TakeOverWatch};
 use super::mutant::{Faults, Mutant};
 use super::queue::{DropReason, Lane, Message, Queue, QueueSettings};
-use super::row::{Blame, Qos, Seq, StoreEvent, Stored};
+use super::row::{Seq, StoreEvent, Stored};
 use super::servers::Servers;
 use super::settings::Settings;
 use super::share::Share;
 use super::status::Identity;
-use super::suspects::{Accused, Death, OTHERS_MAX, Suspects};
+use super::suspects::{OTHERS_MAX, Suspects};
+use super::trial::accused_of;
 use crate::tag::{BootNs, Name};
 
 pub use super::action::{Action, Counters, State};
@@ -79,6 +80,8 @@ pub struct Uplink {
     /// Host and port of each server, as far as the hands have said.
     pub(super) server_names: Vec<Arc<str>>,
     pub(super) suspects: Suspects,
+    /// The present connection ends for a reason that is no message.
+    pub(super) excused: bool,
     /// The lane of the last row while the window is small.
     pub(super) last_lane: Lane,
     /// Taken by the hands after the call that makes them: at most one for each row set aside.
@@ -120,6 +123,7 @@ impl Uplink {
             servers: Servers::default(),
             server_names: Vec::new(),
             suspects: Suspects::default(),
+            excused: false,
             last_lane: Lane::Backlog,
             notices: VecDeque::new(),
             counters: Counters::default(),
@@ -369,6 +373,7 @@ impl Uplink {
         self.counters.sessions_lost_total += u64::from(!session_present);
         self.state = State::Up { since: self.now };
         self.birth_due = !self.faults.has(Mutant::NoBirth);
+        self.excused = false;
         self.queue.attach();
         let jitter = &mut self.jitter;
         let mut draw = || jitter.below(Duration::from_nanos(OTHERS_MAX.into())).as_nanos();
@@ -393,27 +398,6 @@ impl Uplink {
         if let Some(flight) = proved.and_then(|token| self.flights.arrive(self.now, Token(token))) {
             self.arrived(flight);
         }
-    }
-
-    /// What an acknowledgement says about this message and those before it. Gives the token of a message of QoS 0 that it proves.
-    fn clear_suspicion(&mut self, token: Token, flight: Flight) -> Option<u64> {
-        let row = match flight.cargo {
-            Cargo::Row(seq, _) => self.queue.row(seq),
-            Cargo::Birth | Cargo::Ledger | Cargo::Stopped => None,
-        };
-        if flight.acked_by_cloud {
-            let accused = accused_of(flight.cargo);
-            return self.suspects.acked(self.servers.current(), token.0, accused, row.as_deref());
-        }
-        if let Some(row) = row.filter(|_| self.suspects_anything()) {
-            self.suspects.unproven(token.0, &row);
-        }
-        None
-    }
-
-    /// Whether messages are tried: where nothing is ever acknowledged nothing can be shown, and nothing is sent twice.
-    fn suspects_anything(&self) -> bool {
-        self.settings.qos != Qos::AtMostOnce
     }
 
     fn arrived(&mut self, flight: Flight) {
@@ -501,55 +485,5 @@ impl Uplink {
         let pause =
             if round_over { self.backoff.pause(&mut self.jitter, self.faults) } else { self.jitter_only() };
         self.state = State::BackingOff { until: self.now.plus(pause) };
-    }
-
-    /// Looks at what was in flight when a connection ended: what is proved to be the cause is set aside. Whether the end was that of a trial.
-    fn accuse(&mut self, loss: &Loss, up_for: Option<Duration>) -> bool {
-        let by_message = !matches!(loss, Loss::Overrun | Loss::IncomingOversize { .. } | Loss::Stopped);
-        if up_for.is_none() || !by_message || !self.suspects_anything() {
-            self.suspects.given_up();
-            return false;
-        }
-
-        let in_flight: Vec<Accused> = self.flights.cargos().filter_map(accused_of).collect();
-        let server = self.servers.current();
-        let worked = self.servers.has_worked();
-        let tried = self.suspects.is_trial();
-        let death = Death { now: self.now, server, worked, in_flight: &in_flight, faults: self.faults };
-        let Some(accused) = self.suspects.lost(&death) else { return tried };
-        match accused {
-            (Accused::Row(seq), blame) => self.set_aside(seq, blame),
-            (Accused::Birth, _) => self.silence(Arc::clone(&self.settings.status_topic)),
-            (Accused::Ledger, _) => self.silence(Arc::clone(&self.settings.ledger_topic)),
-        }
-        true
-    }
-
-    /// Sets a row aside that waits or is in flight.
-    pub(super) fn set_aside(&mut self, seq: Seq, blame: Blame) {
-        let server = self.server_name();
-        if let Some(mark) = self.queue.set_aside(self.now, seq, blame, &server) {
-            self.notices.push_back(Action::SetAside { mark });
-        }
-    }
-
-    fn silence(&mut self, topic: Arc<str>) {
-        self.counters.silenced_total += 1;
-        let server = self.server_name();
-        self.notices.push_back(Action::Silenced { topic, server });
-    }
-
-    fn server_name(&self) -> Arc<str> {
-        self.server_names.get(self.servers.current()).cloned().unwrap_or_default()
-    }
-}
-
-/// What is accused when this is in flight; the last message of all is of no interest.
-fn accused_of(cargo: Cargo) -> Option<Accused> {
-    match cargo {
-        Cargo::Row(seq, _) => Some(Accused::Row(seq)),
-        Cargo::Birth => Some(Accused::Birth),
-        Cargo::Ledger => Some(Accused::Ledger),
-        Cargo::Stopped => None,
     }
 }

@@ -7,6 +7,7 @@ mod action;
 mod backoff;
 mod change;
 mod flights;
+mod learned;
 pub mod link;
 pub mod loss;
 pub mod machine;
@@ -23,6 +24,7 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod trial;
 
 pub use machine::{Action, Uplink};
 #[cfg(feature = "mutants")]

@@ -236,13 +236,12 @@ impl Uplink {
         {
             return Some(self.send(other_lane, taken, way));
         }
-        if let Some((_, true)) = self.other() {
+        if self.other().is_some() {
             return self.send_other(false);
         }
         let behind = self.queue.peek_behind(lane, first).map(|row| (row.seq, self.way_of(row)));
         let (seq, way) = match behind {
             Some((seq, way @ Way::Alone { .. })) => (seq, way),
-            _ if self.other().is_some() => return self.send_other(false),
             _ => (first, Way::Alone { alike: false }),
         };
         let taken = self.queue.take_this(self.now, lane, seq)?;

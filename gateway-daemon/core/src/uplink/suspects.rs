@@ -15,13 +15,15 @@
 //! that the server has read both. An uplink of QoS 0 sends nothing twice, so nothing can stop it, and nothing is suspected there.
 //!
 //! What a server refused is learned for a while: further messages of the topic that are at least as large, and all that are larger than anything it ever
-//! took, are sent alone at once and set aside after two deaths, and without being sent after [`ALIKE_MIN`] of them. One that arrives ends that.
+//! took, are sent alone at once and set aside after two deaths, and without being sent after `ALIKE_MIN` of them. One that arrives ends that.
 //!
-//! Bounds: strikes by the window, [`CASES_MAX`], [`TOPICS_MAX`], [`UNPROVEN_MAX`], [`LEARNED_MAX`] for each server.
+//! Bounds: strikes by the window, [`CASES_MAX`], [`TOPICS_MAX`], [`UNPROVEN_MAX`], `LEARNED_MAX` for each server.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+pub(super) use super::learned::Kind;
+use super::learned::Server;
 use super::mutant::{Faults, Mutant};
 use super::row::{Blame, Qos, Row, Seq};
 use crate::tag::BootNs;
@@ -42,14 +44,8 @@ const IDLE_ACKS_MAX: u64 = 256;
 const TOPICS_MAX: usize = 64;
 /// Most messages of QoS 0 remembered until something after them is acknowledged.
 const UNPROVEN_MAX: usize = 64;
-/// Most kinds of messages learned for each server; the oldest goes.
-const LEARNED_MAX: usize = 64;
 /// A message that is like others that were refused is set aside after so many deaths.
 const ALIKE_DEATHS_MIN: u32 = 2;
-/// So many messages of a kind were set aside, then others are not even sent.
-pub(super) const ALIKE_MIN: u32 = 3;
-/// After this time one of a kind is tried again: a server changes its limits.
-pub(super) const LEARNED_FOR: Duration = Duration::from_secs(600);
 /// After this time a message of the uplink itself that the server refused is tried again.
 pub(super) const SILENT_FOR: Duration = Duration::from_secs(3600);
 
@@ -59,23 +55,6 @@ pub(super) enum Accused {
     Row(Seq),
     Birth,
     Ledger,
-}
-
-/// What is known of a row without the row: a print of its topic, and its size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind {
-    topic: u64,
-    size: u64,
-}
-
-impl Kind {
-    pub(super) fn of(row: &Row) -> Self {
-        // FNV-1a; two topics of one print would only be tried more carefully than they need.
-        let topic = row.topic.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        Self { topic, size: row.size() }
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -116,35 +95,6 @@ struct Alone {
 struct Unanswered {
     written: bool,
     proof: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Learned {
-    /// `None`: any topic.
-    topic: Option<u64>,
-    size_min: u64,
-    blamed: u32,
-    /// Messages of more than one topic were blamed.
-    mixed: bool,
-    first: u64,
-    until: BootNs,
-}
-
-impl Learned {
-    fn fits(&self, kind: Kind) -> bool {
-        kind.size >= self.size_min && self.topic.is_none_or(|topic| topic == kind.topic)
-    }
-
-    fn is_sure(&self, now: BootNs) -> bool {
-        self.blamed >= ALIKE_MIN && now < self.until && (self.topic.is_some() || self.mixed)
-    }
-}
-
-#[derive(Debug, Clone, Default)]
-struct Server {
-    acked_max: u64,
-    learned: Vec<Learned>,
-    silent: BTreeMap<Accused, BootNs>,
 }
 
 /// How a row has to be sent.
@@ -234,13 +184,11 @@ impl Suspects {
         let careful = self.is_careful(window);
         let kind = || Kind::of(row);
         let mut alike = false;
-        if let Some(known) = self.servers.get(server).filter(|server| !server.learned.is_empty()) {
-            let kind = kind();
-            let mut like = known.learned.iter().filter(|known| known.fits(kind));
-            if like.clone().any(|known| known.is_sure(now)) {
-                return Way::Not(Blame::Alike);
+        if let Some(known) = self.servers.get(server).filter(|server| server.knows_any()) {
+            match known.is_like(now, kind()) {
+                Some(true) => return Way::Not(Blame::Alike),
+                like => alike = like.is_some(),
             }
-            alike = like.next().is_some();
         }
         if let Some(case) = self.cases.get(&Accused::Row(row.seq)) {
             let waits = case.wait > 0 && case.server == server;
@@ -332,7 +280,7 @@ impl Suspects {
             self.unproven.pop_front();
         }
         if let Some(row) = row {
-            self.takes(server, row);
+            self.server(server).takes(row);
         }
         let alone = self.alone.take_if(|alone| {
             alone.token == token || alone.unanswered.is_some_and(|unanswered| unanswered.proof == Some(token))
@@ -360,7 +308,7 @@ impl Suspects {
     pub(super) fn forgive(&mut self, row: Seq) {
         self.clear(Accused::Row(row));
         for server in &mut self.servers {
-            server.learned.clear();
+            server.forgive();
         }
     }
 
@@ -385,26 +333,13 @@ impl Suspects {
             if let Some((_, size)) = self.topics.get_mut(&kind.topic) {
                 *size = kind.size.saturating_add(1);
             }
-            self.unlearn(server, kind);
+            self.server(server).unlearn(kind);
         }
         for case in self.cases.values_mut().filter(|case| case.server == server) {
             case.acked = case.acked.saturating_add(says);
             case.since = case.since.saturating_add(1);
             case.wait = case.wait.saturating_sub(1);
         }
-    }
-
-    /// The server takes messages like this one.
-    fn takes(&mut self, server: usize, row: &Row) {
-        let known = self.server(server);
-        known.acked_max = known.acked_max.max(row.size());
-        if !known.learned.is_empty() {
-            self.unlearn(server, Kind::of(row));
-        }
-    }
-
-    fn unlearn(&mut self, server: usize, kind: Kind) {
-        self.server(server).learned.retain(|known| !known.fits(kind));
     }
 
     fn server(&mut self, index: usize) -> &mut Server {
@@ -495,7 +430,7 @@ impl Suspects {
         }
         self.clear(alone.accused);
         match (alone.accused, alone.kind) {
-            (Accused::Row(_), Some(kind)) => self.learn(death, kind),
+            (Accused::Row(_), Some(kind)) => self.server(server).learn(death.now, kind),
             (own, _) => drop(self.server(server).silent.insert(own, death.now.plus(SILENT_FOR))),
         }
         let blame = if proved { Blame::Cut } else { Blame::Alike };
@@ -506,30 +441,6 @@ impl Suspects {
         let oldest = self.cases.iter().min_by_key(|(_, case)| case.seen).map(|(accused, _)| *accused);
         if let Some(oldest) = oldest {
             self.cases.remove(&oldest);
-        }
-    }
-
-    fn learn(&mut self, death: &Death<'_>, kind: Kind) {
-        let known = self.server(death.server);
-        let larger = kind.size > known.acked_max;
-        for topic in [Some(Some(kind.topic)), larger.then_some(None)].into_iter().flatten() {
-            let found = known.learned.iter_mut().find(|known| known.topic == topic);
-            let until = death.now.plus(LEARNED_FOR);
-            match found {
-                Some(known) => {
-                    known.blamed = known.blamed.saturating_add(1);
-                    known.size_min = known.size_min.min(kind.size);
-                    known.mixed |= known.first != kind.topic;
-                    known.until = until;
-                }
-                None => {
-                    if known.learned.len() >= LEARNED_MAX {
-                        known.learned.remove(0);
-                    }
-                    let (size_min, first) = (kind.size, kind.topic);
-                    known.learned.push(Learned { topic, size_min, blamed: 1, mixed: false, first, until });
-                }
-            }
         }
     }
 }

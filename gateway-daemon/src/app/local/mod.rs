@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_config::Config;
-use gateway_core::broker::{Action, Answer, Broker, ConnId, Limits, Read, SessionId, Ticket, Turn};
+use gateway_core::broker::{Action, Answer, Broker, ConnId, Limits, Read, SessionId, Sieve, Ticket, Turn};
 use gateway_core::payload::Draft;
 use gateway_core::tag::{BootNs, RunId};
 use gateway_core::uplink::row::Qos;
@@ -102,7 +102,7 @@ impl Local {
             None => (Broker::in_memory(limits), None),
             Some(settings) => {
                 let doors = Doors::open(&settings.listeners, &settings.limits)?;
-                let found = store.found().await;
+                let found = store.found(Sieve::new(&settings.limits)).await;
                 queues = found.queues.len();
                 (Broker::new(now, settings.clone(), run, found), Some(doors))
             }

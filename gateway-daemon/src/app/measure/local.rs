@@ -32,6 +32,8 @@ pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
         ("large", counters.dropped_large_messages_total),
         ("forbidden", counters.dropped_forbidden_messages_total),
         ("disk", counters.dropped_local_messages_total),
+        ("topic", counters.dropped_topic_messages_total),
+        ("left-out", counters.dropped_left_out_messages_total),
     ] {
         page.count(&m::BROKER_DROPPED, &[reason], count);
     }
@@ -47,7 +49,9 @@ fn gauges(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_SUBSCRIPTIONS, &[], gauges.subscriptions as u64);
     page.count(&m::BROKER_SHARED_SUBSCRIPTIONS, &[], gauges.shared_subscriptions as u64);
     page.count(&m::BROKER_RETAINED_MESSAGES, &[], gauges.retained_messages as u64);
-    page.count(&m::BROKER_RETAINED_BYTES, &[], gauges.retained_bytes as u64);
+    page.count(&m::BROKER_RETAINED_BYTES, &[], gauges.retained_bytes);
+    page.count(&m::BROKER_WILLS_BYTES, &[], gauges.wills_bytes);
+    page.count(&m::BROKER_RECEIVED_BYTES, &[], gauges.received_bytes);
     page.count(&m::BROKER_HELD_MESSAGES, &[], gauges.held_messages);
     page.count(&m::BROKER_HELD_BYTES, &[], gauges.held_bytes);
     page.count(&m::BROKER_STORED_MESSAGES, &[], gauges.stored_messages);
@@ -110,6 +114,10 @@ fn counters(page: &mut Page, gateway: &Gateway) {
     page.count(&m::BROKER_FAILED_TURNS_TOTAL, &[], counters.failed_turns_total);
     page.count(&m::BROKER_FAILED_READS_TOTAL, &[], counters.failed_reads_total);
     page.count(&m::BROKER_RESETS_TOTAL, &[], counters.resets_total);
+    page.count(&m::BROKER_WILLS_FULL_TOTAL, &[], counters.wills_full_total);
+    page.count(&m::BROKER_PROPERTIES_REFUSED_TOTAL, &[], counters.properties_refused_total);
+    page.count(&m::BROKER_TOPICS_REFUSED_TOTAL, &[], counters.topics_refused_total);
+    page.count(&m::BROKER_LEFT_OUT_FACTS_TOTAL, &[], counters.left_out_facts_total);
     page.count(&m::BROKER_DAMAGED_FACTS_TOTAL, &[], counters.damaged_facts_total);
     page.count(&m::BROKER_PUT_DOWN_TOTAL, &[], counters.put_down_total);
     page.count(&m::BROKER_CUT_IDENTIFIERS_TOTAL, &[], counters.cut_identifiers_total);

@@ -114,6 +114,7 @@ fn restarts(before: &Config, after: &Config) -> Vec<String> {
                 "the limits of `[broker]`",
                 "sessions and queues are built on them",
             );
+            say(old.retained != new.retained, "`[broker.retained]`", "what is retained counts by it");
             say(old.listeners != new.listeners, "`[broker.listener]`", "clients are connected through it");
         }
         (None, None) => {}

@@ -1,5 +1,7 @@
 //! What an uplink at work takes on from a changed configuration.
 
+use std::sync::Arc;
+
 use gateway_core::broker::SessionId;
 use gateway_core::broker::bridge::BridgeRules;
 use gateway_core::settings::LinkSettings;
@@ -18,7 +20,7 @@ impl Upstream {
     pub(in super::super) fn replace_down(&mut self, down: BridgeRules) {
         if *self.down.rules() != down {
             self.down.replace_rules(down);
-            self.subscribed.fill(false);
+            self.hearing.rules_changed();
         }
     }
 
@@ -34,10 +36,16 @@ impl Upstream {
     pub(in super::super) fn reconnect(&mut self, now: BootNs, link: LinkSettings) {
         self.cut();
         self.refused.clear();
-        self.link_settings = std::sync::Arc::new(link.to_server(0));
-        self.subscribed = vec![false; link.servers()];
-        self.uplink.name_servers(super::names_of(&link));
+        self.link_settings = Arc::new(link.to_server(0));
+        self.hearing = super::Hearing::new(link.servers());
+        self.uplink.name_servers(names_of(&link));
         self.uplink.reconnect(now, link.servers());
         self.all_servers = link;
     }
+}
+
+/// Host and port of each server, for people.
+pub(super) fn names_of(link: &LinkSettings) -> Vec<Arc<str>> {
+    let servers = (0..link.servers()).map(|index| link.to_server(index));
+    servers.map(|server| format!("{}:{}", server.host, server.port).into()).collect()
 }

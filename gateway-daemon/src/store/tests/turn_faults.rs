@@ -75,7 +75,7 @@ async fn removals_come_first_but_the_outcome_is_that_of_their_order() {
     assert_eq!(seqs(&store, "b").await, [7]);
     assert_eq!(seqs(&store, "c").await, [0; 0]);
     assert_eq!(facts(&store).await, [(fact(FactKind::Retained, "y"), b"3".to_vec())]);
-    let queues: Vec<_> = store.found().await.queues.into_iter().map(|(name, _)| name).collect();
+    let queues: Vec<_> = store.found(sieve()).await.queues.into_iter().map(|(name, _)| name).collect();
     assert_eq!(queues, [queue("a"), queue("b")]);
 }
 
@@ -114,7 +114,7 @@ async fn a_broker_that_starts_blind_is_told_what_is_stored_when_the_disk_may_be_
     store.close().await.unwrap();
     disk.remount("ro");
     let store = Store::open(&settings(&path)).await;
-    let found = store.found().await;
+    let found = store.found(sieve()).await;
     assert!(found.blind && found.facts.is_empty() && found.queues.is_empty());
     assert_eq!(turn_fails(&store, vec![insert("hmi", 2)]).await, StoreFault::ReadOnly);
     assert_eq!(store.read(read_all("hmi")).await, Answer::Unread { number: 9, fault: StoreFault::ReadOnly });
@@ -140,7 +140,7 @@ async fn until_a_reset_is_taken_turns_and_reads_fail_and_others_go_on() {
     committed(&store, cloud, commit(rows(1..=5))).await;
     store.close().await.unwrap();
     let store = Store::open(&settings(&path)).await;
-    assert_eq!(store.found().await.facts.len(), 300);
+    assert_eq!(store.found(sieve()).await.facts.len(), 300);
     let (cloud, _) = store.open_queue("cloud").await;
     // Pages of rows in the middle of the file, long gone from the page cache.
     scribble(&path, 300 * layout::PAGE_BYTES, &[0xA5; 2048]);

@@ -58,7 +58,7 @@ impl Model {
     }
 
     fn is_in(&self, engine: &mut Engine) -> Result<(), TestCaseError> {
-        let found = engine.found();
+        let found = engine.found(sieve());
         let facts: BTreeMap<_, _> =
             found.facts.into_iter().map(|(fact, value)| (fact, value.to_vec())).collect();
         prop_assert_eq!(&facts, &self.facts);

@@ -76,7 +76,7 @@ pub(super) async fn seqs(store: &Store, client: &str) -> Vec<u64> {
 
 pub(super) async fn facts(store: &Store) -> Vec<(FactKey, Vec<u8>)> {
     let mut facts: Vec<_> =
-        store.found().await.facts.into_iter().map(|(fact, value)| (fact, value.to_vec())).collect();
+        store.found(sieve()).await.facts.into_iter().map(|(fact, value)| (fact, value.to_vec())).collect();
     facts.sort();
     facts
 }
@@ -86,7 +86,7 @@ async fn a_turn_is_found_again_with_its_rows_and_facts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");
     let mut store = Store::open(&settings(&path)).await;
-    assert_eq!(store.found().await, Found::default());
+    assert_eq!(store.found(sieve()).await, Found::default());
     let mut changes: Vec<_> = (1..=20).map(|seq| insert("plc/1", seq)).collect();
     changes.push(put(FactKind::Session, "plc/1", b"present"));
     changes.push(put(FactKind::Retained, "a/b", &[9; 3000]));
@@ -107,7 +107,7 @@ async fn a_turn_is_found_again_with_its_rows_and_facts() {
         );
         store.close().await.unwrap();
         store = Store::open(&settings(&path)).await;
-        let found = store.found().await;
+        let found = store.found(sieve()).await;
         let left: Vec<_> = (6..=20).map(|seq| local_row(seq, 60)).collect();
         let stored = Stored { normal: tally(&left), high: Tally::default(), first: Seq(6), last: Seq(20) };
         assert_eq!(found.queues, [(queue("plc/1"), stored)]);
@@ -171,7 +171,7 @@ async fn queues_of_uplinks_and_of_local_sessions_are_not_confused() {
     let names: Vec<_> = store.queues().await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["cloud".into()]);
     assert_eq!(store.drop_queue("local/cloud").await, Ok(0));
-    let queues: Vec<_> = store.found().await.queues.into_iter().map(|(name, _)| name).collect();
+    let queues: Vec<_> = store.found(sieve()).await.queues.into_iter().map(|(name, _)| name).collect();
     assert_eq!(queues, [queue(""), queue("cloud"), queue(&long)]);
     let health = store.health();
     assert_eq!((health.rows, health.local_rows), (6, 3));

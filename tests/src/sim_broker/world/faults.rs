@@ -89,7 +89,7 @@ impl World {
             turn_work_max: if self.case.seed % 2 == 1 { 150 } else { Limits::default().turn_work_max },
             ..Limits::default()
         };
-        let settings = Settings { listeners: listeners(), access: access(), limits };
+        let settings = Settings { listeners: listeners(), access: access(), limits, ..Settings::default() };
         let mutant: Option<Mutant> = self.case.mutant;
         let mut broker = Broker::with_mutant(self.boot_now(), settings, run, self.disk.found(), mutant);
         // One of a few fixed filters: it cannot be refused.

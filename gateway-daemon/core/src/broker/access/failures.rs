@@ -242,3 +242,6 @@ fn wait(count: u32) -> Duration {
         Some(doublings) => WAIT_MIN.saturating_mul(1 << doublings.min(16)).min(WAIT_MAX),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! push --> trusted (a user from an address where it has logged in before)  --.
-//!          known   (a user of the file)                                      |-- next
+//!          known   (a user of the file)                                      |-- pop
 //!          unknown (names that nobody has)                                 --'
 //! ```
 //! Every second turn begins with the trusted ones, and one in four with each of the others; who has nothing waiting loses its turn. Inside each, addresses take turns,
@@ -118,8 +118,8 @@ impl LoginQueue {
         true
     }
 
-    /// The one that is compared next.
-    pub fn next(&mut self) -> Option<Waiting> {
+    /// Takes out the one that is compared next.
+    pub fn pop(&mut self) -> Option<Waiting> {
         const ORDERS: [[Standing; 3]; 4] = [
             [Standing::Trusted, Standing::Known, Standing::Unknown],
             [Standing::Known, Standing::Unknown, Standing::Trusted],
@@ -206,7 +206,7 @@ mod tests {
 
     /// How many comparisons come before that of connection 0.
     fn wait_of(queue: &mut LoginQueue) -> usize {
-        (0..).find(|_| queue.next().is_none_or(|next| next.conn == ConnId(0))).unwrap_or(usize::MAX)
+        (0..).find(|_| queue.pop().is_none_or(|next| next.conn == ConnId(0))).unwrap_or(usize::MAX)
     }
 
     proptest! {
@@ -241,7 +241,7 @@ mod tests {
             for (conn, (what, peer, user, standing)) in (1_u64..).zip(moves) {
                 match what {
                     0 => {
-                        let next = queue.next();
+                        let next = queue.pop();
                         prop_assert_eq!(next.is_none(), inside.is_empty());
                         prop_assert!(next.is_none_or(|next| inside.remove(&next.conn).is_some()));
                     }
@@ -256,7 +256,7 @@ mod tests {
                 }
                 prop_assert_eq!(queue.len(), inside.len());
             }
-            while queue.next().is_some() {}
+            while queue.pop().is_some() {}
             prop_assert!(queue.is_empty() && queue.of_peer.is_empty());
             prop_assert!(queue.standings.iter().all(|turns| turns.order.is_empty() && turns.waiting.is_empty()));
         }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::wire::Reader;
 use super::{
-    Damaged, Ended, SessionFact, clock_key, read_clock, read_received, read_released, read_retained,
-    read_session, read_subscription,
+    Damaged, Ended, Received, SessionFact, clock_key, read_clock, read_received, read_released,
+    read_retained, read_session, read_subscription,
 };
 use crate::broker::change::{FactKey, FactKind, Found, QUEUE_PREFIX, QueueName};
 use crate::broker::packet::{Message, Options};
+use crate::broker::sieve::LeftOut;
+use crate::broker::topic::forbidden;
 use crate::tag::BootId;
 use crate::uplink::row::{Seq, Stored};
 
@@ -22,7 +24,7 @@ pub(in crate::broker) struct RecoveredSession {
     /// Filters as they were asked for, `$share/NAME/` included; not checked.
     pub(in crate::broker) subscriptions: Vec<(Arc<str>, Options)>,
     /// QoS 2 messages of the client that it has not released; with the message if uplinks may not have it yet.
-    pub(in crate::broker) received: Vec<(u16, Option<Message>)>,
+    pub(in crate::broker) received: Vec<(u16, Received)>,
     /// QoS 2 messages to the client that it has to complete, by seq.
     pub(in crate::broker) released: Vec<(u16, Seq)>,
     /// Its queue.
@@ -44,15 +46,22 @@ pub(in crate::broker) struct Recovered {
     pub(in crate::broker) stray_queues: Vec<QueueName>,
     /// How many facts were damaged.
     pub(in crate::broker) damaged: u64,
+    /// Messages whose topic no topic may be any more; see [`crate::broker::topic::forbidden`].
+    pub(in crate::broker) forbidden: u64,
+    /// What is on disk only.
+    pub(in crate::broker) left_out: LeftOut,
 }
 
-/// Puts together what was found. `boot` is this boot.
-pub(in crate::broker) fn recover(found: &Found, boot: BootId) -> Recovered {
-    let mut all = Recovered::default();
-    for (key, value) in of_kind(found, FactKind::Session) {
+/// Puts together what was found, of which each piece is freed when it was read. `boot` is this boot.
+pub(in crate::broker) fn recover(found: Found, boot: BootId) -> Recovered {
+    let mut all = Recovered { left_out: found.left_out, ..Recovered::default() };
+    for (key, value) in of_kind(&found, FactKind::Session) {
         let session = text(&key.key).and_then(|client| Ok((client, read_session(value, boot)?)));
         match session {
-            Ok((client, fact)) => {
+            Ok((client, mut fact)) => {
+                if fact.will.take_if(|will| will.message.topic.is_forbidden()).is_some() {
+                    all.forbidden += 1;
+                }
                 if let Some(Ended::At(ended)) = fact.ended {
                     all.ran = all.ran.max(ended);
                 }
@@ -65,20 +74,20 @@ pub(in crate::broker) fn recover(found: &Found, boot: BootId) -> Recovered {
         }
     }
     let clock = clock_key();
-    for (key, value) in &found.facts {
+    for (key, value) in found.facts {
         let taken = match key.kind {
             FactKind::Session => Ok(true),
-            FactKind::Retained => all.retain(key, value, boot),
-            _ if *key == clock => read_clock(value).map(|ran| {
+            FactKind::Retained => all.retain(&key, &value, boot),
+            _ if key == clock => read_clock(&value).map(|ran| {
                 all.ran = all.ran.max(ran);
                 true
             }),
-            _ => all.belong(key, value, boot),
+            _ => all.belong(&key, &value, boot),
         };
         match taken {
             Ok(true) => {}
-            Ok(false) => all.stray_facts.push(key.clone()),
-            Err(Damaged) => all.skip(key),
+            Ok(false) => all.stray_facts.push(key),
+            Err(Damaged) => all.skip(&key),
         }
     }
     for (name, stored) in &found.queues {
@@ -104,6 +113,11 @@ impl Recovered {
         if message.topic.as_str().as_bytes() != &*key.key {
             return Err(Damaged);
         }
+        if message.topic.is_forbidden() {
+            // Nobody can clear it, and whoever gets it may be cut for it.
+            self.forbidden += 1;
+            return Ok(false);
+        }
         self.retained.push(message);
         Ok(true)
     }
@@ -116,10 +130,19 @@ impl Recovered {
         match key.kind {
             FactKind::Subscription => {
                 let filter = text(reader.rest())?;
+                if forbidden(&filter).is_some() {
+                    // No topic fits it.
+                    return Ok(false);
+                }
                 session.subscriptions.push((filter, read_subscription(value)?));
             }
             FactKind::Received => {
-                session.received.push((identifier(reader)?, read_received(value, boot)?));
+                let mut received = read_received(value, boot)?;
+                if matches!(&received, Received::Held(message) if message.topic.is_forbidden()) {
+                    received = Received::Identifier;
+                    self.forbidden += 1;
+                }
+                session.received.push((identifier(reader)?, received));
             }
             FactKind::Released => {
                 session.released.push((identifier(reader)?, read_released(value)?));

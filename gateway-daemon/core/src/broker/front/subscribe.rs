@@ -7,7 +7,7 @@ use mqtt_protocol_core::mqtt::result_code::MqttError;
 
 use super::super::CloseReason;
 use super::super::packet::{Options, Packet, Replay, Version, Wish};
-use super::super::topic;
+use super::super::topic::{self, TopicError};
 use super::{check_text, fault, nonzero, properties, used_up};
 use crate::uplink::row::Qos;
 
@@ -116,7 +116,7 @@ fn check_filter(text: &str) -> Result<(), CloseReason> {
     check_text(text)?;
     match topic::forbidden(text) {
         None => Ok(()),
-        Some(_) => Err(CloseReason::Protocol("a control character or a non-character in a topic filter")),
+        Some(character) => Err(CloseReason::Topic(TopicError::Forbidden(character))),
     }
 }
 

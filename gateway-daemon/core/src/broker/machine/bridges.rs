@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::route::Post;
 use super::{Broker, Waiter};
-use crate::broker::facts::Rank;
+use crate::broker::facts::{self, Rank};
 use crate::broker::packet::{Message, Options, Subscription};
 use crate::broker::session::{Owner, Received, Session};
 use crate::broker::{BrokerError, Fate, SessionId, Ticket, TopicFilter};
@@ -88,18 +88,18 @@ impl Broker {
             self.tickets.keep(ticket);
         }
         self.settle_ticket(now, ticket);
+        self.let_go(now);
         self.settle(now);
     }
 
     /// A message that a client has not released, of an earlier run.
-    pub(super) fn recover_received(
-        &mut self,
-        id: SessionId,
-        packet: u16,
-        message: Option<Message>,
-        rank: Rank,
-    ) {
-        let message = message.map(Arc::new);
+    pub(super) fn recover_received(&mut self, id: SessionId, packet: u16, past: facts::Received, rank: Rank) {
+        let left_out = past == facts::Received::LeftOut;
+        let message = match past {
+            facts::Received::Held(message) => Some(Arc::new(message)),
+            facts::Received::Identifier | facts::Received::LeftOut => None,
+        };
+        self.received_bytes += message.as_ref().map_or(0, |message| message.cost());
         let held = message.clone().map(|message| {
             let ticket = self.tickets.open(Waiter::Held(id, packet));
             self.unsent.push(Unsent { message, ticket, rank });
@@ -107,7 +107,7 @@ impl Broker {
         });
         if let Some(session) = self.sessions.get_mut(&id) {
             self.unreleased.add(session.received.len());
-            session.received.insert(packet, Received { held, message, ..Received::default() });
+            session.received.insert(packet, Received { held, message, left_out, ..Received::default() });
         }
     }
 

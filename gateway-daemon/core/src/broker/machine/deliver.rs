@@ -13,6 +13,9 @@ use crate::uplink::row::Qos;
 
 /// What one session frees at least for others when all together are full, bytes: so that not every message costs a look at all sessions.
 const WAY_BYTES: u64 = 64 << 10;
+/// Sessions looked at for one unit of work.
+const SESSIONS_PER_UNIT: usize = 4;
+
 /// What a message that waits to be encoded counts for beside its text: its place in the list.
 const LATER_BYTES: usize = 64;
 
@@ -68,6 +71,7 @@ impl Broker {
             let same = session.owner == Owner::Client && session.outbound.is_durable() == durable;
             Some((session.outbound.excess(share).filter(|_| same)?, *id))
         };
+        self.work.charge(self.sessions.len() / SESSIONS_PER_UNIT);
         let mut heavy: Vec<(u64, SessionId)> = self.sessions.iter().filter_map(fills).collect();
         heavy.sort_unstable();
         while !self.totals.fits(durable, size)

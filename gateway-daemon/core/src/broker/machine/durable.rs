@@ -13,7 +13,9 @@ use crate::broker::facts::{self, Ended, SessionFact, Value};
 use crate::broker::journal::Due;
 use crate::broker::outbound::{Desk, Limit, Outbound, Past};
 use crate::broker::packet::{Message, Options, Subscription};
+use crate::broker::retained::Recovered;
 use crate::broker::session::Session;
+use crate::broker::settings::RECEIVED_BYTES_MAX;
 use crate::broker::shares::Maker;
 use crate::broker::topic::TopicName;
 use crate::broker::tree::Entered;
@@ -175,12 +177,17 @@ impl Broker {
 
     /// Publishers wait when the disk is too slow for them.
     pub(super) fn hold_if_full(&mut self, conn: ConnId) {
-        if self.journal.is_full() {
+        if self.is_full() {
             self.hold(conn, Why::Disk);
             if self.stopped.last() != Some(&conn) {
                 self.stopped.push(conn);
             }
         }
+    }
+
+    /// Whether more has to become safe before publishers may go on: on disk, or with the uplinks.
+    fn is_full(&self) -> bool {
+        self.journal.is_full() || self.received_bytes >= RECEIVED_BYTES_MAX
     }
 
     /// Asks for rows of a session that could be sent.
@@ -198,20 +205,20 @@ impl Broker {
         }
     }
 
-    pub(super) fn answered(&mut self, now: BootNs, answer: &Answer) {
+    pub(super) fn answered(&mut self, now: BootNs, answer: Answer) {
         match answer {
             Answer::Rows { number, rows, more } => {
-                let Some(id) = self.reads.remove(number) else { return };
+                let Some(id) = self.reads.remove(&number) else { return };
                 let Some(session) = self.sessions.get_mut(&id) else { return };
                 let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
-                session.outbound.rows(&mut desk, *number, rows, *more);
+                session.outbound.rows(&mut desk, number, &rows, more);
                 self.pump(now, id);
             }
             Answer::Unread { number, fault: _ } => {
                 self.counters.failed_reads_total += 1;
-                let Some(id) = self.reads.remove(number) else { return };
+                let Some(id) = self.reads.remove(&number) else { return };
                 let Some(session) = self.sessions.get_mut(&id) else { return };
-                session.outbound.unread(now, *number);
+                session.outbound.unread(now, number);
                 if let Some(at) = session.outbound.read_timeout() {
                     self.alarms.insert((at, Alarm::Read(id)));
                 }
@@ -219,15 +226,15 @@ impl Broker {
             Answer::Done { .. } | Answer::Failed { .. } => {
                 self.counters.turns_total += u64::from(matches!(answer, Answer::Done { .. }));
                 self.counters.failed_turns_total += u64::from(matches!(answer, Answer::Failed { .. }));
-                self.journal.answer(now, answer);
+                self.journal.answer(now, &answer);
             }
             Answer::Reset { found } => {
                 self.counters.resets_total += 1;
-                self.journal.answer(now, answer);
+                self.journal.replaced();
                 if self.blind {
                     self.recover(now, found);
                 } else {
-                    self.put_everything(now, found);
+                    self.put_everything(now, &found);
                 }
             }
         }
@@ -258,7 +265,7 @@ impl Broker {
         {
             self.allow(conn, kind, number);
         }
-        if !self.stopped.is_empty() && !self.journal.is_full() {
+        if !self.stopped.is_empty() && !self.is_full() {
             for conn in std::mem::take(&mut self.stopped) {
                 self.unhold(conn, Why::Disk);
             }
@@ -272,6 +279,9 @@ impl Broker {
     /// The database was replaced: what is known goes into it again, and whatever else salvage brought back goes: an identifier that its client has long
     /// released would swallow its next message.
     fn put_everything(&mut self, now: BootNs, found: &Found) {
+        if found.left_out.retained.count > 0 {
+            self.retained.leave_out();
+        }
         for (fact, _) in &found.facts {
             self.journal.remove(now, fact.clone(), None, Due::Soon);
         }
@@ -312,10 +322,16 @@ impl Broker {
     }
 
     /// Makes what the store held.
-    pub(super) fn recover(&mut self, now: BootNs, found: &Found) {
+    pub(super) fn recover(&mut self, now: BootNs, found: Found) {
         self.blind = found.blind;
+        let ranks = facts::ranks(&found, self.run.boot);
         let recovered = facts::recover(found, self.run.boot);
         self.counters.damaged_facts_total += recovered.damaged;
+        self.counters.dropped_topic_messages_total += recovered.forbidden;
+        self.counters.left_out_facts_total += recovered.left_out.count();
+        if recovered.left_out.retained.count > 0 {
+            self.retained.leave_out();
+        }
         self.recover_clock(recovered.ran);
         for fact in recovered.stray_facts {
             self.journal.remove(now, fact, None, Due::Soon);
@@ -323,21 +339,14 @@ impl Broker {
         for queue in &recovered.stray_queues {
             self.journal.drop_queue(queue);
         }
-        let ranks = facts::ranks(found, self.run.boot);
         for (client, session) in recovered.sessions {
             self.recover_session(now, &client, session, &ranks);
         }
         self.order_unsent();
         for message in recovered.retained {
-            let topic = message.topic.clone();
-            if self.retained.contains(&topic) {
-                // Published before the store could be read.
-                continue;
-            }
-            if !matches!(self.retained.set(Arc::new(message)), crate::broker::retained::Retention::Kept) {
-                self.counters.unretained_messages_total += 1;
-                self.remove_retained(now, &topic, None);
-            }
+            // Outdated: published before the store could be read.
+            let left_out = self.retained.recover(Arc::new(message)) == Recovered::LeftOut;
+            self.counters.left_out_facts_total += u64::from(left_out);
         }
     }
 
@@ -378,9 +387,9 @@ impl Broker {
                 session.filters.insert(&subscription);
             }
         }
-        for (packet, message) in received {
+        for (packet, past) in received {
             let rank = ranks.of(client, packet);
-            self.recover_received(id, packet, message, rank);
+            self.recover_received(id, packet, past, rank);
         }
         self.recover_end(now, id, fact.ended);
         let Some(session) = self.sessions.get_mut(&id) else { return };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Broker;
 use super::expiry::Alarm;
 use super::route::Post;
-use super::work::{Ending, FILTER, SESSION};
+use super::work::{Ending, FILTER, ROW, SESSION};
 use crate::broker::access::Identity;
 use crate::broker::mutant::Mutant;
 use crate::broker::note::{Attempt, Event, Shown, Who};
@@ -126,7 +126,9 @@ impl Broker {
     pub(super) fn finish_session(&mut self, now: BootNs, id: SessionId, why: DropReason) {
         self.clear_end(id);
         let Some(mut session) = self.sessions.remove(&id) else { return };
-        self.work.charge(SESSION);
+        let facts =
+            if session.outbound.is_durable() { session.filters.len() + session.received.len() } else { 0 };
+        self.work.charge(SESSION + facts * ROW);
         self.vacant.remove(&(session.since, id));
         session.maker.as_ref().inspect(|maker| self.shares.take(maker));
         self.clients.remove(&session.client);
@@ -134,6 +136,10 @@ impl Broker {
             self.alarms.remove(&(*at, Alarm::Will(id)));
         }
         self.unreleased.take(0, session.received.len());
+        for entry in session.received.values() {
+            self.received_bytes -= entry.message.as_ref().map_or(0, |message| message.cost());
+            self.counters.dropped_left_out_messages_total += u64::from(entry.left_out);
+        }
         self.erase(now, &session);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         let shared = session.owner == Owner::Client && session.filters.has_shared();

@@ -31,10 +31,15 @@ impl Broker {
     pub fn poll_timeout(&self) -> Option<BootNs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let work = self.has_work().then_some(self.now);
-        let access =
-            [self.notes.timeout(), self.failures.timeout(), self.peers.timeout()].into_iter().flatten().min();
-        let others =
-            [alarm, self.retained.next_expiry(), self.clock_due, self.journal_timeout(), access, work];
+        let access = [self.notes.timeout(), self.failures.timeout(), self.peers.timeout()];
+        let others = [
+            alarm,
+            self.retained.next_expiry(),
+            self.clock_due,
+            self.journal_timeout(),
+            access.into_iter().flatten().min(),
+            work,
+        ];
         others.into_iter().flatten().min()
     }
 
@@ -62,6 +67,15 @@ impl Broker {
         }
         self.tell_clock(now);
         self.expire_access(now);
+        self.expire_retained(now);
+        self.work.go_on();
+        self.let_go(now);
+        self.settle(now);
+        self.work.open();
+    }
+
+    /// Retained messages whose time is over go, from memory and from disk.
+    fn expire_retained(&mut self, now: BootNs) {
         while !self.work.is_spent()
             && let Some(topic) = self.retained.expire(now)
         {
@@ -69,10 +83,6 @@ impl Broker {
             self.counters.expired_retained_total += 1;
             self.remove_retained(now, &topic, None);
         }
-        self.work.go_on();
-        self.let_go(now);
-        self.settle(now);
-        self.work.open();
     }
 
     fn conn_may_be_late(&mut self, now: BootNs, conn: ConnId) {

@@ -164,18 +164,25 @@ impl Broker {
         open.stage = Stage::Verifying { hello: bytes, user, bytes: cost };
         self.put_off(conn, now.plus(self.settings.limits.handshake_max));
         self.hold(conn, Why::Login);
-        self.compare_next();
+        self.compare_next(now);
         Ok(())
     }
 
-    /// Asks for the next comparison, if none is under way.
-    fn compare_next(&mut self) {
-        if self.comparing.is_some() {
-            return;
+    /// Asks for the next comparison, if none is under way. Who was locked out while it waited is not compared any more.
+    fn compare_next(&mut self, now: BootNs) {
+        while self.comparing.is_none() {
+            let Some(Waiting { conn, peer, user, password, hash, .. }) = self.logins.pop() else { return };
+            if self.failures.is_locked(now, &peer, &user) {
+                self.counters.logins_locked_total += 1;
+                let code = Code::ConnectionRateExceeded;
+                let refusal = Refusal { code, why: "locked out", user: Some(&user), client: None };
+                let reason = self.refuse_login(conn, &refusal);
+                self.doomed.push_back((conn, reason));
+                continue;
+            }
+            self.comparing = Some(Asked { conn, peer, user });
+            self.actions.push_back(Action::Verify { conn, password, hash });
         }
-        let Some(Waiting { conn, peer, user, password, hash, .. }) = self.logins.next() else { return };
-        self.comparing = Some(Asked { conn, peer, user });
-        self.actions.push_back(Action::Verify { conn, password, hash });
     }
 
     /// A password was compared with its hash, as [`Action::Verify`] asked.
@@ -187,7 +194,7 @@ impl Broker {
             }
             self.charge(now, conn);
         }
-        self.compare_next();
+        self.compare_next(now);
         self.settle(now);
     }
 

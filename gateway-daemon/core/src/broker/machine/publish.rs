@@ -68,9 +68,8 @@ impl Broker {
     ) -> Result<(), CloseReason> {
         self.counters.received_messages_total += 1;
         self.work.charge_bytes(said.message.body.len());
-        if let Some(open) = self.conns.get_mut(&conn) {
-            open.messages += 1;
-        }
+        let Some(open) = self.conns.get_mut(&conn) else { return Ok(()) };
+        open.messages += 1;
         let (Some(open), Some(session)) = (self.conns.get(&conn), self.sessions.get(&id)) else {
             return Ok(());
         };
@@ -167,7 +166,8 @@ impl Broker {
         let message = message.filter(|_| held.is_some());
         self.write_received(now, id, packet, message.as_ref(), ticket);
         if let Some(session) = self.sessions.get_mut(&id) {
-            let entry = Received { pending: Some(ticket), owed, held, message, released: None };
+            self.received_bytes += message.as_ref().map_or(0, |message| message.cost());
+            let entry = Received { pending: Some(ticket), owed, held, message, ..Received::default() };
             self.unreleased.add(session.received.len());
             session.received.insert(packet, entry);
         }
@@ -237,6 +237,7 @@ impl Broker {
             }
             return;
         }
+        self.counters.dropped_left_out_messages_total += u64::from(entry.left_out);
         session.received.remove(&packet);
         self.unreleased.take(session.received.len(), 1);
         self.remove_received(now, id, packet);
@@ -323,7 +324,8 @@ impl Broker {
         let Some(entry) = session.received.get_mut(&packet).filter(|entry| entry.held == Some(ticket)) else {
             return;
         };
-        (entry.held, entry.message) = (None, None);
+        entry.held = None;
+        self.received_bytes -= entry.message.take().map_or(0, |message| message.cost());
         match entry.released.take() {
             None => self.lighten_received(now, id, packet),
             Some((conn, number)) => {

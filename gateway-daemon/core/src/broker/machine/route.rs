@@ -219,10 +219,12 @@ impl Broker {
     }
 
     /// Whether a session's client may have a message, as far as is known now: whoever is away is asked for when it comes back.
-    pub(super) fn may_receive(&self, id: SessionId, topic: &TopicName) -> bool {
+    pub(super) fn may_receive(&mut self, id: SessionId, topic: &TopicName) -> bool {
         let conn = self.sessions.get(&id).and_then(|session| session.conn);
         let open = conn.and_then(|conn| self.conns.get(&conn)).filter(|open| !open.is_held_for(Why::Rules));
-        open.is_none_or(|open| open.may_receive(topic))
+        let Some(open) = open else { return true };
+        self.work.charge(open.rules() / 2);
+        open.may_receive(topic)
     }
 
     /// Gives a message to one session, once for all its matching subscriptions.

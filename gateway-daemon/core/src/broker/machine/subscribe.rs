@@ -281,7 +281,7 @@ impl Broker {
             messages.retain(|message| filter.matches(&message.topic));
         }
         let Looked { found, looks, last } =
-            self.retained.look(&filter, replaying.after.as_ref(), REPLAY_LOOKS_MAX, REPLAY_ROWS_MAX);
+            self.retained.look(now, &filter, replaying.after.as_ref(), REPLAY_LOOKS_MAX, REPLAY_ROWS_MAX);
         self.work.charge(looks / LOOKS_PER_UNIT);
         messages.extend(found);
         let mut again = last.map(Some);

@@ -18,6 +18,12 @@ use crate::tag::BootNs;
 /// Who has written or read something this short time ago is not called slow: a busy machine, a radio.
 const STALLED_MIN: Duration = Duration::from_millis(250);
 
+/// Nobody could be closed: how long until the next look, so that not every packet costs one.
+const SEARCH_PAUSE: Duration = Duration::from_millis(10);
+
+/// Connections looked at for one unit of work.
+const CONNS_PER_UNIT: usize = 4;
+
 /// One direction of all connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Total {
@@ -26,6 +32,8 @@ pub(super) struct Total {
     max: usize,
     /// Connections that have anything.
     holders: usize,
+    /// No look for the slowest before: there was none.
+    search_from: BootNs,
 }
 
 /// What one connection has of a [`Total`].
@@ -41,7 +49,7 @@ pub(super) struct Part {
 impl Total {
     /// `max` is never exceeded by more than one packet; full is a fifth below, so that a burst of those who read ends no connection.
     pub(super) fn new(max: usize) -> Self {
-        Self { bytes: 0, max: max / 5 * 4, holders: 0 }
+        Self { bytes: 0, max: max / 5 * 4, holders: 0, search_from: BootNs(0) }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -78,6 +86,11 @@ impl Total {
     /// Whether the limit is reached: nobody is spared.
     fn is_burst(&self) -> bool {
         self.bytes >= self.max.saturating_add(self.max / 4)
+    }
+
+    /// Whether it is worth a look at all connections for the slowest.
+    fn is_searched(&self, now: BootNs) -> bool {
+        now >= self.search_from || self.is_burst()
     }
 
     /// How long a connection that has more than its share has made no progress; `None` if it has to be spared.
@@ -122,9 +135,16 @@ impl Broker {
     /// Closes the connection that has made no progress for the longest time, of those that have more than their share.
     fn close_slowest(&mut self) -> bool {
         let (now, total) = (self.now, self.unwritten);
+        if !total.is_searched(now) {
+            return false;
+        }
+        self.work.charge(self.conns.len() / CONNS_PER_UNIT);
         let stalls =
             self.conns.iter().filter_map(|(conn, open)| Some((total.stall(now, &open.unwritten)?, *conn)));
-        let Some((_, slowest)) = stalls.max() else { return false };
+        let Some((_, slowest)) = stalls.max() else {
+            self.unwritten.search_from = now.plus(SEARCH_PAUSE);
+            return false;
+        };
         self.counters.crowded_out_connections_total += 1;
         self.condemn(slowest, CloseReason::Stalled);
         true
@@ -146,13 +166,20 @@ impl Broker {
     /// reads nothing from its connection is not its fault: that ends when everybody who sends has its share.
     fn close_unfinished(&mut self) -> bool {
         let (now, total) = (self.now, self.unread);
+        if !total.is_searched(now) {
+            return false;
+        }
+        self.work.charge(self.conns.len() / CONNS_PER_UNIT);
         let stall = |open: &Conn| {
             let begun = now.since(open.unread.moved);
             let waits = open.is_held() || open.catches_up;
             (open.unread.bytes > total.share() && !waits).then_some(begun)
         };
         let stalls = self.conns.iter().filter_map(|(conn, open)| Some((stall(open)?, *conn)));
-        let Some((_, oldest)) = stalls.max() else { return false };
+        let Some((_, oldest)) = stalls.max() else {
+            self.unread.search_from = now.plus(SEARCH_PAUSE);
+            return false;
+        };
         self.counters.crowded_out_connections_total += 1;
         self.condemn(
             oldest,

@@ -21,7 +21,7 @@ use super::Broker;
 use super::conn::Why;
 use super::subscribe::Task;
 use crate::broker::outbound::DropReason;
-use crate::broker::packet::{Delivery, Packet};
+use crate::broker::packet::Delivery;
 use crate::broker::session::Filters;
 use crate::broker::{Action, ConnId, SessionId};
 use crate::tag::BootNs;
@@ -233,7 +233,14 @@ impl Broker {
             } else {
                 match open.front.next(now, &mut bytes) {
                     Ok(None) => return self.caught_up(conn),
-                    Ok(Some(packet)) => self.take_packet(now, conn, packet),
+                    Ok(Some(packet)) => {
+                        self.counters.received_packets_total += 1;
+                        self.work.charge(PACKET);
+                        if !open.silence_max.is_zero() {
+                            open.deadline = now.plus(open.silence_max);
+                        }
+                        self.handle_packet(now, conn, packet)
+                    }
                     Err(reason) => Err(reason),
                 }
             };
@@ -241,20 +248,6 @@ impl Broker {
                 return self.close(now, conn, reason);
             }
         }
-    }
-
-    fn take_packet(
-        &mut self,
-        now: BootNs,
-        conn: ConnId,
-        packet: Packet,
-    ) -> Result<(), crate::broker::CloseReason> {
-        self.counters.received_packets_total += 1;
-        self.work.charge(PACKET);
-        if let Some(open) = self.conns.get_mut(&conn).filter(|open| !open.silence_max.is_zero()) {
-            open.deadline = now.plus(open.silence_max);
-        }
-        self.handle_packet(now, conn, packet)
     }
 
     /// The rest of what a connection has sent goes on in its turn.

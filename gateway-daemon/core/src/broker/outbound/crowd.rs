@@ -1,4 +1,4 @@
-//! All sessions together are full: who fills them makes room for the others.
+//! A queue is full, or all of them together are: what makes room.
 //!
 //! A session's share is an equal part of the total for each session that holds anything. A message for a session that stays within its share
 //! gets in: whoever holds most above it loses messages that were never sent, its newest or its oldest as [`WhenFull`] says, counted as all drops for want
@@ -6,7 +6,7 @@
 //! is known), each session still holds [`least`]: so a total may be exceeded by that much for each session, and by no more.
 
 use super::totals::{Totals, least};
-use super::{Delivery, Desk, DropReason, Due, Held, Outbound, WhenFull};
+use super::{Chunk, Delivery, Desk, DropReason, Due, Held, Outbound, WhenFull};
 
 impl Outbound {
     /// Its share of a total that is full, if one more message leaves it within that; `None` if there is room, or if it has to lose itself.
@@ -72,5 +72,53 @@ impl Outbound {
         self.strike(desk, (parcel.seq, parcel.size), Due::Soon);
         desk.totals.drop(DropReason::TotalFull, 1);
         true
+    }
+
+    /// Drops what the policy says until a message of `size` bytes fits.
+    pub(super) fn make_room(&mut self, desk: &mut Desk<'_>, size: u64) -> Result<(), DropReason> {
+        let durable = self.queue.is_some();
+        loop {
+            let waiting = self.held.rows.saturating_sub(self.flights.len() as u64);
+            let full =
+                waiting >= self.limit.rows_max || self.held.bytes.saturating_add(size) > self.limit.bytes_max;
+            if !full {
+                let fits = desk.totals.fits(durable, size) || self.has_minimum(desk.totals, size);
+                return if fits { Ok(()) } else { Err(DropReason::TotalFull) };
+            }
+            if self.limit.when_full == WhenFull::DropNewest || !self.drop_oldest(desk, DropReason::Full) {
+                return Err(DropReason::Full);
+            }
+        }
+    }
+
+    /// Drops the oldest of what was never sent; `false` if there is nothing, or nothing that can be dropped at this moment.
+    pub(super) fn drop_oldest(&mut self, desk: &mut Desk<'_>, reason: DropReason) -> bool {
+        if self.head.is_empty()
+            && let Some((first, _)) = self.shelf.span()
+        {
+            if first <= self.sent || !self.shelf.is_split() {
+                self.wants_split = first > self.sent;
+                return false;
+            }
+            let Some(chunk) = self.shelf.pop_front() else { return false };
+            self.discard(desk, &chunk, reason);
+            return true;
+        }
+        let Some(parcel) = self.front().filter(|parcel| parcel.seq > self.sent) else { return false };
+        debug_assert!(parcel.size > 0, "a row has a size");
+        let Some(parcel) = self.pop_front() else { return false };
+        self.strike(desk, (parcel.seq, parcel.size), Due::Soon);
+        desk.totals.drop(reason, 1);
+        true
+    }
+
+    /// Stored rows go, and are counted.
+    pub(super) fn discard(&mut self, desk: &mut Desk<'_>, chunk: &Chunk, reason: DropReason) {
+        desk.totals.take(true, &mut self.held, chunk.held);
+        desk.totals.drop(reason, chunk.held.rows);
+        if let Some(queue) = &self.queue {
+            desk.journal.delete_range(desk.now, queue.slot, (chunk.first, chunk.last), Due::Soon);
+            self.note_gone(desk.journal.position(), chunk.first, chunk.last);
+        }
     }
 }

@@ -135,11 +135,14 @@ impl Outbound {
             }
             self.shelf.take(seq, size);
             match facts::delivery(row, desk.journal.run().boot) {
+                Ok(delivery) if delivery.message.topic.is_forbidden() => {
+                    self.lose(desk, seq, size, DropReason::Topic);
+                }
                 Ok(delivery) if self.online => {
                     self.head.push_back(Parcel { seq, delivery, size, since: desk.now });
                 }
                 Ok(_) => split.push((seq, size)),
-                Err(facts::Damaged) => self.lose(desk, seq, size),
+                Err(facts::Damaged) => self.lose(desk, seq, size, DropReason::Unreadable),
             }
         }
         if desk.journal.faults().has(Mutant::ReorderResend) && rows.iter().all(|row| row.seq <= self.sent) {
@@ -213,10 +216,10 @@ impl Outbound {
         }
     }
 
-    /// A row that cannot be understood goes, and is counted.
-    fn lose(&mut self, desk: &mut Desk<'_>, seq: Seq, size: u64) {
+    /// A row that cannot be understood, or not be handed on, goes, and is counted.
+    fn lose(&mut self, desk: &mut Desk<'_>, seq: Seq, size: u64, reason: DropReason) {
         desk.totals.take(true, &mut self.held, Held { rows: 1, bytes: size });
-        desk.totals.drop(DropReason::Unreadable, 1);
+        desk.totals.drop(reason, 1);
         if let Some(queue) = &self.queue {
             desk.journal.delete_range(desk.now, queue.slot, (seq, seq), Due::Soon);
             self.note_gone(desk.journal.position(), seq, seq);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::wire::Bench;
-use crate::broker::{Answer, Broker, Change, FactKey, Found, Limits, Read, Settings, Turn};
+use crate::broker::{Answer, Broker, Change, FactKey, Found, Limits, Read, Settings, Sieve, Turn};
 use crate::tag::{BootId, RunId};
 use crate::uplink::row::{Row, Seq, StoreFault, Stored, Tally};
 
@@ -74,8 +74,19 @@ impl Disk {
             blind: false,
             facts: self.facts.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect(),
             queues: self.queues.iter().map(|(name, rows)| (Arc::clone(name), stored(rows))).collect(),
+            ..Found::default()
         }
     }
+}
+
+/// As the store gives it: facts that do not fit are not there.
+pub(super) fn sieved(mut found: Found, limits: &Limits) -> Found {
+    let mut sieve = Sieve::new(limits);
+    let facts = std::mem::take(&mut found.facts).into_iter();
+    found.facts =
+        facts.filter_map(|(key, value)| sieve.look(&key, &value).map(|value| (key, value))).collect();
+    found.left_out = sieve.left_out();
+    found
 }
 
 impl Bench {
@@ -121,12 +132,13 @@ impl Bench {
         self.owed.clear();
         self.enqueued.clear();
         self.runs += 1;
-        self.broker = Broker::new(self.now, self.settings.clone(), run(self.runs), self.disk.found());
+        let found = sieved(self.disk.found(), &self.settings.limits);
+        self.broker = Broker::new(self.now, self.settings.clone(), run(self.runs), found);
         self.run();
     }
 }
 
-fn run(number: u64) -> RunId {
+pub(super) fn run(number: u64) -> RunId {
     RunId { boot: BootId(7), start_ms: number }
 }
 

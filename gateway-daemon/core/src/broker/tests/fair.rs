@@ -216,7 +216,7 @@ fn what_a_session_in_memory_holds_counts_at_its_real_cost() {
 fn shares_are_those_of_sessions_that_hold_something() {
     let mut bench = Bench::with(Limits { queued_bytes_total_max: 200_000, ..Limits::default() });
     absent(&mut bench, "slow", "flood");
-    for idle in 0..500 {
+    for idle in 0..400 {
         let conn = bench.client(&format!("idle-{idle}"), false);
         bench.say(conn, &subscribe(1, &[("nothing", 1)]));
     }

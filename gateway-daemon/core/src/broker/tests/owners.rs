@@ -131,15 +131,15 @@ fn a_client_id_that_is_given_to_others_is_taken_from_its_squatter() {
 fn a_user_of_a_certificate_owns_its_session_as_one_with_a_password() {
     let mut bench = Bench::stored(two_users(true, &[]));
     let certified = |name: &str| Origin { certificate: Some(name.into()), ..Origin::default() };
-    let conn = bench.open_at(certified("drill"));
+    let conn = bench.open_from(certified("drill"));
     bench.say(conn, &super::people::hello("press", None, false, 60, None));
     assert_eq!(bench.told(conn)[3], 0);
     bench.lose(conn);
     assert_eq!(bench.user5("press", Some("bob"), 60).1, 0x87, "no user of the file, and one all the same");
-    let other = bench.open_at(certified("saw"));
+    let other = bench.open_from(certified("saw"));
     bench.say(other, &super::people::hello("press", None, false, 60, None));
     assert_eq!(bench.told(other)[3], 0x87);
-    let again = bench.open_at(certified("drill"));
+    let again = bench.open_from(certified("drill"));
     bench.say(again, &super::people::hello("press", None, false, 60, None));
     assert_eq!(bench.told(again)[2..4], [1, 0]);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::disk::door;
 use super::wire::{Bench, packet, text};
 use crate::broker::access::{Access, Client, Rule, User};
-use crate::broker::{Action, ConnId, Limits, Origin, Settings};
+use crate::broker::{Action, ConnId, Origin, Settings};
 
 /// Ada and Bob, who may do what these rules of everybody say; and whoever comes without a name, if `anonymous`.
 pub(super) fn two_users(anonymous: bool, rules: &[(bool, &str)]) -> Settings {
@@ -13,7 +13,7 @@ pub(super) fn two_users(anonymous: bool, rules: &[(bool, &str)]) -> Settings {
         |name: &str| (Arc::from(name), User { hash: Some(format!("hash of {name}").into()), rules: vec![] });
     let everybody = rules.iter().map(|(allow, text)| Rule::parse(*allow, text).unwrap()).collect();
     let access = Access { users: [user("ada"), user("bob")].into(), everybody, ..Access::default() };
-    Settings { listeners: vec![door(anonymous)], access, limits: Limits::default() }
+    Settings { listeners: vec![door(anonymous)], access, ..Settings::default() }
 }
 
 /// The same without one of the users.
@@ -64,7 +64,7 @@ pub(super) fn hello(
 impl Bench {
     /// A connection from an address that says hello; a password is always right.
     pub(super) fn enter(&mut self, from: &str, hello: &[u8]) -> ConnId {
-        let conn = self.open_at(Origin { peer: from.into(), ..Origin::default() });
+        let conn = self.open_from(Origin { peer: from.into(), ..Origin::default() });
         self.say(conn, hello);
         let asked = |action: &Action| matches!(action, Action::Verify { conn: asked, .. } if *asked == conn);
         if let Some(place) = self.others.iter().position(asked) {

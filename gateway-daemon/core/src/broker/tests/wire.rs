@@ -61,16 +61,16 @@ impl Bench {
 
     /// A connection without a word.
     pub(super) fn open(&mut self) -> ConnId {
-        self.open_at(Origin::default())
+        self.open_at("")
     }
 
     /// A connection without a word from an address.
-    pub(super) fn open_from(&mut self, peer: &str) -> ConnId {
-        self.open_at(Origin { peer: peer.into(), ..Origin::default() })
+    pub(super) fn open_at(&mut self, peer: &str) -> ConnId {
+        self.open_from(Origin { peer: peer.into(), ..Origin::default() })
     }
 
     /// A connection of this origin.
-    pub(super) fn open_at(&mut self, origin: Origin) -> ConnId {
+    pub(super) fn open_from(&mut self, origin: Origin) -> ConnId {
         self.last += 1;
         let conn = ConnId(self.last);
         self.broker.handle_open(self.now, conn, origin);

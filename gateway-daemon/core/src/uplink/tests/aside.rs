@@ -28,87 +28,91 @@ struct Story {
     downs: u64,
     aside: Vec<Arc<Mark>>,
     silenced: Vec<String>,
-    alone_max: usize,
 }
 
 fn line_holds() -> impl FnMut(u64, u64) -> bool {
     |_, _| false
 }
 
-/// Lets an uplink, its store and its cloud go on for so many seconds or until `done`.
+/// The other side of an uplink.
+struct Outside<'a> {
+    cloud: Cloud<'a>,
+    story: Story,
+    disk: BTreeMap<Seq, Arc<Row>>,
+    server: usize,
+    /// Messages of this connection, and of all.
+    sent: (u64, u64),
+    /// What the link says next.
+    answers: Vec<LinkEvent>,
+}
+
+impl Outside<'_> {
+    fn act(&mut self, bench: &mut Bench, action: Action) {
+        match action {
+            Action::Connect { server, .. } => {
+                (self.server, self.sent.0) = (server, 0);
+                self.answers.push(LinkEvent::Up { session_present: true });
+            }
+            Action::Store(op) => {
+                let event = carry_out(&mut self.disk, &op);
+                bench.uplink.store(bench.now, event);
+            }
+            Action::SetAside { mark } => self.story.aside.push(mark),
+            Action::Silenced { topic, .. } => self.story.silenced.push(topic.to_string()),
+            Action::Send { token, row, .. } => {
+                let sent = Sent { topic: row.topic.to_string(), bytes: row.body.bytes().len() };
+                self.carry(token, sent, row.qos, Some(row.seq));
+            }
+            Action::Announce { token, topic, payload, qos, .. } => {
+                self.carry(token, Sent { topic: topic.to_string(), bytes: payload.len() }, qos, None);
+            }
+            _ => {}
+        }
+    }
+
+    fn carry(&mut self, token: Token, sent: Sent, qos: Qos, row: Option<Seq>) {
+        if self.answers.iter().any(|answer| matches!(answer, LinkEvent::Down { .. })) {
+            return;
+        }
+        self.sent = (self.sent.0 + 1, self.sent.1 + 1);
+        if qos == Qos::AtMostOnce {
+            self.answers.push(LinkEvent::Acked { token });
+        }
+        if (self.cloud.poison)(self.server, &sent) || (self.cloud.breaks)(self.sent.0, self.sent.1) {
+            self.story.downs += 1;
+            let loss = Loss::Closed { stage: None };
+            self.answers.push(LinkEvent::Down { loss, up_for: Some(Duration::from_secs(1)) });
+            return;
+        }
+        self.story.received.extend(row.map(|seq| (sent.topic, seq.0)));
+        if qos != Qos::AtMostOnce {
+            self.answers.push(LinkEvent::Acked { token });
+        }
+    }
+}
+
+/// Lets an uplink, its store and its cloud go on for so many seconds.
 fn live(
     bench: &mut Bench,
     seconds: u64,
     cloud: Cloud<'_>,
     mut each_second: impl FnMut(&mut Bench, u64),
 ) -> Story {
-    let mut story = Story::default();
-    let mut disk: BTreeMap<Seq, Arc<Row>> = BTreeMap::new();
-    let (mut server, mut on_connection, mut all) = (0, 0, 0);
+    let (story, disk, answers) = (Story::default(), BTreeMap::new(), Vec::new());
+    let mut outside = Outside { cloud, story, disk, server: 0, sent: (0, 0), answers };
     for second in 0..seconds {
         each_second(bench, second);
         for _ in 0..20 {
             bench.pass(50);
-            let mut answers = Vec::new();
-            let actions = bench.actions();
-            let mut flying = 0;
-            for action in actions {
-                let (token, sent, row, qos) = match action {
-                    Action::Connect { server: to, .. } => {
-                        (server, on_connection) = (to, 0);
-                        answers.push(LinkEvent::Up { session_present: true });
-                        continue;
-                    }
-                    Action::Store(op) => {
-                        let event = carry_out(&mut disk, &op);
-                        bench.uplink.store(bench.now, event);
-                        continue;
-                    }
-                    Action::SetAside { mark } => {
-                        story.aside.push(mark);
-                        continue;
-                    }
-                    Action::Silenced { topic, .. } => {
-                        story.silenced.push(topic.to_string());
-                        continue;
-                    }
-                    Action::Send { token, row, .. } => {
-                        let sent = Sent { topic: row.topic.to_string(), bytes: row.body.bytes().len() };
-                        (token, sent, Some(row.seq), row.qos)
-                    }
-                    Action::Announce { token, topic, payload, qos, .. } => {
-                        (token, Sent { topic: topic.to_string(), bytes: payload.len() }, None, qos)
-                    }
-                    _ => continue,
-                };
-                flying += 1;
-                story.alone_max = story.alone_max.max(flying);
-                if answers.iter().any(|answer| matches!(answer, LinkEvent::Down { .. })) {
-                    continue;
-                }
-                (on_connection, all) = (on_connection + 1, all + 1);
-                if qos == Qos::AtMostOnce {
-                    answers.push(LinkEvent::Acked { token });
-                }
-                if (cloud.poison)(server, &sent) || (cloud.breaks)(on_connection, all) {
-                    story.downs += 1;
-                    let loss = Loss::Closed { stage: None };
-                    answers.push(LinkEvent::Down { loss, up_for: Some(Duration::from_secs(1)) });
-                    continue;
-                }
-                if let Some(seq) = row {
-                    story.received.push((sent.topic, seq.0));
-                }
-                if qos != Qos::AtMostOnce {
-                    answers.push(LinkEvent::Acked { token });
-                }
+            for action in bench.actions() {
+                outside.act(bench, action);
             }
-            for answer in answers {
+            for answer in std::mem::take(&mut outside.answers) {
                 bench.link(answer);
             }
         }
     }
-    story
+    outside.story
 }
 
 fn carry_out(disk: &mut BTreeMap<Seq, Arc<Row>>, op: &StoreOp) -> StoreEvent {

@@ -259,8 +259,8 @@ fn filters_with_control_characters_or_non_characters_are_refused() {
             let text = [&[0, byte(filter.len())], filter.as_bytes()].concat();
             for version in VERSIONS {
                 let head: &[u8] = if version == Version::V5 { b"\0\x01\0" } else { b"\0\x01" };
-                check(version, &frame(0x82, &[head, &text, b"\0"].concat()), Code::ProtocolError);
-                check(version, &frame(0xa2, &[head, &text].concat()), Code::ProtocolError);
+                check(version, &frame(0x82, &[head, &text, b"\0"].concat()), Code::TopicInvalid);
+                check(version, &frame(0xa2, &[head, &text].concat()), Code::TopicInvalid);
             }
         }
     }

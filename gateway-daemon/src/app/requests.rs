@@ -1,0 +1,73 @@
+//! Requests of people: what the core loop answers itself, and what it sends to a bus.
+
+use std::sync::Arc;
+
+use drivers::bus;
+use drivers::clock;
+use gateway_core::poll::request::Answer;
+
+use super::control::{Ask, Reply, Request};
+use super::errand::Errand;
+use super::gateway::Gateway;
+use super::{aside, measure, sessions};
+
+impl Gateway {
+    /// Answers a request, or has it answered.
+    pub(super) fn request(&mut self, request: Request) {
+        let Request { ask, reply } = request;
+        let answer = match &ask {
+            Ask::Queue { uplink, wanted } => return aside::answer(self, uplink, *wanted, reply),
+            Ask::Status => Reply::Status(Box::new(self.picture(clock::now()))),
+            Ask::Metrics => Reply::Text(measure::text(self)),
+            Ask::Sessions { .. } | Ask::DropSession { .. } if self.config.broker.is_none() => {
+                Reply::Refused("this gateway has no broker: there is no [broker] in its file".into())
+            }
+            Ask::Sessions { after } => sessions::page(&self.local.broker, clock::now(), *after),
+            Ask::DropSession { client, number } => {
+                sessions::drop(&mut self.local.broker, clock::now(), client.as_deref(), *number)
+            }
+            _ => match Errand::new(&self.field, &ask) {
+                Ok(errand) => return self.send(errand, reply),
+                Err(sentence) => Reply::Refused(sentence),
+            },
+        };
+        // A client that left does not wait for its answer.
+        let _ = reply.send(answer);
+    }
+
+    fn send(&self, errand: Errand, reply: tokio::sync::oneshot::Sender<Reply>) {
+        let Some(asker) = self.lines.asker(errand.bus) else {
+            let _ = reply.send(Reply::Refused("the gateway is stopping".into()));
+            return;
+        };
+        let times = errand.device.map_or_else(bus::Times::default, |device| {
+            let device = &self.field.devices[device];
+            bus::Times {
+                timeout: device.timeout,
+                delay_before: device.delay_before,
+                turnaround: device.turnaround,
+            }
+        });
+        let field = Arc::clone(&self.field);
+        // Bounded by the clients of the control socket: each waits for its answer.
+        tokio::spawn(async move {
+            let answer = carry_out(&asker, &errand, times).await;
+            let _ = reply.send(errand.reply(&field, answer));
+        });
+    }
+}
+
+/// Asks the device, in the two steps of a whole register if it cannot write a part of one.
+async fn carry_out(
+    asker: &bus::Asker,
+    errand: &Errand,
+    times: bus::Times,
+) -> Result<Answer, bus::CommandError> {
+    let first = asker.ask(errand.request.clone(), times).await?;
+    let Some(read) = errand.read_whole(&first) else { return Ok(first) };
+    let second = asker.ask(read, times).await?;
+    match errand.write_whole(&second) {
+        Some(write) => asker.ask(write, times).await,
+        None => Ok(second),
+    }
+}
