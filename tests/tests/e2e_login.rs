@@ -99,7 +99,7 @@ async fn peak(yard: &Yard, time: Duration) -> u64 {
 
 /// Memory that is back to `wanted` at last, KiB: giving back takes a moment.
 async fn settled(yard: &Yard, wanted: u64) -> u64 {
-    for _ in 0..150 {
+    for _ in 0..300 {
         let now = yard.gateway.rss_anon_kib().unwrap();
         if now <= wanted {
             return now;
