@@ -44,6 +44,14 @@ pub fn password_hash(password: &str) -> anyhow::Result<String> {
     line.map(str::to_owned).with_context(|| format!("no hash, {}: {text}", output.status))
 }
 
+/// The daemon, started by the program and the arguments before it.
+fn command(words: &[&str]) -> anyhow::Result<Command> {
+    let Some((first, rest)) = words.split_first() else { return Ok(Command::new(binary()?)) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(binary()?);
+    Ok(command)
+}
+
 /// A running gateway; killed when dropped.
 #[derive(Debug)]
 pub struct Gateway {
@@ -74,9 +82,32 @@ impl Gateway {
         std::fs::write(&file, config)?;
         let log = dir.join("gateway.log");
         let output = std::fs::File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(binary()?)
+        Self::spawn(dir, log, output, &mut command(&[])?, &file, variables)
+    }
+
+    /// As [`Gateway::start`], by another program whose last argument is to be the command: `["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""]`.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn start_by(dir: &Path, config: &str, words: &[&str]) -> anyhow::Result<Self> {
+        let file = dir.join("gateway.toml");
+        std::fs::write(&file, config)?;
+        let log = dir.join("gateway.log");
+        let output = std::fs::File::options().create(true).append(true).open(&log)?;
+        Self::spawn(dir, log, output, &mut command(words)?, &file, &[])
+    }
+
+    fn spawn(
+        dir: &Path,
+        log: PathBuf,
+        output: std::fs::File,
+        command: &mut Command,
+        file: &Path,
+        variables: &[(&str, &std::ffi::OsStr)],
+    ) -> anyhow::Result<Self> {
+        let child = command
             .arg("run")
-            .arg(&file)
+            .arg(file)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

@@ -6,6 +6,8 @@
 mod bounds;
 #[path = "e2e_broker/doors.rs"]
 mod doors;
+#[path = "e2e_broker/limits.rs"]
+mod limits;
 #[path = "e2e_broker/memory.rs"]
 mod memory;
 #[path = "e2e_broker/mosquitto.rs"]

@@ -59,6 +59,8 @@ impl Peer {
             retained_bytes_max: usize::MAX / 2,
             wills_bytes_max: usize::MAX / 2,
             connections_max: usize::MAX,
+            connections_per_address_max: usize::MAX,
+            logins_per_minute_max: 0,
             sessions_max: usize::MAX,
             ..Limits::default()
         };

@@ -257,12 +257,12 @@ pub(crate) static LIMITS: Section = Section {
         key(
             "connections_per_address_max",
             int(1, 100_000, "connections"),
-            "Most connections of one address (of 64 bits in IPv6); half of `connections_max` without it.",
+            "Most connections of one address (of 64 bits in IPv6); without it half of `connections_max`, and 100 at least.",
         ),
         key(
             "connections_per_user_max",
             int(1, 100_000, "connections"),
-            "Most connections of one user; half of `connections_max` without it.",
+            "Most connections of one user; without it half of `connections_max`, and 100 at least.",
         ),
         key(
             "logins_per_minute_max",
@@ -328,7 +328,7 @@ pub(crate) static LIMITS: Section = Section {
             "Most messages that wait for one session that outlives its connection, on disk or not.",
         )
         .or("100_000"),
-        key("stored_bytes_max", size(KB, TB), "Most bytes of them.").or("\"32MiB\""),
+        key("stored_bytes_max", size(KB, TB), "Most bytes of them.").or("\"64MiB\""),
         key(
             "stored_total_max",
             int(1, 100_000_000, "messages"),

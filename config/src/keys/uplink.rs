@@ -213,7 +213,7 @@ pub(crate) static QUEUE: Section = Section {
         key(
             "bytes_max",
             size(MB, TB),
-            "Most bytes. Without it 192MB, or less where the other uplinks and local sessions need their part of `file_max` in [store].",
+            "Most bytes. Without it 150MB, or less where the other uplinks and local sessions need their part of `file_max` in [store].",
         ),
         key("age_max", duration(MINUTE, 3650 * DAY), "Older messages are dropped; kept for ever without it."),
         key("when_full", Kind::Choice(WHEN_FULL, &[]), "What happens when one of the limits is reached.")

@@ -27,6 +27,9 @@ const LISTENERS_MAX: usize = 16;
 /// Users, and addresses, that have to act together to take all places for sessions.
 const SESSIONS_SHARE: usize = 4;
 
+/// An address and a user may have this many connections if there are as many, whatever half of them is.
+const SHARE_MIN: usize = 100;
+
 /// The door without any in the file, and the name that `websocket = true` stands for.
 const LOCAL: &str = "local";
 const WEBSOCKET_PATH: &str = "/mqtt";
@@ -124,11 +127,12 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         None => None,
     };
     let connections_max: usize = reader.uint("connections_max")?;
-    let half = |key: &str| if reader.has(key) { reader.uint(key) } else { Some(connections_max.div_ceil(2)) };
+    let half = connections_max.div_ceil(2).max(SHARE_MIN.min(connections_max));
+    let share_of_connections = |key: &str| if reader.has(key) { reader.uint(key) } else { Some(half) };
     Some(Limits {
         connections_max,
-        connections_per_address_max: half("connections_per_address_max")?,
-        connections_per_user_max: half("connections_per_user_max")?,
+        connections_per_address_max: share_of_connections("connections_per_address_max")?,
+        connections_per_user_max: share_of_connections("connections_per_user_max")?,
         logins_per_minute_max: reader.uint("logins_per_minute_max")?,
         bytes_per_second_max: reader.uint("bytes_per_second_max")?,
         messages_per_second_max: reader.uint("messages_per_second_max")?,
@@ -141,8 +145,6 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         queued_bytes_max: size("queued_bytes_max")?,
         queued_bytes_total_max: size("queued_bytes_total_max")?,
         packet_bytes_max: size("packet_max")?,
-        unsent_bytes_total_max: size("unsent_bytes_total_max")?,
-        received_bytes_total_max: size("received_bytes_total_max")?,
         retained_max: reader.uint("retained_max")?,
         retained_bytes_max: size("retained_bytes_max")?,
         retained_expiry_s: retained_expiry?,
@@ -160,6 +162,16 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         when_full: when_full?,
         commit_interval: store?.commit_interval,
         retained_interval: reader.duration("retained_interval")?,
+        ..traffic(&reader)?
+    })
+}
+
+/// Totals of bytes on their way to and from clients.
+fn traffic(reader: &Reader<'_, '_>) -> Option<Limits> {
+    let size = |key| reader.size(key).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Some(Limits {
+        unsent_bytes_total_max: size("unsent_bytes_total_max")?,
+        received_bytes_total_max: size("received_bytes_total_max")?,
         ..Limits::default()
     })
 }

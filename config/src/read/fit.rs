@@ -29,6 +29,7 @@ pub(crate) fn fit<'a, 't>(
         memory_bytes_max: memory_max
             .as_ref()
             .map_or_else(|| fit::memory_bytes_max(uplinks.len()), |max| max.0),
+        memory_said: memory_max.is_some(),
         file_bytes_max: store.settings.file_bytes_max,
         broker: broker.as_ref().map(|broker| broker.limits),
         said: said.iter().map(|(key, _)| *key).collect(),

@@ -8,12 +8,12 @@ use super::picture::words;
 use super::say;
 use crate::cli;
 
-/// Reads a configuration; problems go to standard error.
+/// Reads the configuration to start with; problems go to standard error. Limits that do not fit together are problems and no reason not to start.
 ///
 /// # Errors
 /// [`cli::exit::CONFIG`] after every problem has been printed.
 pub fn load(path: &std::path::Path) -> Result<Config, u8> {
-    match gateway_config::load(path, &Environment::of_process()) {
+    match gateway_config::load_installed(path, &Environment::of_process()) {
         Ok((config, warnings)) => {
             print_all(&warnings);
             Ok(config)

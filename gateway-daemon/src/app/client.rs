@@ -92,7 +92,7 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
 pub fn socket(reach: &cli::Reach) -> Result<PathBuf, u8> {
     match &reach.config {
         // Warnings are for `check` and `run`; here only the socket is looked up.
-        Some(file) => match gateway_config::load(file, &Environment::of_process()) {
+        Some(file) => match gateway_config::load_installed(file, &Environment::of_process()) {
             Ok((config, _)) => Ok(config.gateway.socket),
             Err(problems) => {
                 say::complaint(problems);

@@ -96,6 +96,8 @@ pub struct Gateway {
     pub(super) faults: watch::Receiver<Arc<Faults>>,
     /// What of it was told.
     pub(super) known_faults: Arc<Faults>,
+    /// What is wrong with the configuration that runs.
+    pub(super) own_faults: Faults,
     pub(super) progress: Progress,
     /// The room for whose sake the watchdog is not fed.
     pub(super) stuck: Option<String>,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use gateway_config::{Config, Environment};
+use gateway_config::{Config, Environment, Problem, Problems};
 use gateway_core::payload::iso8601;
 use gateway_core::tag::WallMs;
 
@@ -49,27 +49,35 @@ impl Judge for Reader {
     }
 
     fn judge(&self, folder: &Path) -> Result<Judged, Vec<String>> {
-        let path = folder.join("gateway.toml");
-        // Credentials are the files in `keys`: `LoadCredential=keys:/etc/tidegate/keys`.
-        let env = Environment { credentials_dir: Some(folder.join("keys")) };
-        // A person knows the drive, and not where its files lie while they are read.
-        let place = folder.display().to_string();
-        let plain = |text: String| {
-            let text = text.replace(&format!("{place}/keys/"), "").replace(&format!("{place}/"), "");
-            text.replace(&place, "this folder")
-        };
-        match gateway_config::load(&path, &env) {
-            Ok((config, warnings)) => {
-                Ok(judged(config, warnings.iter().map(|w| plain(w.to_string())).collect()))
+        judge(folder, gateway_config::load_installed)
+    }
+
+    fn judge_new(&self, folder: &Path) -> Result<Judged, Vec<String>> {
+        judge(folder, gateway_config::load)
+    }
+}
+
+type Load = fn(&Path, &Environment) -> Result<(Config, Vec<Problem>), Problems>;
+
+fn judge(folder: &Path, load: Load) -> Result<Judged, Vec<String>> {
+    let path = folder.join("gateway.toml");
+    // Credentials are the files in `keys`: `LoadCredential=keys:/etc/tidegate/keys`.
+    let env = Environment { credentials_dir: Some(folder.join("keys")) };
+    // A person knows the drive, and not where its files lie while they are read.
+    let place = folder.display().to_string();
+    let plain = |text: String| {
+        let text = text.replace(&format!("{place}/keys/"), "").replace(&format!("{place}/"), "");
+        text.replace(&place, "this folder")
+    };
+    match load(&path, &env) {
+        Ok((config, warnings)) => Ok(judged(config, warnings.iter().map(|w| plain(w.to_string())).collect())),
+        Err(problems) => {
+            let errors = problems.list.iter().filter(|problem| problem.severity.is_error());
+            let mut texts: Vec<_> = errors.map(|problem| plain(problem.to_string())).collect();
+            if problems.more > 0 {
+                texts.push(format!("and {} more", problems.more));
             }
-            Err(problems) => {
-                let errors = problems.list.iter().filter(|problem| problem.severity.is_error());
-                let mut texts: Vec<_> = errors.map(|problem| plain(problem.to_string())).collect();
-                if problems.more > 0 {
-                    texts.push(format!("and {} more", problems.more));
-                }
-                Err(texts)
-            }
+            Err(texts)
         }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use drivers::clock;
 use gateway_config::Config;
-use gateway_core::broker::SessionId;
 use gateway_core::broker::bridge::BridgeRules;
+use gateway_core::broker::{Found, SessionId, Sieve};
 use gateway_core::payload::Encoder;
 use gateway_core::process::Processor;
 use gateway_core::tag::{BootNs, RunId};
@@ -13,7 +13,6 @@ use gateway_core::uplink::settings::Settings;
 use gateway_core::uplink::{Identity, Uplink};
 use tokio::sync::mpsc;
 
-use super::control;
 use super::faults::{self, Faults};
 use super::gateway::{CYCLES_MAX, Gateway, HAPPENINGS_MAX};
 use super::known::Known;
@@ -25,6 +24,7 @@ use super::turns::Turns;
 use super::update::Orders;
 use super::upstream::{self, Happening, UplinkId, Upstream};
 use super::walltime::WallTimes;
+use super::{control, descriptors, fitting};
 use crate::status::notify::Notify;
 use crate::store::Store;
 
@@ -63,7 +63,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What is wrong, for the person who starts it. A damaged store is not an error: it is moved aside and reported.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
         let run = clock::run_id().map_err(StartError::Boot)?;
         let started = clock::now();
         let field = Arc::new(config.field.clone());
@@ -75,7 +75,14 @@ impl Gateway {
         }
         let walls = WallTimes::new(store.clock_history().await);
         let (happened, happenings) = mpsc::channel(HAPPENINGS_MAX);
-        let mut local = Local::open(&config, started, run, &store).await?;
+        let found = match &config.broker {
+            Some(broker) => store.found(Sieve::new(&broker.limits)).await,
+            None => Found::default(),
+        };
+        let stored = fitting::stored(&config, &store, &found).await;
+        let unfit = fitting::fit(&mut config, &stored);
+        let places = descriptors::for_clients(&mut config, descriptors::raise());
+        let mut local = Local::open(&config, places, started, run, (&store, found))?;
         // They are told when the gateway runs.
         let known_faults = Arc::default();
         let identity = identity(&config, run, &known_faults);
@@ -120,6 +127,7 @@ impl Gateway {
             lines,
             faults: faults::watch(faults::folder()),
             known_faults,
+            own_faults: unfit.map(|sentence| (fitting::FAULT.to_owned(), sentence)).into_iter().collect(),
             progress: Progress::default(),
             stuck: None,
             notify: Notify::from_env(),

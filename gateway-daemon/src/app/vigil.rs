@@ -43,7 +43,10 @@ impl Gateway {
 
     /// Tells the log and the clouds which faults of the machine have come and gone.
     pub(super) fn observe_faults(&mut self) {
-        let present = Arc::clone(&self.faults.borrow_and_update());
+        let mut present = Arc::clone(&self.faults.borrow_and_update());
+        if !self.own_faults.is_empty() {
+            Arc::make_mut(&mut present).extend(self.own_faults.clone());
+        }
         if present == self.known_faults {
             return;
         }

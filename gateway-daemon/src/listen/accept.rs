@@ -1,22 +1,27 @@
 //! Listening sockets: one task each takes clients in, lets their handshakes run aside, and hands them to the doors.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway_core::broker::{Limits, Origin};
+use gateway_core::fit::SOCKET_BYTES;
 use gateway_core::settings::ListenerSettings;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::coat::Coat;
 use super::handshake::{self, Handshakes};
+use super::revoked::Revoked;
 use super::tls::Keys;
+use super::upgrade::Page;
 use super::{ACCEPT_PAUSE, OpenError};
 
 /// Most connections that wait to be entered; further ones wait in the kernel.
@@ -24,6 +29,12 @@ pub(super) const ARRIVALS_MAX: usize = 32;
 
 /// Most connections that wait in the kernel to be accepted: all clients of a plant come back at once after a power cut.
 const BACKLOG_MAX: u32 = 1024;
+
+/// How often a trouble of a listener is told at most.
+const SAY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often files of certificates that were called back are looked at while no client comes.
+const REVOKED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Silence after which the kernel asks whether a client is still there, and how often it asks: a client without keep-alive that lost its
 /// power is gone after two minutes.
@@ -38,6 +49,20 @@ pub(super) struct Tally {
     pub(super) accept_failed: AtomicU64,
     pub(super) handshakes_failed: AtomicU64,
     pub(super) handshakes_cut: AtomicU64,
+    pub(super) paused: AtomicU64,
+    pub(super) pages_refused: AtomicU64,
+}
+
+/// What the listeners have in common.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) arrived: mpsc::Sender<Arrived>,
+    /// Certificates that were called back.
+    pub(super) revoke: mpsc::Sender<(usize, Arc<Revoked>)>,
+    pub(super) tally: Arc<Tally>,
+    /// One for each descriptor that connections may have.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) handshakes_max: usize,
 }
 
 /// Counts one.
@@ -52,6 +77,8 @@ pub(super) struct Arrived {
     pub(super) coat: Coat,
     /// Bytes of MQTT that came with the end of the handshake.
     pub(super) early: Vec<u8>,
+    /// Given back when the connection is closed.
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 /// A listening socket that nobody serves yet.
@@ -60,7 +87,7 @@ pub(super) struct Bound {
     socket: TcpListener,
     address: SocketAddr,
     keys: Option<Keys>,
-    path: Option<Arc<str>>,
+    page: Option<Arc<Page>>,
 }
 
 /// Opens one listener and reads its files.
@@ -78,13 +105,17 @@ pub(super) fn bind(settings: &ListenerSettings) -> Result<Bound, OpenError> {
     let keys = keys.map_err(|fault| OpenError::Tls { listener: settings.name.clone(), fault })?;
     let socket = if settings.address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() };
     let socket = socket.map_err(fault)?;
+    // Taken over by every connection. The kernel would otherwise give a busy one some megabytes, and a thousand of them more than the machine has.
+    let asked = u32::try_from(SOCKET_BYTES / 2).unwrap_or(u32::MAX);
+    socket.set_recv_buffer_size(asked).map_err(fault)?;
+    socket.set_send_buffer_size(asked).map_err(fault)?;
     // Connections of the run before may linger in the kernel; they are no reason not to start.
     socket.set_reuseaddr(true).map_err(fault)?;
     socket.bind(settings.address).map_err(fault)?;
     let socket = socket.listen(BACKLOG_MAX).map_err(fault)?;
     let address = socket.local_addr().map_err(fault)?;
-    let path = settings.websocket.as_deref().map(Arc::from);
-    Ok(Bound { name: settings.name.to_string(), socket, address, keys, path })
+    let page = Page::of(settings).map(Arc::new);
+    Ok(Bound { name: settings.name.to_string(), socket, address, keys, page })
 }
 
 /// A listening socket of someone else, for plain MQTT.
@@ -93,7 +124,7 @@ pub(super) fn bind(settings: &ListenerSettings) -> Result<Bound, OpenError> {
 /// It has no local address.
 pub(super) fn plain(socket: TcpListener) -> io::Result<Bound> {
     let address = socket.local_addr()?;
-    Ok(Bound { name: "mqtt".into(), socket, address, keys: None, path: None })
+    Ok(Bound { name: "mqtt".into(), socket, address, keys: None, page: None })
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -110,23 +141,21 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 impl Bound {
+    /// Whether a connection begins with a handshake of TLS or WebSocket.
+    pub(super) fn has_handshakes(&self) -> bool {
+        self.keys.is_some() || self.page.is_some()
+    }
+
     /// Starts accepting as listener number `index`.
-    pub(super) fn listen(
-        self,
-        index: usize,
-        limits: &Limits,
-        arrived: mpsc::Sender<Arrived>,
-        tally: Arc<Tally>,
-    ) -> Listener {
+    pub(super) fn listen(self, index: usize, limits: &Limits, shared: Shared) -> Listener {
         let address = self.address;
         let door = Arc::new(handshake::Door {
             name: self.name,
             index,
-            path: self.path,
+            page: self.page,
             packet_bytes_max: limits.packet_bytes_max,
             handshake_max: limits.handshake_max,
-            arrived,
-            tally,
+            shared,
         });
         Listener { address, task: tokio::spawn(accept(self.socket, self.keys, door)) }
     }
@@ -155,39 +184,111 @@ impl Drop for Listener {
     }
 }
 
-async fn accept(socket: TcpListener, mut keys: Option<Keys>, door: Arc<handshake::Door>) {
+/// Says something once in a while, however often it happens.
+#[derive(Default)]
+struct Seldom(Option<Instant>);
+
+impl Seldom {
+    fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|at| at.elapsed() >= SAY_INTERVAL);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// A place for the next connection. Until there is one, clients wait in the kernel.
+async fn place(door: &handshake::Door, said: &mut Seldom) -> Option<OwnedSemaphorePermit> {
+    let places = &door.shared.places;
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Some(place);
+    }
+    count(&door.shared.tally.paused);
+    let name = door.name.as_str();
+    if said.is_due() {
+        log::warn!(listener = name, reason = "descriptors"; "listener {name}: all file descriptors for connections are taken; clients wait until others leave");
+    }
+    Arc::clone(places).acquire_owned().await.ok()
+}
+
+async fn accept(socket: TcpListener, keys: Option<Keys>, door: Arc<handshake::Door>) {
     let mut handshakes = Handshakes::default();
+    let (mut paused, mut failed) = (Seldom::default(), Seldom::default());
+    let mut keys =
+        keys.map(|keys| Watched { keys, listener: door.index, revoke: door.shared.revoke.clone() });
     loop {
-        let (stream, peer) = match socket.accept().await {
+        let Some(place) = Watched::beside(&mut keys, &door.name, place(&door, &mut paused)).await else {
+            return;
+        };
+        let accepted = Watched::beside(&mut keys, &door.name, socket.accept()).await;
+        let (stream, peer) = match accepted {
             Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             // The client has left before we looked.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
                 // Out of file descriptors or memory: those who are connected go on, and others come in when some have left.
-                count(&door.tally.accept_failed);
+                count(&door.shared.tally.accept_failed);
                 let name = door.name.as_str();
-                log::warn!(listener = name, reason:% = error; "listener {name}: cannot accept a connection: {error}");
+                if failed.is_due() {
+                    log::warn!(listener = name, reason:% = error; "listener {name}: cannot accept a connection: {error}; it goes on when others have left");
+                }
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        count(&door.tally.accepted);
+        count(&door.shared.tally.accepted);
         prepare(&stream);
         let config = match &mut keys {
-            Some(keys) => Some((keys.current(&door.name).await, keys.identity())),
+            Some(watched) => {
+                watched.look(&door.name).await;
+                Some((watched.keys.config(), watched.keys.identity()))
+            }
             None => None,
         };
-        if config.is_some() || door.path.is_some() {
-            handshakes.start(&door, config, stream, peer).await;
-        } else if door.arrived.send(bare(&door, stream, peer)).await.is_err() {
+        if config.is_some() || door.page.is_some() {
+            handshakes.start(&door, config, (stream, place), peer).await;
+        } else if door.shared.arrived.send(bare(&door, (stream, place), peer)).await.is_err() {
             return;
         }
     }
 }
 
-fn bare(door: &handshake::Door, stream: TcpStream, peer: IpAddr) -> Arrived {
+/// The keys of a listener, and who is to hear what they call back.
+struct Watched {
+    keys: Keys,
+    listener: usize,
+    revoke: mpsc::Sender<(usize, Arc<Revoked>)>,
+}
+
+impl Watched {
+    /// Takes changed files into use.
+    async fn look(&mut self, name: &str) {
+        if let Some(revoked) = self.keys.look(name).await {
+            // Nobody is there only when the doors close.
+            let _ = self.revoke.send((self.listener, revoked)).await;
+        }
+    }
+
+    /// Waits for something, and looks at the files once in a while meanwhile: a certificate that was called back must not go on until the next client comes.
+    async fn beside<T>(this: &mut Option<Self>, name: &str, wanted: impl Future<Output = T>) -> T {
+        let Some(watched) = this.as_mut().filter(|watched| watched.keys.can_revoke()) else {
+            return wanted.await;
+        };
+        let mut wanted = pin!(wanted);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut wanted => return done,
+                () = sleep(REVOKED_INTERVAL) => watched.look(name).await,
+            }
+        }
+    }
+}
+
+fn bare(door: &handshake::Door, (stream, place): (TcpStream, OwnedSemaphorePermit), peer: IpAddr) -> Arrived {
     let origin = Origin { listener: door.index, peer: peer.to_string(), certificate: None };
-    Arrived { stream, origin, coat: Coat::default(), early: Vec::new() }
+    Arrived { stream, origin, coat: Coat::default(), early: Vec::new(), place }
 }
 
 /// What the kernel is to do for a connection; without it everything works, only slower or later.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use gateway_core::broker::ConnId;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::unconstrained;
 
 use super::accept::Arrived;
@@ -54,6 +55,10 @@ const PIECE_BYTES_MAX: usize = 16 << 10;
 
 pub(super) struct Conn {
     stream: TcpStream,
+    /// Index of its listener.
+    listener: usize,
+    /// Its place among the descriptors of all listeners.
+    _place: OwnedSemaphorePermit,
     coat: Coat,
     /// Bytes of MQTT that came with the handshake.
     early: Vec<u8>,
@@ -80,11 +85,13 @@ pub(super) struct Conn {
 
 impl Conn {
     pub(super) fn new(id: ConnId, arrived: Arrived, ready: &Ready) -> Self {
-        let Arrived { stream, coat, early, .. } = arrived;
+        let Arrived { stream, origin, coat, early, place } = arrived;
         let slot = ready.slot(id);
         let waker = Waker::from(Arc::clone(&slot));
         Self {
             stream,
+            listener: origin.listener,
+            _place: place,
             coat,
             early,
             fault: None,
@@ -109,6 +116,24 @@ impl Conn {
     /// Whether the broker still knows it.
     pub(super) fn is_open(&self) -> bool {
         self.stage == Stage::Open
+    }
+
+    pub(super) fn listener(&self) -> usize {
+        self.listener
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The certificate that the client showed.
+    pub(super) fn certificate(&self) -> Option<&[u8]> {
+        self.coat.certificate()
+    }
+
+    /// Whether nothing is read from it, so that nobody would see the client go.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.is_open() && (self.held || self.answers > ANSWERS_BYTES_MAX)
     }
 
     pub(super) fn hold(&mut self, held: bool) {
@@ -234,7 +259,7 @@ impl Conn {
         if open && let Some(fault) = self.fault.take() {
             return Step::Failed(fault);
         }
-        if open && (self.held || self.answers > ANSWERS_BYTES_MAX) {
+        if self.is_deaf() {
             return Step::Rest;
         }
         if open && !self.early.is_empty() {

@@ -1,5 +1,7 @@
 //! The connections of all listeners, looked at by one loop.
 
+mod held;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
@@ -10,15 +12,27 @@ use std::task::{Context, Poll, Wake as _};
 use std::time::Duration;
 
 use gateway_core::broker::{CloseReason, ConnId, Limits};
+use gateway_core::fit;
 use gateway_core::settings::ListenerSettings;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, timeout};
 
-use super::accept::{self, Arrived, Listener, Tally};
+use self::held::Deaf;
+use super::accept::{self, Arrived, Listener, Shared, Tally};
 use super::conn::{Conn, Step};
 use super::ready::Ready;
+use super::revoked::Revoked;
 use super::{CLOSING_BYTES_MAX, CLOSING_MAX, Counts, FLUSH_MAX, Incoming, OpenError, READ_BYTES_MAX};
+
+/// Descriptors that connections may take with limits as they are: those of the broker, those that say goodbye, and handshakes.
+#[must_use]
+pub fn places(limits: &Limits) -> usize {
+    limits.connections_max.saturating_add(CLOSING_MAX).saturating_add(PLACES_BESIDE)
+}
+
+/// Descriptors of handshakes, and of connections that the broker does not know yet.
+const PLACES_BESIDE: usize = 192;
 
 /// Every listener and every connection. Dropping it closes all of them without a word.
 pub struct Doors {
@@ -37,6 +51,19 @@ pub struct Doors {
     /// Closed by the broker, and when they are cut at the latest.
     closing: VecDeque<(Instant, ConnId)>,
     cut: Option<Pin<Box<Sleep>>>,
+    /// What is to be said before anything else.
+    told: VecDeque<Incoming>,
+    deaf: Deaf,
+    /// Connections that the broker takes.
+    connections_max: usize,
+    /// Descriptors for connections that nobody has.
+    places: Arc<Semaphore>,
+    /// Certificates that were called back, as the listeners read it.
+    revocations: mpsc::Receiver<(usize, Arc<Revoked>)>,
+    /// By listener, what it said last.
+    revoked: BTreeMap<usize, Arc<Revoked>>,
+    reaped_total: u64,
+    revoked_total: u64,
     /// For reading, shared by all: an idle connection has none.
     buffer: Box<[u8]>,
 }
@@ -47,8 +74,20 @@ impl Doors {
     /// # Errors
     /// The first listener that cannot be opened, and what to do about it; none is open then.
     pub fn open(settings: &[ListenerSettings], limits: &Limits) -> Result<Self, OpenError> {
+        Self::open_within(settings, limits, places(limits))
+    }
+
+    /// As [`Doors::open`], with at most so many descriptors for connections, those under way and those that end included.
+    ///
+    /// # Errors
+    /// As [`Doors::open`].
+    pub fn open_within(
+        settings: &[ListenerSettings],
+        limits: &Limits,
+        places: usize,
+    ) -> Result<Self, OpenError> {
         let bound = settings.iter().map(accept::bind).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self::over(bound, limits))
+        Ok(Self::over(bound, limits, places))
     }
 
     /// Serves a listening socket of someone else as plain MQTT.
@@ -56,16 +95,27 @@ impl Doors {
     /// # Errors
     /// The socket has no local address.
     pub(super) fn plain(listener: TcpListener, limits: &Limits) -> std::io::Result<Self> {
-        Ok(Self::over(vec![accept::plain(listener)?], limits))
+        Ok(Self::over(vec![accept::plain(listener)?], limits, places(limits)))
     }
 
-    fn over(bound: Vec<accept::Bound>, limits: &Limits) -> Self {
+    fn over(bound: Vec<accept::Bound>, limits: &Limits, places: usize) -> Self {
         let (arrived, arrivals) = mpsc::channel(accept::ARRIVALS_MAX);
+        let (revoke, revocations) = mpsc::channel(bound.len().max(1));
         let tally = Arc::new(Tally::default());
+        let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
+        let handshaking = bound.iter().filter(|bound| bound.has_handshakes()).count();
+        let handshakes_max = fit::handshakes_max(handshaking as u64);
+        let shared = Shared {
+            arrived,
+            revoke,
+            tally: Arc::clone(&tally),
+            places: Arc::clone(&places),
+            handshakes_max: usize::try_from(handshakes_max).unwrap_or(1).max(1),
+        };
         let listeners = bound
             .into_iter()
             .enumerate()
-            .map(|(index, bound)| bound.listen(index, limits, arrived.clone(), Arc::clone(&tally)))
+            .map(|(index, bound)| bound.listen(index, limits, shared.clone()))
             .collect();
         Self {
             listeners,
@@ -79,6 +129,14 @@ impl Doors {
             sent: VecDeque::new(),
             closing: VecDeque::new(),
             cut: None,
+            told: VecDeque::new(),
+            deaf: Deaf::default(),
+            connections_max: limits.connections_max,
+            places,
+            revocations,
+            revoked: BTreeMap::new(),
+            reaped_total: 0,
+            revoked_total: 0,
             buffer: vec![0; READ_BYTES_MAX].into(),
         }
     }
@@ -104,6 +162,10 @@ impl Doors {
             accept_failed_total: read(&self.tally.accept_failed),
             handshakes_failed_total: read(&self.tally.handshakes_failed),
             handshakes_cut_total: read(&self.tally.handshakes_cut),
+            paused_total: read(&self.tally.paused),
+            pages_refused_total: read(&self.tally.pages_refused),
+            reaped_total: self.reaped_total,
+            revoked_total: self.revoked_total,
         }
     }
 
@@ -119,6 +181,9 @@ impl Doors {
 
     /// The next thing that has happened already.
     pub fn try_next(&mut self) -> Option<Incoming> {
+        if let Some(told) = self.told.pop_front() {
+            return Some(told);
+        }
         match self.arrivals.try_recv() {
             Ok(arrived) => Some(self.enter(arrived)),
             Err(_) => self.look(),
@@ -169,10 +234,13 @@ impl Doors {
     }
 
     /// Stops reading from a connection, or reads again. What the client has sent stays in the kernel, and its sender waits. That it has gone is
-    /// noticed when it is let go on: an end that is seen earlier would overtake the messages before it.
+    /// told when it is let go on, or when its place is needed (see [`held`]).
     pub fn hold(&mut self, conn: ConnId, held: bool) {
         if let Some(open) = self.conns.get_mut(&conn) {
             open.hold(held);
+            if open.is_deaf() {
+                self.deaf.add(conn);
+            }
         }
         if !held {
             self.list(conn);
@@ -228,6 +296,13 @@ impl Doors {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
         // First the waiter, then the look: what becomes ready between them wakes us.
         self.ready.wait(cx.waker());
+        while let Poll::Ready(Some((listener, revoked))) = self.revocations.poll_recv(cx) {
+            self.revoke(listener, revoked);
+        }
+        self.look_at_deaf(cx);
+        if let Some(told) = self.told.pop_front() {
+            return Poll::Ready(told);
+        }
         if let Poll::Ready(Some(arrived)) = self.arrivals.poll_recv(cx) {
             return Poll::Ready(self.enter(arrived));
         }
@@ -239,16 +314,23 @@ impl Doors {
         found.map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// Takes a client in. Somebody else may have to go before.
     fn enter(&mut self, arrived: Arrived) -> Incoming {
+        self.make_place();
         self.last_conn += 1;
         let id = ConnId(self.last_conn);
         let origin = arrived.origin.clone();
+        let revoked = self.is_revoked(origin.listener, arrived.coat.certificate());
         let conn = Conn::new(id, arrived, &self.ready);
         // It is looked at once, so that its waker is known to its socket; behind all that are ready, so that the DISCONNECT of a client
         // that comes back at once is read before its CONNECT.
         conn.slot().wake_by_ref();
         self.conns.insert(id, conn);
-        Incoming::Open(id, origin)
+        self.told.push_back(Incoming::Open(id, origin.clone()));
+        if revoked {
+            self.cut_revoked(id);
+        }
+        self.told.pop_front().unwrap_or(Incoming::Open(id, origin))
     }
 
     /// Looks at every connection that is listed, until one has something to say.
@@ -269,6 +351,7 @@ impl Doors {
                 self.sent.push_back(conn);
             }
             match step {
+                Step::Rest if open.is_deaf() => self.deaf.add(conn),
                 Step::Rest => {}
                 Step::Again => self.list(conn),
                 Step::Bytes(bytes) => {
@@ -290,6 +373,11 @@ impl Doors {
             }
         }
         None
+    }
+
+    /// Whether no descriptor is left for one more client.
+    fn short_of_places(&self) -> bool {
+        self.places.available_permits() == 0
     }
 
     /// Cuts closed connections whose clients do not take the last bytes.

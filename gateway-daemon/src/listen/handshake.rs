@@ -1,6 +1,6 @@
 //! The handshakes of TLS and WebSocket, each in a task of its own: whoever stalls there holds up nobody.
 //!
-//! Bound: `HANDSHAKES_MAX` at once for each listener. When all places are taken, the next client waits until one is free or the oldest
+//! Bound: so many at once for each listener as [`gateway_core::fit::handshakes_max`] says. When all places are taken, the next client waits until one is free or the oldest
 //! handshake is older than `GIVE_WAY`, which is cut then: neither a crowd of honest clients that all come at once nor a crowd of
 //! dishonest ones that never finish locks the others out.
 
@@ -15,19 +15,16 @@ use gateway_core::settings::CertificateIdentity;
 use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::FLUSH_MAX;
-use super::accept::{Arrived, Tally, count};
+use super::accept::{Arrived, Shared, count};
 use super::coat::{Coat, CoatFault};
 use super::frames::Frames;
 use super::identity;
-use super::upgrade::{self, Verdict};
-
-/// Most handshakes of one listener at once: some 30 KiB each.
-const HANDSHAKES_MAX: usize = 64;
+use super::upgrade::{self, Page, Verdict};
 
 /// Age from which a handshake is cut when others wait for its place: a thousand times what one takes on a local network.
 const GIVE_WAY: Duration = Duration::from_secs(1);
@@ -40,12 +37,11 @@ pub(super) struct Door {
     pub(super) name: String,
     /// Index of the listener in its settings.
     pub(super) index: usize,
-    /// Path of the WebSocket; `None` is plain MQTT.
-    pub(super) path: Option<Arc<str>>,
+    /// The WebSocket; `None` is plain MQTT.
+    pub(super) page: Option<Arc<Page>>,
     pub(super) packet_bytes_max: usize,
     pub(super) handshake_max: Duration,
-    pub(super) arrived: mpsc::Sender<Arrived>,
-    pub(super) tally: Arc<Tally>,
+    pub(super) shared: Shared,
 }
 
 /// TLS configuration, and which name of a client's certificate is its user.
@@ -60,6 +56,9 @@ enum HandshakeFault {
     Coat(#[from] CoatFault),
     #[error("{0}")]
     Upgrade(String),
+    /// Its origin or host is not in the list.
+    #[error("{0}")]
+    Page(String),
 }
 
 /// The handshakes of one listener that are going on. Dropping it cuts them.
@@ -76,16 +75,16 @@ impl Handshakes {
         &mut self,
         door: &Arc<Door>,
         tls: Option<Tls>,
-        stream: TcpStream,
+        socket: (TcpStream, OwnedSemaphorePermit),
         peer: IpAddr,
     ) {
         while self.tasks.try_join_next().is_some() {}
-        while self.tasks.len() >= HANDSHAKES_MAX {
+        while self.tasks.len() >= door.shared.handshakes_max {
             self.order.retain(|(_, task)| !task.is_finished());
             let Some((began, oldest)) = self.order.front() else { break };
             let due = *began + GIVE_WAY;
             if due <= Instant::now() {
-                count(&door.tally.handshakes_cut);
+                count(&door.shared.tally.handshakes_cut);
                 oldest.abort();
                 self.tasks.join_next().await;
             } else {
@@ -93,28 +92,38 @@ impl Handshakes {
             }
         }
         self.order.retain(|(_, task)| !task.is_finished());
-        let task = self.tasks.spawn(enter(Arc::clone(door), tls, stream, peer));
+        let task = self.tasks.spawn(enter(Arc::clone(door), tls, socket, peer));
         self.order.push_back((Instant::now(), task));
     }
 }
 
 /// One client, from its first byte to the doors.
-async fn enter(door: Arc<Door>, tls: Option<Tls>, stream: TcpStream, peer: IpAddr) {
+async fn enter(
+    door: Arc<Door>,
+    tls: Option<Tls>,
+    (stream, place): (TcpStream, OwnedSemaphorePermit),
+    peer: IpAddr,
+) {
     let (config, wanted) = tls.map_or((None, CertificateIdentity::None), |(config, id)| (Some(config), id));
     let mut hall = Hall { stream, coat: Coat::default(), plain: Vec::new(), wire: Vec::new() };
     let fault = match timeout(door.handshake_max, hall.pass(config, &door)).await {
         Ok(Ok(())) => {
             let certificate = hall.coat.certificate().and_then(|der| identity::name(der, wanted));
             let origin = Origin { listener: door.index, peer: peer.to_string(), certificate };
-            let arrived = Arrived { stream: hall.stream, origin, coat: hall.coat, early: hall.plain };
+            let arrived = Arrived { stream: hall.stream, origin, coat: hall.coat, early: hall.plain, place };
             // Nobody is there only when the doors close.
-            let _ = door.arrived.send(arrived).await;
+            let _ = door.shared.arrived.send(arrived).await;
             return;
         }
-        Ok(Err(fault)) => fault.to_string(),
+        Ok(Err(fault)) => {
+            if matches!(fault, HandshakeFault::Page(_)) {
+                count(&door.shared.tally.pages_refused);
+            }
+            fault.to_string()
+        }
         Err(_) => format!("not done within {} s", door.handshake_max.as_secs_f32()),
     };
-    count(&door.tally.handshakes_failed);
+    count(&door.shared.tally.handshakes_failed);
     let name = door.name.as_str();
     log::info!(listener = name, reason = fault.as_str(); "listener {name}: handshake with {peer} failed: {fault}");
     let _ = timeout(FLUSH_MAX, hall.part()).await;
@@ -138,13 +147,17 @@ impl Hall {
                 self.turn().await?;
             }
         }
-        let Some(path) = &door.path else { return Ok(()) };
+        let Some(page) = &door.page else { return Ok(()) };
         loop {
-            match upgrade::judge(&self.plain, path) {
+            match upgrade::judge(&self.plain, page) {
                 Verdict::More => self.turn().await?,
                 Verdict::Refused { answer, why } => {
                     self.coat.encrypt(answer.as_bytes(), &mut self.wire);
                     return Err(HandshakeFault::Upgrade(why));
+                }
+                Verdict::Forbidden { answer, why } => {
+                    self.coat.encrypt(answer.as_bytes(), &mut self.wire);
+                    return Err(HandshakeFault::Page(why));
                 }
                 Verdict::Welcome { answer, used } => {
                     self.coat.encrypt(answer.as_bytes(), &mut self.wire);

@@ -33,11 +33,25 @@ pub(super) fn name(certificate: &[u8], wanted: CertificateIdentity) -> Option<St
 }
 
 /// What is left of some DER.
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes that are left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The tag of the next element.
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
     /// The next element: its tag and its content.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+    pub(super) fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, rest) = rest.split_first()?;
         let (length, rest) = match first {
@@ -55,17 +69,32 @@ impl<'a> Der<'a> {
     }
 
     /// The content of the next element, which must have this tag.
-    fn enter(&mut self, tag: u8) -> Option<Der<'a>> {
+    pub(super) fn enter(&mut self, tag: u8) -> Option<Der<'a>> {
         self.next().filter(|(found, _)| *found == tag).map(|(_, content)| Der(content))
     }
 }
 
-/// The fields of a certificate from its subject on.
-fn from_subject(certificate: &[u8]) -> Option<Der<'_>> {
+/// Who made a certificate, and under which number: the content of both fields.
+pub(super) fn issuer_and_serial(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut fields = from_serial(certificate)?;
+    let (_, serial) = fields.next()?;
+    fields.next()?;
+    let (_, issuer) = fields.next()?;
+    Some((issuer, serial))
+}
+
+/// The fields of a certificate from its serial number on.
+fn from_serial(certificate: &[u8]) -> Option<Der<'_>> {
     let mut fields = Der(certificate).enter(SEQUENCE)?.enter(SEQUENCE)?;
-    if fields.0.first() == Some(&VERSION) {
+    if fields.peek() == Some(VERSION) {
         fields.next()?;
     }
+    Some(fields)
+}
+
+/// The fields of a certificate from its subject on.
+fn from_subject(certificate: &[u8]) -> Option<Der<'_>> {
+    let mut fields = from_serial(certificate)?;
     // Serial number, signature, issuer, validity.
     for _ in 0..4 {
         fields.next()?;

@@ -15,7 +15,8 @@
 //! TLS and WebSocket are a coat over the bytes, put on during the handshake, which runs in a task of its own: whoever stalls there holds
 //! up nobody. Certificate files are read again when they change.
 //!
-//! Bounds: `HANDSHAKES_MAX` handshakes of each listener; `ARRIVALS_MAX` connections not yet entered; one read of at most [`READ_BYTES_MAX`] bytes
+//! Bounds: so many handshakes of each listener as [`gateway_core::fit::handshakes_max`] says; [`places`] descriptors of connections, beyond which clients wait in the
+//! kernel; `SOCKET_BYTES` of the kernel in each direction of a connection; `ARRIVALS_MAX` connections not yet entered; one read of at most [`READ_BYTES_MAX`] bytes
 //! per connection and turn; connections, queues and the time to CONNECT by the broker; the last words of a closed connection by
 //! [`FLUSH_MAX`], [`CLOSING_MAX`] and [`CLOSING_BYTES_MAX`]. Out of file descriptors, a listener pauses, counts and goes on.
 //!
@@ -29,6 +30,7 @@ mod frames;
 mod handshake;
 mod identity;
 mod ready;
+mod revoked;
 mod serve;
 mod tls;
 mod upgrade;
@@ -40,7 +42,7 @@ use std::time::Duration;
 use gateway_core::broker::{ConnId, Origin};
 use gateway_core::tag::Name;
 
-pub use doors::Doors;
+pub use doors::{Doors, places};
 pub use serve::{Enqueue, Server, serve};
 pub use tls::TlsFault;
 
@@ -83,6 +85,14 @@ pub struct Counts {
     pub handshakes_failed_total: u64,
     /// Handshakes cut because all places were taken and others waited.
     pub handshakes_cut_total: u64,
+    /// Times that a listener accepted nobody because all descriptors for connections were taken.
+    pub paused_total: u64,
+    /// WebSocket requests refused because of their `Origin` or `Host`.
+    pub pages_refused_total: u64,
+    /// Connections closed because the client had gone while nothing was read from it.
+    pub reaped_total: u64,
+    /// Connections closed because the certificate of the client was called back.
+    pub revoked_total: u64,
 }
 
 /// Why a listener cannot be opened.
@@ -112,7 +122,7 @@ pub enum OpenError {
 
 /// What a client says before and behind a WebSocket's handshake. Not part of the product.
 pub(crate) fn fuzz(input: &[u8]) {
-    match upgrade::judge(input, "/mqtt") {
+    match upgrade::judge(input, &upgrade::Page::at("/mqtt")) {
         upgrade::Verdict::Welcome { used, .. } => frames::fuzz(&input[used..]),
         _ => frames::fuzz(input),
     }

@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_core::settings::{CertificateIdentity, ListenerTls};
+use gateway_core::settings::{CertificateIdentity, ListenerTls, serials};
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
+
+use super::revoked::{Revoked, Strict};
 
 /// Largest certificate or key file, bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -44,11 +46,15 @@ impl TlsFault {
 /// What a file looked like from outside: a different stamp is a different file.
 type Stamp = Option<(i64, i64, u64, u64)>;
 
+/// Files of one listener.
+const FILES: usize = 5;
+
 /// The keys of one listener.
 pub(super) struct Keys {
     settings: Arc<ListenerTls>,
     current: Arc<ServerConfig>,
-    stamps: [Stamp; 3],
+    revoked: Arc<Revoked>,
+    stamps: [Stamp; FILES],
     looked: Instant,
 }
 
@@ -59,8 +65,11 @@ impl Keys {
     /// Which file is not right, and what to do.
     pub(super) fn read(settings: &ListenerTls) -> Result<Self, TlsFault> {
         let stamps = stamps(settings);
-        let current = load(settings)?;
-        Ok(Self { settings: Arc::new(settings.clone()), current, stamps, looked: Instant::now() })
+        let loaded = load(settings)?;
+        loaded.warn();
+        let Loaded { config, revoked, .. } = loaded;
+        let settings = Arc::new(settings.clone());
+        Ok(Self { settings, current: config, revoked, stamps, looked: Instant::now() })
     }
 
     /// Which name of a certificate is a user.
@@ -68,8 +77,19 @@ impl Keys {
         self.settings.identity
     }
 
-    /// The configuration for the next client: of the files as they are, or as they were while they were good.
-    pub(super) async fn current(&mut self, listener: &str) -> Arc<ServerConfig> {
+    /// Whether certificates can be called back here.
+    pub(super) fn can_revoke(&self) -> bool {
+        self.settings.crl.is_some() || self.settings.revoked.is_some()
+    }
+
+    /// The configuration for the next client: of the files as they were while they were good.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current)
+    }
+
+    /// Looks at the files, once in a while. What they call back comes back when it has changed.
+    pub(super) async fn look(&mut self, listener: &str) -> Option<Arc<Revoked>> {
+        let mut fresh_revoked = None;
         if self.looked.elapsed() >= LOOK_INTERVAL {
             self.looked = Instant::now();
             let (settings, before) = (Arc::clone(&self.settings), self.stamps);
@@ -82,8 +102,14 @@ impl Keys {
                 self.stamps = stamps;
                 match loaded {
                     Ok(fresh) => {
-                        log::info!(listener; "listener {listener}: the changed certificate files are in use");
-                        self.current = fresh;
+                        let entries = fresh.revoked.len();
+                        log::info!(listener, revoked = entries; "listener {listener}: the changed certificate files are in use; {entries} certificates are called back");
+                        fresh.warn();
+                        self.current = fresh.config;
+                        if fresh.revoked != self.revoked {
+                            self.revoked = fresh.revoked;
+                            fresh_revoked = Some(Arc::clone(&self.revoked));
+                        }
                     }
                     Err(fault) => {
                         log::error!(listener, reason:% = fault; "listener {listener}: the changed files are not used, the ones before still are: {fault}");
@@ -91,41 +117,104 @@ impl Keys {
                 }
             }
         }
-        Arc::clone(&self.current)
+        fresh_revoked
     }
 }
 
-fn stamps(settings: &ListenerTls) -> [Stamp; 3] {
+fn stamps(settings: &ListenerTls) -> [Stamp; FILES] {
     let stamp = |path: &Path| {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.mtime(), meta.mtime_nsec(), meta.ino(), meta.len()))
     };
-    [stamp(&settings.cert), stamp(&settings.key), settings.client_ca.as_deref().and_then(stamp)]
+    let optional = |path: &Option<PathBuf>| path.as_deref().and_then(stamp);
+    let [ca, crl, revoked] = [&settings.client_ca, &settings.crl, &settings.revoked].map(optional);
+    [stamp(&settings.cert), stamp(&settings.key), ca, crl, revoked]
 }
 
-fn load(settings: &ListenerTls) -> Result<Arc<ServerConfig>, TlsFault> {
+/// What was made of the files.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    revoked: Arc<Revoked>,
+    /// A list of certificates that were called back is past its time.
+    late: Option<String>,
+}
+
+impl Loaded {
+    /// A list that was not renewed still counts: turning everybody away because an authority is late would be worse.
+    fn warn(&self) {
+        if let Some(late) = &self.late {
+            log::warn!(reason = "crl"; "{late}");
+        }
+    }
+}
+
+fn load(settings: &ListenerTls) -> Result<Loaded, TlsFault> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let own = own_key(&provider, &settings.cert, &settings.key)?;
     let fault = |e: rustls::Error| TlsFault::new("cert", &settings.cert, e);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(fault)?;
+    let (lists, revoked, late) = called_back(settings)?;
+    let revoked = Arc::new(revoked);
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let roots = Arc::new(roots(path)?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            // An authority without a list has called nobody back.
+            let verifier = verifier.with_crls(lists).allow_unknown_revocation_status();
             let verifier = match settings.client_required {
                 true => verifier.build(),
                 false => verifier.allow_unauthenticated().build(),
             };
-            builder.with_client_cert_verifier(verifier.map_err(|e| TlsFault::new("client_ca", path, e))?)
+            let inner = verifier.map_err(|e| match (&e, &settings.crl) {
+                (VerifierBuilderError::InvalidCrl(_), Some(crl)) => TlsFault::new("crl", crl, e),
+                _ => TlsFault::new("client_ca", path, e),
+            })?;
+            builder.with_client_cert_verifier(Arc::new(Strict { inner, revoked: Arc::clone(&revoked) }))
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    Ok(Loaded { config: Arc::new(config), revoked, late })
+}
+
+type Lists = Vec<CertificateRevocationListDer<'static>>;
+
+/// The lists of the authorities, every entry of them and of the file of serial numbers, and a sentence when a list is past its time.
+fn called_back(settings: &ListenerTls) -> Result<(Lists, Revoked, Option<String>), TlsFault> {
+    let mut revoked = Revoked::default();
+    if let Some(path) = &settings.revoked {
+        let serials = serials::parse(&read("revoked_file", path)?);
+        revoked = Revoked::of_serials(serials.map_err(|e| TlsFault::new("revoked_file", path, e))?);
+    }
+    let Some(path) = &settings.crl else { return Ok((Vec::new(), revoked, None)) };
+    let pem = read("crl", path)?;
+    let lists: Lists =
+        CertificateRevocationListDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| {
+            TlsFault::new("crl", path, format!("damaged PEM, {}; copy the file again", pem_text(&e)))
+        })?;
+    if lists.is_empty() {
+        let advice = "no \"BEGIN X509 CRL\" in it; write PEM by: openssl crl -inform der -in FILE -out NEW";
+        return Err(TlsFault::new("crl", path, advice));
+    }
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let mut late = None;
+    for list in &lists {
+        let due = revoked.add(list).ok_or_else(|| {
+            TlsFault::new("crl", path, "a list in it cannot be understood; copy the file again")
+        })?;
+        if due.is_some_and(|due| due < now) {
+            late = Some(format!(
+                "crl {}: a list in it should have been renewed by its authority, or the clock of this gateway is wrong; what it says still counts",
+                path.display()
+            ));
+        }
+    }
+    Ok((lists, revoked, late))
 }
 
 fn read(role: &'static str, path: &Path) -> Result<Vec<u8>, TlsFault> {
@@ -228,6 +317,12 @@ pub(super) fn meaning(error: &rustls::Error) -> String {
         }
         Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
             "the client's certificate is not valid yet, or the clock of this gateway is wrong"
+        }
+        Error::InvalidCertificate(Bad::Revoked) => {
+            "the client's certificate was called back by `crl` or `revoked_file`"
+        }
+        Error::InvalidCertRevocationList(_) => {
+            "the list in `crl` is not signed by the authority of the client's certificate: get it from that authority again"
         }
         Error::InvalidCertificate(Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. }) => {
             "the client's certificate is not made for clients: it needs the extended key usage clientAuth"

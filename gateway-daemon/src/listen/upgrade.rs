@@ -3,6 +3,7 @@
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use async_tungstenite::tungstenite::handshake::machine::TryParse as _;
 use async_tungstenite::tungstenite::handshake::server::Request;
+use gateway_core::settings::{ListenerSettings, web};
 
 /// Most bytes of the request: browsers send cookies.
 pub(super) const REQUEST_BYTES_MAX: usize = 8 << 10;
@@ -19,10 +20,72 @@ pub(super) enum Verdict {
     Welcome { answer: String, used: usize },
     /// It is none; the connection ends with the answer.
     Refused { answer: String, why: String },
+    /// It is one of a web page that may not connect, or to a name that is not ours.
+    Forbidden { answer: String, why: String },
 }
 
-/// Judges what the client has sent. `path` is the only path that is served.
-pub(super) fn judge(bytes: &[u8], path: &str) -> Verdict {
+/// What is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Page {
+    /// The only path.
+    path: String,
+    /// See [`ListenerSettings::origins`].
+    origins: Vec<String>,
+    /// See [`ListenerSettings::hosts`].
+    hosts: Vec<String>,
+    /// Whether the request comes by TLS.
+    tls: bool,
+}
+
+impl Page {
+    /// What a listener serves, if it is a WebSocket.
+    pub(super) fn of(settings: &ListenerSettings) -> Option<Self> {
+        let path = settings.websocket.clone()?;
+        let (origins, hosts) = (settings.origins.clone(), settings.hosts.clone());
+        Some(Self { path, origins, hosts, tls: settings.tls.is_some() })
+    }
+
+    /// A path for everybody.
+    pub(super) fn at(path: &str) -> Self {
+        Self { path: path.to_owned(), origins: Vec::new(), hosts: Vec::new(), tls: false }
+    }
+
+    /// Why a request may not come in.
+    fn forbids(&self, request: &Request) -> Option<String> {
+        let asks = [
+            ("Origin", "origins", &self.origins, one(request, "Origin").and_then(web::origin)),
+            ("Host", "hosts", &self.hosts, one(request, "Host").and_then(|text| web::host(text, self.tls))),
+        ];
+        for (header, key, list, form) in asks {
+            if !list.is_empty() && !form.is_some_and(|form| list.contains(&form)) {
+                let said: Vec<String> = (request.headers().get_all(header).iter().take(2))
+                    .map(|value| shown(value.as_bytes()))
+                    .collect();
+                let said = if said.is_empty() { "none".to_owned() } else { said.join(" and ") };
+                return Some(format!(
+                    "{header} of the request is {said}, which is not in `{key}` of this listener"
+                ));
+            }
+        }
+        None
+    }
+}
+
+/// The only value of a header; several are as good as none.
+fn one<'a>(request: &'a Request, header: &str) -> Option<&'a str> {
+    let mut all = request.headers().get_all(header).iter();
+    let first = all.next()?.to_str().ok()?;
+    all.next().is_none().then(|| first.trim())
+}
+
+/// Text of a stranger for the log.
+fn shown(bytes: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(bytes).chars().take(80).collect();
+    format!("{text:?}")
+}
+
+/// Judges what the client has sent.
+pub(super) fn judge(bytes: &[u8], page: &Page) -> Verdict {
     let (used, request) = match Request::try_parse(bytes) {
         Ok(Some(found)) => found,
         Ok(None) if bytes.len() < REQUEST_BYTES_MAX => return Verdict::More,
@@ -31,6 +94,10 @@ pub(super) fn judge(bytes: &[u8], path: &str) -> Verdict {
         }
         Err(error) => return refused("400 Bad Request", &format!("no WebSocket request: {error}")),
     };
+    if let Some(why) = page.forbids(&request) {
+        return Verdict::Forbidden { answer: answer("403 Forbidden", &why), why };
+    }
+    let path = page.path.as_str();
     if request.uri().path() != path {
         let asked: String = request.uri().path().chars().take(80).collect();
         return refused(
@@ -58,12 +125,15 @@ pub(super) fn judge(bytes: &[u8], path: &str) -> Verdict {
 }
 
 fn refused(status: &str, why: &str) -> Verdict {
-    let answer = format!(
+    Verdict::Refused { answer: answer(status, why), why: why.to_owned() }
+}
+
+fn answer(status: &str, why: &str) -> String {
+    format!(
         "HTTP/1.1 {status}\r\nConnection: close\r\nSec-WebSocket-Version: 13\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {}\r\n\r\n{why}\n",
         why.len() + 1
-    );
-    Verdict::Refused { answer, why: why.to_owned() }
+    )
 }
 
 /// The key of a request that asks for a WebSocket of the version that everybody speaks.

@@ -119,6 +119,14 @@ pub trait Judge {
     /// # Errors
     /// Every problem as `file:line:col: text`, at least one, without the folder's path.
     fn judge(&self, folder: &Path) -> Result<Judged, Vec<String>>;
+
+    /// As [`Judge::judge`], of a configuration that has not run yet: one that would run only with limits lowered is refused.
+    ///
+    /// # Errors
+    /// As [`Judge::judge`].
+    fn judge_new(&self, folder: &Path) -> Result<Judged, Vec<String>> {
+        self.judge(folder)
+    }
 }
 
 /// Why nothing at all can be done.
@@ -235,7 +243,7 @@ impl Work<'_> {
         };
         let writable = Writable::open(&self.places.config, self.world.mounts).map_err(not_ours)?;
         let staged = self.versions.stage(STAGED, &candidate.set).map_err(not_ours)?;
-        let judged = judge.judge(&staged).and_then(|judged| match pair::problems(&judged, &staged) {
+        let judged = judge.judge_new(&staged).and_then(|judged| match pair::problems(&judged, &staged) {
             problems if problems.is_empty() => Ok(judged),
             problems => Err(problems),
         });

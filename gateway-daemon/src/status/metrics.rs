@@ -155,6 +155,10 @@ table! {
     LISTEN_ACCEPT_FAILED Counter "listen_accept_failed_total" [] "Failed attempts to take a connection, mostly for want of file descriptors.";
     LISTEN_HANDSHAKES_FAILED Counter "listen_handshakes_failed_total" [] "Clients that failed in the handshake of TLS or WebSocket.";
     LISTEN_HANDSHAKES_CUT Counter "listen_handshakes_cut_total" [] "Handshakes cut because all places were taken and others waited.";
+    LISTEN_PAUSED Counter "listen_paused_total" [] "Times that a listener took no connection because all file descriptors for clients were in use.";
+    LISTEN_PAGES_REFUSED Counter "listen_pages_refused_total" [] "WebSocket requests refused because their origin or host is not in the list of the listener.";
+    LISTEN_REAPED Counter "listen_reaped_total" [] "Connections closed because the client had gone while nothing was read from it; what it had sent and was not acknowledged it sends again.";
+    LISTEN_REVOKED Counter "listen_revoked_total" [] "Connections closed because the certificate of the client was called back.";
     BROKER_CONNECTIONS Gauge "broker_connections" [] "Open connections.";
     BROKER_HELLO_BYTES Gauge "broker_hello_bytes" [] "Bytes of connections that are not let in.";
     BROKER_LOGINS_WAITING Gauge "broker_logins_waiting" [] "Log-ins that wait until their password is compared.";

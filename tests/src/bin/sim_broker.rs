@@ -20,7 +20,7 @@ usage: sim broker [--seed N] [--seeds N] [--minutes M] [--mutant NAME] [--calm] 
 exit codes: 0 all promises kept (with a mutant: it was killed), 1 otherwise, 64 usage";
 
 /// Seeds that a mutant gets unless told otherwise.
-const MUTANT_SEEDS: u64 = 20;
+const MUTANT_SEEDS: u64 = 80;
 
 struct Args {
     seed: u64,

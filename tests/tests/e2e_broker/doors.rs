@@ -51,7 +51,7 @@ async fn nobody_without_a_name_or_with_a_wrong_password_comes_in() {
     yard.gateway.stop().await.unwrap();
 }
 
-fn papers(dir: &Path) -> Result<Authority> {
+pub(crate) fn papers(dir: &Path) -> Result<Authority> {
     let authority = Authority::new("plant ca")?;
     let server = authority.server(&["localhost", "127.0.0.1"], Validity::Good)?;
     std::fs::copy(authority.ca(), dir.join("ca.pem"))?;

@@ -146,6 +146,8 @@ pub(super) struct Outbound {
     judged: Seq,
     /// Bytes of durable flights that keep their body, and of the head, as the totals know them.
     loaded: (u64, u64),
+    /// Rows of the head when its bytes were told to the totals.
+    head_rows: usize,
     /// How fast the client answers.
     pace: Pace,
     head: VecDeque<Parcel>,
@@ -178,6 +180,7 @@ impl Outbound {
             flights: VecDeque::new(),
             judged: Seq(0),
             loaded: (0, 0),
+            head_rows: 0,
             pace: Pace::default(),
             head: VecDeque::new(),
             shelf: Shelf::new(limit.rows_max),

@@ -92,7 +92,7 @@ pub const RECOVERED_FILTERS_BYTES_MAX: u64 = 16 << 20;
 pub const STORED_ROWS_MAX: u64 = 100_000;
 
 /// Most bytes that wait for one durable session.
-pub const STORED_BYTES_MAX: u64 = 32 << 20;
+pub const STORED_BYTES_MAX: u64 = 64 << 20;
 
 /// Most messages that wait for durable sessions, on disk or not, all together: a card of 100 GB holds far more, the index of it in memory does not.
 pub const STORED_ROWS_TOTAL_MAX: u64 = 1_000_000;

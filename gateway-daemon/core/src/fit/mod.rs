@@ -12,7 +12,10 @@ mod tests;
 
 use std::fmt;
 
-use crate::broker::settings::{LOADED_BYTES_TOTAL_MAX, Limits};
+use crate::broker::settings::{
+    LOADED_BYTES_TOTAL_MAX, Limits, QUEUED_SHARE_BYTES_MIN, RECEIVED_BYTES_MAX, STORED_SHARE_BYTES_MIN,
+};
+use crate::uplink::settings::ASIDE_BYTES_MAX;
 
 pub use lower::{Change, Stored};
 
@@ -23,7 +26,7 @@ const BASE_BYTES: u64 = 10 << 20;
 const CONNECTION_BYTES: u64 = 3 << 10;
 
 /// Memory of TLS on a connection at rest, beside [`CONNECTION_BYTES`]. Measured, rounded up.
-const TLS_BYTES: u64 = 12 << 10;
+const TLS_BYTES: u64 = 9 << 10;
 
 /// Memory of a handshake of TLS or WebSocket: its task, its buffers, and for TLS the exchange of keys.
 const HANDSHAKE_BYTES: u64 = 40 << 10;
@@ -60,16 +63,13 @@ pub const HASH_BYTES_MIN: u64 = 7 << 20;
 /// Room for what clients send before their log-in is decided.
 const LOGIN_BYTES: u64 = 8 << 20;
 
-/// Bytes of file for a hundred bytes of rows, as [`crate::uplink::row::Row::size`] counts them: measured over all sizes of rows, the worst being those of which
-/// one and a bit fit on a page.
-const FILE_PERCENT: u64 = 165;
+/// Bytes of file for a hundred bytes of rows, as [`crate::uplink::row::Row::size`] counts them: measured over all sizes of rows: 174 at
+/// worst, for those of which one and a bit fit on a page.
+pub const FILE_PERCENT: u64 = 180;
 
-/// Bytes of file of a session and of a subscription in it.
-const SESSION_FACT_BYTES: u64 = 300;
+/// Bytes of file of a session with the table of its queue, and of a subscription in it.
+const SESSION_FACT_BYTES: u64 = 600;
 const SUBSCRIPTION_FACT_BYTES: u64 = 150;
-
-/// Most bytes of messages that one uplink may have set aside, beside its queue.
-pub const ASIDE_BYTES_MAX: u64 = 16_000_000;
 
 /// The log of the database, and the transaction that makes it long.
 const LOG_BYTES: u64 = 512 << 10;
@@ -99,6 +99,8 @@ pub struct UplinkShare {
 pub struct Plan {
     /// Most memory that the limits may need together.
     pub memory_bytes_max: u64,
+    /// Whether the file says so.
+    pub memory_said: bool,
     /// Most bytes of the database file.
     pub file_bytes_max: u64,
     /// Limits of the local broker, if there is one.
@@ -156,6 +158,10 @@ const MEMORY: &[(&str, Cost)] = &[
     ("`queued_bytes_total_max`", |_, l| of(l.queued_bytes_total_max)),
     ("`retained_bytes_max`", |_, l| of(l.retained_bytes_max)),
     ("`wills_bytes_max`", |_, l| of(l.wills_bytes_max)),
+    ("`sessions_max` with what each may always have queued", |_, l| {
+        of(l.sessions_max).saturating_mul(QUEUED_SHARE_BYTES_MIN)
+    }),
+    ("QoS 2 messages that uplinks have yet to take", |_, _| RECEIVED_BYTES_MAX),
     ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_BYTES)),
     ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_BYTES)),
     ("changes that wait for the disk", |_, l| l.dirty_bytes_max.saturating_mul(DIRTY_COPIES)),
@@ -164,6 +170,9 @@ const MEMORY: &[(&str, Cost)] = &[
 /// Bytes of the database file that the limits of the broker may need, one line each; as rows count.
 const DISK: &[(&str, Cost)] = &[
     ("`stored_bytes_total_max`", |_, l| l.stored_bytes_total_max),
+    ("`sessions_max` with what each may always have stored", |_, l| {
+        of(l.sessions_max).saturating_mul(STORED_SHARE_BYTES_MIN)
+    }),
     ("`retained_bytes_max`", |_, l| of(l.retained_bytes_max)),
     ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_FACT_BYTES)),
     ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_FACT_BYTES)),
@@ -185,12 +194,6 @@ pub fn memory_bytes_max(uplinks: usize) -> u64 {
     MEMORY_BYTES_MAX + of(uplinks).saturating_sub(UPLINKS_WITHIN).saturating_mul(UPLINK_BYTES + (1 << 20))
 }
 
-/// Most bytes of messages that an uplink with a queue of `bytes_max` may set aside: [`ASIDE_BYTES_MAX`], and an eighth of a small queue.
-#[must_use]
-pub fn aside_bytes_max(bytes_max: u64) -> u64 {
-    ASIDE_BYTES_MAX.min(bytes_max / 8)
-}
-
 impl Plan {
     /// The memory that all limits need at most.
     #[must_use]
@@ -210,7 +213,7 @@ impl Plan {
     pub fn disk(&self) -> Sum {
         let mut parts = vec![Part { what: "the log of the database".into(), bytes: self.log_bytes() }];
         for uplink in &self.uplinks {
-            let rows = uplink.bytes_max.saturating_add(aside_bytes_max(uplink.bytes_max));
+            let rows = uplink.bytes_max.saturating_add(ASIDE_BYTES_MAX.min(uplink.bytes_max / 4));
             let what = format!("`bytes_max` of uplink `{}`", uplink.name);
             parts.push(Part { what, bytes: in_file(rows, FILE_PERCENT) });
         }

@@ -11,6 +11,7 @@ fn plain(uplinks: usize) -> Plan {
     let unsaid = |index: usize| uplink(&format!("u{index}"), crate::uplink::settings::BYTES_MAX, false);
     Plan {
         memory_bytes_max: memory_bytes_max(uplinks),
+        memory_said: false,
         file_bytes_max: DEFAULT_FILE,
         broker: Some(Limits::default()),
         said: Vec::new(),
@@ -34,7 +35,7 @@ fn whoever_sets_no_limit_has_a_file_that_fits_with_any_number_of_uplinks_and_lis
             let plan = fitted(plan);
             assert!(plan.memory().fits(), "{uplinks} {listeners}: {}", plan.memory());
             assert!(plan.disk().fits(), "{uplinks} {listeners}: {}", plan.disk());
-            assert!(plan.uplinks.iter().all(|up| up.bytes_max >= 20_000_000), "{:?}", plan.uplinks);
+            assert!(plan.uplinks.iter().all(|up| up.bytes_max >= 15_000_000), "{:?}", plan.uplinks);
         }
     }
 }

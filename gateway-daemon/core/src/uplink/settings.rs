@@ -44,10 +44,21 @@ pub struct Limits {
 }
 
 /// Most bytes of a queue, unless the file says otherwise or is too small: with the local sessions it fits into a database of the default size.
-pub const BYTES_MAX: u64 = 192_000_000;
+pub const BYTES_MAX: u64 = 150_000_000;
 
 /// Largest packet that is sent or accepted, unless the file says otherwise.
 pub const PACKET_BYTES_MAX: u64 = 256_000;
+
+/// Most bytes of messages that an uplink has set aside because its cloud will not take them, beside its queue.
+pub const ASIDE_BYTES_MAX: u64 = 16 << 20;
+
+impl Limits {
+    /// Most bytes of messages that may be set aside: [`ASIDE_BYTES_MAX`], and a quarter of a small queue, so that a small database holds both.
+    #[must_use]
+    pub fn aside_bytes_max(&self) -> u64 {
+        ASIDE_BYTES_MAX.min(self.bytes_max / 4)
+    }
+}
 
 /// Most rules of one direction of an uplink: each message is held against them in turn.
 pub const RULES_MAX: usize = 64;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_config::Config;
-use gateway_core::broker::{Action, Answer, Broker, ConnId, Limits, Read, SessionId, Sieve, Ticket, Turn};
+use gateway_core::broker::{Action, Answer, Broker, ConnId, Found, Limits, Read, SessionId, Ticket, Turn};
 use gateway_core::payload::Draft;
 use gateway_core::tag::{BootNs, RunId};
 use gateway_core::uplink::row::Qos;
@@ -90,23 +90,23 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// A broker with what the store held for it, and its listeners open. Without `[broker]` there are neither clients nor anything to keep.
+    /// A broker with what the store held for it, and its listeners open, with `places` descriptors for their connections. Without `[broker]` there are neither clients nor anything to keep.
     ///
     /// # Errors
     /// A listener cannot be opened.
-    pub(super) async fn open(
+    pub(super) fn open(
         config: &Config,
+        places: usize,
         now: BootNs,
         run: RunId,
-        store: &Arc<Store>,
+        (store, found): (&Arc<Store>, Found),
     ) -> Result<Self, OpenError> {
         let limits = config.broker.as_ref().map_or_else(Limits::default, |settings| settings.limits);
         let mut queues = 0;
         let (broker, doors) = match &config.broker {
             None => (Broker::in_memory(limits), None),
             Some(settings) => {
-                let doors = Doors::open(&settings.listeners, &settings.limits)?;
-                let found = store.found(Sieve::new(&settings.limits)).await;
+                let doors = Doors::open_within(&settings.listeners, &settings.limits, places)?;
                 queues = found.queues.len();
                 (Broker::new(now, settings.clone(), run, found), Some(doors))
             }

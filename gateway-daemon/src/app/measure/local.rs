@@ -14,6 +14,10 @@ pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
         page.count(&m::LISTEN_ACCEPT_FAILED, &[], counts.accept_failed_total);
         page.count(&m::LISTEN_HANDSHAKES_FAILED, &[], counts.handshakes_failed_total);
         page.count(&m::LISTEN_HANDSHAKES_CUT, &[], counts.handshakes_cut_total);
+        page.count(&m::LISTEN_PAUSED, &[], counts.paused_total);
+        page.count(&m::LISTEN_PAGES_REFUSED, &[], counts.pages_refused_total);
+        page.count(&m::LISTEN_REAPED, &[], counts.reaped_total);
+        page.count(&m::LISTEN_REVOKED, &[], counts.revoked_total);
     }
     gauges(page, gateway);
     counters(page, gateway);

@@ -15,6 +15,7 @@ use gateway_core::uplink::settings::Settings;
 use super::delta::{Changed, Course, Delta};
 use super::prepare::{Bridge, Prepared};
 use super::{RETIRED_MAX, Refusal};
+use crate::app::fitting;
 use crate::app::gateway::{Gateway, STOP_MAX};
 use crate::app::start::{identity, jitter_seed, open_bridge};
 use crate::app::upstream::{self, UplinkId, Upstream};
@@ -25,7 +26,8 @@ impl Gateway {
     /// # Errors
     /// Why it cannot; nothing has changed then.
     pub(super) async fn apply(&mut self, prepared: Prepared) -> Result<Vec<Problem>, Refusal> {
-        let Prepared { config, warnings, delta, encoder, mut bridges } = prepared;
+        let Prepared { mut config, warnings, delta, encoder, mut bridges } = prepared;
+        self.keep_what_is_queued(&mut config, &delta);
         // Whatever was decided so far leaves under the rules under which it was decided.
         self.settle(clock::now());
         if self.reload.retired.len() + delta.gone.len() > RETIRED_MAX {
@@ -50,9 +52,25 @@ impl Gateway {
         if let (true, Some(broker)) = (delta.access, &config.broker) {
             self.local.broker.replace_access(now, broker.access.clone());
         }
+        // The file was mended.
+        self.own_faults.remove(fitting::FAULT);
         self.config = config;
         self.settle(now);
         Ok(warnings)
+    }
+
+    /// An uplink whose share of the database becomes smaller because another one came keeps what it holds; a limit of the file is a limit.
+    fn keep_what_is_queued(&self, config: &mut Config, delta: &Delta) {
+        for (((settings, _), share), course) in
+            config.uplinks.iter_mut().zip(&config.plan.uplinks).zip(&delta.uplinks)
+        {
+            let (Course::Change(Changed { from, .. }) | Course::Keep(from)) = course else { continue };
+            if let (false, Some(running)) = (share.said, self.upstreams.get(*from)) {
+                let before = self.config.uplinks[*from].0.limits.bytes_max;
+                let held = running.uplink.queue().ledger().kept().bytes;
+                settings.limits.bytes_max = settings.limits.bytes_max.max(held.min(before));
+            }
+        }
     }
 
     /// Sessions of the broker for the uplinks that want others than they have.

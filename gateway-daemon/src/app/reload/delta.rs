@@ -105,12 +105,19 @@ fn restarts(before: &Config, after: &Config) -> Vec<String> {
     };
     say(old.id != new.id, "`gateway.id`", "topics, queues and status messages bear it");
     say(old.socket != new.socket, "`gateway.socket`", "commands reach the running gateway by it");
+    let memory = before.plan.memory_said || after.plan.memory_said;
+    say(
+        memory && before.plan.memory_bytes_max != after.plan.memory_bytes_max,
+        "`gateway.memory_max`",
+        "limits are built on it",
+    );
     say(before.store != after.store, "`[store]`", "the database is open");
     say(before.update != after.update, "`[update]`", "a command may be under way");
     match (&before.broker, &after.broker) {
         (Some(old), Some(new)) => {
+            // What the file says; limits that give way to others hold until the next start.
             say(
-                old.limits != new.limits,
+                before.plan.broker != after.plan.broker,
                 "the limits of `[broker]`",
                 "sessions and queues are built on them",
             );

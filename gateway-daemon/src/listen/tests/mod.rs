@@ -16,8 +16,10 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{interval, timeout};
 
 mod frames;
+mod held;
 mod hostile;
 mod pki;
+mod revoked;
 mod tls;
 mod websocket;
 

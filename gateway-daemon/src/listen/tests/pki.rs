@@ -7,8 +7,8 @@ use std::sync::Arc;
 use gateway_core::settings::{CertificateIdentity, ListenerSettings, ListenerTls};
 use gateway_core::tag::Name;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rumqttc::tokio_rustls::{TlsConnector, client::TlsStream};
 use rustls::pki_types::pem::PemObject as _;
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 /// An authority.
 pub(super) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Option<Issuer<'static, KeyPair>>,
     pub(super) pem: String,
 }
 
@@ -37,7 +37,35 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self { issuer: Some(Issuer::new(params, key)), pem }
+    }
+
+    /// One of another program, which signs nothing here.
+    pub(super) fn of_pem(pem: String) -> Self {
+        Self { issuer: None, pem }
+    }
+
+    fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        self.issuer.as_ref().unwrap()
+    }
+
+    /// A list that calls certificates back, due for renewal at the end of `year`.
+    pub(super) fn crl(&self, serials: &[Vec<u8>], year: i32) -> String {
+        let revoked = |serial: &Vec<u8>| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: date_time_ymd(2000, 1, 2),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2000, 1, 3),
+            next_update: date_time_ymd(year, 12, 31),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(self.issuer()).unwrap().pem().unwrap()
     }
 
     /// A certificate for `names`, the first of which is its common name too, valid until the end of `year`.
@@ -52,7 +80,7 @@ impl Authority {
         params.not_after = date_time_ymd(year, 12, 31);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        Leaf { cert: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
+        Leaf { cert: params.signed_by(&key, self.issuer()).unwrap().pem(), key: key.serialize_pem() }
     }
 }
 

@@ -200,3 +200,73 @@ async fn a_secure_websocket_says_goodbye_in_both_its_coats() {
     timeout(PATIENCE, talk).await.expect("in time");
     timeout(PATIENCE, peer).await.expect("in time").unwrap();
 }
+
+/// What a listener that asks for origin and host answers.
+async fn page(settings: &ListenerSettings, headers: &str) -> (String, u64) {
+    let mut settings = settings.clone();
+    settings.address.set_port(0);
+    let mut doors = Doors::open(&[settings], &Limits::default()).unwrap();
+    let mut stream = TcpStream::connect(doors.addresses()[0]).await.unwrap();
+    let request = request("/mqtt", "mqtt").replace("Host: gateway\r\n", headers);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let head = tokio::select! {
+        // Whoever is let in is not interesting here.
+        head = head(&mut stream) => head,
+        () = async { loop { doors.next().await; } } => String::new(),
+    };
+    (head, doors.counts().pages_refused_total)
+}
+
+#[tokio::test]
+async fn only_pages_of_the_list_and_names_of_the_list_come_in() {
+    let mut settings = plain(Some("/mqtt"));
+    settings.origins = vec!["https://panel.example".into(), "http://192.168.1.20:8080".into()];
+    settings.hosts = vec!["gateway.local:8080".into(), "gateway.local".into()];
+    let host = "Host: gateway.local:8080\r\n";
+    for good in [
+        "Origin: https://panel.example\r\n",
+        "Origin: HTTPS://Panel.Example:443\r\n",
+        "origin: http://192.168.1.20:8080\r\n",
+    ] {
+        let (head, refused) = page(&settings, &format!("{host}{good}")).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{good}: {head}");
+        assert_eq!(refused, 0);
+    }
+    for bad in [
+        "",
+        "Origin: null\r\n",
+        "Origin: https://panel.example.evil\r\n",
+        "Origin: https://evil.example\r\n",
+        "Origin: http://panel.example\r\n",
+        "Origin: https://panel.example:8443\r\n",
+        "Origin: https://panel.example/\r\n",
+        "Origin: https://evil.example\r\nOrigin: https://panel.example\r\n",
+        "Origin: https://panel.example\r\nOrigin: https://panel.example\r\n",
+        "Origin: https://panel.example, https://evil.example\r\n",
+    ] {
+        let (head, refused) = page(&settings, &format!("{host}{bad}")).await;
+        assert!(head.starts_with("HTTP/1.1 403 "), "{bad}: {head}");
+        assert_eq!(refused, 1, "{bad}");
+    }
+    let origin = "Origin: https://panel.example\r\n";
+    for (hosts, status) in [
+        ("Host: GATEWAY.local\r\n", "101"),
+        ("Host: gateway.local:80\r\n", "101"),
+        ("Host: evil.example\r\n", "403"),
+        ("Host: gateway.local:8081\r\n", "403"),
+        ("", "403"),
+        ("Host: gateway.local\r\nHost: evil.example\r\n", "403"),
+    ] {
+        let (head, _) = page(&settings, &format!("{hosts}{origin}")).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{hosts}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_list_nobody_is_asked_where_it_comes_from() {
+    for headers in ["Host: anything\r\nOrigin: https://evil.example\r\n", "", "Host: a\r\nHost: b\r\n"] {
+        let (head, refused) = page(&plain(Some("/mqtt")), headers).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{headers}: {head}");
+        assert_eq!(refused, 0);
+    }
+}

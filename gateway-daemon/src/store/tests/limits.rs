@@ -159,3 +159,42 @@ async fn a_read_only_disk_is_a_fault_that_passes_and_nothing_is_moved() {
     assert_eq!((salvaged.normal, salvaged.last), (tally(&rows(1..=30)), Seq(30)));
     assert_eq!(fetched(&store, queue).await, rows(1..=30));
 }
+
+/// Percent of the bytes of rows, as limits count them, that the file has more than an empty one.
+async fn percent_of_file(body: usize, topic: impl Fn(u64) -> String) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let store = Store::open(&StoreSettings { path: path.clone(), file_bytes_max: 1 << 30 }).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    let number = (400_000 / (body as u64 + 100)).clamp(20, 2000);
+    let mut held = 0;
+    for from in (1..=number).step_by(100) {
+        let rows: Vec<_> = (from..(from + 100).min(number + 1))
+            .map(|seq| {
+                let row = row_of(seq, Priority::Normal, body);
+                Arc::new(Row { topic: topic(seq).into(), ..(*row).clone() })
+            })
+            .collect();
+        held += rows.iter().map(|row| row.size()).sum::<u64>();
+        committed(&store, queue, commit(rows)).await;
+    }
+    store.close().await.unwrap();
+    let empty = 20 * layout::PAGE_BYTES;
+    std::fs::metadata(&path).unwrap().len().saturating_sub(empty) * 100 / held
+}
+
+#[tokio::test]
+async fn rows_of_any_size_take_no_more_of_the_file_than_limits_count_for_them() {
+    let mut worst = (0, 0);
+    let sizes = [
+        0, 10, 50, 80, 110, 130, 150, 160, 180, 200, 215, 225, 230, 235, 240, 245, 250, 260, 280, 300, 330,
+        400, 430, 445, 450, 460, 470, 480, 500, 600, 700, 900, 950, 1000, 1500, 3000, 20_000, 100_000,
+    ];
+    for body in sizes {
+        let same = percent_of_file(body, |_| "t".to_owned()).await;
+        let other = percent_of_file(body, |seq| format!("t/{seq:030}")).await;
+        worst = worst.max((same, body)).max((other, body));
+    }
+    println!("worst: {} % with {} bytes", worst.0, worst.1);
+    assert!(worst.0 <= gateway_core::fit::FILE_PERCENT, "{worst:?}");
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use gateway_core::broker::{Answer, Change, FactKey, FactKind, Turn};
+use gateway_core::broker::{Answer, Change, FactKey, FactKind, Limits, Sieve, Turn};
 use gateway_core::settings::StoreSettings;
 use gateway_core::tag::{BootId, BootNs, RunId};
 use gateway_core::uplink::row::{Body, Priority, Qos, Row, Seq};
@@ -130,7 +130,7 @@ async fn opening(disk: &Disk, rows: u64) -> Result<()> {
     let (start, cpu) = (Instant::now(), cpu_s()?);
     let store = open(disk, "opening.db").await?;
     let (value, cpu) = (start.elapsed().as_secs_f64(), cpu_s()? - cpu);
-    let found = store.found().await;
+    let found = store.found(Sieve::new(&Limits::default())).await;
     ensure!(found.queues.len() == 1 && found.queues[0].1.normal.rows == rows, "{:?}", found.queues);
     let what = format!("opening a file with {rows} rows, beside two seconds");
     Measured { what: &what, value, reference: 2.0, unit: "s", goal: Goal::AtMost(1.0) }.print();

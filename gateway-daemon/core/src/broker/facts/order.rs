@@ -2,11 +2,11 @@
 //!
 //! Their facts are found in the order in which the store wrote them first: by turns, within a turn by their keys, whose packet identifier is little
 //! endian, and under an identifier that was used before in the place of then. None of that is the order of the messages. That is in the
-//! messages themselves: no two of one boot have the same time ([`Message::at`](crate::broker::packet::Message::at) counts nanoseconds, and the broker sees to it). The format of the fact is as it always
-//! was, so an older version reads it.
+//! messages themselves: no two of one boot have the same time (it counts nanoseconds, and the broker sees to it). The format of the fact is as
+//! it always was, so an older version reads it.
 //!
-//! Boots have no order of their own: those before this one count in the order of the youngest fact of each. Facts of a version that let messages of one packet have the
-//! same time keep, where times are equal, the order of their identifiers.
+//! Boots have no order of their own: those before this one count in the order of the youngest fact of each. Facts of a version that gave
+//! messages the same time keep, where times are equal, the order of their identifiers.
 
 use std::collections::BTreeMap;
 

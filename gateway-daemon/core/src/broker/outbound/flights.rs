@@ -97,7 +97,7 @@ impl Outbound {
     pub(super) fn land(&mut self, desk: &mut Desk<'_>) {
         self.judged = Seq(0);
         desk.totals.load(self.loaded.0 + self.loaded.1, 0);
-        self.loaded = (0, 0);
+        (self.loaded, self.head_rows) = ((0, 0), 0);
         let mut stored = Vec::new();
         if self.queue.is_some() {
             while let Some(flight) = self.flights.pop_front_if(|flight| flight.seq <= self.durable) {

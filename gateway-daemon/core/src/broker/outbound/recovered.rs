@@ -75,15 +75,18 @@ impl Outbound {
         number: u64,
     ) -> Option<Read> {
         let name = &self.queue.as_ref()?.name;
-        let ahead: u64 = self.head.iter().map(|parcel| parcel.size).sum();
-        let load = ahead.saturating_add(self.head.len() as u64 * LOADED_ROW_BYTES);
-        desk.totals.load(std::mem::replace(&mut self.loaded.1, load), load);
+        let rows = self.head.len();
+        if rows == 0 || rows > self.head_rows || !self.shelf.is_empty() {
+            let load = ahead_bytes(&self.head).saturating_add(rows as u64 * LOADED_ROW_BYTES);
+            desk.totals.load(std::mem::replace(&mut self.loaded.1, load), load);
+            self.head_rows = rows;
+        }
         if self.read.is_some() || desk.now < self.read_from {
             return None;
         }
         let (first, until) = self.shelf.span()?;
         let crowded = desk.totals.is_crowded();
-        let short = self.head.len() < READ_ROWS_MAX as usize / 2 && ahead < READ_BYTES_MAX / 2;
+        let short = rows < READ_ROWS_MAX as usize / 2 && ahead_bytes(&self.head) < READ_BYTES_MAX / 2;
         let wanted = if crowded { may_send && self.head.is_empty() } else { short };
         if !(self.online && wanted || self.wants_split) {
             return None;
@@ -229,6 +232,10 @@ impl Outbound {
 
 /// Places for messages that an empty queue keeps: a burst leaves no memory behind.
 const KEPT_CAPACITY: usize = 16;
+
+fn ahead_bytes(head: &VecDeque<Parcel>) -> u64 {
+    head.iter().map(|parcel| parcel.size).sum()
+}
 
 /// How many of the first messages are kept although they are durable.
 fn ahead(all: &VecDeque<Parcel>) -> usize {

@@ -9,7 +9,7 @@
 //! A row that is set aside counts as stored (or in memory, until it is committed), so the equation of the ledger does not change with it. Neither the
 //! limits of the queue nor its age limit concern it. A crash before its mark is on disk only lets it be sent and blamed once more.
 //!
-//! Bounds: [`ASIDE_ROWS_MAX`] rows of together [`ASIDE_BYTES_MAX`]; of each about half a kilobyte is in memory.
+//! Bounds: [`ASIDE_ROWS_MAX`] rows of together [`crate::uplink::settings::Limits::aside_bytes_max`]; of each about half a kilobyte is in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -19,7 +19,7 @@ use super::lanes::Settled;
 use super::ledger::plus;
 use super::ops::Pending;
 use super::ranges::Ranges;
-use super::{ASIDE_BYTES_MAX, ASIDE_ROWS_MAX, DropReason, Lane, Queue};
+use super::{ASIDE_ROWS_MAX, DropReason, Lane, Queue};
 use crate::tag::BootNs;
 use crate::uplink::mutant::Mutant;
 use crate::uplink::row::{Blame, Mark, Priority, Row, Seq, StoreOp, Tally};
@@ -215,7 +215,9 @@ impl Queue {
             self.unload(seq);
         }
         self.aside.put(Arc::clone(&mark), on_disk, false);
-        while self.aside.rows.len() > ASIDE_ROWS_MAX || self.aside.total.bytes > ASIDE_BYTES_MAX {
+        while self.aside.rows.len() > ASIDE_ROWS_MAX
+            || self.aside.total.bytes > self.settings.limits.aside_bytes_max()
+        {
             let Some(oldest) = self.aside.rows.keys().next().copied() else { break };
             self.delete_aside(now, oldest);
         }

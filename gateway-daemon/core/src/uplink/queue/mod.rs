@@ -79,7 +79,7 @@ pub const MEMORY_ROWS_MAX: u64 = 10_000;
 /// Most rows set aside because the cloud will not take them; the oldest goes, counted as dropped.
 pub const ASIDE_ROWS_MAX: usize = 1000;
 /// Most bytes set aside, as [`Row::size`] counts: a person can look through them, and they leave the file to readings.
-pub const ASIDE_BYTES_MAX: u64 = 16 << 20;
+pub use crate::uplink::settings::ASIDE_BYTES_MAX;
 /// Most bytes only in memory by default.
 pub const MEMORY_BYTES_MAX: u64 = 4 << 20;
 

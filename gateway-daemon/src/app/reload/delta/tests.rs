@@ -108,10 +108,33 @@ fn an_uplink_reconnects_only_for_what_its_connection_is_made_of() {
 fn an_uplink_more_is_opened_and_one_less_is_gone() {
     let cloud = "[uplink.cloud]\nurl = \"mqtt://cloud.example:1883\"\nclient_id = \"gw-cloud\"\n";
     let gone = BASE.replacen(cloud, "", 1);
-    assert_eq!(delta(&gone), Ok(Delta { uplinks: vec![Course::Keep(1)], gone: vec![0], ..same() }));
+    // The one that stays has the share of the database of the other as well, and goes on otherwise.
+    let grown = Course::Change(Changed { from: 1, forward: false, reconnect: false });
+    assert_eq!(delta(&gone), Ok(Delta { uplinks: vec![grown], gone: vec![0], ..same() }));
     let renamed = BASE.replacen("[uplink.cloud]", "[uplink.sky]", 1);
     let expected = Delta { uplinks: vec![Course::Open, Course::Keep(1)], gone: vec![0], ..same() };
     assert_eq!(delta(&renamed), Ok(expected));
+}
+
+#[test]
+fn limits_that_give_way_to_another_uplink_need_no_restart_and_those_of_the_file_do() {
+    let broker = |text: &str| format!("{BASE}[broker]\n{text}");
+    let before = config(&broker(""));
+    let between = |after: &str| Delta::between(&before, &config(after));
+    let third = "[uplink.third]\nurl = \"mqtt://third.example\"\n";
+    let delta = between(&broker(third)).unwrap();
+    let gives_way = |from| Course::Change(Changed { from, forward: false, reconnect: false });
+    assert_eq!(delta.uplinks, [gives_way(0), gives_way(1), Course::Open]);
+    for (text, key) in [
+        (broker("[broker.limits]\nconnections_max = 10\n"), "the limits of `[broker]`"),
+        (
+            broker("").replacen("id = \"gw\"", "id = \"gw\"\nmemory_max = \"200MiB\"", 1),
+            "`gateway.memory_max`",
+        ),
+    ] {
+        let sentences = between(&text).unwrap_err();
+        assert!(sentences.len() == 1 && sentences[0].starts_with(key), "{sentences:?}");
+    }
 }
 
 #[test]
