@@ -31,6 +31,7 @@ url = "mqtt://127.0.0.1:{cloud}"
 client_id = "gw"
 backoff_min = "100ms"
 backoff_max = "1s"
+drain = "fifo"
 forward = ["plant/#"]
 "#
     )
@@ -95,7 +96,11 @@ async fn stored_rows_with_control_characters_in_their_topics_are_set_aside_and_t
     for topic in ["plant/1", "plant/2", "plant/3"] {
         assert_eq!(office.next().await?.topic, topic);
     }
-    let now = gateway.wait_for("two set aside", |now| only(now).set_aside.messages == 2).await?;
+    let now = gateway
+        .wait_for("two set aside and three acknowledged", |now| {
+            only(now).set_aside.messages == 2 && only(now).ledger.acknowledged.rows == 3
+        })
+        .await?;
     ensure!(only(&now).link == Link::Up && only(&now).connects == 1, "{now:?}");
     ensure!(only(&now).ledger.stored.rows == 2 && only(&now).ledger.balanced(), "{now:?}");
     ensure!(gateway.log().contains(r"plant/\u{1}y"), "{}", gateway.log());
@@ -119,7 +124,7 @@ async fn stored_rows_with_control_characters_in_their_topics_are_set_aside_and_t
         "{now:?}"
     );
 
-    gateway.kill()?;
+    gateway.stop().await?;
     let mut gateway = Gateway::start(dir.path(), &config(dir.path(), cloud.port()))?;
     let now = gateway.wait_for("the link", |now| only(now).link == Link::Up).await?;
     ensure!(
@@ -144,10 +149,17 @@ async fn a_message_larger_than_the_cloud_takes_is_set_aside_survives_kill_9_and_
         camera.publish("plant/small", format!("{number}").as_bytes()).await?;
     }
     gateway.wait_for("it is set aside", |now| only(now).set_aside.messages == 1).await?;
-    assert_eq!(office.next().await?.payload, b"before");
-    for number in 0..20 {
-        assert_eq!(office.next().await?.payload, format!("{number}").into_bytes());
+    let expected: Vec<String> =
+        ["before".to_owned()].into_iter().chain((0..20).map(|number| number.to_string())).collect();
+    let mut heard: Vec<String> = Vec::new();
+    while heard.len() < expected.len() {
+        let payload = String::from_utf8(office.next().await?.payload)?;
+        // What was under way when a connection ended comes twice.
+        if !heard.contains(&payload) {
+            heard.push(payload);
+        }
     }
+    assert_eq!(heard, expected);
     let settled = |now: &Snapshot| only(now).ledger.queued().rows == 1 && only(now).link == Link::Up;
     let now = gateway.wait_for("everything else acknowledged", settled).await?;
     ensure!(only(&now).set_aside.reason.as_deref() == Some("cut") && only(&now).ledger.balanced(), "{now:?}");

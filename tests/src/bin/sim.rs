@@ -15,7 +15,7 @@ usage: sim [--seed N] [--seeds N] [--hours H] [--plan NAME] [--mutant NAME] [--t
   --seed N       first seed (default 1); the same seed repeats the same run
   --seeds N      how many seeds, one after the other (default 1)
   --hours H      virtual hours per seed before everything heals (default 100)
-  --plan NAME    bend the plan of the seed: any, calm, strict, tight, live, fifo, thin (default any)
+  --plan NAME    bend the plan of the seed: any, calm, strict, tight, live, fifo, thin, hostile, flaky (default any)
   --mutant NAME  switch a deliberate fault on; `--mutant list` names them, `--mutant all` runs each until a seed kills it
   --trace        print every event to standard error
 exit codes: 0 all promises kept (with a mutant: it was killed), 1 otherwise, 64 usage";

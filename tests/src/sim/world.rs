@@ -263,7 +263,9 @@ impl World {
     fn judge(&mut self) -> Verdict {
         let boot_now = self.boot_now().0;
         let Some(uplink) = &self.uplink else { return Ok(()) };
-        if self.calm_since.is_none() || !matches!(uplink.state(), State::Up { .. }) {
+        // While a message is tried the others are sent one by one.
+        let up = matches!(uplink.state(), State::Up { .. });
+        if self.calm_since.is_none() || !up || uplink.is_careful() {
             self.oracle.live.forget();
         }
         self.oracle.check(self.now, boot_now, uplink, &self.plan, &self.disk)?;
@@ -408,7 +410,10 @@ impl World {
     fn calm(&self) -> bool {
         let settings = &self.plan.settings;
         let fast = self.plan.delay * 2 + self.plan.service * u64::from(settings.window) < 500 * MS;
-        fast && settings.drain == Drain::LiveFirst
+        // Where connections are cut on purpose no link is healthy for long.
+        let whole = self.plan.hostile_one_in == u64::MAX && self.plan.cut_one_in == u64::MAX;
+        fast && whole
+            && settings.drain == Drain::LiveFirst
             && settings.durability == gateway_core::settings::Durability::Interval
             && settings.commit_interval >= Duration::from_secs(1)
             && self.calm_since.is_some_and(|since| self.now > since + CALM_AFTER)

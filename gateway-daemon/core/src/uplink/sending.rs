@@ -46,7 +46,7 @@ impl Uplink {
             return None;
         }
         let next = self.next_announcement().or_else(|| self.next_row());
-        if next.is_some() || !(self.birth_due && self.may_announce()) {
+        if next.is_some() || self.stop.is_some() || !(self.birth_due && self.may_announce()) {
             return next;
         }
         // Only messages of the uplink itself are left, and both are suspected.
@@ -88,13 +88,17 @@ impl Uplink {
 
     fn next_announcement(&mut self) -> Option<Action> {
         if self.birth_due {
+            // There is no time left to find out anything.
+            let stops = self.stop.is_some();
             match self.own_way(Accused::Birth) {
                 Way::Not(_) => self.birth_due = false,
                 // Something else first, to find out whether it is this that the server will not take.
-                Way::Later if self.other() == Some((Accused::Ledger, true)) => return self.send_other(false),
+                Way::Later if !stops && self.other() == Some((Accused::Ledger, true)) => {
+                    return self.send_other(false);
+                }
                 // Rows, alone. The message stays due.
-                Way::Later => {}
-                Way::Free | Way::Alone { .. } => {
+                Way::Later if !stops => {}
+                Way::Later | Way::Free | Way::Alone { .. } => {
                     self.birth_due = false;
                     return Some(self.birth());
                 }

@@ -460,3 +460,23 @@ fn rows_set_aside_by_an_earlier_run_are_not_sent() {
     assert_eq!(ops(&bench.actions()), 0);
     assert_eq!(bench.uplink.queue().ledger().stored.rows, 1);
 }
+
+#[test]
+fn an_uplink_that_is_told_to_stop_while_its_birth_is_on_trial_ends_in_order() {
+    let mut bench = bench(Drain::Fifo);
+    let poison = topic_is("g/status");
+    let cloud = Cloud { poison: &poison, breaks: &mut line_holds() };
+    live(&mut bench, 20, cloud, |_, _| {});
+    bench.uplink.stop(bench.now, bench.now.plus(Duration::from_secs(5)));
+    let actions = bench.actions();
+    assert!(actions.len() < 10, "{actions:?}");
+    for _ in 0..10 {
+        bench.pass(1000);
+        let actions = bench.actions();
+        assert!(actions.len() < 10, "{actions:?}");
+        if actions.iter().any(|action| matches!(action, Action::Stopped { .. })) {
+            return;
+        }
+    }
+    panic!("it never stops");
+}
