@@ -16,7 +16,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     let mut len = body.len();
     loop {
-        let low = (len & 0x7f) as u8;
+        let low = len.to_le_bytes()[0] & 0x7f;
         len >>= 7;
         bytes.push(if len > 0 { low | 0x80 } else { low });
         if len == 0 {
@@ -28,7 +28,8 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn text(text: &str) -> Vec<u8> {
-    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
+    let len = u16::try_from(text.len()).unwrap();
+    [&len.to_be_bytes()[..], text.as_bytes()].concat()
 }
 
 fn connect(id: &str) -> Vec<u8> {
@@ -83,7 +84,7 @@ fn a_subscription_costs_some_three_hundred_bytes_and_what_is_gone_makes_room_for
         let name = |number| format!("plant7/hall2/machine{conn:03}/value{number:04}");
         hands.say(conn, &subscribe((0..FILTERS).map(name)));
     }
-    let count = CLIENTS as usize * FILTERS;
+    let count = usize::try_from(CLIENTS).unwrap() * FILTERS;
     assert_eq!((hands.granted, hands.broker.gauges().subscriptions), (count, count));
     let full = anonymous_bytes()?.saturating_sub(before);
     for conn in 1..=CLIENTS {

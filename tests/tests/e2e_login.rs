@@ -199,7 +199,8 @@ async fn large_connects_by_tls_cost_little_too() {
         let stream =
             connect_from(&format!("127.0.{}.1", 1 + n % 100), port).await.unwrap().into_std().unwrap();
         let config = Arc::clone(&config);
-        crowd.push(std::thread::spawn(move || -> Result<()> {
+        // What a thread gives back stays open until all are joined.
+        crowd.push(std::thread::spawn(move || -> Result<_> {
             use std::io::Write as _;
             stream.set_nonblocking(false)?;
             stream.set_write_timeout(Some(Duration::from_secs(3)))?;
@@ -208,8 +209,7 @@ async fn large_connects_by_tls_cost_little_too() {
             let mut tls = rustls::StreamOwned::new(rustls::ClientConnection::new(config, name)?, stream);
             tls.write_all(&heavy(if n % 2 == 0 { 15_800 } else { 20 }))?;
             tls.flush()?;
-            std::thread::sleep(Duration::from_secs(2));
-            Ok(())
+            Ok(tls)
         }));
     }
     let highest = peak(&yard, Duration::from_secs(5)).await;

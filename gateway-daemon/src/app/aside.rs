@@ -249,8 +249,8 @@ fn shown(row: &Row, known: &Known, walls: &WallTimes, units: bool) -> Result<Pay
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let fit = |char: char| {
-        !char.is_control()
-            && !(u32::from(char) & 0xFFFE == 0xFFFE || ('\u{FDD0}'..='\u{FDEF}').contains(&char))
+        let character = u32::from(char) & 0xFFFE != 0xFFFE && !('\u{FDD0}'..='\u{FDEF}').contains(&char);
+        character && !char.is_control()
     };
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {

@@ -94,7 +94,8 @@ fn nothing_is_lowered_below_what_is_stored() {
 
 #[test]
 fn one_limit_that_is_too_large_gives_way_alone() {
-    let cases: [(&str, fn(&mut Limits)); 5] = [
+    type Enlarge = fn(&mut Limits);
+    let cases: [(&str, Enlarge); 5] = [
         ("packet_max", |l| l.packet_bytes_max = 268_000_000),
         ("connections_max", |l| l.connections_max = 100_000),
         ("queued_bytes_total_max", |l| l.queued_bytes_total_max = 900 << 20),

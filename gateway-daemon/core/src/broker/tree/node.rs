@@ -26,6 +26,7 @@ pub(super) struct Node<K> {
 #[derive(Debug)]
 enum Edges<K> {
     Few(Vec<(Box<str>, Box<Node<K>>)>),
+    #[expect(clippy::box_collection, reason = "a node is small: most have one edge")]
     Many(Box<BTreeMap<Box<str>, Box<Node<K>>>>),
 }
 

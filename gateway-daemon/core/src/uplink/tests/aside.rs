@@ -275,7 +275,7 @@ fn a_line_that_breaks_at_any_rate_sets_nothing_aside() {
         let mut state = seed * 7919_u64;
         let mut breaks = |_: u64, _: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % one_in == 0
+            (state >> 33).is_multiple_of(one_in)
         };
         let cloud = Cloud { poison: &|_, _| false, breaks: &mut breaks };
         let story = live(&mut bench, 3600, cloud, |bench, second| {
@@ -311,7 +311,7 @@ fn a_hostile_message_is_found_on_a_line_that_breaks_by_itself_too() {
     let mut state = 77_u64;
     let mut breaks = |_: u64, _: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % 10 == 0
+        (state >> 33).is_multiple_of(10)
     };
     let poison = topic_is("x/y");
     let cloud = Cloud { poison: &poison, breaks: &mut breaks };
