@@ -52,7 +52,7 @@ fn the_defaults_hold_with_one_tls_listener_and_one_uplink_as_they_are() {
 
 #[test]
 fn sessions_and_uplinks_never_need_more_than_the_file_whatever_the_file_says() {
-    for file_bytes_max in [1_000_000, 16_000_000, 64_000_000, DEFAULT_FILE, 8_000_000_000] {
+    for file_bytes_max in [4_000_000, 16_000_000, 64_000_000, DEFAULT_FILE, 8_000_000_000] {
         for sessions in [1 << 20, 64 << 20, 537_000_000, 1 << 40] {
             for queue in [1_000_000, 256_000_000, 1 << 40] {
                 let mut plan = Plan { file_bytes_max, ..plain(2) };
