@@ -101,8 +101,10 @@ impl Case {
     /// The same seed with a deliberate fault, in the world that shows it.
     #[must_use]
     pub fn with(self, mutant: Mutant) -> Self {
-        let silent = mutant == Mutant::SlowLate;
-        Self { mutant: Some(mutant), calm: self.calm || silent, silent, ..self }
+        if mutant == Mutant::SlowLate {
+            return Self { mutant: Some(mutant), silent: true, ..Self::calm(self.seed, self.minutes) };
+        }
+        Self { mutant: Some(mutant), ..self }
     }
 
     /// A seed with which nothing goes wrong.

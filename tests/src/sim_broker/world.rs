@@ -33,7 +33,7 @@ const ATTACKERS: usize = 4;
 /// The subscriber of QoS 1 that is silent now and then.
 const SILENT_CLIENT: usize = 3;
 /// Four times a usual answer and a turn of the store, and far below the commit interval.
-const SILENT_PATIENCE: u64 = 600 * MS;
+const SILENT_PATIENCE: u64 = 800 * MS;
 
 #[derive(Debug)]
 enum Event {
