@@ -28,7 +28,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn text(text: &str) -> Vec<u8> {
-    let len = u16::try_from(text.len()).unwrap();
+    let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
     [&len.to_be_bytes()[..], text.as_bytes()].concat()
 }
 
@@ -84,7 +84,7 @@ fn a_subscription_costs_some_three_hundred_bytes_and_what_is_gone_makes_room_for
         let name = |number| format!("plant7/hall2/machine{conn:03}/value{number:04}");
         hands.say(conn, &subscribe((0..FILTERS).map(name)));
     }
-    let count = usize::try_from(CLIENTS).unwrap() * FILTERS;
+    let count = usize::try_from(CLIENTS).unwrap_or_default() * FILTERS;
     assert_eq!((hands.granted, hands.broker.gauges().subscriptions), (count, count));
     let full = anonymous_bytes()?.saturating_sub(before);
     for conn in 1..=CLIENTS {
