@@ -471,8 +471,8 @@ fn an_uplink_that_is_told_to_stop_while_its_birth_is_on_trial_ends_in_order() {
     while !bench.actions().iter().any(|action| matches!(action, Action::Connect { .. })) {
         bench.pass(1000);
     }
-    bench.uplink.stop(bench.now, bench.now.plus(Duration::from_secs(5)));
     bench.link(LinkEvent::Up { session_present: true });
+    bench.uplink.stop(bench.now, bench.now.plus(Duration::from_secs(5)));
     let mut stopped = false;
     for _ in 0..10 {
         // Without the bound it would announce without end.
