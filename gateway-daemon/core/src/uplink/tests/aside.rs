@@ -271,15 +271,15 @@ fn topics_for_which_servers_may_end_the_connection_are_set_aside_without_being_s
 fn a_line_that_breaks_at_any_rate_sets_nothing_aside() {
     let mut trials = 0;
     for (seed, one_in) in [(1, 2_u64), (2, 3), (3, 5), (4, 10), (5, 30), (6, 4), (7, 2), (8, 7)] {
-        let mut bench = bench(if seed % 2 == 0 { Drain::Fifo } else { Drain::LiveFirst });
+        let mut bench = bench(if seed.is_multiple_of(2) { Drain::Fifo } else { Drain::LiveFirst });
         let mut state = seed * 7919_u64;
         let mut breaks = |_: u64, _: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % one_in == 0
+            (state >> 33).is_multiple_of(one_in)
         };
         let cloud = Cloud { poison: &|_, _| false, breaks: &mut breaks };
         let story = live(&mut bench, 3600, cloud, |bench, second| {
-            if second % 5 == 0 {
+            if second.is_multiple_of(5) {
                 bench.uplink.publish(bench.now, on("reading", 60, Qos::AtLeastOnce, bench.now));
             }
         });
@@ -297,7 +297,7 @@ fn a_line_that_breaks_in_a_rhythm_sets_nothing_aside() {
         let mut breaks = |on_connection: u64, _: u64| on_connection >= rhythm;
         let cloud = Cloud { poison: &|_, _| false, breaks: &mut breaks };
         let story = live(&mut bench, 1800, cloud, |bench, second| {
-            if second % 10 == 0 {
+            if second.is_multiple_of(10) {
                 bench.uplink.publish(bench.now, on("reading", 60, Qos::AtLeastOnce, bench.now));
             }
         });
@@ -311,7 +311,7 @@ fn a_hostile_message_is_found_on_a_line_that_breaks_by_itself_too() {
     let mut state = 77_u64;
     let mut breaks = |_: u64, _: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % 10 == 0
+        (state >> 33).is_multiple_of(10)
     };
     let poison = topic_is("x/y");
     let cloud = Cloud { poison: &poison, breaks: &mut breaks };
