@@ -270,7 +270,7 @@ fn topics_for_which_servers_may_end_the_connection_are_set_aside_without_being_s
 #[test]
 fn a_line_that_breaks_at_any_rate_sets_nothing_aside() {
     let mut trials = 0;
-    for (seed, one_in) in [(1, 2_u64), (2, 3), (3, 5), (4, 10), (5, 30), (6, 4), (7, 2), (8, 7)] {
+    for (seed, one_in) in [(1_u64, 2_u64), (2, 3), (3, 5), (4, 10), (5, 30), (6, 4), (7, 2), (8, 7)] {
         let mut bench = bench(if seed.is_multiple_of(2) { Drain::Fifo } else { Drain::LiveFirst });
         let mut state = seed * 7919_u64;
         let mut breaks = |_: u64, _: u64| {
