@@ -248,13 +248,12 @@ fn shown(row: &Row, known: &Known, walls: &WallTimes, units: bool) -> Result<Pay
 /// A topic or payload on a terminal: control characters are written as escapes.
 #[must_use]
 pub fn escaped(text: &str) -> String {
-    let fit = |char: char| {
-        let character = u32::from(char) & 0xFFFE != 0xFFFE && !('\u{FDD0}'..='\u{FDEF}').contains(&char);
-        character && !char.is_control()
+    let hidden = |char: char| {
+        char.is_control() || u32::from(char) & 0xFFFE == 0xFFFE || ('\u{FDD0}'..='\u{FDEF}').contains(&char)
     };
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
-        if fit(char) { out.push(char) } else { out.extend(char.escape_unicode()) }
+        if hidden(char) { out.extend(char.escape_unicode()) } else { out.push(char) }
     }
     out
 }
