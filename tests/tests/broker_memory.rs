@@ -41,6 +41,12 @@ fn subscribe(filters: impl Iterator<Item = String>) -> Vec<u8> {
     packet(0x82, &[&[0, 1][..], &body].concat())
 }
 
+/// What stands in a SUBACK behind its length and its identifier.
+fn codes(suback: &[u8]) -> &[u8] {
+    let length = suback[1..].iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    &suback[1 + length + 2..]
+}
+
 struct Hands {
     broker: Broker,
     granted: usize,
@@ -56,7 +62,7 @@ impl Hands {
         loop {
             while let Some(action) = self.broker.poll_action() {
                 if let Action::Send { conn, bytes } = action {
-                    let codes = if bytes[0] == 0x90 { &bytes[bytes.len() - 1000..] } else { &[] };
+                    let codes = if bytes[0] == 0x90 { codes(&bytes) } else { &[] };
                     self.granted += codes.iter().filter(|code| **code == 1).count();
                     self.broker.handle_sent(BootNs(1), conn, bytes.len());
                 }

@@ -181,9 +181,10 @@ async fn an_address_that_is_taken_is_named_with_what_to_do() {
 #[tokio::test]
 async fn a_thousand_connections_that_come_at_once_are_all_served() {
     const CLIENTS: usize = 900;
-    let doors = Doors::open(&[plain(None)], &Limits::default()).unwrap();
+    let limits = Limits { connections_per_address_max: CLIENTS, ..Limits::default() };
+    let doors = Doors::open(&[plain(None)], &limits).unwrap();
     let addr = doors.addresses()[0];
-    let server = Server::over(doors, Broker::in_memory(Limits::default()), clock, Box::new(|_, _, _| {}));
+    let server = Server::over(doors, Broker::in_memory(limits), clock, Box::new(|_, _, _| {}));
     let mut peers = tokio::task::JoinSet::new();
     for _ in 0..CLIENTS {
         peers.spawn(async move {
