@@ -355,6 +355,9 @@ fn websocket(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<Str
     }
 }
 
+/// What only an authority of clients gives a meaning.
+const OF_CLIENT_CA: [&str; 5] = ["client_certificates", "identity", "crl", "crl_credential", "revoked_file"];
+
 /// TLS; the outer `None` means that something was reported.
 fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerTls>> {
     let written = |key: &str| {
@@ -384,18 +387,11 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         }
         (Some(_), Some(_)) => {}
     }
-    if ca.is_none() {
-        for key in ["client_certificates", "identity", "crl", "crl_credential", "revoked_file"]
-            .into_iter()
-            .filter(|key| reader.has(key))
-        {
-            refuse(
-                key,
-                format!(
-                    "`{key}` means nothing without `client_ca`, expected beside it: add `client_ca` or remove `{key}`"
-                ),
-            );
-        }
+    for key in OF_CLIENT_CA.into_iter().filter(|key| ca.is_none() && reader.has(key)) {
+        let text = format!(
+            "`{key}` means nothing without `client_ca`, expected beside it: add `client_ca` or remove `{key}`"
+        );
+        refuse(key, text);
     }
     let read =
         |given: &Option<String>, key: &str, want| given.as_ref().map(|_| files::pem(cx, reader, key, want));

@@ -61,16 +61,21 @@ pub(crate) fn fit<'a, 't>(
         uplink.settings.limits.bytes_max = fitted.bytes_max;
         if uplink.bytes_at.is_none() && fitted.bytes_max < BYTES_MAX {
             let text = format!(
-                "the queue of uplink `{}` may have {} MB and not {} MB as by default, because all uplinks and local sessions share `file_max` in [store]: \
+                "the queue of uplink `{}` may have {} and not {} as by default, because all uplinks and local sessions share `file_max` in [store]: \
                  raise that, or write `bytes_max` into its queue",
                 uplink.settings.name,
-                fitted.bytes_max / 1_000_000,
-                BYTES_MAX / 1_000_000,
+                shown(fitted.bytes_max),
+                shown(BYTES_MAX),
             );
             cx.found.warn(&uplink.span, text);
         }
     }
     plan
+}
+
+/// Bytes as a person says them.
+fn shown(bytes: u64) -> String {
+    if bytes < 1_000_000 { format!("{} kB", bytes / 1000) } else { format!("{} MB", bytes / 1_000_000) }
 }
 
 fn share(uplink: &Uplink) -> UplinkShare {

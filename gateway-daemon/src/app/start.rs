@@ -75,12 +75,7 @@ impl Gateway {
         }
         let walls = WallTimes::new(store.clock_history().await);
         let (happened, happenings) = mpsc::channel(HAPPENINGS_MAX);
-        let found = match &config.broker {
-            Some(broker) => store.found(Sieve::new(&broker.limits)).await,
-            None => Found::default(),
-        };
-        let stored = fitting::stored(&config, &store, &found).await;
-        let unfit = fitting::fit(&mut config, &stored);
+        let (found, unfit) = recover(&mut config, &store).await;
         let places = descriptors::for_clients(&mut config, descriptors::raise());
         let mut local = Local::open(&config, places, started, run, (&store, found))?;
         // They are told when the gateway runs.
@@ -140,6 +135,17 @@ impl Gateway {
             turns: Turns::default(),
         })
     }
+}
+
+/// What the store held for the broker; the limits of the configuration are made to fit it. With the sentence of the fault, if there is one.
+async fn recover(config: &mut Config, store: &Store) -> (Found, Option<String>) {
+    let found = match &config.broker {
+        Some(broker) => store.found(Sieve::new(&broker.limits)).await,
+        None => Found::default(),
+    };
+    let stored = fitting::stored(config, store, &found).await;
+    let unfit = fitting::fit(config, &stored);
+    (found, unfit)
 }
 
 /// What birth messages say about this gateway.

@@ -197,8 +197,8 @@ impl Oracle {
                     memory.rows > plan.memory.rows_max / 2 || memory.bytes > plan.memory.bytes_max / 2;
                 let strict = plan.settings.durability == Durability::Strict;
                 let ahead = queue.ledger().stored.rows > 0;
-                let hopeless =
-                    !flows(uplink, plan, ahead) || self.is_slow(self.boot + boot_now, uplink, plan);
+                let hopeless = !flows(uplink, plan, ahead)
+                    || self.is_slow(self.boot.wrapping_add(boot_now), uplink, plan);
                 let urgent = !self.urgent.is_empty() && hopeless;
                 let aside = queue.aside_total().rows > 0;
                 promise!(
@@ -384,7 +384,8 @@ impl Oracle {
             let late = age > ns(plan.settings.commit_interval) && !busy;
             promise!(!late, "a row is only in memory since {} ms and no commit was asked for", age / MS);
         }
-        self.boot = now - boot_now;
+        // The boot may have begun before the simulation.
+        self.boot = now.wrapping_sub(boot_now);
         // What is sent in this moment may be slow in the next.
         let slow = self.is_sent_slow(now.saturating_sub(MS), plan);
         if !self.urgent.is_empty() && (!flows(uplink, plan, queue.backlog_exists()) || slow) {
@@ -431,7 +432,8 @@ impl Oracle {
     fn is_slow(&self, now: u64, uplink: &Uplink, plan: &Plan) -> bool {
         let patience = ns(self.pace.patience(plan.settings.commit_interval));
         let waiting = uplink.queue().oldest_in_memory().filter(|_| self.in_flight.is_empty());
-        let waits = waiting.is_some_and(|BootNs(queued)| now >= self.boot + queued + patience);
+        let waits = waiting
+            .is_some_and(|BootNs(queued)| now >= self.boot.wrapping_add(queued).saturating_add(patience));
         waits || self.is_sent_slow(now, plan)
     }
 
