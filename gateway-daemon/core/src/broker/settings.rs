@@ -125,9 +125,10 @@ pub const MATCH_STEPS_MAX: usize = 32_768;
 /// Most subscription identifiers in one PUBLISH of 5.0: a client with more overlapping subscriptions gets the first of them, and it is counted.
 pub const IDENTIFIERS_MAX: usize = 64;
 
-/// Units of work of a turn of the loop, each some 50 ns of a desktop's core: ten milliseconds there, some fifty on a small board. What is more is put down until
-/// the polls, the uplinks and the answers have had their turn.
-pub const TURN_WORK_MAX: u64 = 200_000;
+/// Units of work of a turn of the loop, each some 50 ns of a desktop's core: two milliseconds there, some ten on a small board. A poll wakes the thread several
+/// times between its request and its cycle, and waits for a turn each time. What is more is put down until the polls, the uplinks and the answers have had
+/// their turn.
+pub const TURN_WORK_MAX: u64 = 40_000;
 
 /// What happens to a message of QoS 1 or 2 when a session's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
