@@ -11,7 +11,7 @@
 //! gets at most `BATCH_MAX` of its kind before the next, and the clients at most `CLIENT_BYTES_MAX` bytes. What a client makes the broker do is bounded by a
 //! budget of work per turn (`Limits::turn_work_max`): when it is spent, the broker puts down what is left, and the loop takes up nothing more for it
 //! until the others have had their turn. So none starves: a flood of messages delays a cycle by some ten milliseconds, and so does one SUBSCRIBE of
-//! thousands of filters. At the end of a turn what was decided leaves: once for each uplink, and in one write for each client. [`Turns`] measures the longest.
+//! thousands of filters. At the end of a turn what was decided leaves: once for each uplink, and in one write for each client. `Turns` measures the longest.
 //!
 //! Bounds: [`CYCLES_MAX`] cycles, [`HAPPENINGS_MAX`] answers and [`super::control::REQUESTS_MAX`] requests wait.
 

@@ -140,6 +140,8 @@ pub(super) struct Upstream {
     pub acks: Rate,
     /// When the link's state last changed.
     pub since: BootNs,
+    /// The state that it had then.
+    seen: Option<std::mem::Discriminant<State>>,
     /// What was left only in memory when it stopped.
     pub left: Option<Tally>,
     /// Who waits for which message: at most what is only in memory, which the queue bounds.
@@ -192,6 +194,7 @@ impl Upstream {
             session,
             acks: Rate::default(),
             since: BootNs(0),
+            seen: None,
             left: None,
             tickets: BTreeMap::new(),
             fates: VecDeque::new(),
@@ -290,12 +293,12 @@ impl Upstream {
 
     /// Carries out everything that the machine wants at this moment.
     pub(super) fn pump(&mut self, now: BootNs, rendering: Rendering<'_>) {
-        let state = std::mem::discriminant(&self.uplink.state());
         while let Some(action) = self.uplink.poll_action() {
             self.act(now, action, rendering);
         }
         self.acknowledge();
-        if std::mem::discriminant(&self.uplink.state()) != state || self.since == BootNs(0) {
+        let state = std::mem::discriminant(&self.uplink.state());
+        if self.seen.replace(state) != Some(state) {
             self.since = now;
         }
     }

@@ -234,7 +234,7 @@ impl Doors {
     }
 
     /// Stops reading from a connection, or reads again. What the client has sent stays in the kernel, and its sender waits. That it has gone is
-    /// told when it is let go on, or when its place is needed (see [`held`]).
+    /// told when it is let go on, or when its place is needed (see `held`).
     pub fn hold(&mut self, conn: ConnId, held: bool) {
         if let Some(open) = self.conns.get_mut(&conn) {
             open.hold(held);

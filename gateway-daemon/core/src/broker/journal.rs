@@ -217,6 +217,8 @@ impl Journal {
             self.safe.extend(row.ticket);
         }
         self.list(slot);
+        // What is known of it is nothing to a queue of the same name that is made anew.
+        self.progress.retain(|progress| progress.queue != *queue);
         (self.urgent, self.fresh) = (true, true);
     }
 
@@ -356,6 +358,8 @@ impl Journal {
     /// The database was replaced.
     pub(super) fn replaced(&mut self) {
         self.paused_until = None;
+        // It was true of the database before.
+        self.progress.clear();
     }
 
     /// One ticket of something that became safe: durable, annihilated, or dropped with its queue. One for each that was given.

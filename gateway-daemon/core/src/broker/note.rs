@@ -6,7 +6,7 @@
 //! The first of a kind about somebody is told at once. What repeats it within [`INTERVAL`] is counted, and the count is told at its end: "and N more like
 //! it". Names come from strangers: they are cut to [`SHOWN_BYTES_MAX`] bytes, and what is no printable character is escaped.
 //!
-//! Bounds: [`LINES_MAX`] first lines and as many counts of a kind in an interval, [`SUBJECTS_MAX`] subjects are told apart, [`WAITING_MAX`] notes wait to be
+//! Bounds: [`LINES_MAX`] first lines and as many counts of a kind in an interval, [`SUBJECTS_MAX`] subjects are told apart, `WAITING_MAX` notes wait to be
 //! taken. What is beyond is in the count of [`Event::More`]. Never: a password.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -231,7 +231,7 @@ impl fmt::Display for Note {
                 let topic = topic.as_ref().map_or("a topic of an uplink", Shown::as_str);
                 write!(
                     f,
-                    "message of {who} to {topic} is lost: every queue that wants it is full; `gateway-daemon sessions list` shows whose, and \
+                    "message of {who} to {topic} is lost: every queue that wants it is full, or smaller than the message; `gateway-daemon status` and `sessions list` show whose, and \
                      `stored_bytes_max` and its neighbours in [broker.limits] are the limits"
                 )?;
             }

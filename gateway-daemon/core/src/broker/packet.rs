@@ -57,7 +57,7 @@ impl Message {
     }
 
     /// Bytes of memory that a kept message costs: itself behind its `Arc`, its topic, its body and its properties, each a block of the heap as
-    /// [`heap_block`] counts it. Who shares it with others is charged the whole of it all the same. Measured with a counting allocator
+    /// `heap_block` counts it. Who shares it with others is charged the whole of it all the same. Measured with a counting allocator
     /// (`tests/memory.rs`): at least four fifths of what the heap grows by.
     #[must_use]
     pub fn cost(&self) -> u64 {

@@ -46,8 +46,8 @@ pub const QUEUED_BYTES_TOTAL_MAX: usize = 16 << 20;
 /// Most bytes that each session in memory holds although [`QUEUED_BYTES_TOTAL_MAX`] is reached and nobody can make room: a handful of messages.
 pub const QUEUED_SHARE_BYTES_MIN: u64 = 4 << 10;
 
-/// Most bytes that each durable session holds although [`STORED_BYTES_TOTAL_MAX`] is reached and nobody can make room: with 2000 sessions 32 MiB on disk.
-pub const STORED_SHARE_BYTES_MIN: u64 = 16 << 10;
+/// Most bytes that each durable session holds although [`STORED_BYTES_TOTAL_MAX`] is reached and nobody can make room: with 2000 sessions 16 MiB on disk.
+pub const STORED_SHARE_BYTES_MIN: u64 = 8 << 10;
 
 /// Most messages that each session holds although a total is reached and nobody can make room.
 pub const SHARE_ROWS_MIN: u64 = 16;

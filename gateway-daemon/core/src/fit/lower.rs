@@ -1,9 +1,10 @@
 //! Limits made smaller until their sums fit.
 //!
-//! In three steps, each only as far as it is needed: what stands above its default goes down towards it; then totals of bytes go down towards the least
-//! with which the broker works; then counts do. Within a step all limits give way by the same part. None goes below what is stored already.
+//! In four steps, each only as far as it is needed: what stands above its default goes down towards it; then totals of bytes go down towards the least
+//! with which the broker works; then counts do; and only then do queues of uplinks go below their part of a quarter of the file, because readings come
+//! before what local clients keep. Within a step all limits give way by the same part. None goes below what is stored already.
 
-use super::{Mib, Plan};
+use super::{FILE_PERCENT, Mib, Plan};
 use crate::broker::settings::Limits;
 use crate::uplink::settings::{BYTES_MAX, PACKET_BYTES_MAX};
 
@@ -116,6 +117,7 @@ enum Step {
     AboveDefault,
     Totals,
     Everything,
+    Uplinks,
 }
 
 impl Plan {
@@ -124,7 +126,7 @@ impl Plan {
     pub fn lower(&mut self, all: bool, stored: &Stored) -> Vec<Change> {
         let before = self.clone();
         for sum in [Disk, Memory] {
-            for step in [Step::AboveDefault, Step::Totals, Step::Everything] {
+            for step in [Step::AboveDefault, Step::Totals, Step::Everything, Step::Uplinks] {
                 if !self.fits(sum) {
                     *self = self.after(sum, step, all, stored);
                 }
@@ -165,11 +167,12 @@ impl Plan {
                 let floor = match step {
                     Step::AboveDefault => (knob.get)(&defaults),
                     Step::Totals if !knob.total => continue,
-                    Step::Totals | Step::Everything => knob.least,
+                    Step::Totals | Step::Everything | Step::Uplinks => knob.least,
                 };
                 (knob.set)(limits, between(floor.max((knob.stored)(stored)), (knob.get)(limits)));
             }
         }
+        let share = self.file_bytes_max / 4 / (self.uplinks.len() as u64).max(1) * 100 / FILE_PERCENT;
         for (index, uplink) in plan.uplinks.iter_mut().enumerate() {
             let held = stored.uplinks.get(index).copied().unwrap_or(0);
             if sum == Memory {
@@ -178,7 +181,11 @@ impl Plan {
                     uplink.packet_bytes_max = between(floor, uplink.packet_bytes_max);
                 }
             } else if all || !uplink.said {
-                let floor = if step == Step::AboveDefault { BYTES_MAX } else { QUEUE_BYTES_LEAST };
+                let floor = match step {
+                    Step::AboveDefault => BYTES_MAX,
+                    Step::Totals | Step::Everything => share.min(BYTES_MAX).max(QUEUE_BYTES_LEAST),
+                    Step::Uplinks => QUEUE_BYTES_LEAST,
+                };
                 uplink.bytes_max = between(floor.max(held), uplink.bytes_max);
             }
         }

@@ -4,7 +4,7 @@
 //! every limit costs at most, part by part, so that a refusal names the parts. [`Plan::lower`] makes limits smaller until both sums fit: those that the
 //! file does not set when it is read, all of them at a start.
 //!
-//! Who adds a limit that holds memory or bytes of the file adds its line to [`MEMORY`] or [`DISK`], and to [`lower::KNOBS`] if it may give way.
+//! Who adds a limit that holds memory or bytes of the file adds its line to `MEMORY` or `DISK`, and to `KNOBS` if it may give way.
 
 mod lower;
 #[cfg(test)]

@@ -41,6 +41,17 @@ fn whoever_sets_no_limit_has_a_file_that_fits_with_any_number_of_uplinks_and_lis
 }
 
 #[test]
+fn in_a_small_file_readings_keep_their_part_and_local_clients_give_way() {
+    for (file_bytes_max, least) in
+        [(16_000_000, 2_000_000), (64_000_000, 8_000_000), (256_000_000, 35_000_000)]
+    {
+        let plan = fitted(Plan { file_bytes_max, ..plain(1) });
+        assert!(plan.disk().fits(), "{}", plan.disk());
+        assert!(plan.uplinks[0].bytes_max >= least, "{file_bytes_max}: {:?}", plan.uplinks);
+    }
+}
+
+#[test]
 fn the_defaults_hold_with_one_tls_listener_and_one_uplink_as_they_are() {
     let mut plan = plain(1);
     let changes = plan.lower(false, &Stored::default());

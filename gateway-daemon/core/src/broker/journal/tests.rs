@@ -219,6 +219,22 @@ fn pauses_end_at_their_longest() {
 }
 
 #[test]
+fn what_became_durable_of_a_queue_is_nothing_to_one_of_the_same_name_that_is_made_anew() {
+    let mut bench = bench();
+    bench.journal.insert(ms(0), bench.a, row(1), None, Due::Now);
+    assert!(bench.turn(0).is_some());
+    bench.done(1, 1);
+    bench.journal.drop_queue(&"a".into());
+    bench.journal.open(&"a".into());
+    assert_eq!(bench.journal.next_progress(), None);
+    bench.journal.insert(ms(2), bench.b, row(1), None, Due::Now);
+    assert!(bench.turn(2).is_some());
+    bench.done(3, 2);
+    bench.journal.replaced();
+    assert_eq!(bench.journal.next_progress(), None, "it was true of the database before");
+}
+
+#[test]
 fn a_queue_that_is_dropped_and_made_again_is_emptied_first() {
     let mut bench = bench();
     bench.journal.insert(ms(0), bench.a, row(1), Some(Ticket(1)), Due::Now);

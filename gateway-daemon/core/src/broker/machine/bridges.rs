@@ -118,6 +118,30 @@ impl Broker {
         self.held_at = self.held_at.max(youngest.unwrap_or_default());
     }
 
+    /// What was stored is known only now, and bridges are open: they get what an earlier run had promised.
+    pub(super) fn enqueue_unsent(&mut self, now: BootNs) {
+        let unsent = std::mem::take(&mut self.unsent);
+        for Unsent { message, ticket, .. } in &unsent {
+            let mut found = std::mem::take(&mut self.found);
+            self.tree.matching(&message.topic, &mut found);
+            let mut wanted: BTreeMap<SessionId, Qos> = BTreeMap::new();
+            for (id, options) in &found.own {
+                if self.sessions.get(id).is_some_and(|session| session.owner == Owner::Bridge) {
+                    let qos = wanted.entry(*id).or_insert(options.qos);
+                    *qos = options.qos.max(*qos);
+                }
+            }
+            found.clear();
+            self.found = found;
+            for (id, qos) in wanted {
+                let post = Post { uplinks: Some(*ticket), ..Post::of_broker(Arc::clone(message)) };
+                self.enqueue(id, qos.min(message.qos), &post);
+            }
+        }
+        self.unsent = unsent;
+        self.begin(now);
+    }
+
     /// Bridges are open: what no bridge wanted is owed to none.
     pub(super) fn begin(&mut self, now: BootNs) {
         for Unsent { ticket, .. } in std::mem::take(&mut self.unsent) {

@@ -109,6 +109,7 @@ impl Broker {
         self.work.charge(GIVE + open.rules() / 2);
         self.work.charge_bytes(message.body.len());
         if !open.may_receive(&message.topic) {
+            open.note(now, &mut self.unwritten);
             self.counters.dropped_forbidden_messages_total += 1;
             return;
         }

@@ -11,7 +11,7 @@ use super::work::GIVE;
 use crate::broker::change::Answer;
 use crate::broker::facts::{self, Ended, SessionFact, Value};
 use crate::broker::journal::Due;
-use crate::broker::outbound::{Desk, Limit, Outbound, Past};
+use crate::broker::outbound::{Desk, DropReason, Limit, Outbound, Past};
 use crate::broker::packet::{Message, Options, Subscription};
 use crate::broker::retained::Recovered;
 use crate::broker::session::Session;
@@ -19,7 +19,7 @@ use crate::broker::settings::RECEIVED_BYTES_MAX;
 use crate::broker::shares::Maker;
 use crate::broker::topic::TopicName;
 use crate::broker::tree::Entered;
-use crate::broker::{Action, ConnId, Found, SessionId, Ticket};
+use crate::broker::{Action, CloseReason, ConnId, Found, SessionId, Ticket};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
 
@@ -233,6 +233,7 @@ impl Broker {
                 self.journal.replaced();
                 if self.blind {
                     self.recover(now, found);
+                    self.enqueue_unsent(now);
                 } else {
                     self.put_everything(now, &found);
                 }
@@ -358,6 +359,13 @@ impl Broker {
         ranks: &facts::Ranks,
     ) {
         let facts::RecoveredSession { fact, subscriptions, received, released, stored } = past;
+        // A client that came while nothing could be read comes again, to what is stored for it.
+        if let Some(young) = self.clients.get(client).copied() {
+            if let Some(conn) = self.sessions.get(&young).and_then(|session| session.conn) {
+                self.close(now, conn, CloseReason::TakenOver);
+            }
+            self.finish_session(now, young, DropReason::Ended);
+        }
         let limit = self.durable_limit();
         let sent = fact.ended.map(|_| fact.sent);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };

@@ -131,7 +131,9 @@ impl Broker {
         self.work.charge(SESSION + facts * ROW);
         self.vacant.remove(&(session.since, id));
         session.maker.as_ref().inspect(|maker| self.shares.take(maker));
-        self.clients.remove(&session.client);
+        if self.clients.get(&session.client) == Some(&id) {
+            self.clients.remove(&session.client);
+        }
         if let Some((at, _)) = &session.will {
             self.alarms.remove(&(*at, Alarm::Will(id)));
         }

@@ -399,6 +399,7 @@ impl Broker {
         if open.is_held_for(Why::Rules) {
             self.unhold(conn, Why::Rules);
             self.fall_behind(id);
+            self.list_replay(id);
         }
     }
 }

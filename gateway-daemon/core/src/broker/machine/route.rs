@@ -288,8 +288,10 @@ impl Broker {
         let ticket = post.uplinks.filter(|_| owed);
         if let Some(ticket) = ticket {
             self.tickets.owe(ticket, 1);
-        } else if let Some(waiting) = post.ticket {
-            self.tickets.keep(waiting);
+        } else {
+            for waiting in post.ticket.into_iter().chain(post.uplinks) {
+                self.tickets.keep(waiting);
+            }
         }
         self.counters.enqueued_messages_total += 1;
         self.actions.push_back(Action::Enqueue { session: id, qos, draft, ticket });

@@ -225,7 +225,10 @@ impl Broker {
                 return self.caught_up(conn);
             }
             let many = self.work.entries >= ENTRIES_MAX && open.task.is_none();
-            if self.work.spent >= until || (many && open.front.begins_with_filters(bytes)) {
+            let waits = many && open.front.begins_with_filters(bytes);
+            if waits || self.work.spent >= until {
+                // Whoever is put down again and again uses the turn up.
+                self.work.charge(if waits { PACKET } else { 0 });
                 return self.put_down(conn, bytes);
             }
             let outcome = if open.task.is_some() {
