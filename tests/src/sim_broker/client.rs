@@ -93,6 +93,8 @@ pub struct Client {
     pending: VecDeque<Pending>,
     last: BTreeMap<u8, u64>,
     unreleased: BTreeSet<u16>,
+    /// Rows of its queue were lost with a database: nobody knows to release what it has of them.
+    pub robbed: bool,
     asked: Asked,
     subscribed: bool,
     /// What retained messages there must be, at least, after a SUBSCRIBE for them.
@@ -126,6 +128,7 @@ impl Client {
             pending: VecDeque::new(),
             last: BTreeMap::new(),
             unreleased: BTreeSet::new(),
+            robbed: false,
             asked: Asked::Nothing,
             subscribed: false,
             retained: None,
@@ -192,9 +195,24 @@ impl Client {
             && wants
             && self.pending.is_empty()
             && self.late.is_empty()
-            && self.unreleased.is_empty()
+            && (self.unreleased.is_empty() || self.robbed)
             && self.asked == Asked::Nothing
             && self.extra.is_none_or(|(_, granted)| granted)
+    }
+
+    /// What it still waits for.
+    pub fn noise(&self) -> String {
+        format!(
+            "{}: up {}, subscribed {}, pending {:?}, late {:?}, unreleased {:?}, asked nothing {}, group or will {:?}",
+            self.me,
+            self.up,
+            self.subscribed,
+            self.pending.len(),
+            self.late.len(),
+            self.unreleased.len(),
+            self.asked == Asked::Nothing,
+            self.extra.map(|(_, granted)| granted)
+        )
     }
 
     /// Publishes one more message, if the window has room.

@@ -84,9 +84,9 @@ impl Disk {
     }
 
     /// Forgets the rows of one queue, as a damaged page does.
-    pub fn damage(&mut self, nth: usize) {
-        if let Some((_, rows)) = self.queues.iter_mut().nth(nth) {
-            rows.clear();
-        }
+    pub fn damage(&mut self, nth: usize) -> Option<String> {
+        let (queue, rows) = self.queues.iter_mut().nth(nth)?;
+        rows.clear();
+        Some(queue.to_string())
     }
 }

@@ -379,7 +379,7 @@ impl World {
     }
 
     fn noise(&self) -> String {
-        let loud: Vec<usize> = self.clients.iter().filter(|c| !c.is_quiet()).map(|c| c.me).collect();
+        let loud: Vec<String> = self.clients.iter().filter(|c| !c.is_quiet()).map(|c| c.noise()).collect();
         let facts = [FactKind::Received, FactKind::Released].map(|kind| self.disk.facts(kind));
         let uplink = if self.oracle.uplink.is_quiet() { "" } else { ", the uplink is busy" };
         format!("clients {loud:?}, {} rows and {facts:?} facts are left{uplink}", self.disk.rows())

@@ -83,7 +83,11 @@ impl World {
             broker.handle_answer(now, answer);
         }
         if self.case.tight.is_some() && self.chance.one_in(2) {
-            self.disk.damage(usize::try_from(self.chance.of(0..=5)).unwrap_or(0));
+            let damaged = self.disk.damage(usize::try_from(self.chance.of(0..=5)).unwrap_or(0));
+            for client in &mut self.clients {
+                client.robbed |=
+                    damaged.as_ref().is_some_and(|queue| queue.ends_with(&format!("client-{}", client.me)));
+            }
         }
         broker.handle_answer(now, Answer::Reset { found: self.disk.found() });
     }
