@@ -19,7 +19,7 @@ use way::Way;
 pub(crate) use way::WayChoice;
 
 /// Most bytes of the stripped program: the firmware holds two copies of it, and an update carries one over a mobile network.
-const SIZE_MAX: u64 = 8 << 20;
+const SIZE_MAX: u64 = 9 << 20;
 
 /// Builds, and says what was built.
 ///

@@ -183,7 +183,7 @@ impl Plan {
             } else if all || !uplink.said {
                 let floor = match step {
                     Step::AboveDefault => BYTES_MAX,
-                    Step::Totals | Step::Everything => share.min(BYTES_MAX).max(QUEUE_BYTES_LEAST),
+                    Step::Totals | Step::Everything => share.clamp(QUEUE_BYTES_LEAST, BYTES_MAX),
                     Step::Uplinks => QUEUE_BYTES_LEAST,
                 };
                 uplink.bytes_max = between(floor.max(held), uplink.bytes_max);

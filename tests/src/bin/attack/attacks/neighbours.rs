@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::super::client::{Heard, publish_parts};
 use super::super::judge::Attack;
@@ -94,13 +94,26 @@ fn poison(stage: &mut Stage) -> Result<()> {
 fn forged(stage: &mut Stage) -> Result<()> {
     let mut listener = stage.client("listener")?;
     listener.subscribe(false, &["gw/#".to_owned()], 1)?;
+    let until = Instant::now() + ANSWER_MAX;
+    let reading = loop {
+        match listener.next(until)? {
+            Heard::Packet(first, body) if first >> 4 == 3 => {
+                let topic = publish_parts(first, &body).map(|(topic, _)| topic);
+                if let Some(topic) = topic.filter(|topic| topic.starts_with("gw/meter/")) {
+                    break topic;
+                }
+            }
+            Heard::Packet(..) => {}
+            _ => bail!("no reading in time"),
+        }
+    };
     let mut liar = stage.client_as(attacker(0), Hello::v3("liar"))?;
-    for topic in ["gw/status", "gw/ledger", "gw/update", "gw/meter/lie"] {
+    for topic in ["gw/status", "gw/ledger", "gw/update", reading.as_str()] {
         liar.send(&Publish { qos: 0, retain: true, ..Publish::new(topic, b"forged", 0) }.bytes())?;
     }
     liar.send(&PING)?;
     liar.wait_for(13, ANSWER_MAX)?;
-    stage.cloud.publish("gw/meter/live", b"forged by the cloud");
+    stage.cloud.publish(&reading, b"forged by the cloud");
     stage.cloud.publish("gw/status", b"forged by the cloud");
     let (until, mut lies) = (Instant::now() + Duration::from_secs(4), Vec::new());
     while let Heard::Packet(first, body) = listener.next(until)? {
