@@ -243,7 +243,9 @@ impl Peer {
     }
 }
 
-fn remaining_length(mut length: usize) -> Vec<u8> {
+/// The remaining length of a packet, or another variable byte integer (MQTT 5.0, 1.5.5).
+#[must_use]
+pub fn remaining_length(mut length: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = u8::try_from(length & 0x7f).unwrap_or(0);

@@ -122,6 +122,16 @@ impl Gateway {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// What a counter or gauge of the gateway stands at, by its name and labels.
+    ///
+    /// # Errors
+    /// The gateway does not answer, or has no such whole number.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let Reply::Text(text) = self.ask(&Ask::Metrics).await? else { bail!("no metrics") };
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no {name} in {text}"))?.parse()?)
+    }
+
     /// One answer of the control socket.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use gateway_core::broker::{Action, Broker, ConnId, Limits, Origin};
 use gateway_core::tag::BootNs;
+use tidegate_tests::fake_broker::remaining_length;
 
 /// Names the shape that a process of its own is to measure.
 const SHAPE: &str = "TIDEGATE_SHAPE";
@@ -25,26 +26,14 @@ fn text(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
 }
 
-fn varint(mut value: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let low = u8::try_from(value & 0x7f).unwrap();
-        value >>= 7;
-        bytes.push(if value > 0 { low | 0x80 } else { low });
-        if value == 0 {
-            return bytes;
-        }
-    }
-}
-
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    [vec![first], varint(body.len()), body.to_vec()].concat()
+    [vec![first], remaining_length(body.len()), body.to_vec()].concat()
 }
 
 /// So many user properties, with their length before them.
 fn properties(pairs: usize, bytes: usize) -> Vec<u8> {
     let pair = [vec![0x26], text(b"name"), text(&vec![b'v'; bytes])].concat();
-    [varint(pair.len() * pairs), pair.repeat(pairs)].concat()
+    [remaining_length(pair.len() * pairs), pair.repeat(pairs)].concat()
 }
 
 struct Peer {

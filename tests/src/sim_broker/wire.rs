@@ -1,5 +1,7 @@
 //! MQTT 3.1.1 and 5.0 as a client speaks it, just enough for the simulation, and written from the standards rather than with the broker's codec.
 
+use crate::fake_broker::remaining_length;
+
 /// What a broker says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
@@ -38,15 +40,7 @@ pub enum Heard {
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
-    let mut left = body.len();
-    loop {
-        let byte = u8::try_from(left % 128).unwrap_or(0);
-        left /= 128;
-        out.push(if left > 0 { byte | 0x80 } else { byte });
-        if left == 0 {
-            break;
-        }
-    }
+    out.extend_from_slice(&remaining_length(body.len()));
     out.extend_from_slice(body);
     out
 }

@@ -1,6 +1,6 @@
 //! What a client can make the gateway do does not stop the polls.
 
-use gateway_daemon::app::control::{Ask, Reply};
+use tidegate_tests::fake_broker::remaining_length;
 use tidegate_tests::yard::{OPEN, Yard};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -20,25 +20,8 @@ tags.count = { holding = 0, type = "u16" }
 const TOPICS: usize = 4000;
 const FILTERS: usize = 500;
 
-async fn metric(yard: &Yard, name: &str) -> u64 {
-    let Reply::Text(text) = yard.gateway.ask(&Ask::Metrics).await.unwrap() else { panic!("no metrics") };
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
-}
-
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut len = body.len();
-    loop {
-        let low = u8::try_from(len & 0x7f).unwrap();
-        len >>= 7;
-        bytes.push(if len > 0 { low | 0x80 } else { low });
-        if len == 0 {
-            break;
-        }
-    }
-    bytes.extend_from_slice(body);
-    bytes
+    [&[first][..], &remaining_length(body.len()), body].concat()
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -79,7 +62,7 @@ async fn polls_go_on_while_clients_ask_for_thousands_of_filters_among_thousands_
     read_to(&mut speaker, &[0xd0, 0]).await;
     let labels = "{bus=\"second\",device=\"steady\"}";
     let (cycles, overruns) = (format!("poll_cycles_total{labels}"), format!("poll_overruns_total{labels}"));
-    let before = (metric(&yard, &cycles).await, metric(&yard, &overruns).await);
+    let before = (yard.gateway.metric(&cycles).await.unwrap(), yard.gateway.metric(&overruns).await.unwrap());
     let mut crowd = Vec::new();
     for number in 0..4 {
         let mut stream = connect(port, &format!("c{number}")).await;
@@ -92,9 +75,9 @@ async fn polls_go_on_while_clients_ask_for_thousands_of_filters_among_thousands_
     for stream in &mut crowd {
         assert!(read_to(stream, b"r/0x").await > FILTERS, "a code for each filter, and the message");
     }
-    assert!(metric(&yard, "broker_turn_work_max").await < 1_000_000);
-    let done = metric(&yard, &cycles).await;
-    let skipped = metric(&yard, &overruns).await - before.1;
+    assert!(yard.gateway.metric("broker_turn_work_max").await.unwrap() < 1_000_000);
+    let done = yard.gateway.metric(&cycles).await.unwrap();
+    let skipped = yard.gateway.metric(&overruns).await.unwrap() - before.1;
     let polled = done - before.0;
     // One packet took the loop for as long as all its looks took together, so that five polls were done at most. How many are skipped on a busy
     // machine by a debug build says nothing; `cargo xtask attack` counts that with the release program.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_daemon::app::control::{Ask, Reply};
 use gateway_daemon::app::snapshot::{Link, Snapshot};
 use rumqttc::tokio_rustls::TlsConnector;
 use rustls::pki_types::pem::PemObject as _;
@@ -34,13 +33,6 @@ fn uplink(port: u16) -> String {
 fn port(now: &Snapshot) -> u16 {
     let address = &now.broker.as_ref().unwrap().listeners[0].address;
     address.parse::<std::net::SocketAddr>().unwrap().port()
-}
-
-async fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let Reply::Text(text) = gateway.ask(&Ask::Metrics).await.unwrap() else { panic!("no metrics") };
-    let line =
-        text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}:\n{text}"));
-    line.split_whitespace().last().unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -76,7 +68,11 @@ async fn with_few_descriptors_clients_wait_and_the_store_the_cloud_and_people_do
         last = said().await;
     }
     last.unwrap_or_else(|fault| panic!("{fault}\n{}", gateway.log()));
-    assert_eq!(metric(&gateway, "listen_accept_failed_total").await, 0, "the kernel never had to refuse one");
+    assert_eq!(
+        gateway.metric("listen_accept_failed_total").await.unwrap(),
+        0,
+        "the kernel never had to refuse one"
+    );
     gateway.stop().await.unwrap();
 }
 
@@ -123,7 +119,7 @@ async fn a_local_session_that_is_full_keeps_no_reading_from_the_disk() {
     assert!(now.store.file_bytes <= now.store.file_bytes_max, "{:?}", now.store);
     // Of a file as small as this the uplink has a small share, and that is its own.
     assert!(now.uplinks[0].ledger.stored.readings > 0, "{:?}", now.uplinks[0].ledger);
-    assert_eq!(metric(&gateway, "store_faults_total{fault=\"full\"}").await, 0);
+    assert_eq!(gateway.metric("store_faults_total{fault=\"full\"}").await.unwrap(), 0);
     gateway.stop().await.unwrap();
 }
 

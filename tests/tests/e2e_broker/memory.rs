@@ -2,16 +2,9 @@
 
 use gateway_core::broker::{Change, FactKey, FactKind, Turn};
 use gateway_core::settings::StoreSettings;
-use gateway_daemon::app::control::{Ask, Reply};
 use gateway_daemon::store::Store;
 use tidegate_tests::clients::{Sub, mosquitto_pub};
 use tidegate_tests::yard::{OPEN, Yard};
-
-async fn metric(yard: &Yard, name: &str) -> u64 {
-    let Reply::Text(text) = yard.gateway.ask(&Ask::Metrics).await.unwrap() else { panic!("no metrics") };
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
-}
 
 /// A message as version 0.1 wrote it into its facts, with so many user properties without name and value.
 fn message(topic: &str, body: &[u8], pairs: u16) -> Vec<u8> {
@@ -69,10 +62,10 @@ async fn a_start_over_what_version_0_1_stored_needs_little_memory_and_says_what_
     .await
     .unwrap();
     for _ in 0..2 {
-        assert!(metric(&yard, "broker_retained_bytes").await <= 8 << 20);
-        assert!(metric(&yard, "broker_wills_bytes").await <= 2 << 20);
-        assert!(metric(&yard, "broker_left_out_facts_total").await > 500);
-        assert_eq!(metric(&yard, "broker_damaged_facts_total").await, 0);
+        assert!(yard.gateway.metric("broker_retained_bytes").await.unwrap() <= 8 << 20);
+        assert!(yard.gateway.metric("broker_wills_bytes").await.unwrap() <= 2 << 20);
+        assert!(yard.gateway.metric("broker_left_out_facts_total").await.unwrap() > 500);
+        assert_eq!(yard.gateway.metric("broker_damaged_facts_total").await.unwrap(), 0);
         let log = yard.gateway.log();
         assert!(log.contains("stay on disk and are not handed on"), "{log}");
         let rss = yard.gateway.rss_anon_kib().unwrap();
@@ -100,7 +93,7 @@ async fn a_retained_message_of_a_publisher_of_3_1_1_expires_also_over_a_restart(
         yard.crash().await.unwrap()
     };
     yard.wait_for("the end of one", |broker| broker.retained == 1).await.unwrap();
-    assert_eq!(metric(&yard, "broker_expired_retained_total").await, 1);
+    assert_eq!(yard.gateway.metric("broker_expired_retained_total").await.unwrap(), 1);
     let port = yard.port("local").await.unwrap();
     let mut reader = Sub::start(port, &["-t", "#", "-T", "$SYS/#", "-T", "gw/#"]).await.unwrap();
     assert_eq!(reader.payloads(1).await.unwrap(), ["kept/t"]);

@@ -3,7 +3,6 @@
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use gateway_daemon::app::control::{Ask, Reply};
 use tidegate_tests::clients::{Sub, mosquitto_pub, subscribe_and_leave};
 use tidegate_tests::yard::{OPEN, Yard};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,12 +11,6 @@ use tokio::net::TcpStream;
 /// A port of this machine where nobody listens.
 fn dead_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-async fn metric(yard: &Yard, name: &str) -> u64 {
-    let Reply::Text(text) = yard.gateway.ask(&Ask::Metrics).await.unwrap() else { panic!("no metrics") };
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
 #[tokio::test]
@@ -36,7 +29,10 @@ async fn kept_or_counted_holds_for_messages_of_local_clients() {
         "acknowledged = on disk + dropped"
     );
     assert!((1..=10).contains(&broker.stored), "{broker:?}");
-    assert_eq!(metric(&yard, "broker_dropped_messages_total{reason=\"full\"}").await, broker.dropped);
+    assert_eq!(
+        yard.gateway.metric("broker_dropped_messages_total{reason=\"full\"}").await.unwrap(),
+        broker.dropped
+    );
     let mut yard = yard.crash().await.unwrap();
     let port = yard.port("local").await.unwrap();
     let kept = yard.broker().await.unwrap().stored;
@@ -96,7 +92,7 @@ async fn the_field_never_waits_for_a_flood_of_messages() {
     let mut yard = yard;
     yard.wait_for("the flood", |broker| broker.received == 100_000).await.unwrap();
     assert_eq!(yard.gateway.snapshot().await.unwrap().buses[0].overruns, 0);
-    assert_eq!(metric(&yard, "bus_cycles_dropped_total{bus=\"line\"}").await, 0);
+    assert_eq!(yard.gateway.metric("bus_cycles_dropped_total{bus=\"line\"}").await.unwrap(), 0);
     yard.gateway.stop().await.unwrap();
 }
 
@@ -129,7 +125,7 @@ async fn bounded_everything_holds_for_connections() {
     for number in 5..8 {
         assert!(connect(port, &format!("c{number}")).await.is_none(), "more than five");
     }
-    assert_eq!(metric(&yard, "broker_connections_refused_total").await, 3);
+    assert_eq!(yard.gateway.metric("broker_connections_refused_total").await.unwrap(), 3);
     assert_eq!(yard.broker().await.unwrap().clients, 5);
     for stream in &mut inside {
         stream.write_all(&[0xc0, 0]).await.unwrap();

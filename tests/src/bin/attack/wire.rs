@@ -1,5 +1,7 @@
 //! MQTT packets byte by byte, honest and hostile: nothing here checks what a client may send.
 
+use tidegate_tests::fake_broker::remaining_length;
+
 /// What a CONNECT says.
 #[derive(Debug, Clone)]
 pub(crate) struct Hello<'a> {
@@ -228,15 +230,7 @@ fn text(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn with_length(out: &mut Vec<u8>, body: &[u8]) {
-    let mut left = body.len();
-    loop {
-        let byte = u8::try_from(left % 128).unwrap_or(0);
-        left /= 128;
-        out.push(if left > 0 { byte | 0x80 } else { byte });
-        if left == 0 {
-            break;
-        }
-    }
+    out.extend_from_slice(&remaining_length(body.len()));
     out.extend_from_slice(body);
 }
 

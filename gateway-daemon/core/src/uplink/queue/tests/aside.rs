@@ -10,6 +10,19 @@ fn server() -> Arc<str> {
 }
 
 impl Bench {
+    /// So many rows are on disk, and the uplink has come.
+    fn attached(rows: usize) -> Self {
+        let mut bench = Self::new(settings(WhenFull::DropOldest));
+        for _ in 0..rows {
+            bench.publish(Priority::Normal);
+        }
+        bench.pass(1000);
+        bench.work();
+        bench.queue.attach();
+        bench.work();
+        bench
+    }
+
     fn set_aside(&mut self, seq: u64) -> Option<Arc<Mark>> {
         let mark = self.queue.set_aside(self.now, Seq(seq), WHY, &server());
         self.queue.audit().unwrap();
@@ -71,14 +84,7 @@ fn a_row_set_aside_in_memory_goes_to_disk_at_once_stays_stored_and_is_never_hand
 
 #[test]
 fn what_is_set_aside_survives_a_restart_and_the_backlog_around_it_arrives() {
-    let mut bench = Bench::new(settings(WhenFull::DropOldest));
-    for _ in 0..6 {
-        bench.publish(Priority::Normal);
-    }
-    bench.pass(1000);
-    bench.work();
-    bench.queue.attach();
-    bench.work();
+    let mut bench = Bench::attached(6);
     assert_eq!(bench.take(Lane::Backlog), Some(Seq(1)));
     bench.set_aside(1);
     bench.set_aside(4);
@@ -94,14 +100,7 @@ fn what_is_set_aside_survives_a_restart_and_the_backlog_around_it_arrives() {
 
 #[test]
 fn a_row_put_back_is_sent_at_its_place_and_its_mark_is_forgotten() {
-    let mut bench = Bench::new(settings(WhenFull::DropOldest));
-    for _ in 0..4 {
-        bench.publish(Priority::Normal);
-    }
-    bench.pass(1000);
-    bench.work();
-    bench.queue.attach();
-    bench.work();
+    let mut bench = Bench::attached(4);
     bench.set_aside(2);
     bench.work();
     assert!(bench.queue.put_back(Seq(2)));
@@ -215,12 +214,7 @@ fn of_too_many_rows_set_aside_the_oldest_go_and_are_counted() {
 
 #[test]
 fn a_mark_that_the_store_could_not_write_is_written_when_it_can() {
-    let mut bench = Bench::new(settings(WhenFull::DropOldest));
-    bench.publish(Priority::Normal);
-    bench.pass(1000);
-    bench.work();
-    bench.queue.attach();
-    bench.work();
+    let mut bench = Bench::attached(1);
     bench.set_aside(1);
     bench.fault = Some(StoreFault::Full);
     bench.work();
@@ -233,14 +227,7 @@ fn a_mark_that_the_store_could_not_write_is_written_when_it_can() {
 
 #[test]
 fn a_replaced_store_says_what_is_set_aside_in_it() {
-    let mut bench = Bench::new(settings(WhenFull::DropOldest));
-    for _ in 0..4 {
-        bench.publish(Priority::Normal);
-    }
-    bench.pass(1000);
-    bench.work();
-    bench.queue.attach();
-    bench.work();
+    let mut bench = Bench::attached(4);
     for seq in [1, 2, 3] {
         bench.set_aside(seq);
     }
