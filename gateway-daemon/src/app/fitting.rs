@@ -41,11 +41,11 @@ pub(super) async fn stored(config: &Config, store: &Store, found: &Found) -> Sto
 pub(super) fn fit(config: &mut Config, stored: &Stored) -> Option<String> {
     let mut asked = config.plan.clone();
     asked.lower(false, &Stored::default());
+    let wrong: Vec<Sum> = [asked.memory(), asked.disk()].into_iter().filter(|sum| !sum.fits()).collect();
     let mut plan = config.plan.clone();
     keep_former_defaults(&mut plan, stored);
-    plan.lower(false, stored);
-    let wrong: Vec<Sum> = [asked.memory(), asked.disk()].into_iter().filter(|sum| !sum.fits()).collect();
-    let changes = if wrong.is_empty() { Vec::new() } else { plan.lower(true, stored) };
+    // Of a file that does not fit, what it asks for gives way first: its neighbours keep their defaults.
+    let changes = plan.lower(!wrong.is_empty(), stored);
     put(config, &plan);
     if wrong.is_empty() {
         return None;

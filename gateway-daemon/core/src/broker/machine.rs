@@ -15,6 +15,7 @@ mod sessions;
 mod strangers;
 mod subscribe;
 mod sys;
+mod table;
 mod traffic;
 mod wills;
 mod work;
@@ -33,6 +34,7 @@ use self::route::Post;
 pub use self::sessions::{SessionView, Which};
 use self::strangers::UserState;
 use self::subscribe::Task;
+use self::table::Table;
 use self::traffic::Total;
 use self::work::{ROW, Work};
 use super::access::{Access, Failures, Identity, LoginQueue, Peers};
@@ -92,8 +94,8 @@ pub struct Broker {
     /// The latest time that was told.
     now: BootNs,
     stopping: bool,
-    conns: BTreeMap<ConnId, Conn>,
-    sessions: BTreeMap<SessionId, Session>,
+    conns: Table<ConnId, Conn>,
+    sessions: Table<SessionId, Session>,
     clients: BTreeMap<Arc<str>, SessionId>,
     last_session: u32,
     tree: Tree<SessionId>,
@@ -196,8 +198,8 @@ impl Broker {
             vacant: BTreeSet::new(),
             now,
             stopping: false,
-            conns: BTreeMap::new(),
-            sessions: BTreeMap::new(),
+            conns: Table::default(),
+            sessions: Table::default(),
             clients: BTreeMap::new(),
             last_session: 0,
             tree: Tree::default(),
@@ -324,7 +326,8 @@ impl Broker {
         self.now = self.now.max(now);
         self.begin(now);
         self.stopping = true;
-        self.doomed.extend(self.conns.keys().map(|conn| (*conn, CloseReason::Shutdown)));
+        let conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        conns.into_iter().for_each(|conn| self.doom(conn, CloseReason::Shutdown));
         self.settle(now);
         self.write_clock(now);
         self.journal.flush();

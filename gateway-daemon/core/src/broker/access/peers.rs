@@ -97,6 +97,12 @@ impl Traffic {
         let messages = self.messages.take(now, messages, (messages_max, SECOND));
         bytes.max(messages)
     }
+
+    /// Whether nothing is missing: to be forgotten.
+    #[must_use]
+    pub fn is_full(&self, now: BootNs) -> bool {
+        self.bytes.is_full(now) && self.messages.is_full(now)
+    }
 }
 
 impl Peers {
@@ -251,8 +257,3 @@ impl Peers {
     }
 }
 
-impl Traffic {
-    fn is_full(&self, now: BootNs) -> bool {
-        self.bytes.is_full(now) && self.messages.is_full(now)
-    }
-}

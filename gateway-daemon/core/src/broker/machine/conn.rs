@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::expiry::Alarm;
 use super::subscribe::Task;
 use super::traffic::{Part, Total};
-use super::work::SESSION;
+use super::work::{GIVE, SESSION};
 use super::{Broker, login::Stage};
 use crate::broker::access::{Grants, Peer};
 use crate::broker::front::Front;
@@ -305,7 +305,7 @@ impl Broker {
         if let Some(open) = self.conns.get_mut(&conn) {
             if !open.tell(conn, &mut self.dirty, reply) {
                 // Nobody waits for an answer that cannot be given (3.1.2.11.4).
-                self.doomed.push_back((conn, CloseReason::Small));
+                self.doom(conn, CloseReason::Small);
                 return false;
             }
             open.note(self.now, &mut self.unwritten);
@@ -348,6 +348,7 @@ impl Broker {
     }
 
     fn pay(&mut self, conn: ConnId, owed: Owed) {
+        self.work.charge(GIVE);
         let (reply, replay) = match owed {
             Owed::Acknowledge(id, code) => (Reply::Acknowledge(id, code), Vec::new()),
             Owed::Receive(id, code) => (Reply::Receive(id, code), Vec::new()),
@@ -390,7 +391,7 @@ impl Broker {
         let Some(open) = self.conns.get_mut(&conn).filter(|open| !open.is_refused()) else { return };
         open.aside = open.aside.saturating_add(bytes.len());
         if open.aside > aside_max {
-            self.doomed.push_back((conn, CloseReason::Quota("bytes while nothing is read")));
+            self.doom(conn, CloseReason::Quota("bytes while nothing is read"));
         } else {
             open.front.push(bytes);
         }
@@ -406,6 +407,20 @@ impl Broker {
             }
         }
         None
+    }
+
+    /// Ends a connection as soon as what is going on is done. From here on nothing more is read from it, and nothing more is told to it. The first reason counts.
+    pub(super) fn doom(&mut self, conn: ConnId, reason: CloseReason) {
+        if let Some(open) = self.conns.get_mut(&conn)
+            && !std::mem::replace(&mut open.condemned, true)
+        {
+            self.doomed.push_back((conn, reason));
+        }
+    }
+
+    /// Whether a connection is at its end, or gone.
+    pub(super) fn is_doomed(&self, conn: ConnId) -> bool {
+        self.conns.get(&conn).is_none_or(|open| open.condemned)
     }
 
     pub(super) fn close(&mut self, now: BootNs, conn: ConnId, reason: CloseReason) {

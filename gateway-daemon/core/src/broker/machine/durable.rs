@@ -261,9 +261,11 @@ impl Broker {
             session.outbound.progress(&desk, progress.until);
             self.pump(now, id);
         }
-        while let Some((_, (conn, kind, number))) =
-            self.after.pop_front_if(|(position, _)| self.journal.is_durable(*position))
+        while !self.work.is_spent()
+            && let Some((_, (conn, kind, number))) =
+                self.after.pop_front_if(|(position, _)| self.journal.is_durable(*position))
         {
+            self.work.charge(GIVE);
             self.allow(conn, kind, number);
         }
         if !self.stopped.is_empty() && !self.is_full() {
@@ -271,6 +273,11 @@ impl Broker {
                 self.unhold(conn, Why::Disk);
             }
         }
+    }
+
+    /// Whether an acknowledgement that waited for the disk can go.
+    pub(super) fn owes_now(&self) -> bool {
+        self.after.front().is_some_and(|(position, _)| self.journal.is_durable(*position))
     }
 
     pub(super) fn journal_timeout(&self) -> Option<BootNs> {

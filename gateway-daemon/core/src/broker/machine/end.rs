@@ -146,20 +146,14 @@ impl Broker {
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         let shared = session.owner == Owner::Client && session.filters.has_shared();
         let rest = if shared { session.outbound.take_rest(&mut desk, why) } else { Vec::new() };
-        // Rows of a durable session must go with the turn that gives them to another one; they are few in memory.
-        let whole = session.outbound.is_durable();
+        let durable = session.outbound.is_durable();
         session.outbound.end(&mut desk, why);
-        self.work.dying += session.filters.len();
-        self.work.ending.push_back(Ending { id, filters: session.filters, rest: rest.into(), why });
-        if whole
-            && shared
-            && let Some(mut ending) = self.work.ending.pop_back()
-        {
-            while let Some(delivery) = ending.rest.pop_front() {
-                self.pass_on(now, &ending, delivery);
-            }
-            self.work.ending.push_back(ending);
+        let mut ending = Ending { id, filters: session.filters, rest: rest.into(), why };
+        if durable {
+            self.pass_on_at_once(now, &mut ending);
         }
+        self.work.dying += ending.filters.len();
+        self.work.ending.push_back(ending);
         if let Some((_, will)) = session.will {
             let who = Identity { client: session.client, user: session.user };
             self.speak(now, (id, who, session.certified), *will);
@@ -184,6 +178,19 @@ impl Broker {
         }
         self.work.ending.push_front(ending);
         true
+    }
+
+    /// Rows of a durable session must go with the turn that gives them to another one: as many as another budget is enough for. The others go like those
+    /// that are on disk only.
+    fn pass_on_at_once(&mut self, now: BootNs, ending: &mut Ending) {
+        let until = self.work.another();
+        while !self.work.is_past(until)
+            && let Some(delivery) = ending.rest.pop_front()
+        {
+            self.pass_on(now, ending, delivery);
+        }
+        self.totals.drop(ending.why, ending.rest.len() as u64);
+        ending.rest.clear();
     }
 
     /// A message of shared subscriptions that the member did not get goes to another (4.8.2). What its own subscriptions want as well is

@@ -86,7 +86,7 @@ impl Broker {
     }
 
     fn conn_may_be_late(&mut self, now: BootNs, conn: ConnId) {
-        let Some(open) = self.conns.get_mut(&conn) else { return };
+        let Some(open) = self.conns.get_mut(&conn).filter(|open| !open.condemned) else { return };
         open.alarm = None;
         if open.is_held() && matches!(open.stage, Stage::Up) {
             // It is not heard, which is not its fault.
@@ -103,7 +103,7 @@ impl Broker {
             Stage::Verifying { .. } => self.give_up_waiting(conn),
             Stage::Fresh => CloseReason::Handshake,
         };
-        self.doomed.push_back((conn, reason));
+        self.doom(conn, reason);
     }
 
     /// Says what a session held that expires.

@@ -172,12 +172,15 @@ impl Broker {
     fn compare_next(&mut self, now: BootNs) {
         while self.comparing.is_none() {
             let Some(Waiting { conn, peer, user, password, hash, .. }) = self.logins.pop() else { return };
+            if self.is_doomed(conn) {
+                continue;
+            }
             if self.failures.is_locked(now, &peer, &user) {
                 self.counters.logins_locked_total += 1;
                 let code = Code::ConnectionRateExceeded;
                 let refusal = Refusal { code, why: "locked out", user: Some(&user), client: None };
                 let reason = self.refuse_login(conn, &refusal);
-                self.doomed.push_back((conn, reason));
+                self.doom(conn, reason);
                 continue;
             }
             self.comparing = Some(Asked { conn, peer, user });
@@ -190,7 +193,7 @@ impl Broker {
         self.now = self.now.max(now);
         if let Some(Asked { peer, user, .. }) = self.comparing.take_if(|asked| asked.conn == conn) {
             if let Err(reason) = self.verified(now, conn, &peer, &user, ok) {
-                self.doomed.push_back((conn, reason));
+                self.doom(conn, reason);
             }
             self.charge(now, conn);
         }
@@ -217,7 +220,8 @@ impl Broker {
             let event = Event::LockedOut { time: lock.time, failures: lock.failures };
             self.note(event, locked(lock));
         }
-        let Some(open) = self.conns.get_mut(&conn) else { return Ok(()) };
+        let open = self.conns.get_mut(&conn).filter(|open| !open.condemned);
+        let Some(open) = open else { return Ok(()) };
         let Stage::Verifying { hello, .. } = &mut open.stage else { return Ok(()) };
         let hello = std::mem::take(hello);
         let hello = open.front.hello_again(now, &hello)?;
@@ -365,7 +369,7 @@ impl Broker {
     /// Users and rules have changed: who is connected keeps its connection if it would be let in, with the rules of now. Until they are looked at,
     /// nothing is read from it and nothing said to it.
     pub(super) fn check_everybody(&mut self) {
-        let conns = self.conns.iter().filter(|(_, open)| open.session.is_some());
+        let conns = self.conns.iter().filter(|(_, open)| open.session.is_some() && !open.condemned);
         let conns: Vec<ConnId> = conns.map(|(conn, _)| *conn).collect();
         for conn in conns {
             if !self.work.is_spent() {
@@ -379,7 +383,7 @@ impl Broker {
 
     /// The rules of a connection.
     pub(super) fn check(&mut self, conn: ConnId) {
-        let Some(open) = self.conns.get_mut(&conn) else { return };
+        let Some(open) = self.conns.get_mut(&conn).filter(|open| !open.condemned) else { return };
         let Some((id, session)) = open.session.and_then(|id| Some((id, self.sessions.get(&id)?))) else {
             return;
         };
@@ -389,7 +393,7 @@ impl Broker {
         let known = user.is_none_or(|user| certified || access.users.contains_key(user));
         self.work.charge(SESSION);
         if !known || !access.may_use(&session.client, user) {
-            self.doomed.push_back((conn, CloseReason::NotAuthorized));
+            self.doom(conn, CloseReason::NotAuthorized);
             return;
         }
         let who = Identity { client: Arc::clone(&session.client), user: session.user.clone() };

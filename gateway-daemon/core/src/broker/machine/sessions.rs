@@ -71,10 +71,8 @@ impl Broker {
 
     /// Sessions of clients in the order of their numbers, behind one of them.
     pub fn sessions(&self, now: BootNs, after: Option<SessionId>) -> impl Iterator<Item = SessionView> {
-        use std::ops::Bound;
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let clients = self.sessions.range((from, Bound::Unbounded));
-        clients
+        self.sessions
+            .behind(after)
             .filter(|(_, session)| session.owner == Owner::Client)
             .map(move |(id, session)| self.view(now, *id, session))
     }

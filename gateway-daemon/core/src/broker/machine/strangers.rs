@@ -19,6 +19,9 @@ const IDLE_PER_ADDRESS_MAX: usize = 64;
 /// A connection may take this long to its CONNECT, whoever else comes: a hundred times what it takes on a local network.
 const GIVE_WAY: Duration = Duration::from_secs(1);
 
+/// Most users that are remembered without a connection, until their buckets are full.
+const USERS_MAX: usize = 4096;
+
 /// What the connections of a user have in common.
 #[derive(Debug, Default)]
 pub(super) struct UserState {
@@ -99,7 +102,7 @@ impl Broker {
             && let Some(state) = self.users.get_mut(&user)
         {
             state.conns = state.conns.saturating_sub(1);
-            if state.conns == 0 {
+            if state.conns == 0 && state.traffic.is_full(self.now) {
                 self.users.remove(&user);
             }
         }
@@ -162,6 +165,9 @@ impl Broker {
     pub(super) fn count_user(&mut self, conn: ConnId, user: Option<Arc<str>>) {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         if let Some(user) = user {
+            if self.users.len() >= USERS_MAX && !self.users.contains_key(&user) {
+                self.users.retain(|_, state| state.conns > 0);
+            }
             self.users.entry(Arc::clone(&user)).or_default().conns += 1;
             open.counted = Some(user);
         }

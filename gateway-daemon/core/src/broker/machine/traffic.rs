@@ -188,16 +188,15 @@ impl Broker {
         true
     }
 
-    /// Ends a connection as soon as what is going on is done. What it holds is given back at once.
+    /// As [`Broker::doom`]; what the connection holds is given back at once.
     fn condemn(&mut self, conn: ConnId, reason: CloseReason) {
         let now = self.now;
         let Some(open) = self.conns.get_mut(&conn) else { return };
-        open.condemned = true;
         open.out = Vec::new();
         open.front.forget();
         self.counters.dropped_slow_messages_total += open.drop_later() as u64;
         self.unwritten.note(now, &mut open.unwritten, 0);
         self.unread.note(now, &mut open.unread, 0);
-        self.doomed.push_back((conn, reason));
+        self.doom(conn, reason);
     }
 }

@@ -128,6 +128,16 @@ impl Work {
         self.until = self.max.max(self.spent.saturating_add(self.max / 2));
     }
 
+    /// Where a thing stops that has to be done in one turn and may take another whole budget.
+    pub(super) fn another(&self) -> u64 {
+        self.spent.saturating_add(self.max)
+    }
+
+    /// Whether so much is spent.
+    pub(super) fn is_past(&self, units: u64) -> bool {
+        self.spent >= units
+    }
+
     fn slice(&self) -> u64 {
         self.until.min(self.spent.saturating_add(self.max / SLICES))
     }
@@ -155,7 +165,7 @@ impl Broker {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let lists = self.doomed.is_empty() && self.released.is_empty() && self.replaying.is_empty();
-        !lists || !self.work.is_empty() || self.journal.has_news()
+        !lists || !self.work.is_empty() || self.journal.has_news() || self.owes_now()
     }
 
     /// Most units of work that a turn took so far: the budget, and at most what one packet costs that was put down and one that came in.
