@@ -128,6 +128,16 @@ impl Facts {
         Ok(true)
     }
 
+    /// Removes all facts whose keys begin so; inside a transaction. Says how many there were.
+    pub(super) fn remove_under(&mut self, conn: &Connection, beginning: &FactKey) -> Result<u64, Trouble> {
+        let under = self.ids.range(beginning.clone()..).map(|(fact, _)| fact);
+        let all: Vec<FactKey> = under.take_while(|fact| fact.begins_with(beginning)).cloned().collect();
+        for fact in &all {
+            self.remove(conn, fact)?;
+        }
+        Ok(all.len() as u64)
+    }
+
     /// Takes facts that do not decode out of the file, as part of a write that happens anyway.
     pub(super) fn remove_rotten(&mut self, conn: &Connection) -> Result<(), Trouble> {
         for id in &self.rotten {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gateway_core::broker::{Change, Read, Turn};
+use gateway_core::broker::{Change, FactKey, Read, Turn};
 use gateway_core::uplink::row::{Row, Tally};
 
 use super::ask::is_local;
@@ -40,7 +40,10 @@ impl Db {
                     done.fact_bytes = done.fact_bytes.saturating_add(bytes);
                     facts.insert(fact);
                 }
-                Change::Delete { queue, .. } | Change::Drop { queue } if filled.contains(queue) => {
+                Change::Delete { queue, .. } if filled.contains(queue) => {
+                    self.take_away(change, &mut done)?
+                }
+                Change::Drop { queue } if filled.contains(queue) || has_subscriptions(&facts, queue) => {
                     self.take_away(change, &mut done)?;
                 }
                 Change::Remove { fact } if facts.contains(fact) => self.take_away(change, &mut done)?,
@@ -61,6 +64,10 @@ impl Db {
             Change::Drop { queue } => {
                 let dropped = if is_local(queue) { self.drop_tables(queue)? } else { Tally::default() };
                 done.rows_removed = done.rows_removed.saturating_add(dropped.rows);
+                if let Some(subscriptions) = FactKey::subscriptions_of(queue) {
+                    let removed = self.facts.remove_under(&self.conn, &subscriptions)?;
+                    done.facts_removed = done.facts_removed.saturating_add(removed);
+                }
             }
             Change::Remove { fact } => {
                 let removed = self.facts.remove(&self.conn, fact)?;
@@ -102,4 +109,10 @@ impl Db {
     pub(super) fn read(&mut self, read: &Read) -> Result<Rows, Trouble> {
         Work::new(self, &read.queue).fetch(read.after, read.until, read.rows_max, read.bytes_max)
     }
+}
+
+/// Whether a subscription of a queue's client is among these.
+fn has_subscriptions(facts: &BTreeSet<&FactKey>, queue: &str) -> bool {
+    FactKey::subscriptions_of(queue)
+        .is_some_and(|subscriptions| facts.iter().any(|fact| fact.begins_with(&subscriptions)))
 }

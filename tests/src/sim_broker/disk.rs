@@ -29,7 +29,12 @@ impl Disk {
                         rows.retain(|seq, _| !(*first..=*last).contains(seq));
                     }
                 }
-                Change::Drop { queue } => _ = self.queues.remove(queue),
+                Change::Drop { queue } => {
+                    self.queues.remove(queue);
+                    if let Some(subscriptions) = FactKey::subscriptions_of(queue) {
+                        self.facts.retain(|fact, _| !fact.begins_with(&subscriptions));
+                    }
+                }
                 Change::Put { fact, value } => _ = self.facts.insert(fact.clone(), Arc::clone(value)),
                 Change::Remove { fact } => _ = self.facts.remove(fact),
             }

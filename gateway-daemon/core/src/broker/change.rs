@@ -42,6 +42,21 @@ pub struct FactKey {
     pub key: Arc<[u8]>,
 }
 
+impl FactKey {
+    /// The beginning of the keys of all subscriptions that are stored for the client of a queue. `None`: the queue is no client's.
+    #[must_use]
+    pub fn subscriptions_of(queue: &str) -> Option<Self> {
+        let client = queue.strip_prefix(QUEUE_PREFIX).filter(|client| !client.is_empty())?;
+        Some(super::facts::subscription_key(client, ""))
+    }
+
+    /// Whether it begins with another one and is of its kind.
+    #[must_use]
+    pub fn begins_with(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.key.starts_with(&other.key)
+    }
+}
+
 /// One change of what must survive.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -59,7 +74,8 @@ pub enum Change {
         /// First and last seq, both included.
         seqs: (Seq, Seq),
     },
-    /// A queue goes with all its rows.
+    /// A queue goes with all its rows, and with every subscription that is stored for its client ([`FactKey::subscriptions_of`]): also those that the broker does not
+    /// know, because they did not fit into memory. What the same turn puts afterwards stays.
     Drop {
         /// Which queue.
         queue: QueueName,

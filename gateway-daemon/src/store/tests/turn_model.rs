@@ -33,7 +33,12 @@ impl Model {
                         rows.retain(|seq, _| !(from.0..=to.0).contains(seq));
                     }
                 }
-                Change::Drop { queue } => drop(self.queues.remove(queue)),
+                Change::Drop { queue } => {
+                    self.queues.remove(queue);
+                    if let Some(subscriptions) = FactKey::subscriptions_of(queue) {
+                        self.facts.retain(|fact, _| !fact.begins_with(&subscriptions));
+                    }
+                }
                 Change::Put { fact, value } => drop(self.facts.insert(fact.clone(), value.to_vec())),
                 Change::Remove { fact } => drop(self.facts.remove(fact)),
             }
@@ -92,7 +97,13 @@ fn any_client() -> impl Strategy<Value = Arc<str>> {
 
 fn any_fact() -> impl Strategy<Value = FactKey> {
     let kinds = [FactKind::Session, FactKind::Retained, FactKind::Received, FactKind::Released];
-    (0..kinds.len(), "[xyz]{0,2}").prop_map(move |(kind, key)| fact(kinds[kind], &key))
+    prop_oneof![
+        2 => (0..kinds.len(), "[xyz]{0,2}").prop_map(move |(kind, key)| fact(kinds[kind], &key)),
+        1 => (any_client(), "[xyz]{0,2}").prop_map(|(queue, filter)| {
+            let FactKey { kind, key } = FactKey::subscriptions_of(&queue).unwrap();
+            FactKey { kind, key: [&key, filter.as_bytes()].concat().into() }
+        }),
+    ]
 }
 
 fn any_change() -> impl Strategy<Value = Change> {

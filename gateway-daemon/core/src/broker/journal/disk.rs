@@ -28,7 +28,12 @@ impl Disk {
                         rows.retain(|seq, _| !(seqs.0..=seqs.1).contains(seq));
                     }
                 }
-                Change::Drop { queue } => _ = self.queues.remove(queue),
+                Change::Drop { queue } => {
+                    self.queues.remove(queue);
+                    if let Some(subscriptions) = FactKey::subscriptions_of(queue) {
+                        self.facts.retain(|fact, _| !fact.begins_with(&subscriptions));
+                    }
+                }
                 Change::Put { fact, value } => {
                     self.facts.insert(fact.clone(), Arc::clone(value));
                 }

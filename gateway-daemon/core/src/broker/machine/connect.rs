@@ -32,12 +32,6 @@ impl Broker {
         let who = Identity { client: Arc::clone(&client.id), user };
         let mut old = self.clients.get(&client.id).copied();
         let anew = self.may_connect(now, conn, &hello, &who, old)?;
-        if let Some(will) = &hello.will
-            && !self.will_fits(will, &client.id, who.user.as_ref())
-        {
-            self.counters.wills_full_total += 1;
-            return Err(self.refuse(conn, Code::QuotaExceeded, "no room for another last will"));
-        }
         if let Some(rival) = old.and_then(|id| self.sessions.get(&id)?.conn) {
             // The will of a session that goes on is heard only if it has no delay (3.1.3.2.2).
             self.close(now, rival, CloseReason::TakenOver);
@@ -87,6 +81,12 @@ impl Broker {
             let why = "the client id belongs to another user";
             self.note(Event::ConnectionRefused(why), self.who_is(conn, who));
             return Err(self.refuse(conn, Code::NotAuthorized, why));
+        }
+        if let Some(will) = &hello.will
+            && !self.will_fits(will, &who.client, who.user.as_ref())
+        {
+            self.counters.wills_full_total += 1;
+            return Err(self.refuse(conn, Code::QuotaExceeded, "no room for another last will"));
         }
         let anew = hello.clean || claim == Claim::Anew;
         let stays = old.and_then(|id| self.sessions.get(&id)).is_some_and(|old| !anew && !old.is_fleeting());

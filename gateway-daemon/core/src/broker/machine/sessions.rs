@@ -167,7 +167,7 @@ impl Broker {
         }
     }
 
-    /// Makes room for one more session, which may take the place of one that is there.
+    /// Makes room for one more session, which may take the place of one that is there. Nobody gives way to one that is refused.
     ///
     /// # Errors
     /// There is none; the connection is refused.
@@ -179,28 +179,37 @@ impl Broker {
         replaced: Option<SessionId>,
     ) -> Result<(), CloseReason> {
         let limits = self.settings.limits;
+        let (mut of_user, mut of_address, mut any) = (None, None, None);
+        if lasting {
+            let maker = self.maker(conn, who.user.as_ref());
+            let before = replaced.and_then(|id| self.sessions.get(&id)?.maker.clone()).unwrap_or_default();
+            if let Some(user) = maker.user.as_ref().filter(|user| before.user.as_ref() != Some(*user))
+                && self.shares.of_user(user) >= limits.sessions_per_user_max
+            {
+                of_user = self.vacant(|maker| maker.user.as_ref() == Some(user));
+                if of_user.is_none() {
+                    return Err(self.refuse_session(conn, who, "too many sessions of this user"));
+                }
+            }
+            if let Some(address) =
+                maker.address.as_ref().filter(|address| before.address.as_ref() != Some(*address))
+                && self.shares.of_address(address) >= limits.sessions_per_address_max
+            {
+                of_address = self.vacant(|maker| maker.address.as_ref() == Some(address));
+                if of_address.is_none() {
+                    return Err(self.refuse_session(conn, who, "too many sessions from this address"));
+                }
+            }
+        }
         let full = replaced.is_none() && self.clients.len() >= limits.sessions_max;
-        if full && !self.evict(now, |_| true) {
-            return Err(self.refuse_session(conn, who, "too many sessions"));
-        }
-        if !lasting {
-            return Ok(());
-        }
-        let maker = self.maker(conn, who.user.as_ref());
-        let before = replaced.and_then(|id| self.sessions.get(&id)?.maker.clone()).unwrap_or_default();
-        if let Some(user) = maker.user.as_ref().filter(|user| before.user.as_ref() != Some(*user)) {
-            let full = self.shares.of_user(user) >= limits.sessions_per_user_max;
-            if full && !self.evict(now, |maker| maker.user.as_ref() == Some(user)) {
-                return Err(self.refuse_session(conn, who, "too many sessions of this user"));
+        if full && of_user.or(of_address).is_none() {
+            any = self.vacant(|_| true);
+            if any.is_none() {
+                return Err(self.refuse_session(conn, who, "too many sessions"));
             }
         }
-        if let Some(address) =
-            maker.address.as_ref().filter(|address| before.address.as_ref() != Some(*address))
-        {
-            let full = self.shares.of_address(address) >= limits.sessions_per_address_max;
-            if full && !self.evict(now, |maker| maker.address.as_ref() == Some(address)) {
-                return Err(self.refuse_session(conn, who, "too many sessions from this address"));
-            }
+        for id in [of_user, of_address, any].into_iter().flatten() {
+            self.evict(now, id);
         }
         Ok(())
     }
@@ -217,14 +226,18 @@ impl Broker {
         Maker { user: user.cloned(), address }
     }
 
-    /// Ends the session that holds nothing and was left longest ago, of those that count for somebody.
-    fn evict(&mut self, now: BootNs, fits: impl Fn(&Maker) -> bool) -> bool {
+    /// The session that holds nothing and was left longest ago, of those that count for somebody.
+    fn vacant(&self, fits: impl Fn(&Maker) -> bool) -> Option<SessionId> {
         let of = |id: &SessionId| self.sessions.get(id).and_then(|session| session.maker.as_ref());
-        let found = self.vacant.iter().find(|(_, id)| of(id).is_some_and(&fits));
-        let Some((_, id)) = found.copied() else { return false };
-        self.counters.evicted_sessions_total += 1;
-        self.finish_session(now, id, DropReason::Ended);
-        true
+        self.vacant.iter().find(|(_, id)| of(id).is_some_and(&fits)).map(|(_, id)| *id)
+    }
+
+    /// Ends a session that gives way, if it is still there.
+    fn evict(&mut self, now: BootNs, id: SessionId) {
+        if self.sessions.contains_key(&id) {
+            self.counters.evicted_sessions_total += 1;
+            self.finish_session(now, id, DropReason::Ended);
+        }
     }
 
     /// Notes whether a session that was left holds nothing.

@@ -175,7 +175,8 @@ impl<K: Number, V> Table<K, V> {
     fn leave(&mut self, mut free: usize) {
         let mut place = self.next(free);
         while let Some((key, _)) = self.entries.get(self.index[place] as usize) {
-            let (from_first, from_free) = (self.distance(self.first(*key), place), self.distance(free, place));
+            let (from_first, from_free) =
+                (self.distance(self.first(*key), place), self.distance(free, place));
             if from_first >= from_free {
                 self.index[free] = self.index[place];
                 free = place;

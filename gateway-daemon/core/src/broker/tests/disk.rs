@@ -42,7 +42,12 @@ impl Disk {
                 Change::Delete { queue, seqs } => {
                     self.queues.entry(queue).or_default().retain(|seq, _| *seq < seqs.0 || *seq > seqs.1);
                 }
-                Change::Drop { queue } => _ = self.queues.remove(&queue),
+                Change::Drop { queue } => {
+                    self.queues.remove(&queue);
+                    if let Some(subscriptions) = FactKey::subscriptions_of(&queue) {
+                        self.facts.retain(|fact, _| !fact.begins_with(&subscriptions));
+                    }
+                }
                 Change::Put { fact, value } => _ = self.facts.insert(fact, value),
                 Change::Remove { fact } => _ = self.facts.remove(&fact),
             }

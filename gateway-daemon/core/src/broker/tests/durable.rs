@@ -1,12 +1,13 @@
 //! What a client was told is never forgotten.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::wire::{
     Bench, PUBACK, PUBCOMP, PUBREC, PUBREL, ack, connect, frames, publish, subscribe, unsubscribe,
 };
 use super::wire5::{Will, connect5, four};
-use crate::broker::{ConnId, TopicFilter};
+use crate::broker::{ConnId, FactKind, TopicFilter, facts};
 use crate::uplink::row::Qos;
 
 /// Connects again; gives the connection, session present, and what was said after CONNACK.
@@ -493,4 +494,22 @@ fn a_store_that_cannot_be_read_yet_refuses_durable_sessions_only_until_it_can() 
     bench.run();
     let (_, present, told) = again(&mut bench, "a");
     assert!(present && told.ends_with(b"x"));
+}
+
+#[test]
+fn subscriptions_that_did_not_fit_at_a_start_go_with_their_session() {
+    let mut bench = Bench::durable();
+    let conn = bench.subscriber("c", false, "known", 1);
+    bench.lose(conn);
+    let other = bench.subscriber("cc", false, "known", 1);
+    bench.lose(other);
+    let facts = |client: &str, filter: &str| facts::subscription_key(client, filter);
+    let value: Arc<[u8]> = Arc::clone(&bench.disk.facts[&facts("c", "known")]);
+    // On disk, and unknown to the broker.
+    bench.disk.facts.insert(facts("c", "left/out"), value);
+    let conn = bench.open();
+    bench.say(conn, &connect("c", true, 0, None));
+    bench.commit();
+    let kept: Vec<_> = bench.disk.facts.keys().filter(|fact| fact.kind == FactKind::Subscription).collect();
+    assert_eq!(kept, [&facts("cc", "known")]);
 }

@@ -100,6 +100,27 @@ fn only_sessions_that_hold_nothing_give_way_and_the_oldest_first() {
 }
 
 #[test]
+fn nobody_gives_way_to_a_client_that_is_refused() {
+    let limits =
+        Limits { sessions_max: 2, sessions_per_user_max: 1, wills_bytes_max: 1000, ..Limits::default() };
+    let mut bench = Bench::stored(settings(limits));
+    let (conn, _) = lasting(&mut bench, "192.0.2.1:1", "vacant", None, false);
+    bench.lose(conn);
+    assert_eq!(lasting(&mut bench, "192.0.2.1:1", "ada", Some("ada"), true).1, 0);
+    let will = "x".repeat(2000);
+    let conn = bench.enter("192.0.2.2:1", &connect("testator", false, 0, Some(("t", &will, 0, false))));
+    assert_eq!(bench.told(conn), [0x20, 2, 0, 3], "a will without room");
+    assert_eq!(
+        lasting(&mut bench, "192.0.2.2:1", "more", Some("ada"), false).1,
+        0x97,
+        "her share is used up"
+    );
+    assert_eq!(bench.broker.counters().evicted_sessions_total, 0);
+    assert_eq!(lasting(&mut bench, "192.0.2.2:1", "welcome", None, false).1, 0);
+    assert_eq!(bench.broker.counters().evicted_sessions_total, 1);
+}
+
+#[test]
 fn a_session_with_messages_and_no_subscription_does_not_give_way() {
     let mut bench = Bench::stored(settings(Limits { sessions_max: 1, ..Limits::default() }));
     let (conn, _) = lasting(&mut bench, "192.0.2.1:1", "a", None, true);

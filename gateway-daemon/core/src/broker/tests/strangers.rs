@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::disk::open_door;
 use super::login::{login, settings, verify};
-use super::wire::{Bench, connect, packet, publish, subscribe, text};
-use super::wire5::{Will, connect5, pair};
+use super::people::{hello, two_users};
+use super::wire::{Bench, connect, frames, packet, publish, subscribe, text};
+use super::wire5::{Will, connect5, pair, publish5};
 use crate::broker::access::failures::{LOCK_AFTER, LOCK_MIN};
 use crate::broker::access::{HELLO_BYTES_PER_ADDRESS_MAX, HELLO_BYTES_TOTAL_MAX, WAITING_PER_PEER_MAX};
 use crate::broker::{Action, CloseReason, ConnId, Event, Limits, Settings};
@@ -481,6 +482,50 @@ fn who_sends_faster_than_allowed_is_read_later_and_loses_nothing() {
         heard += bench.heard(reader).len();
         assert_eq!((heard, bench.fate(fast)), (60, None), "late and whole");
     }
+}
+
+#[test]
+fn a_user_that_was_too_fast_is_as_slow_on_another_connection() {
+    let limits = Limits { messages_per_second_max: 10, ..Limits::default() };
+    let mut bench = Bench::stored(Settings { limits, ..two_users(true, &[]) });
+    let mut counted = 0;
+    for round in 0..5 {
+        let conn = bench.enter(&format!("10.0.0.{round}"), &hello("fast", Some("ada"), true, 0, None));
+        let before = bench.broker.counters().received_packets_total;
+        for _ in 0..20 {
+            bench.say(conn, &publish5(0, "t", 0, &[], "x"));
+        }
+        counted += bench.broker.counters().received_packets_total - before;
+        bench.lose(conn);
+    }
+    assert!((10..=20).contains(&counted), "{counted} of 100 within a moment, from five addresses");
+}
+
+#[test]
+fn a_log_in_that_was_given_up_is_answered_once() {
+    let mut bench = Bench::stored(Settings {
+        limits: Limits { turn_work_max: 400, ..Limits::default() },
+        ..two_users(false, &[])
+    });
+    let conns: Vec<ConnId> = (0..8)
+        .map(|n| {
+            let conn = bench.open_at(&format!("10.0.0.{n}"));
+            bench.say(conn, &connect5_login(&format!("c{n}"), "ada", "secret"));
+            conn
+        })
+        .collect();
+    bench.now = bench.now.plus(Duration::from_secs(60));
+    bench.broker.timeout(bench.now);
+    // All are too late, and the budget is spent before all are closed: the verdict of the one that is compared comes now.
+    for conn in &conns {
+        bench.broker.handle_verified(bench.now, *conn, true);
+    }
+    bench.run();
+    for conn in conns {
+        assert!(frames(&bench.told(conn)).iter().filter(|frame| frame[0] == 0x20).count() <= 1);
+        assert!(bench.fate(conn).is_some());
+    }
+    assert_eq!(bench.broker.counters().logins_total, 0);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What a client can make the broker do at once is bounded, and what is put down is done all the same.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::open_door;
 use super::wire::{Bench, PING, PUBACK, ack, connect, frames, packet, publish, subscribe, text};
 use super::wire5::{four, publish5, subscribe5};
-use crate::broker::access::{Access, Deed, RULES_MAX, Rule};
-use crate::broker::{ConnId, Limits, Settings};
+use crate::broker::access::{Access, Client, Deed, RULES_MAX, Rule};
+use crate::broker::{CloseReason, ConnId, Limits, Settings};
 use crate::uplink::row::Qos;
 
 /// A budget that every test here spends many times over.
@@ -258,6 +259,72 @@ fn changed_rules_of_many_connections_are_filled_in_over_many_turns_and_hold_for_
     }
     check_turns(&bench, "10,000 rules");
     assert_eq!(bench.broker.counters().dropped_forbidden_messages_total, 100);
+}
+
+#[test]
+fn a_connection_that_is_to_be_closed_is_not_heard_any_more_while_others_are_closed_before_it() {
+    let mut bench = stored(limits(), Access::default());
+    let conns: Vec<ConnId> = (0..60).map(|n| bench.client(&format!("c{n}"), true)).collect();
+    let before = bench.broker.counters().received_packets_total;
+    let adas = || Client { users: Some([Arc::from("ada")].into()), ..Client::default() };
+    let clients = (0..60).map(|n| (format!("c{n}").into(), adas())).collect();
+    bench.broker.replace_access(bench.now, Access { clients, ..Access::default() });
+    let open = |bench: &Bench| conns.iter().filter(|conn| bench.fate(**conn).is_none()).count();
+    bench.say_in_turn(conns[59], &publish(1 << 1, "t", 1, "too late"));
+    assert!(open(&bench) > 0, "some wait to be closed");
+    bench.run();
+    assert_eq!(open(&bench), 0);
+    assert_eq!(bench.broker.counters().received_packets_total, before);
+    assert!(bench.told(conns[59]).is_empty(), "no PUBACK for what nobody got");
+    let reasons = conns.iter().map(|conn| bench.fate(*conn));
+    assert!(reasons.into_iter().all(|fate| matches!(fate, Some(CloseReason::NotAuthorized))));
+}
+
+#[test]
+fn acknowledgements_that_waited_for_the_disk_go_over_many_turns_and_all_do() {
+    let mut bench = stored(limits(), Access::default());
+    let conns: Vec<ConnId> = (0..20).map(|n| bench.client(&format!("c{n}"), false)).collect();
+    bench.disk.slow = true;
+    for (n, conn) in conns.iter().enumerate() {
+        for id in 1..=100 {
+            bench.say(*conn, &ask(id, &[format!("t/{n}/{id}")], 1));
+        }
+        assert!(bench.told(*conn).is_empty(), "nothing is durable");
+    }
+    bench.disk.slow = false;
+    while bench.is_writing() {
+        bench.commit();
+        bench.run();
+    }
+    for conn in conns {
+        assert_eq!(frames(&bench.told(conn)).len(), 100);
+    }
+    check_turns(&bench, "2000 acknowledgements");
+}
+
+#[test]
+fn the_rest_of_a_durable_member_is_passed_on_as_far_as_the_budget_goes_and_counted_beyond() {
+    let mut bench = stored(limits(), Access::default());
+    let first = bench.subscriber("first", false, "$share/crew/t/#", 1);
+    bench.disk.slow = true;
+    for number in 0..500 {
+        bench.local("t/x", &format!("{number:03}"), Qos::AtLeastOnce, false);
+    }
+    let second = bench.subscriber("second", true, "$share/crew/t/#", 1);
+    let again = bench.open();
+    bench.say(again, &connect("first", true, 0, None));
+    assert!(matches!(bench.fate(first), Some(CloseReason::TakenOver)));
+    bench.disk.slow = false;
+    while bench.is_writing() {
+        bench.commit();
+        bench.run();
+    }
+    let counters = bench.broker.counters();
+    let (passed, lost) = (counters.passed_on_messages_total, counters.dropped_session_messages_total);
+    assert!(passed > 0 && passed + lost == 500, "{passed} passed on, {lost} lost");
+    assert!(bench.fate(second).is_none());
+    let longest = bench.broker.longest_turn_units();
+    assert!(longest <= 3 * UNITS + 2 * PACKET_UNITS, "{longest}");
 }
 
 #[test]
