@@ -8,6 +8,7 @@
 //! costs more than that. Filters without `+` hardly count, however many there are; `+` in many levels beside names in the same levels doubles it with
 //! each level. Removing a subscription removes the branches that served it alone, and their memory.
 
+mod label;
 mod node;
 
 use std::collections::BTreeMap;
@@ -163,9 +164,12 @@ impl<K: Ord + Copy> Tree<K> {
     /// What a session subscribed with.
     #[must_use]
     pub fn options(&self, subscription: &Subscription, key: K) -> Option<Options> {
-        let holders = self.root.holders(Some(subscription.filter.as_str()))?;
-        let Some(share) = &subscription.share else { return holders.options(key) };
-        let members = &self.groups.get(&holders.group(share)?)?.members;
+        let levels = Some(subscription.filter.as_str());
+        let Some(share) = &subscription.share else {
+            return self.root.look(levels, |holders| holders.options(key))?;
+        };
+        let group = self.root.look(levels, |holders| holders.group(share))??;
+        let members = &self.groups.get(&group)?.members;
         let at = members.binary_search_by_key(&key, |(other, _)| *other).ok()?;
         Some(members[at].1)
     }
@@ -206,8 +210,8 @@ impl<K: Ord + Copy> Tree<K> {
     /// The group of a share name and filter, if it has members.
     #[must_use]
     pub fn group_of(&self, subscription: &Subscription) -> Option<GroupId> {
-        let holders = self.root.holders(Some(subscription.filter.as_str()))?;
-        holders.group(subscription.share.as_deref()?)
+        let share = subscription.share.as_deref()?;
+        self.root.look(Some(subscription.filter.as_str()), |holders| holders.group(share))?
     }
 }
 
@@ -262,14 +266,18 @@ mod tests {
         (share, filter()).prop_map(|(share, filter)| Subscription { share: share.map(Arc::from), filter })
     }
 
+    /// Names of levels of each length that is kept in another way.
+    const MEDIUM: &str = "0f4c2b1e-temperature";
+    const LONG: &str = "a-level-whose-name-is-longer-than-what-is-kept-in-one-piece";
+
     /// Few words, so that names and filters meet; with empty and reserved levels.
     fn name() -> impl Strategy<Value = TopicName> {
-        vec(prop::sample::select(vec!["", "a", "b", "$s", "ä"]), 1..5)
+        vec(prop::sample::select(vec!["", "a", "b", "$s", "ä", MEDIUM, LONG]), 1..5)
             .prop_filter_map("a topic has a character", |levels| TopicName::new(levels.join("/")).ok())
     }
 
     fn filter() -> impl Strategy<Value = TopicFilter> {
-        let level = prop::sample::select(vec!["", "a", "b", "$s", "ä", "+", "+", "#"]);
+        let level = prop::sample::select(vec!["", "a", "b", "$s", "ä", MEDIUM, LONG, "+", "+", "#"]);
         vec(level, 1..5).prop_filter_map("'#' is last", |levels| TopicFilter::new(levels.join("/")).ok())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A packet may hold sixty thousand filters: they are dealt with some at a time, and the answer leaves when all are done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::vec::IntoIter;
 
 use super::conn::{Kind, Owed, Why};
@@ -258,6 +258,12 @@ impl Broker {
         }
         if self.replay_some(now, id) {
             self.list_replay(id);
+        }
+        // A session at rest keeps no room for what it once asked for.
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.replays.is_empty()
+        {
+            session.replays = VecDeque::new();
         }
         true
     }
