@@ -14,6 +14,7 @@ use std::fmt;
 
 use crate::broker::settings::{
     LOADED_BYTES_TOTAL_MAX, Limits, QUEUED_SHARE_BYTES_MIN, RECEIVED_BYTES_MAX, STORED_SHARE_BYTES_MIN,
+    SUBSCRIPTION_BYTES,
 };
 use crate::uplink::settings::ASIDE_BYTES_MAX;
 
@@ -44,9 +45,6 @@ const UPLINKS_WITHIN: u64 = 2;
 
 /// Memory of a session without messages and subscriptions.
 const SESSION_BYTES: u64 = 1 << 10;
-
-/// Memory of a subscription.
-const SUBSCRIPTION_BYTES: u64 = 220;
 
 /// A packet of the largest size is in memory so many times at once: as it came, as a message, for a session, and for the disk.
 const PACKET_COPIES: u64 = 4;

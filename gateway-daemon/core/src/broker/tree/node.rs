@@ -12,6 +12,9 @@ use crate::uplink::row::Qos;
 /// Most levels behind one that are kept in a list; above, in a map. A list of one is as large as its entry, a map is not.
 const FEW_MAX: usize = 8;
 
+/// What a level costs beside its name, bytes: a place in a map that is half full, or what goes on from it, or a part of what branches.
+const LEVEL_BYTES: usize = 72;
+
 /// A level, in the shortest of the forms that can say it: a filter that nobody shares a level with is a row of `Way` and a `Here` or `Below` at its end.
 #[derive(Debug)]
 pub(super) enum Child<K> {
@@ -131,6 +134,21 @@ impl<K> Default for Node<K> {
 /// `+` as the only way on: no name has such a level.
 const PLUS: &str = "+";
 
+/// What came into being, or went, while a filter was entered or removed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Toll {
+    /// Bytes of levels.
+    pub(super) bytes: usize,
+    /// Levels that were looked at beside those of the filter.
+    pub(super) looked: usize,
+}
+
+impl Toll {
+    pub(super) fn level(&mut self, level: &str) {
+        self.bytes += LEVEL_BYTES + Label::cost(level);
+    }
+}
+
 /// The first level of what is left of a topic, and what is left then.
 fn split(levels: &str) -> (&str, Option<&str>) {
     match levels.split_once('/') {
@@ -191,28 +209,34 @@ impl<K: Ord + Copy> Child<K> {
     }
 
     /// See [`Node::insert`].
-    fn insert(&mut self, levels: Option<&str>, join: &mut impl FnMut(&mut Holders<K>) -> bool) -> bool {
+    fn insert(
+        &mut self,
+        levels: Option<&str>,
+        toll: &mut Toll,
+        join: &mut impl FnMut(&mut Holders<K>) -> bool,
+    ) -> bool {
         match (&mut *self, levels.map(split)) {
             (Self::Bare, None) => return self.change(Self::of_here, join),
             (Self::Bare, Some(("#", _))) => return self.change(Self::of_below, join),
             (Self::Bare, Some((level, rest))) => {
                 let mut edge = Box::new(Edge { label: Label::new(level), child: Self::Bare });
-                let another = edge.child.insert(rest, join);
+                let another = edge.child.insert(rest, toll, join);
+                toll.level(level);
                 *self = Self::Way(edge.child.steps().saturating_add(1), edge);
                 return another;
             }
             (Self::Here(..), None) => return self.change(Self::of_here, join),
             (Self::Below(..), Some(("#", _))) => return self.change(Self::of_below, join),
             (Self::Way(steps, edge), Some((level, rest))) if edge.label.is(level) => {
-                let another = edge.child.insert(rest, join);
+                let another = edge.child.insert(rest, toll, join);
                 *steps = edge.child.steps().saturating_add(1);
                 return another;
             }
-            (Self::Node(node), _) => return node.insert(levels, join),
+            (Self::Node(node), _) => return node.insert(levels, toll, join),
             _ => {}
         }
         let mut node = Box::new(std::mem::replace(self, Self::Bare).into_node());
-        let another = node.insert(levels, join);
+        let another = node.insert(levels, toll, join);
         *self = Self::Node(node);
         another
     }
@@ -221,22 +245,23 @@ impl<K: Ord + Copy> Child<K> {
     fn remove(
         &mut self,
         levels: Option<&str>,
-        looked: &mut usize,
+        toll: &mut Toll,
         leave: &mut impl FnMut(&mut Holders<K>) -> bool,
     ) -> bool {
         match (&mut *self, levels.map(split)) {
             (Self::Here(..), None) => self.change(Self::of_here, leave),
             (Self::Below(..), Some(("#", _))) => self.change(Self::of_below, leave),
             (Self::Way(steps, edge), Some((level, rest))) if edge.label.is(level) => {
-                let removed = edge.child.remove(rest, looked, leave);
+                let removed = edge.child.remove(rest, toll, leave);
                 *steps = edge.child.steps().saturating_add(1);
                 if edge.child.is_bare() {
+                    toll.level(level);
                     *self = Self::Bare;
                 }
                 removed
             }
             (Self::Node(node), _) => {
-                let removed = node.remove(levels, looked, leave);
+                let removed = node.remove(levels, toll, leave);
                 if removed {
                     self.shorten();
                 }
@@ -367,15 +392,24 @@ impl<K: Ord + Copy> Node<K> {
     pub(super) fn insert(
         &mut self,
         levels: Option<&str>,
+        toll: &mut Toll,
         join: &mut impl FnMut(&mut Holders<K>) -> bool,
     ) -> bool {
         let mut longest = self.longest_literal();
         let another = match levels.map(split) {
             None => join(&mut self.here),
             Some(("#", _)) => join(&mut self.below),
-            Some((PLUS, rest)) => self.plus.insert(rest, join),
+            Some((PLUS, rest)) => {
+                if self.plus.is_bare() {
+                    toll.level(PLUS);
+                }
+                self.plus.insert(rest, toll, join)
+            }
             Some((literal, rest)) => self.literal.change(literal, |child| {
-                let another = child.insert(rest, join);
+                if child.is_bare() {
+                    toll.level(literal);
+                }
+                let another = child.insert(rest, toll, join);
                 longest = longest.max(child.steps());
                 another
             }),
@@ -384,28 +418,38 @@ impl<K: Ord + Copy> Node<K> {
         another
     }
 
-    /// Goes to the holders of a filter and removes the levels that served it alone. `looked` counts the levels beside them that were looked at.
+    /// Goes to the holders of a filter and removes the levels that served it alone.
     pub(super) fn remove(
         &mut self,
         levels: Option<&str>,
-        looked: &mut usize,
+        toll: &mut Toll,
         leave: &mut impl FnMut(&mut Holders<K>) -> bool,
     ) -> bool {
         let mut longest = self.longest_literal();
         let removed = match levels.map(split) {
             None => leave(&mut self.here),
             Some(("#", _)) => leave(&mut self.below),
-            Some((PLUS, rest)) => self.plus.remove(rest, looked, leave),
+            Some((PLUS, rest)) => {
+                let there = !self.plus.is_bare();
+                let removed = self.plus.remove(rest, toll, leave);
+                if there && self.plus.is_bare() {
+                    toll.level(PLUS);
+                }
+                removed
+            }
             Some((literal, rest)) => {
                 let (mut before, mut after) = (0, 0);
                 let removed = self.literal.reduce(literal, |child| {
                     before = child.steps();
-                    let removed = child.remove(rest, looked, leave);
+                    let removed = child.remove(rest, toll, leave);
                     after = child.steps();
+                    if child.is_bare() {
+                        toll.level(literal);
+                    }
                     removed
                 });
                 if before == longest && after < before {
-                    longest = self.literal.longest(before, looked);
+                    longest = self.literal.longest(before, &mut toll.looked);
                 }
                 removed
             }
