@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 
 use self::freed::{Freed, Look};
 use super::rate::Rate;
-use crate::listen::{Doors, FLUSH_MAX, Incoming, OpenError};
+use crate::listen::{Doors, FLUSH_MAX, Incoming, OpenError, SocketMemory};
 use crate::login::{Question, Verdict, Verifier};
 use crate::store::Store;
 
@@ -97,7 +97,8 @@ impl Local {
         let (broker, doors) = match &config.broker {
             None => (Broker::in_memory(limits), None),
             Some(settings) => {
-                let doors = Doors::open_within(&settings.listeners, &settings.limits, places)?;
+                let mut doors = Doors::open_within(&settings.listeners, &settings.limits, places)?;
+                doors.bound_sockets(config.plan.kernel_bytes());
                 queues = found.queues.len();
                 (Broker::new(now, settings.clone(), run, found), Some(doors))
             }
@@ -159,6 +160,16 @@ impl Local {
         let counters = self.broker.counters();
         self.received.observe(now, counters.received_messages_total);
         self.sent.observe(now, counters.sent_messages_total);
+    }
+
+    /// Asks the kernel what it holds for connections. Once per tick.
+    pub(super) fn look_at_sockets(&mut self) {
+        if let Some(doors) = &mut self.doors {
+            doors.look_at_sockets(|socket| {
+                let (received, to_send) = drivers::memory::of_socket(socket);
+                SocketMemory { received, to_send }
+            });
+        }
     }
 
     /// Gives memory back to the system after much was freed. Once per tick.
