@@ -1,5 +1,6 @@
 //! The kernel calls that no safe crate offers: RS485 direction control, low latency of USB serial adapters, how much output
-//! a port still holds, the state of the kernel clock, the socket that systemd hands over, and what the allocator keeps of freed memory.
+//! a port still holds, the state of the kernel clock, the socket that systemd hands over, what the kernel keeps for a socket, and what the allocator keeps of
+//! freed memory.
 //!
 //! The only module of the workspace with `unsafe`. Each block passes the kernel a pointer to a whole, initialised,
 //! correctly laid out structure that outlives the call, or takes over a descriptor that nobody else owns, and nothing else.
@@ -125,6 +126,32 @@ pub(crate) fn kernel_clock_synchronised() -> bool {
     // SAFETY: all bytes were zeroed above and every field of `struct timex` is an integer.
     let timex = unsafe { timex.assume_init() };
     state >= 0 && state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0
+}
+
+/// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_WMEM_QUEUED` and `SK_MEMINFO_BACKLOG` of linux/sock_diag.h: memory of what was received and is not read, of what is
+/// to be sent or not acknowledged, and of what came while the socket was in use.
+const MEMORY_RECEIVED: usize = 0;
+const MEMORY_TO_SEND: usize = 5;
+const MEMORY_BACKLOG: usize = 7;
+
+/// Memory that the kernel has taken for a socket, bytes: for what is received and not read, and for what is not sent or not acknowledged.
+///
+/// # Errors
+/// Linux before 4.12, or no socket.
+pub(crate) fn socket_memory(socket: &impl AsRawFd) -> io::Result<(u32, u32)> {
+    let mut memory = [0_u32; 9];
+    let Ok(mut len) = libc::socklen_t::try_from(size_of_val(&memory)) else { return Ok((0, 0)) };
+    // SAFETY: SO_MEMINFO writes at most `len` bytes of numbers; `memory` has that many bytes, and it and `len` live through the call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            memory.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok((memory[MEMORY_RECEIVED].saturating_add(memory[MEMORY_BACKLOG]), memory[MEMORY_TO_SEND]))
 }
 
 /// Tells glibc's allocator which freed memory it is to give back to the system at once.

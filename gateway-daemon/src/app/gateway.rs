@@ -354,6 +354,7 @@ impl Gateway {
         self.notify.status(sentence);
         // Counts of repeated records that are due.
         log::logger().flush();
+        self.local.look_at_sockets();
         self.local.give_back(now);
         self.feed(now);
     }

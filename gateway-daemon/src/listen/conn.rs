@@ -81,6 +81,33 @@ pub(super) struct Conn {
     answers: usize,
     /// Bytes of the broker written since it was last told.
     sent: usize,
+    /// Whether anything was read from it, and written to it, since [`Conn::look_at_socket`].
+    moved: Moved,
+    /// Memory of the kernel for it at that moment.
+    memory: SocketMemory,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Moved {
+    read: bool,
+    written: bool,
+}
+
+/// Memory of the kernel for one connection, bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SocketMemory {
+    /// Of what came and is not read.
+    pub received: u64,
+    /// Of what is not sent, or not acknowledged by the client's machine.
+    pub to_send: u64,
+}
+
+impl SocketMemory {
+    /// Both.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.received.saturating_add(self.to_send)
+    }
 }
 
 impl Conn {
@@ -106,7 +133,17 @@ impl Conn {
             dressed: 0,
             answers: 0,
             sent: 0,
+            moved: Moved::default(),
+            memory: SocketMemory::default(),
         }
+    }
+
+    /// Takes note of what the kernel holds for it. What of that has not moved since the look before.
+    pub(super) fn look_at_socket(&mut self, memory: SocketMemory) -> u64 {
+        let Moved { read, written } = std::mem::take(&mut self.moved);
+        let before = std::mem::replace(&mut self.memory, memory);
+        let stuck = |moved: bool, now: u64, before: u64| if moved || now < before { 0 } else { before };
+        stuck(read, memory.received, before.received) + stuck(written, memory.to_send, before.to_send)
     }
 
     pub(super) fn slot(&self) -> &Arc<Slot> {
@@ -213,6 +250,7 @@ impl Conn {
     }
 
     fn advance(&mut self, written: usize) {
+        self.moved.written = true;
         self.written += written;
         if self.coat.is_bare() {
             self.sent += written;
@@ -268,11 +306,19 @@ impl Conn {
         let mut space = ReadBuf::new(buffer);
         match self.read(&mut space) {
             Poll::Pending => Step::Rest,
-            Poll::Ready(Ok(())) if space.filled().is_empty() => Step::Ended,
-            Poll::Ready(Err(_)) => Step::Ended,
-            Poll::Ready(Ok(())) if !open => Step::Again,
-            Poll::Ready(Ok(())) if self.coat.is_bare() => Step::Bytes(space.filled().to_vec()),
-            Poll::Ready(Ok(())) => self.undress(space.filled()),
+            Poll::Ready(result) => self.take_read(result, space.filled(), open),
+        }
+    }
+
+    fn take_read(&mut self, result: io::Result<()>, bytes: &[u8], open: bool) -> Step {
+        if result.is_err() || bytes.is_empty() {
+            return Step::Ended;
+        }
+        self.moved.read = true;
+        match open {
+            false => Step::Again,
+            true if self.coat.is_bare() => Step::Bytes(bytes.to_vec()),
+            true => self.undress(bytes),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The connections of all listeners, looked at by one loop.
 
 mod held;
+mod sockets;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future as _, poll_fn};
@@ -19,8 +20,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, timeout};
 
 use self::held::Deaf;
+use self::sockets::Sockets;
 use super::accept::{self, Arrived, Listener, Shared, Tally};
-use super::conn::{Conn, Step};
+use super::conn::{Conn, SocketMemory, Step};
 use super::ready::Ready;
 use super::revoked::Revoked;
 use super::{CLOSING_BYTES_MAX, CLOSING_MAX, Counts, FLUSH_MAX, Incoming, OpenError, READ_BYTES_MAX};
@@ -64,6 +66,7 @@ pub struct Doors {
     revoked: BTreeMap<usize, Arc<Revoked>>,
     reaped_total: u64,
     revoked_total: u64,
+    sockets: Sockets,
     /// For reading, shared by all: an idle connection has none.
     buffer: Box<[u8]>,
 }
@@ -137,6 +140,7 @@ impl Doors {
             revoked: BTreeMap::new(),
             reaped_total: 0,
             revoked_total: 0,
+            sockets: Sockets::default(),
             buffer: vec![0; READ_BYTES_MAX].into(),
         }
     }
@@ -166,6 +170,7 @@ impl Doors {
             pages_refused_total: read(&self.tally.pages_refused),
             reaped_total: self.reaped_total,
             revoked_total: self.revoked_total,
+            relieved_total: self.sockets.relieved_total,
         }
     }
 

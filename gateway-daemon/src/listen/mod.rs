@@ -16,7 +16,7 @@
 //! up nobody. Certificate files are read again when they change.
 //!
 //! Bounds: so many handshakes of each listener as [`gateway_core::fit::handshakes_max`] says; [`places`] descriptors of connections, beyond which clients wait in the
-//! kernel; `SOCKET_BYTES` of the kernel in each direction of a connection; `ARRIVALS_MAX` connections not yet entered; one read of at most [`READ_BYTES_MAX`] bytes
+//! kernel; `SOCKET_BYTES` of the kernel in each direction of a connection, and [`Doors::bound_sockets`] for all together; `ARRIVALS_MAX` connections not yet entered; one read of at most [`READ_BYTES_MAX`] bytes
 //! per connection and turn; connections, queues and the time to CONNECT by the broker; the last words of a closed connection by
 //! [`FLUSH_MAX`], [`CLOSING_MAX`] and [`CLOSING_BYTES_MAX`]. Out of file descriptors, a listener pauses, counts and goes on.
 //!
@@ -42,6 +42,7 @@ use std::time::Duration;
 use gateway_core::broker::{ConnId, Origin};
 use gateway_core::tag::Name;
 
+pub use conn::SocketMemory;
 pub use doors::{Doors, places};
 pub use serve::{Enqueue, Server, serve};
 pub use tls::TlsFault;
@@ -93,6 +94,8 @@ pub struct Counts {
     pub reaped_total: u64,
     /// Connections closed because the certificate of the client was called back.
     pub revoked_total: u64,
+    /// Connections closed because their bytes in the kernel did not move and all together had too many there.
+    pub relieved_total: u64,
 }
 
 /// Why a listener cannot be opened.

@@ -1,9 +1,12 @@
 //! What a client is owed: its subscriptions, what waits for it, and what it has not acknowledged.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod filters;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(super) use filters::Filters;
 
 use super::outbound::{Limit, Outbound, WhenFull};
 use super::packet::{Message, Subscription, Testament, Version};
@@ -83,57 +86,6 @@ pub(super) struct Replaying {
     pub(super) figured: bool,
     /// The last topic that was looked at.
     pub(super) after: Option<TopicName>,
-}
-
-/// The subscriptions of one session, by their text: some tens of bytes each.
-#[derive(Debug, Default)]
-pub(super) struct Filters(BTreeSet<Box<str>>);
-
-impl Filters {
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn contains(&self, subscription: &Subscription) -> bool {
-        self.0.contains(&*text(subscription))
-    }
-
-    pub(super) fn insert(&mut self, subscription: &Subscription) {
-        let text = text(subscription);
-        if !self.0.contains(&*text) {
-            self.0.insert(text.into());
-        }
-    }
-
-    /// Whether it was there.
-    pub(super) fn remove(&mut self, subscription: &Subscription) -> bool {
-        self.0.remove(&*text(subscription))
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = Subscription> {
-        self.0.iter().filter_map(|text| Subscription::parse(text).ok())
-    }
-
-    /// The next one in any order, taken out.
-    pub(super) fn pop(&mut self) -> Option<Subscription> {
-        Subscription::parse(&self.0.pop_first()?).ok()
-    }
-
-    pub(super) fn has_shared(&self) -> bool {
-        self.iter().any(|subscription| subscription.share.is_some())
-    }
-}
-
-/// As it was asked for.
-fn text(subscription: &Subscription) -> Cow<'_, str> {
-    match subscription.share {
-        None => Cow::Borrowed(subscription.filter.as_str()),
-        Some(_) => Cow::Owned(subscription.text().as_ref().to_owned()),
-    }
 }
 
 impl Session {

@@ -100,6 +100,10 @@ pub const STORED_ROWS_TOTAL_MAX: u64 = 1_000_000;
 /// Most bytes that wait for durable sessions, all together: with what uplinks may store it fits into the database file of the default size.
 pub const STORED_BYTES_TOTAL_MAX: u64 = 64 << 20;
 
+/// Memory of a subscription, bytes: all of them together may cost so much for each that there may be. Ordinary ones cost half of it (80 to 150 bytes measured);
+/// with long names or many levels of their own there is room for fewer.
+pub const SUBSCRIPTION_BYTES: u64 = 220;
+
 /// Most subscriptions of one session.
 pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 2000;
 

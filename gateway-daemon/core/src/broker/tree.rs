@@ -8,20 +8,37 @@
 //! costs more than that. Filters without `+` hardly count, however many there are; `+` in many levels beside names in the same levels doubles it with
 //! each level. Removing a subscription removes the branches that served it alone, and their memory.
 
+mod label;
 mod node;
 
 use std::collections::BTreeMap;
 
-use node::Node;
+use node::{Node, Toll};
 
 use super::packet::{Options, Subscription};
+use super::settings::{Limits, SUBSCRIPTION_BYTES};
 use super::topic::{TopicName, is_reserved};
+
+/// What a subscription costs that shares no level with another one, bytes: an ordinary one.
+const ALONE_BYTES: usize = 512;
+
+/// What is little for the subscriptions of one session, bytes: some dozens.
+const LITTLE_BYTES: usize = 16 << 10;
+
+/// However few there may be, they may cost this much: some long ones are no attack.
+const BYTES_LEAST: usize = 64 << 10;
+
+/// What a group costs beside its texts, bytes; for each of its members, so that it need not be known who is the first.
+const GROUP_BYTES: usize = 200;
 
 /// Sessions and the options they subscribed with, by whatever identifies a session.
 #[derive(Debug)]
 pub struct Tree<K> {
     root: Node<K>,
     len: usize,
+    /// What it costs, see [`Tree::bytes`].
+    bytes: usize,
+    removed: u64,
     groups: BTreeMap<GroupId, Group<K>>,
     last_group: u32,
     shared: usize,
@@ -40,6 +57,41 @@ struct Group<K> {
     next: usize,
 }
 
+/// What all subscriptions together may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Most steps that any name may take.
+    pub steps_max: usize,
+    /// Most bytes of memory.
+    pub bytes_max: usize,
+}
+
+impl Bounds {
+    /// For those that are never refused.
+    pub const NONE: Self = Self { steps_max: usize::MAX, bytes_max: usize::MAX };
+
+    /// As the limits say it: what the ordinary ones cost that there may be.
+    #[must_use]
+    pub fn of(limits: &Limits) -> Self {
+        let bytes = SUBSCRIPTION_BYTES.saturating_mul(limits.subscriptions_max as u64);
+        let bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX).max(BYTES_LEAST);
+        Self { steps_max: limits.match_steps_max, bytes_max }
+    }
+
+    /// For a session whose subscriptions cost so much by themselves: an eighth beyond is for those that have little.
+    #[must_use]
+    pub fn for_session(self, cost: usize) -> Self {
+        let beyond = if cost <= LITTLE_BYTES { self.bytes_max / 8 } else { 0 };
+        Self { bytes_max: self.bytes_max.saturating_add(beyond), ..self }
+    }
+
+    /// What the subscriptions of one session may cost: with some dozens of long ones it must not have what there is for all.
+    #[must_use]
+    pub fn session_bytes_max(limits: &Limits) -> usize {
+        limits.subscriptions_per_session_max.saturating_mul(ALONE_BYTES).max(BYTES_LEAST)
+    }
+}
+
 /// What became of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entered {
@@ -47,7 +99,7 @@ pub enum Entered {
     Another,
     /// The session had subscribed to the filter before.
     Replaced,
-    /// A name could take too many steps with it. With how much work it was to find that out, beside going there.
+    /// A name could take too many steps with it, or it costs more memory than there is for all. With how much work it was to find that out, beside going there.
     Refused(usize),
 }
 
@@ -70,7 +122,15 @@ impl<K> Default for Matches<K> {
 
 impl<K> Default for Tree<K> {
     fn default() -> Self {
-        Self { root: Node::default(), len: 0, groups: BTreeMap::new(), last_group: 0, shared: 0 }
+        Self {
+            root: Node::default(),
+            len: 0,
+            bytes: 0,
+            removed: 0,
+            groups: BTreeMap::new(),
+            last_group: 0,
+            shared: 0,
+        }
     }
 }
 
@@ -85,6 +145,19 @@ impl<K: Ord + Copy> Tree<K> {
     #[must_use]
     pub fn shared_len(&self) -> usize {
         self.shared
+    }
+
+    /// Bytes of memory that all of them cost, the texts that sessions keep included: computed and not measured, a little more than it is where filters
+    /// are alike.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many have gone since the start.
+    #[must_use]
+    pub fn removed(&self) -> u64 {
+        self.removed
     }
 
     /// Whether nobody wants anything.
@@ -111,10 +184,11 @@ impl<K: Ord + Copy> Tree<K> {
         subscription: &Subscription,
         key: K,
         options: Options,
-        steps_max: usize,
+        bounds: Bounds,
     ) -> Entered {
         let (groups, last_group) = (&mut self.groups, &mut self.last_group);
-        let another = self.root.insert(Some(subscription.filter.as_str()), &mut |holders| {
+        let mut toll = Toll::default();
+        let another = self.root.insert(Some(subscription.filter.as_str()), &mut toll, &mut |holders| {
             let Some(share) = &subscription.share else { return holders.place(key, options) };
             let id = holders.group(share).unwrap_or_else(|| {
                 while groups.contains_key(&GroupId(*last_group)) {
@@ -132,7 +206,8 @@ impl<K: Ord + Copy> Tree<K> {
         });
         self.len += usize::from(another);
         self.shared += usize::from(another && subscription.share.is_some());
-        if another && self.steps() > steps_max {
+        self.bytes += toll.bytes + if another { text_cost(subscription) } else { 0 };
+        if another && (self.steps() > bounds.steps_max || self.bytes > bounds.bytes_max) {
             let (_, looked) = self.remove(subscription, key);
             return Entered::Refused(looked);
         }
@@ -142,8 +217,8 @@ impl<K: Ord + Copy> Tree<K> {
     /// Unsubscribes. Says whether there was such a subscription, and how much work it was beside going there.
     pub fn remove(&mut self, subscription: &Subscription, key: K) -> (bool, usize) {
         let groups = &mut self.groups;
-        let mut looked = 0;
-        let removed = self.root.remove(Some(subscription.filter.as_str()), &mut looked, &mut |holders| {
+        let mut toll = Toll::default();
+        let removed = self.root.remove(Some(subscription.filter.as_str()), &mut toll, &mut |holders| {
             let Some(share) = &subscription.share else { return holders.take(key) };
             let Some(id) = holders.group(share) else { return false };
             let Some(group) = groups.get_mut(&id) else { return false };
@@ -157,15 +232,20 @@ impl<K: Ord + Copy> Tree<K> {
         });
         self.len -= usize::from(removed);
         self.shared -= usize::from(removed && subscription.share.is_some());
-        (removed, looked)
+        self.bytes -= toll.bytes + if removed { text_cost(subscription) } else { 0 };
+        self.removed += u64::from(removed);
+        (removed, toll.looked)
     }
 
     /// What a session subscribed with.
     #[must_use]
     pub fn options(&self, subscription: &Subscription, key: K) -> Option<Options> {
-        let holders = self.root.holders(Some(subscription.filter.as_str()))?;
-        let Some(share) = &subscription.share else { return holders.options(key) };
-        let members = &self.groups.get(&holders.group(share)?)?.members;
+        let levels = Some(subscription.filter.as_str());
+        let Some(share) = &subscription.share else {
+            return self.root.look(levels, |holders| holders.options(key))?;
+        };
+        let group = self.root.look(levels, |holders| holders.group(share))??;
+        let members = &self.groups.get(&group)?.members;
         let at = members.binary_search_by_key(&key, |(other, _)| *other).ok()?;
         Some(members[at].1)
     }
@@ -206,8 +286,8 @@ impl<K: Ord + Copy> Tree<K> {
     /// The group of a share name and filter, if it has members.
     #[must_use]
     pub fn group_of(&self, subscription: &Subscription) -> Option<GroupId> {
-        let holders = self.root.holders(Some(subscription.filter.as_str()))?;
-        holders.group(subscription.share.as_deref()?)
+        let share = subscription.share.as_deref()?;
+        self.root.look(Some(subscription.filter.as_str()), |holders| holders.group(share))?
     }
 }
 
@@ -218,6 +298,21 @@ impl<K> Matches<K> {
         self.groups.clear();
         self.steps = 0;
     }
+}
+
+/// What a subscription costs if it shares no level with another one, bytes.
+#[must_use]
+pub fn cost_alone(subscription: &Subscription) -> usize {
+    let mut toll = Toll::default();
+    subscription.filter.levels().for_each(|level| toll.level(level));
+    text_cost(subscription) + toll.bytes
+}
+
+/// What the text of a subscription costs in its session and, if it is shared, in its group.
+fn text_cost(subscription: &Subscription) -> usize {
+    let filter = subscription.filter.as_str().len();
+    let kept = filter + filter / 2 + 8;
+    subscription.share.as_ref().map_or(kept, |share| kept + filter + 3 * share.len() + GROUP_BYTES)
 }
 
 /// Puts an entry into an ascending list; says whether it is another one.
@@ -257,19 +352,27 @@ mod tests {
         Options { identifier: Some(identifier), ..Options::plain(Qos::AtLeastOnce) }
     }
 
+    fn steps(steps_max: usize) -> Bounds {
+        Bounds { steps_max, ..Bounds::NONE }
+    }
+
     fn subscription() -> impl Strategy<Value = Subscription> {
         let share = prop::option::of(prop::sample::select(vec!["x", "y"]));
         (share, filter()).prop_map(|(share, filter)| Subscription { share: share.map(Arc::from), filter })
     }
 
+    /// Names of levels of each length that is kept in another way.
+    const MEDIUM: &str = "0f4c2b1e-temperature";
+    const LONG: &str = "a-level-whose-name-is-longer-than-what-is-kept-in-one-piece";
+
     /// Few words, so that names and filters meet; with empty and reserved levels.
     fn name() -> impl Strategy<Value = TopicName> {
-        vec(prop::sample::select(vec!["", "a", "b", "$s", "ä"]), 1..5)
+        vec(prop::sample::select(vec!["", "a", "b", "$s", "ä", MEDIUM, LONG]), 1..5)
             .prop_filter_map("a topic has a character", |levels| TopicName::new(levels.join("/")).ok())
     }
 
     fn filter() -> impl Strategy<Value = TopicFilter> {
-        let level = prop::sample::select(vec!["", "a", "b", "$s", "ä", "+", "+", "#"]);
+        let level = prop::sample::select(vec!["", "a", "b", "$s", "ä", MEDIUM, LONG, "+", "+", "#"]);
         vec(level, 1..5).prop_filter_map("'#' is last", |levels| TopicFilter::new(levels.join("/")).ok())
     }
 
@@ -296,7 +399,7 @@ mod tests {
             let levels: Vec<_> = (0..12).map(|at| if bits >> at & 1 == 1 { "+" } else { "a" }).collect();
             let wanted = Subscription::own(TopicFilter::new(levels.join("/")).unwrap());
             let before = (tree.len(), tree.steps());
-            if matches!(tree.insert(&wanted, 1_u8, options(1), 1000), Entered::Refused(_)) {
+            if matches!(tree.insert(&wanted, 1_u8, options(1), steps(1000)), Entered::Refused(_)) {
                 refused += 1;
                 assert_eq!((tree.len(), tree.steps()), before);
             }
@@ -308,9 +411,30 @@ mod tests {
         let mut tree = Tree::default();
         for machine in 0..10_000 {
             let wanted = Subscription::own(TopicFilter::new(format!("m/{machine}/+/#")).unwrap());
-            assert_eq!(tree.insert(&wanted, 1_u8, options(1), 10), Entered::Another);
+            assert_eq!(tree.insert(&wanted, 1_u8, options(1), steps(10)), Entered::Another);
         }
         assert_eq!((tree.len(), tree.steps()), (10_000, 5));
+    }
+
+    #[test]
+    fn long_filters_and_deep_ones_have_no_more_memory_than_ordinary_ones() {
+        let limits = Limits::default();
+        let bounds = Bounds { steps_max: usize::MAX, ..Bounds::of(&limits) };
+        let fill = |text: &dyn Fn(usize) -> String| {
+            let mut tree = Tree::default();
+            let granted = |number: &usize| {
+                let wanted = Subscription::own(TopicFilter::new(text(*number)).unwrap());
+                tree.insert(&wanted, 1_u8, options(1), bounds) == Entered::Another
+            };
+            let granted = (0..limits.subscriptions_max).take_while(granted).count();
+            assert!(tree.bytes() <= bounds.bytes_max && tree.len() == granted, "{} bytes", tree.bytes());
+            granted
+        };
+        let ordinary = |number| format!("plant/line{}/machine{}/temperature", number / 100, number % 100);
+        assert_eq!(fill(&ordinary), limits.subscriptions_max);
+        let deep = fill(&|number| format!("{number}{}", "/a".repeat(200)));
+        let long = fill(&|number| format!("{number}/{}", "x".repeat(65_000)));
+        assert!((100..400).contains(&deep) && (10..40).contains(&long), "{deep} and {long}");
     }
 
     #[test]
@@ -318,9 +442,9 @@ mod tests {
         let mut tree = Tree::default();
         let own = |text: &str| Subscription::own(TopicFilter::new(text).unwrap());
         for name in 0..100 {
-            tree.insert(&own(&format!("a/{name}")), 1_u8, options(1), usize::MAX);
+            tree.insert(&own(&format!("a/{name}")), 1_u8, options(1), Bounds::NONE);
         }
-        tree.insert(&own("a/long/+/+/b"), 1, options(1), usize::MAX);
+        tree.insert(&own("a/long/+/+/b"), 1, options(1), Bounds::NONE);
         assert_eq!(tree.steps(), 7);
         let (removed, looked) = tree.remove(&own("a/long/+/+/b"), 1);
         assert_eq!(
@@ -350,7 +474,7 @@ mod tests {
             let mut list: BTreeMap<(Subscription, u8), Options> = BTreeMap::new();
             for (subscribe, wanted, key, identifier) in steps {
                 if subscribe {
-                    let entered = tree.insert(&wanted, key, options(identifier), usize::MAX);
+                    let entered = tree.insert(&wanted, key, options(identifier), Bounds::NONE);
                     let before = list.insert((wanted, key), options(identifier));
                     prop_assert_eq!(entered == Entered::Another, before.is_none());
                 } else {
@@ -395,7 +519,7 @@ mod tests {
                 tree.remove(wanted, *key);
             }
             prop_assert!(tree.is_empty() && tree.root.is_bare() && tree.groups.is_empty(), "nothing is left behind");
-            prop_assert_eq!(tree.steps(), 1);
+            prop_assert_eq!((tree.steps(), tree.bytes()), (1, 0));
         }
     }
 }

@@ -14,6 +14,7 @@ use std::fmt;
 
 use crate::broker::settings::{
     LOADED_BYTES_TOTAL_MAX, Limits, QUEUED_SHARE_BYTES_MIN, RECEIVED_BYTES_MAX, STORED_SHARE_BYTES_MIN,
+    SUBSCRIPTION_BYTES,
 };
 use crate::uplink::settings::ASIDE_BYTES_MAX;
 
@@ -45,9 +46,6 @@ const UPLINKS_WITHIN: u64 = 2;
 /// Memory of a session without messages and subscriptions.
 const SESSION_BYTES: u64 = 1 << 10;
 
-/// Memory of a subscription.
-const SUBSCRIPTION_BYTES: u64 = 220;
-
 /// A packet of the largest size is in memory so many times at once: as it came, as a message, for a session, and for the disk.
 const PACKET_COPIES: u64 = 4;
 
@@ -76,6 +74,10 @@ const LOG_BYTES: u64 = 512 << 10;
 
 /// Memory of the kernel for one connection: [`SOCKET_BYTES`] in each direction.
 const SOCKETS_BYTES: u64 = 2 * SOCKET_BYTES;
+
+/// The part of [`Plan::memory_bytes_max`] that the kernel may keep beside it for all connections: 28 MiB by default. On a board of 512 MB the kernel begins to
+/// save on all sockets, those of uplinks included, at 32 MiB (`net.ipv4.tcp_mem`: a sixteenth of the memory).
+const KERNEL_PART: u64 = 4;
 
 /// Bytes that the kernel may keep for a connection in each direction, as it counts them (twice what is asked for: socket(7)). Not memory of the
 /// process, but of the machine.
@@ -221,10 +223,12 @@ impl Plan {
         Sum { parts, bytes_max: self.file_bytes_max, key: "`file_max` in [store]" }
     }
 
-    /// Memory of the kernel that connections may take beside the memory of the process.
+    /// Memory of the kernel that connections may keep beside the memory of the process: what each may have, and together never more than a part of
+    /// `memory_max`. Not in the sum: it is memory of the machine and not of the process.
     #[must_use]
     pub fn kernel_bytes(&self) -> u64 {
-        self.broker.as_ref().map_or(0, |limits| of(limits.connections_max).saturating_mul(SOCKETS_BYTES))
+        let each = |limits: &Limits| of(limits.connections_max).saturating_mul(SOCKETS_BYTES);
+        self.broker.as_ref().map_or(0, each).min(self.memory_bytes_max / KERNEL_PART)
     }
 
     /// A quarter of a small file.

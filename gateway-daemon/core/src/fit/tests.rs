@@ -129,6 +129,19 @@ fn one_limit_that_is_too_large_gives_way_alone() {
 }
 
 #[test]
+fn process_and_kernel_together_take_less_than_a_third_of_a_board_of_512_mb() {
+    let plan = fitted(plain(2));
+    // With the free memory between what is used, which no limit covers.
+    let process = 128 << 20;
+    assert!(plan.memory().total() <= process && plan.kernel_bytes() == 28 << 20);
+    assert!(process + plan.kernel_bytes() < 512_000_000 / 3);
+    let mut few = plain(2);
+    few.broker.as_mut().unwrap().connections_max = 50;
+    assert_eq!(few.kernel_bytes(), 50 * 2 * SOCKET_BYTES, "as much as each may have");
+    assert_eq!(Plan { broker: None, ..plain(2) }.kernel_bytes(), 0);
+}
+
+#[test]
 fn a_sentence_names_the_largest_parts_and_what_to_do() {
     let mut plan = Plan { tls_listeners: 0, handshaking_listeners: 0, ..plain(0) };
     plan.broker.as_mut().unwrap().packet_bytes_max = 100 << 20;

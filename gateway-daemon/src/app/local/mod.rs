@@ -11,6 +11,7 @@
 //! Bounds: [`WORDS_MAX`] words wait for the loop, one turn and one read per session for the keeper. Nothing
 //! here waits for it.
 
+mod freed;
 mod keeper;
 mod notes;
 
@@ -26,8 +27,9 @@ use gateway_core::uplink::row::Qos;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::freed::{Freed, Look};
 use super::rate::Rate;
-use crate::listen::{Doors, FLUSH_MAX, Incoming, OpenError};
+use crate::listen::{Doors, FLUSH_MAX, Incoming, OpenError, SocketMemory};
 use crate::login::{Question, Verdict, Verifier};
 use crate::store::Store;
 
@@ -36,14 +38,6 @@ const WORDS_MAX: usize = 64;
 
 /// A connection that was told goodbye gets this long beyond [`FLUSH_MAX`].
 const GOODBYE_GRACE: Duration = Duration::from_millis(100);
-
-/// So many connections that have gone leave enough behind that it is worth a look.
-const GIVE_BACK_AFTER: u64 = 64;
-/// Subscriptions that go before memory is given back: some megabytes.
-const GIVE_BACK_SUBSCRIPTIONS: usize = 10_000;
-
-/// How often memory is given back at most: it takes some milliseconds.
-const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the tasks around the broker say to it.
 #[derive(Debug)]
@@ -83,10 +77,7 @@ pub(super) struct Local {
     reads: mpsc::Sender<Read>,
     verifier: Verifier,
     leaving: Option<JoinHandle<()>>,
-    /// Connections and log-ins until memory was given back last, and when that was.
-    given_back: (u64, BootNs),
-    /// Most subscriptions since then.
-    most_subscriptions: usize,
+    freed: Freed,
 }
 
 impl Local {
@@ -106,7 +97,8 @@ impl Local {
         let (broker, doors) = match &config.broker {
             None => (Broker::in_memory(limits), None),
             Some(settings) => {
-                let doors = Doors::open_within(&settings.listeners, &settings.limits, places)?;
+                let mut doors = Doors::open_within(&settings.listeners, &settings.limits, places)?;
+                doors.bound_sockets(config.plan.kernel_bytes());
                 queues = found.queues.len();
                 (Broker::new(now, settings.clone(), run, found), Some(doors))
             }
@@ -132,8 +124,7 @@ impl Local {
             reads,
             verifier,
             leaving: None,
-            given_back: (0, now),
-            most_subscriptions: 0,
+            freed: Freed::new(now),
         })
     }
 
@@ -171,16 +162,19 @@ impl Local {
         self.sent.observe(now, counters.sent_messages_total);
     }
 
-    /// Gives memory back to the system after many connections have come or gone, or many subscriptions have gone. Once per tick.
+    /// Asks the kernel what it holds for connections. Once per tick.
+    pub(super) fn look_at_sockets(&mut self) {
+        if let Some(doors) = &mut self.doors {
+            doors.look_at_sockets(|socket| {
+                let (received, to_send) = drivers::memory::of_socket(socket);
+                SocketMemory { received, to_send }
+            });
+        }
+    }
+
+    /// Gives memory back to the system after much was freed. Once per tick.
     pub(super) fn give_back(&mut self, now: BootNs) {
-        let gauges = self.broker.gauges();
-        let gone = self.broker.counters().connections_total.saturating_sub(gauges.connections as u64);
-        self.most_subscriptions = self.most_subscriptions.max(gauges.subscriptions);
-        let freed = self.most_subscriptions - gauges.subscriptions >= GIVE_BACK_SUBSCRIPTIONS;
-        let (before, last) = self.given_back;
-        if (freed || gone >= before + GIVE_BACK_AFTER) && now.since(last) >= GIVE_BACK_INTERVAL {
-            self.given_back = (gone, now);
-            self.most_subscriptions = gauges.subscriptions;
+        if self.freed.is_due(now, Look::at(&self.broker)) {
             drivers::memory::give_back();
         }
     }

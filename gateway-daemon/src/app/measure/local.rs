@@ -9,7 +9,9 @@ pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
     for (index, door) in settings.listeners.iter().enumerate() {
         page.count(&m::LISTEN_CONNECTIONS, &[door.name.as_str()], gateway.local.connections(index));
     }
-    if let Some(counts) = gateway.local.doors.as_ref().map(|doors| doors.counts()) {
+    if let Some(doors) = &gateway.local.doors {
+        let counts = doors.counts();
+        page.count(&m::LISTEN_SOCKET_BYTES, &[], doors.socket_bytes());
         page.count(&m::LISTEN_ACCEPTED, &[], counts.accepted_total);
         page.count(&m::LISTEN_ACCEPT_FAILED, &[], counts.accept_failed_total);
         page.count(&m::LISTEN_HANDSHAKES_FAILED, &[], counts.handshakes_failed_total);
@@ -18,6 +20,7 @@ pub(super) fn broker(page: &mut Page, gateway: &Gateway) {
         page.count(&m::LISTEN_PAGES_REFUSED, &[], counts.pages_refused_total);
         page.count(&m::LISTEN_REAPED, &[], counts.reaped_total);
         page.count(&m::LISTEN_REVOKED, &[], counts.revoked_total);
+        page.count(&m::LISTEN_RELIEVED, &[], counts.relieved_total);
     }
     gauges(page, gateway);
     counters(page, gateway);

@@ -8,6 +8,7 @@ use super::{Broker, Waiter};
 use crate::broker::facts::{self, Rank};
 use crate::broker::packet::{Message, Options, Subscription};
 use crate::broker::session::{Owner, Received, Session};
+use crate::broker::tree::Bounds;
 use crate::broker::{BrokerError, Fate, SessionId, Ticket, TopicFilter};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
@@ -55,7 +56,7 @@ impl Broker {
         let id = self.add_session(session);
         for (subscription, options) in &filters {
             // Those of the file are few and never refused.
-            self.tree.insert(subscription, id, *options, usize::MAX);
+            self.tree.insert(subscription, id, *options, Bounds::NONE);
         }
         let unsent = std::mem::take(&mut self.unsent);
         for Unsent { message, ticket, .. } in &unsent {

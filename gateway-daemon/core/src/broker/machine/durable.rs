@@ -18,7 +18,7 @@ use crate::broker::session::Session;
 use crate::broker::settings::RECEIVED_BYTES_MAX;
 use crate::broker::shares::Maker;
 use crate::broker::topic::TopicName;
-use crate::broker::tree::Entered;
+use crate::broker::tree::{Bounds, Entered};
 use crate::broker::{Action, CloseReason, ConnId, Found, SessionId, Ticket};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
@@ -391,8 +391,8 @@ impl Broker {
                 self.counters.damaged_facts_total += 1;
                 continue;
             };
-            let steps_max = self.settings.limits.match_steps_max;
-            if let Entered::Refused(_) = self.tree.insert(&subscription, id, options, steps_max) {
+            let bounds = Bounds::of(&self.settings.limits);
+            if let Entered::Refused(_) = self.tree.insert(&subscription, id, options, bounds) {
                 // A restart is bound like a SUBSCRIBE.
                 self.counters.subscriptions_refused_total += 1;
                 self.remove_subscription(now, id, &subscription);

@@ -2,7 +2,7 @@
 //!
 //! A packet may hold sixty thousand filters: they are dealt with some at a time, and the answer leaves when all are done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::vec::IntoIter;
 
 use super::conn::{Kind, Owed, Why};
@@ -13,7 +13,7 @@ use crate::broker::packet::{Code, Delivery, Options, Replay, Subscription, Wish}
 use crate::broker::retained::Looked;
 use crate::broker::session::Replaying;
 use crate::broker::topic::TopicError;
-use crate::broker::tree::Entered;
+use crate::broker::tree::{Bounds, Entered, cost_alone};
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
@@ -188,13 +188,15 @@ impl Broker {
         let another = !session.filters.contains(subscription);
         // Those of sessions that have ended do not count, unless they are as many as there may be.
         let living = self.tree.len().saturating_sub(self.work.dying);
+        let cost = session.filters.cost() + cost_alone(subscription);
         let full = session.filters.len() >= limits.subscriptions_per_session_max
+            || cost > Bounds::session_bytes_max(limits)
             || living.max(self.work.dying) >= limits.subscriptions_max;
         if another && full {
             return Err(Code::QuotaExceeded);
         }
-        if let Entered::Refused(looked) = self.tree.insert(subscription, id, options, limits.match_steps_max)
-        {
+        let bounds = Bounds::of(limits).for_session(cost);
+        if let Entered::Refused(looked) = self.tree.insert(subscription, id, options, bounds) {
             self.work.charge(FILTER + looked);
             return Err(Code::QuotaExceeded);
         }
@@ -258,6 +260,12 @@ impl Broker {
         }
         if self.replay_some(now, id) {
             self.list_replay(id);
+        }
+        // A session at rest keeps no room for what it once asked for.
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.replays.is_empty()
+        {
+            session.replays = VecDeque::new();
         }
         true
     }

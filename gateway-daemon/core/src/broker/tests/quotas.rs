@@ -212,3 +212,30 @@ fn an_uplink_is_no_session_that_a_person_drops() {
     }
     assert_eq!(bench.broker.gauges().sessions, 1);
 }
+
+#[test]
+fn sessions_with_long_filters_take_no_more_memory_than_is_meant_and_leave_room_for_ordinary_ones() {
+    let mut bench = Bench::stored(settings(Limits { packet_bytes_max: 128 << 10, ..Limits::default() }));
+    let mut granted = Vec::new();
+    for client in 0..12 {
+        let conn = bench.enter("192.0.2.1:1", &hello(&format!("c{client}"), Some("ada"), true, 0, None));
+        bench.told(conn);
+        let mut mine = 0;
+        for number in 0..12 {
+            let filter = format!("{client}/{number}/{}", "x".repeat(65_000));
+            bench.say(conn, &subscribe5(1, None, &[(&filter, 0)]));
+            mine += usize::from(bench.told(conn).last() == Some(&0));
+        }
+        granted.push(mine);
+    }
+    // A megabyte of one session, and of all together what 20,000 ordinary ones take.
+    assert!(granted.iter().all(|mine| *mine <= 6) && granted[0] >= 5, "{granted:?}");
+    let all: usize = granted.iter().sum();
+    assert!((20..=30).contains(&all), "{granted:?}");
+    let conn = bench.enter("192.0.2.2:1", &hello("ordinary", Some("bob"), true, 0, None));
+    bench.told(conn);
+    for number in 0..20 {
+        bench.say(conn, &subscribe5(1, None, &[(&format!("plant/line{number}/temp"), 1)]));
+        assert_eq!(bench.told(conn).last(), Some(&1));
+    }
+}

@@ -53,6 +53,7 @@ pub(super) fn list() -> Vec<Attack> {
         Attack { short: true, ..attack("3c", "PUBLISH packets of 255 KiB that are never finished", partial) },
         Attack { seconds: 90, ..one("5", "200 log-ins by password, then rest", logins) },
         Attack { needs: many, seconds: 60, ..attack("8", "200,000 subscriptions, then none", subscriptions) },
+        Attack { short: true, ..attack("8b", "subscriptions of 65 kB and of 201 levels", long_filters) },
     ]
 }
 
@@ -350,5 +351,34 @@ fn subscriptions(stage: &mut Stage) -> Result<()> {
     let after = stage.sampler.as_ref().map_or(0, super::super::watch::Sampler::last_mib);
     stage.note(format!("{granted} granted; {before} MiB before, {held} MiB with them, {after} MiB after"));
     stage.check("the memory of subscriptions is given back", after <= before + KEPT_MIB);
+    Ok(())
+}
+
+fn long_filters(stage: &mut Stage) -> Result<()> {
+    let (mut clients, mut granted, mut asked) = (Vec::new(), 0, 0);
+    for n in 0..10 {
+        let Ok(mut client) = stage.client_as(attacker(n), Hello::v3(&format!("hoarder-{n}"))) else { break };
+        for part in 0..stage.count(300, 60) {
+            let long = |m| format!("{n}/{part}/{m}/{}", "x".repeat(65_000));
+            let deep = |m| format!("{n}/{part}/{m}{}", "/a".repeat(198));
+            let filters: Vec<String> = (0..3).map(long).chain((3..100).map(deep)).collect();
+            asked += filters.len();
+            if stage.over() || client.send(&subscribe(false, 1, &filters, 0)).is_err() {
+                break;
+            }
+            match client.wait_for(9, ANSWER_MAX)? {
+                Heard::Packet(_, codes) => granted += codes.iter().skip(2).filter(|code| **code < 3).count(),
+                _ => break,
+            }
+        }
+        clients.push(client);
+    }
+    stage.note(format!("{granted} of {asked} granted"));
+    let another = stage.client("ordinary").and_then(|mut client| {
+        client.send(&subscribe(false, 1, &["plant/line1/machine1/temp".into()], 0))?;
+        client.wait_for(9, ANSWER_MAX)
+    });
+    let heard = matches!(another, Ok(Heard::Packet(..)));
+    stage.check("somebody else is answered", heard);
     Ok(())
 }
