@@ -29,6 +29,8 @@ pub(crate) struct Reader<'a, 't> {
     found: &'a Findings<'a>,
     /// What its unknown keys were probably meant to be.
     meant: Vec<Meant>,
+    /// It stands in for a table that was refused: nothing can be said about what it holds.
+    refused: bool,
 }
 
 /// A table inside a table: its key and itself.
@@ -62,7 +64,7 @@ impl<'a, 't> Reader<'a, 't> {
                 meant.push(unknown::unknown_key(section, header, &entry, table, found));
             }
         }
-        let reader = Self { section, table, span, found, meant };
+        let reader = Self { section, table, span, found, meant, refused: false };
         for key in section.keys.iter().filter(|key| key.need == Need::Required) {
             if reader.lacks(key.name) {
                 found.misfit(&reader.span, unknown::missing(section, header, key));
@@ -78,7 +80,17 @@ impl<'a, 't> Reader<'a, 't> {
         span: Range<usize>,
         found: &'a Findings<'a>,
     ) -> Self {
-        Self { section, table, span, found, meant: Vec::new() }
+        Self { section, table, span, found, meant: Vec::new(), refused: false }
+    }
+
+    /// Takes an empty table that stands in for one that was refused: it has no values, not even defaults.
+    pub(crate) fn new_refused(
+        section: &'static Section,
+        table: &'a DeTable<'t>,
+        span: Range<usize>,
+        found: &'a Findings<'a>,
+    ) -> Self {
+        Self { refused: true, ..Self::new_silent(section, table, span, found) }
     }
 
     /// Where the table begins.
@@ -95,9 +107,10 @@ impl<'a, 't> Reader<'a, 't> {
         self.table.contains_key(name)
     }
 
-    /// Whether the key is neither written nor, misspelt, meant.
+    /// Whether the key is neither written nor, misspelt, meant: only then its default counts.
     pub(crate) fn lacks(&self, name: &str) -> bool {
         !self.has(name)
+            && !self.refused
             && !self
                 .meant
                 .iter()
@@ -144,13 +157,16 @@ impl<'a, 't> Reader<'a, 't> {
         self.section.key(name).expect("the reader is asked for keys of its section")
     }
 
-    /// The value in the file or the default, with its place.
+    /// The value in the file or the default, with its place. A key that is misspelt has neither.
     fn value(&self, name: &str) -> Option<(&'static Key, Cow<'a, DeValue<'t>>, Range<usize>)> {
         let key = self.key(name);
         if let Some(value) = self.table.get(name) {
             return Some((key, Cow::Borrowed(value.get_ref()), value.span()));
         }
         let Need::Default(literal) = key.need else { return None };
+        if !self.lacks(name) {
+            return None;
+        }
         let value = DeValue::parse(literal).expect("defaults of the key tables are TOML").into_inner();
         Some((key, Cow::Owned(value), self.span.clone()))
     }
@@ -253,6 +269,21 @@ impl<'a, 't> Reader<'a, 't> {
         None
     }
 
+    /// Reports what is wrong with every number, amount and word of the table, whatever is asked for afterwards.
+    pub(crate) fn look_through(&self) {
+        for key in self.section.keys.iter().filter(|key| self.has(key.name)) {
+            match key.kind {
+                Kind::Int { .. } => _ = self.int(key.name),
+                Kind::Float { .. } => _ = self.float(key.name),
+                Kind::Duration { .. } | Kind::Endless { .. } => _ = self.endless(key.name),
+                Kind::Size { .. } => _ = self.size(key.name),
+                Kind::Bool => _ = self.bool(key.name),
+                Kind::Choice(..) => _ = self.choice(key.name),
+                _ => {}
+            }
+        }
+    }
+
     /// Text without control characters, or a path.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         let (key, value, span) = self.value(name)?;
@@ -318,7 +349,8 @@ impl<'a, 't> Reader<'a, 't> {
             let at = if from_file { item.span() } else { span.clone() };
             texts.extend(self.item(key, item.get_ref(), &at).map(|text| (text, at)));
         }
-        Some(texts)
+        // One that is empty because nothing in it can be read is no empty list.
+        (!texts.is_empty() || items.is_empty()).then_some(texts)
     }
 
     /// A list of texts and tables, in order, and whether nothing else is in it.

@@ -10,7 +10,7 @@ use crate::reader::Reader;
 
 /// `crl`; the outer `None` means that something was reported.
 pub(crate) fn crl(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<PathBuf>> {
-    if !reader.has("crl") && !reader.has("crl_credential") {
+    if reader.lacks("crl") && reader.lacks("crl_credential") {
         return Some(None);
     }
     files::pem(cx, reader, "crl", Pem::RevocationList).map(Some)
@@ -18,7 +18,7 @@ pub(crate) fn crl(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Optio
 
 /// `revoked_file`; the outer `None` means that something was reported.
 pub(crate) fn serials(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<PathBuf>> {
-    if !reader.has("revoked_file") {
+    if reader.lacks("revoked_file") {
         return Some(None);
     }
     let path = cx.base.join(reader.text("revoked_file")?);
