@@ -408,7 +408,8 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         read(&key, "key", Pem::Key),
         read(&ca, "client_ca", Pem::Certificate),
     );
-    let (crl, revoked) = (revoked::crl(cx, reader), revoked::serials(cx, reader));
+    let authorities = files.2.as_ref().and_then(Option::as_deref);
+    let (crl, revoked) = (revoked::crl(cx, reader, authorities), revoked::serials(cx, reader));
     let client_required = reader.choice("client_certificates")? == "required";
     let identity = match reader.choice("identity")? {
         "none" => CertificateIdentity::None,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::settings::crl::{self, List};
 use gateway_core::settings::{CertificateIdentity, ListenerTls, serials};
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -135,15 +136,16 @@ fn stamps(settings: &ListenerTls) -> [Stamp; FILES] {
 struct Loaded {
     config: Arc<ServerConfig>,
     revoked: Arc<Revoked>,
-    /// A list of certificates that were called back is past its time.
-    late: Option<String>,
+    /// What is odd about the lists of certificates that were called back.
+    remarks: Vec<String>,
 }
 
 impl Loaded {
-    /// A list that was not renewed still counts: turning everybody away because an authority is late would be worse.
+    /// A list that was not renewed still counts: turning everybody away because an authority is late would be worse. One of somebody else does no harm, and
+    /// may be that of an authority between those in `client_ca` and their clients.
     fn warn(&self) {
-        if let Some(late) = &self.late {
-            log::warn!(reason = "crl"; "{late}");
+        for remark in &self.remarks {
+            log::warn!(reason = "crl"; "{remark}");
         }
     }
 }
@@ -155,7 +157,7 @@ fn load(settings: &ListenerTls) -> Result<Loaded, TlsFault> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(fault)?;
-    let (lists, revoked, late) = called_back(settings)?;
+    let (lists, revoked, remarks) = called_back(settings)?;
     let revoked = Arc::new(revoked);
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
@@ -178,19 +180,19 @@ fn load(settings: &ListenerTls) -> Result<Loaded, TlsFault> {
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Loaded { config: Arc::new(config), revoked, late })
+    Ok(Loaded { config: Arc::new(config), revoked, remarks })
 }
 
-type Lists = Vec<CertificateRevocationListDer<'static>>;
+pub(super) type Lists = Vec<CertificateRevocationListDer<'static>>;
 
-/// The lists of the authorities, every entry of them and of the file of serial numbers, and a sentence when a list is past its time.
-fn called_back(settings: &ListenerTls) -> Result<(Lists, Revoked, Option<String>), TlsFault> {
+/// The lists of the authorities, every entry of them and of the file of serial numbers, and what is odd about the lists.
+pub(super) fn called_back(settings: &ListenerTls) -> Result<(Lists, Revoked, Vec<String>), TlsFault> {
     let mut revoked = Revoked::default();
     if let Some(path) = &settings.revoked {
         let serials = serials::parse(&read("revoked_file", path)?);
         revoked = Revoked::of_serials(serials.map_err(|e| TlsFault::new("revoked_file", path, e))?);
     }
-    let Some(path) = &settings.crl else { return Ok((Vec::new(), revoked, None)) };
+    let Some(path) = &settings.crl else { return Ok((Vec::new(), revoked, Vec::new())) };
     let pem = read("crl", path)?;
     let lists: Lists =
         CertificateRevocationListDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| {
@@ -200,21 +202,21 @@ fn called_back(settings: &ListenerTls) -> Result<(Lists, Revoked, Option<String>
         let advice = "no \"BEGIN X509 CRL\" in it; write PEM by: openssl crl -inform der -in FILE -out NEW";
         return Err(TlsFault::new("crl", path, advice));
     }
+    let understood: Option<Vec<_>> = lists.iter().map(|list| List::read(list)).collect();
+    let understood = understood.ok_or_else(|| {
+        TlsFault::new("crl", path, "a list in it cannot be understood; copy the file again")
+    })?;
+    understood.iter().for_each(|list| revoked.add(list));
+    let authorities = match &settings.client_ca {
+        Some(ca) => certificates("client_ca", ca)?,
+        None => Vec::new(),
+    };
+    let authorities: Vec<_> = authorities.iter().filter_map(|authority| crl::subject(authority)).collect();
     let now =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let mut late = None;
-    for list in &lists {
-        let due = revoked.add(list).ok_or_else(|| {
-            TlsFault::new("crl", path, "a list in it cannot be understood; copy the file again")
-        })?;
-        if due.is_some_and(|due| due < now) {
-            late = Some(format!(
-                "crl {}: a list in it should have been renewed by its authority, or the clock of this gateway is wrong; what it says still counts",
-                path.display()
-            ));
-        }
-    }
-    Ok((lists, revoked, late))
+    let remarks = crl::remarks(&understood, &authorities, now);
+    let remarks = remarks.iter().map(|remark| format!("crl {} {remark}", path.display())).collect();
+    Ok((lists, revoked, remarks))
 }
 
 fn read(role: &'static str, path: &Path) -> Result<Vec<u8>, TlsFault> {
