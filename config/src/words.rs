@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use crate::amount::{self, AmountError};
 use crate::keys::{Key, Kind, Need, Section, Word};
-use crate::reader::Entry;
+use crate::reader::{Entry, NEVER};
 
 /// Longest piece of the user's text that is repeated in a message.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -139,10 +139,71 @@ pub(crate) fn wrong_type(key: &Key, value: &DeValue<'_>, source: &str) -> String
     let name = key.name;
     let mut text = format!("`{name}` is {}, expected {}", kind_of(value), expected(&key.kind));
     let secret = name.contains("password");
-    if let Some(fix) = corrected(&key.kind, value, source).filter(|_| !secret) {
+    let none = is_amount(&key.kind) && means_none(value.as_str().unwrap_or(source));
+    if let Some(advice) = none.then(|| instead_of_none(key)).flatten() {
+        text.push_str(&advice);
+    } else if let Some(fix) = corrected(&key.kind, value, source).filter(|_| !secret) {
         let _ = write!(text, ": write {name} = {}", shown(&fix));
     }
     text
+}
+
+/// Whether a kind is a number or an amount that somebody may want to switch off.
+fn is_amount(kind: &Kind) -> bool {
+    matches!(kind, Kind::Int { .. } | Kind::Duration { .. } | Kind::Endless { .. } | Kind::Size { .. })
+}
+
+/// Whether a value is what other programs take for "not at all" or "without end".
+fn means_none(text: &str) -> bool {
+    let text = text.trim().trim_matches(['"', '\'']).to_lowercase();
+    let digits = text.trim_start_matches('-').trim_end_matches(|c: char| c.is_alphabetic() || c == ' ');
+    let zero = digits.contains('0') && digits.chars().all(|c| matches!(c, '0' | '.' | '_'));
+    let number = text.parse::<f64>();
+    zero || number.is_ok_and(|number| number < 0.0)
+        || matches!(
+            plain(&text).as_str(),
+            "never"
+                | "off"
+                | "no"
+                | "none"
+                | "false"
+                | "disabled"
+                | "unlimited"
+                | "infinite"
+                | "infinity"
+                | "inf"
+                | "forever"
+                | "always"
+                | "nie"
+                | "aus"
+                | "kein"
+                | "keine"
+                | "unbegrenzt"
+        )
+}
+
+/// What to write instead of a value that means "not at all" or "without end", where a key has neither.
+fn instead_of_none(key: &Key) -> Option<String> {
+    let name = key.name;
+    match (&key.kind, key.need) {
+        (Kind::Endless { min, .. }, _) => Some(format!(
+            ": write {name} = \"{NEVER}\" for no end, \"{}\" for the shortest time",
+            amount::duration_text(*min)
+        )),
+        (Kind::Int { min: ..=0, .. }, Need::Default(_)) => {
+            Some(format!(": write {name} = 0 if none is meant"))
+        }
+        (Kind::Duration { min, .. }, Need::Default(_)) if min.is_zero() => {
+            Some(format!(": write {name} = \"0s\" if none is meant"))
+        }
+        (_, Need::Default(usual)) => {
+            Some(format!(": it cannot be switched off, remove the line for the usual {usual}"))
+        }
+        (_, Need::Optional) if !key.without.is_empty() => {
+            Some(format!(": remove the line, and {}", key.without))
+        }
+        _ => None,
+    }
 }
 
 /// Something else in a list of texts.
@@ -168,19 +229,41 @@ fn corrected(kind: &Kind, value: &DeValue<'_>, source: &str) -> Option<String> {
         (Kind::Float { .. } | Kind::Deadband, DeValue::String(_)) => {
             text.map(|t| t.replace(',', ".")).filter(|t| t.parse::<f64>().is_ok())
         }
-        (Kind::Duration { .. } | Kind::Endless { .. }, DeValue::Integer(int)) => {
-            let unit = if int.as_str().len() > 2 { "ms" } else { "s" };
-            Some(format!("\"{}{unit}\"", int.as_str()))
+        (Kind::Duration { .. } | Kind::Endless { .. } | Kind::Size { .. }, DeValue::Integer(int)) => {
+            with_likely_unit(kind, int.as_str()).map(|amount| format!("\"{amount}\""))
         }
         (Kind::Duration { .. } | Kind::Endless { .. }, DeValue::Float(float)) => {
-            Some(format!("\"{}s\"", float.as_str()))
+            Some(format!("{}s", float.as_str()))
+                .filter(|text| fits(kind, text))
+                .map(|text| format!("\"{text}\""))
         }
-        (Kind::Size { .. }, DeValue::Integer(int)) => Some(format!("\"{}MB\"", int.as_str())),
         (Kind::Text { .. } | Kind::Name, DeValue::Integer(_) | DeValue::Float(_)) => {
             Some(format!("\"{source}\""))
         }
         (Kind::Texts | Kind::Rules(_), DeValue::String(_)) => Some(format!("[{source}]")),
         _ => None,
+    }
+}
+
+/// A bare number with the unit that was probably meant; none where that would be refused as well.
+fn with_likely_unit(kind: &Kind, number: &str) -> Option<String> {
+    let units = match kind {
+        Kind::Size { .. } if number.len() > 3 => ["B", "MB"],
+        Kind::Size { .. } => ["MB", "kB"],
+        _ if number.len() > 2 => ["ms", "s"],
+        _ => ["s", "ms"],
+    };
+    units.into_iter().map(|unit| format!("{number}{unit}")).find(|text| fits(kind, text))
+}
+
+/// Whether an amount would be taken.
+fn fits(kind: &Kind, text: &str) -> bool {
+    match kind {
+        Kind::Duration { min, max } | Kind::Endless { min, max } => {
+            amount::duration(text).is_ok_and(|found| (*min..=*max).contains(&found))
+        }
+        Kind::Size { min, max } => amount::size(text).is_ok_and(|found| (*min..=*max).contains(&found)),
+        _ => false,
     }
 }
 
@@ -205,24 +288,28 @@ pub(crate) fn out_of_range(key: &Key, source: &str) -> String {
         Kind::Float { min, max } => format!("{min} to {max}"),
         kind => expected(kind),
     };
-    format!("`{}` = {source} is out of range, expected {range}", key.name)
+    let none = is_amount(&key.kind) && means_none(&source);
+    let advice = none.then(|| instead_of_none(key)).flatten().unwrap_or_default();
+    format!("`{}` = {source} is out of range, expected {range}{advice}", key.name)
 }
 
 /// A duration or size that cannot be read.
 pub(crate) fn no_amount(key: &Key, text: &str, error: AmountError) -> String {
     let (name, text) = (key.name, shown(text.trim()));
     let is_time = matches!(key.kind, Kind::Duration { .. } | Kind::Endless { .. });
-    let (what, units, unit) = if is_time {
-        ("a duration", "ms, s, m, h or d", if text.len() > 2 { "ms" } else { "s" })
-    } else {
-        ("a size", "kB, MB, GB or TB", "MB")
-    };
+    let (what, units) =
+        if is_time { ("a duration", "ms, s, m, h or d") } else { ("a size", "kB, MB, GB or TB") };
     let example = if is_time { "\"1s\"" } else { "\"256MB\"" };
+    let none = means_none(&text).then(|| instead_of_none(key)).flatten();
     match error {
         AmountError::NoUnit => {
-            format!(
-                "`{name}` = \"{text}\" has no unit, expected {units} after the number: write {name} = \"{text}{unit}\""
-            )
+            let fix = || with_likely_unit(&key.kind, &text).map(|fix| format!(": write {name} = \"{fix}\""));
+            let advice = none.or_else(fix).unwrap_or_default();
+            format!("`{name}` = \"{text}\" has no unit, expected {units} after the number{advice}")
+        }
+        AmountError::NoNumber if none.is_some() => {
+            let advice = none.unwrap_or_default();
+            format!("`{name}` = \"{text}\" is not known, expected {}{advice}", expected(&key.kind))
         }
         AmountError::UnknownUnit => {
             let number = text.trim_end_matches(|c: char| !c.is_ascii_digit()).to_owned();
