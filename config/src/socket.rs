@@ -30,7 +30,7 @@ pub fn control_socket(path: &Path) -> Result<PathBuf, Problem> {
 }
 
 /// The path as the file writes it.
-fn find(file: &str, text: &str) -> Result<String, Problem> {
+pub(crate) fn find(file: &str, text: &str) -> Result<String, Problem> {
     let source = Source::new(file, text);
     let hidden = |at: usize, what: &str| {
         let text = format!(

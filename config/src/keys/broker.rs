@@ -104,7 +104,7 @@ pub(crate) static LISTENER: Section = Section {
             "crl",
             Kind::File,
             "PEM lists of certificates that the authorities of `client_ca` have called back, one or more in one file; read again when it changes. One \
-             that is past its time still counts, and the log says so.",
+             that is past its time still counts, and one that none of those authorities has issued calls nobody back: `check` and the log say so.",
         ),
         key("crl_credential", Kind::Name, "The same as a systemd credential."),
         key(
