@@ -12,7 +12,7 @@ use crate::keys::top::GATEWAY;
 use crate::problem::{Findings, Problem, Severity};
 use crate::read::top;
 use crate::reader::Reader;
-use crate::source::Source;
+use crate::source::{FILE_BYTES_MAX, Source};
 use crate::{base_of, read_file};
 
 const TABLE: &str = "gateway";
@@ -38,6 +38,12 @@ pub(crate) fn find(file: &str, text: &str) -> Result<String, Problem> {
         );
         source.problem(Severity::Error, at, text)
     };
+    if source.text().len() > FILE_BYTES_MAX {
+        return Err(hidden(
+            0,
+            "the file is larger than any configuration, so that `socket` is not looked up",
+        ));
+    }
     if source.text().contains('\0') {
         return Err(hidden(0, "this is no text in UTF-8, so that `socket` cannot be looked up"));
     }
@@ -54,10 +60,11 @@ pub(crate) fn find(file: &str, text: &str) -> Result<String, Problem> {
     let reader = Reader::new(&GATEWAY, table, span, &found);
     let strayed =
         !errors.is_empty() && reader.has(KEY) && !stands_below_gateway(&source, reader.at(KEY).start);
-    if strayed || !reader.has(KEY) && !(whole && reader.lacks(KEY)) {
-        if let Some(at) = mention(source.text()) {
-            return Err(hidden(at, "`socket` may stand here, and the file cannot be understood so far"));
-        }
+    let known = reader.has(KEY) || whole && reader.lacks(KEY);
+    if (strayed || !known)
+        && let Some(at) = mention(source.text())
+    {
+        return Err(hidden(at, "`socket` may stand here, and the file cannot be understood so far"));
     }
     let found = Findings::new(&source);
     let reader = Reader::new_silent(&GATEWAY, table, 0..0, &found);
@@ -148,6 +155,7 @@ mod tests {
             ("[gatewy]\nsocket = \"/x\"\n", "a.toml:2:1: `socket` may stand here"),
             ("[gateway]\nsockets = \"/x\"\n", "a.toml:2:1: `socket` may stand here"),
             ("[gateway]\nid = \"a\"\n[update\nsocket = \"/agent\"\n", "a.toml:4:1: `socket` may stand here"),
+            (&"=".repeat(FILE_BYTES_MAX + 1), "a.toml:1:1: the file is larger than any configuration"),
             ("[gateway]\nid\0 = 3", "a.toml:1:1: this is no text in UTF-8"),
         ] {
             check(text, Err(start));

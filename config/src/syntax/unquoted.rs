@@ -87,6 +87,8 @@ fn in_header(header: &str) -> Option<(&'static str, &str, String)> {
 /// `a b = { ... }` below `[broker.client]`, or `client.a b = { ... }` below `[broker]`.
 fn in_key<'l>(source: &Source<'_>, start: usize, line: &'l str) -> Option<(&'static str, &'l str, String)> {
     let (names, _) = line.split_once('=')?;
+    // Looked at first: the way back to the header is long.
+    needs_quotes(names)?;
     let header = header_of(source, start)?;
     let (what, before, names) = match header.strip_prefix("broker") {
         Some("") => {

@@ -110,8 +110,7 @@ fn alternative_name(certificate: &[u8]) -> Option<String> {
         if extension.peek() == Some(BOOLEAN) {
             extension.next()?;
         }
-        let mut names = extension.enter(OCTETS)?.enter(SEQUENCE)?;
-        while let Some((tag, content)) = names.next() {
+        for (tag, content) in extension.enter(OCTETS)?.enter(SEQUENCE)? {
             match tag {
                 // A mail address or a DNS name.
                 0x81 | 0x82 if content.is_ascii() => return String::from_utf8(content.to_vec()).ok(),
