@@ -16,6 +16,7 @@ mod amount;
 pub mod fuzzing;
 mod keys;
 mod named;
+mod none;
 mod problem;
 mod read;
 mod reader;

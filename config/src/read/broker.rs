@@ -377,20 +377,16 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         cx.found.misfit(&reader.key_at(at), text);
         whole = false;
     };
-    match (&cert, &key) {
-        (Some(cert), None) if lacks("key") => {
+    match (&cert, &key, &ca) {
+        (Some(cert), None, _) if lacks("key") => {
             refuse(cert, "`cert` stands alone, expected together with `key`: add `key`".to_owned())
         }
-        (None, Some(key)) if lacks("cert") => {
+        (None, Some(key), _) if lacks("cert") => {
             refuse(key, "`key` stands alone, expected together with `cert`: add `cert`".to_owned())
         }
-        (None, None) if lacks("cert") && lacks("key") => {
-            if let Some(ca) = &ca {
-                refuse(
-                    ca,
-                    format!("`{ca}` means nothing without TLS, expected with `cert` and `key`: add those"),
-                );
-            }
+        (None, None, Some(ca)) if lacks("cert") && lacks("key") => {
+            let text = format!("`{ca}` means nothing without TLS, expected with `cert` and `key`: add those");
+            refuse(ca, text);
         }
         _ => {}
     }

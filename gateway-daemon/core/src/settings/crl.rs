@@ -10,9 +10,6 @@ use std::fmt;
 
 use super::der::Der;
 use super::serials::{Serial, plain};
-use crate::broker::note::Shown;
-use crate::payload::iso8601;
-use crate::tag::WallMs;
 
 const INTEGER: u8 = 0x02;
 const OID: u8 = 0x06;
@@ -28,13 +25,25 @@ const PARTS: [(u8, &str); 4] = [(3, "CN"), (11, "OU"), (10, "O"), (6, "C")];
 /// Most names in a remark.
 const NAMES_MAX: usize = 4;
 
+/// What is shown of a name, characters.
+const NAME_CHARS_MAX: usize = 128;
+
+/// A moment of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// Seconds since 1970.
+    pub seconds: u64,
+    /// Year, month and day.
+    pub day: (u64, u64, u64),
+}
+
 /// One list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List<'a> {
     /// Who issued it: a name, in DER.
     pub issuer: &'a [u8],
-    /// When the next one was due, seconds since 1970, if it says so.
-    pub due_s: Option<u64>,
+    /// When the next one is due, if it says so.
+    pub due: Option<Moment>,
     /// The certificates that it calls back.
     pub serials: BTreeSet<Serial>,
 }
@@ -51,8 +60,8 @@ impl<'a> List<'a> {
         fields.next()?;
         let (_, issuer) = fields.next()?;
         fields.next()?;
-        let due_s = match fields.peek() {
-            Some(UTC_TIME | GENERALIZED_TIME) => seconds(fields.next()?),
+        let due = match fields.peek() {
+            Some(UTC_TIME | GENERALIZED_TIME) => moment(fields.next()?),
             _ => None,
         };
         let mut serials = BTreeSet::new();
@@ -62,7 +71,7 @@ impl<'a> List<'a> {
                 serials.insert(plain(entry.enter(INTEGER)?.rest()));
             }
         }
-        Some(Self { issuer, due_s, serials })
+        Some(Self { issuer, due, serials })
     }
 }
 
@@ -110,9 +119,10 @@ pub fn remarks(lists: &[List<'_>], authorities: &[&[u8]], now_s: u64) -> Vec<Rem
         });
     }
     for list in lists {
-        if let Some(due_s) = list.due_s.filter(|due_s| *due_s < now_s) {
-            let due = i64::try_from(due_s).ok().and_then(|due_s| iso8601(WallMs(due_s.saturating_mul(1000))));
-            let due = due.as_deref().and_then(|due| due.split('T').next()).unwrap_or("long ago").to_owned();
+        if let Some(Moment { day: (year, month, day), .. }) =
+            list.due.as_ref().filter(|due| due.seconds < now_s)
+        {
+            let due = format!("{year}-{month:02}-{day:02}");
             remarks.push(Remark::Late { issuer: name(list.issuer), due });
         }
     }
@@ -155,11 +165,12 @@ fn name(der: &[u8]) -> String {
     parts.sort();
     let text = parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>().join(", ");
     let text = if text.is_empty() { "somebody without a name" } else { &text };
-    format!("\"{}\"", Shown::new(text))
+    let cut: String = text.chars().take(NAME_CHARS_MAX).flat_map(char::escape_debug).collect();
+    format!("\"{cut}\"")
 }
 
-/// A time of ASN.1 in seconds since 1970. Only times in UTC with seconds are in lists (RFC 5280, 5.1.2.4).
-fn seconds((tag, text): (u8, &[u8])) -> Option<u64> {
+/// A time of ASN.1. Only times in UTC with seconds are in lists (RFC 5280, 5.1.2.4).
+fn moment((tag, text): (u8, &[u8])) -> Option<Moment> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let year_digits = if tag == UTC_TIME { 2 } else { 4 };
     if text.len() != year_digits + 10 || !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -181,7 +192,8 @@ fn seconds((tag, text): (u8, &[u8])) -> Option<u64> {
     // Days since 1970 of the civil calendar; March begins the year, so that the leap day is its last.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
-    Some(((days - 719_468) * 24 + hour) * 3600 + minute * 60 + second)
+    let seconds = ((days - 719_468) * 24 + hour) * 3600 + minute * 60 + second;
+    Some(Moment { seconds, day: (year, month, day) })
 }
 
 #[cfg(test)]
@@ -190,6 +202,7 @@ mod tests {
 
     #[test]
     fn times_of_lists_are_understood() {
+        let seconds = |time| moment(time).map(|moment| moment.seconds);
         assert_eq!(seconds((UTC_TIME, b"700101000000Z")), Some(0));
         assert_eq!(seconds((UTC_TIME, b"260301000000Z")), Some(1_772_323_200));
         assert_eq!(seconds((GENERALIZED_TIME, b"20991231235959Z")), Some(4_102_444_799));
@@ -218,7 +231,8 @@ mod tests {
     #[test]
     fn a_list_of_somebody_else_and_a_late_one_are_named_and_right_ones_are_not() {
         let (plant, other) = (named("plant"), named("other\n\u{1b}[2J"));
-        let list = |issuer, due_s| List { issuer, due_s: Some(due_s), serials: BTreeSet::new() };
+        let due = |text| moment((UTC_TIME, text));
+        let list = |issuer, text| List { issuer, due: due(text), serials: BTreeSet::new() };
         let check = |lists: &[List<'_>], authorities: &[&[u8]], expected: &[&str]| {
             let found: Vec<_> =
                 remarks(lists, authorities, 1_000_000_000).iter().map(ToString::to_string).collect();
@@ -227,7 +241,7 @@ mod tests {
                 assert!(found.starts_with(expected), "{found}");
             }
         };
-        let (late, good) = (999_999_999, 2_000_000_000);
+        let (late, good): (&[u8], &[u8]) = (b"010908000000Z", b"330518000000Z");
         check(&[list(&plant, good)], &[&plant], &[]);
         check(&[list(&plant, good)], &[&other, &plant], &[]);
         check(&[list(&plant, good)], &[], &[]);
@@ -241,7 +255,7 @@ mod tests {
         check(
             &[list(&plant, late)],
             &[&plant],
-            &["has a list of \"CN=plant\" that should have been renewed by 2001-09-09, or the clock"],
+            &["has a list of \"CN=plant\" that should have been renewed by 2001-09-08, or the clock"],
         );
     }
 }
