@@ -25,7 +25,7 @@ use super::revoked::{Revoked, Strict};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// How often files are looked at, at most; only when clients come.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file that TLS cannot be spoken with.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,8 @@ pub(super) struct Keys {
     current: Arc<ServerConfig>,
     revoked: Arc<Revoked>,
     stamps: [Stamp; FILES],
+    /// When the next of the lists should have been renewed, seconds since 1970.
+    pub(super) renew_by: Option<u64>,
     looked: Instant,
 }
 
@@ -68,9 +70,9 @@ impl Keys {
         let stamps = stamps(settings);
         let loaded = load(settings)?;
         loaded.warn();
-        let Loaded { config, revoked, .. } = loaded;
+        let Loaded { config, revoked, renew_by, .. } = loaded;
         let settings = Arc::new(settings.clone());
-        Ok(Self { settings, current: config, revoked, stamps, looked: Instant::now() })
+        Ok(Self { settings, current: config, revoked, stamps, renew_by, looked: Instant::now() })
     }
 
     /// Which name of a certificate is a user.
@@ -94,25 +96,30 @@ impl Keys {
         if self.looked.elapsed() >= LOOK_INTERVAL {
             self.looked = Instant::now();
             let (settings, before) = (Arc::clone(&self.settings), self.stamps);
+            let late = self.renew_by.is_some_and(|due| due < now_s());
             let look = move || {
                 let stamps = stamps(&settings);
-                (stamps != before).then(|| (stamps, load(&settings)))
+                (stamps != before || late).then(|| (stamps, load(&settings)))
             };
             // A panic while reading is as good as no change.
             if let Ok(Some((stamps, loaded))) = spawn_blocking(look).await {
-                self.stamps = stamps;
+                let changed = std::mem::replace(&mut self.stamps, stamps) != stamps;
                 match loaded {
                     Ok(fresh) => {
                         let entries = fresh.revoked.len();
-                        log::info!(listener, revoked = entries; "listener {listener}: the changed certificate files are in use; {entries} certificates are called back");
+                        if changed {
+                            log::info!(listener, revoked = entries; "listener {listener}: the changed certificate files are in use; {entries} certificates are called back");
+                        }
                         fresh.warn();
-                        self.current = fresh.config;
+                        (self.current, self.renew_by) = (fresh.config, fresh.renew_by);
                         if fresh.revoked != self.revoked {
                             self.revoked = fresh.revoked;
                             fresh_revoked = Some(Arc::clone(&self.revoked));
                         }
                     }
                     Err(fault) => {
+                        // A list that is late is told once.
+                        self.renew_by = None;
                         log::error!(listener, reason:% = fault; "listener {listener}: the changed files are not used, the ones before still are: {fault}");
                     }
                 }
@@ -138,6 +145,7 @@ struct Loaded {
     revoked: Arc<Revoked>,
     /// What is odd about the lists of certificates that were called back.
     remarks: Vec<String>,
+    renew_by: Option<u64>,
 }
 
 impl Loaded {
@@ -157,7 +165,7 @@ fn load(settings: &ListenerTls) -> Result<Loaded, TlsFault> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(fault)?;
-    let (lists, revoked, remarks) = called_back(settings)?;
+    let CalledBack { lists, revoked, remarks, renew_by } = called_back(settings)?;
     let revoked = Arc::new(revoked);
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
@@ -180,21 +188,33 @@ fn load(settings: &ListenerTls) -> Result<Loaded, TlsFault> {
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Loaded { config: Arc::new(config), revoked, remarks })
+    Ok(Loaded { config: Arc::new(config), revoked, remarks, renew_by })
 }
 
-pub(super) type Lists = Vec<CertificateRevocationListDer<'static>>;
+/// What says which certificates do not count any more.
+pub(super) struct CalledBack {
+    /// The lists of the authorities.
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    /// Every entry of them, and of the file of serial numbers.
+    revoked: Revoked,
+    /// What is odd about the lists.
+    pub(super) remarks: Vec<String>,
+    /// When the next of them should have been renewed, seconds since 1970.
+    pub(super) renew_by: Option<u64>,
+}
 
-/// The lists of the authorities, every entry of them and of the file of serial numbers, and what is odd about the lists.
-pub(super) fn called_back(settings: &ListenerTls) -> Result<(Lists, Revoked, Vec<String>), TlsFault> {
+/// Reads the lists of the authorities and the file of serial numbers.
+pub(super) fn called_back(settings: &ListenerTls) -> Result<CalledBack, TlsFault> {
     let mut revoked = Revoked::default();
     if let Some(path) = &settings.revoked {
         let serials = serials::parse(&read("revoked_file", path)?);
         revoked = Revoked::of_serials(serials.map_err(|e| TlsFault::new("revoked_file", path, e))?);
     }
-    let Some(path) = &settings.crl else { return Ok((Vec::new(), revoked, Vec::new())) };
+    let Some(path) = &settings.crl else {
+        return Ok(CalledBack { lists: Vec::new(), revoked, remarks: Vec::new(), renew_by: None });
+    };
     let pem = read("crl", path)?;
-    let lists: Lists =
+    let lists: Vec<_> =
         CertificateRevocationListDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| {
             TlsFault::new("crl", path, format!("damaged PEM, {}; copy the file again", pem_text(&e)))
         })?;
@@ -212,11 +232,17 @@ pub(super) fn called_back(settings: &ListenerTls) -> Result<(Lists, Revoked, Vec
         None => Vec::new(),
     };
     let authorities: Vec<_> = authorities.iter().filter_map(|authority| crl::subject(authority)).collect();
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let remarks = crl::remarks(&understood, &authorities, now);
+    let now_s = now_s();
+    let remarks = crl::remarks(&understood, &authorities, now_s);
     let remarks = remarks.iter().map(|remark| format!("crl {} {remark}", path.display())).collect();
-    Ok((lists, revoked, remarks))
+    let dues = understood.iter().filter_map(|list| list.due.as_ref().map(|due| due.seconds));
+    let renew_by = dues.filter(|due| *due >= now_s).min();
+    Ok(CalledBack { lists, revoked, remarks, renew_by })
+}
+
+/// The wall time, seconds since 1970.
+fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
 fn read(role: &'static str, path: &Path) -> Result<Vec<u8>, TlsFault> {
