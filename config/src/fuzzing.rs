@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use crate::{Environment, parse, source};
+use crate::{Environment, parse, socket, source};
 
-/// Reads any bytes as a configuration. Holds when nothing panics, and when a refusal says at least one thing.
+/// Reads any bytes as a configuration. Holds when nothing panics, and when a refusal says at least one thing; the same for its socket alone.
 pub fn fuzz_toml(data: &[u8]) {
     let env = Environment::default();
+    let socket = socket::find("fuzz.toml", &String::from_utf8_lossy(data));
+    assert!(socket.is_ok_and(|path| !path.is_empty()) || !data.is_empty(), "an empty file means the default");
     let problems = match source::decode("fuzz.toml", data) {
         Err(_) => return,
         Ok(text) => parse(text, "fuzz.toml", Path::new("/nonexistent"), &env),

@@ -16,11 +16,13 @@ mod amount;
 pub mod fuzzing;
 mod keys;
 mod named;
+mod none;
 mod problem;
 mod read;
 mod reader;
 mod reference;
 mod schema;
+mod socket;
 mod source;
 mod syntax;
 mod unknown;
@@ -44,6 +46,7 @@ pub use named::{NamedFile, named_files};
 pub use problem::{PROBLEMS_MAX, Problem, Problems, Severity};
 pub use reference::reference;
 pub use schema::schema;
+pub use socket::control_socket;
 pub use source::FILE_BYTES_MAX;
 
 use problem::Findings;
@@ -134,9 +137,13 @@ fn load_as(
         })
     })?;
     let text = source::decode(&name, &bytes).map_err(Problems::one)?;
+    parse_as(text, &name, &base_of(path), env, strictness)
+}
+
+/// The folder in which relative paths of a file are looked up.
+fn base_of(path: &Path) -> PathBuf {
     let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let base = std::path::absolute(base).unwrap_or_else(|_| base.to_path_buf());
-    parse_as(text, &name, &base, env, strictness)
+    std::path::absolute(base).unwrap_or_else(|_| base.to_path_buf())
 }
 
 /// Reads one byte more than is allowed, so that the caller sees what is too large.
@@ -203,21 +210,30 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
     let store = top::store(cx, &file);
     let message = top::message(cx, &file);
     let id = gateway.as_ref().map(|g| g.id.as_str());
-    let uplinks = uplink::uplinks(cx, &file, id, store.as_ref());
-    let broker = broker::broker(cx, &file, store.as_ref());
-    let mut uplinks = uplinks;
-    let (mut broker, said) = broker.map_or((None, Vec::new()), |(broker, said)| (Some(broker), said));
-    let plan = store.as_ref().map(|store| fit::fit(cx, &file, store, &mut uplinks, broker.as_mut(), &said));
+    // What follows from several values is said only where none of them was refused: anything else would be said of values that nobody wrote.
+    let (memory_max, memory_sound) = cx.found.sound(|| top::memory_max(&file));
+    let (mut uplinks, uplinks_sound) = cx.found.sound(|| uplink::uplinks(cx, &file, id, store.as_ref()));
+    let (broker, broker_sound) = cx.found.sound(|| broker::broker(cx, &file, store.as_ref()));
+    let (broker, said) = broker.map_or((None, Vec::new()), |(broker, said)| (Some(broker), said));
+    let mut broker = broker.filter(|_| broker_sound);
+    let plan = store.as_ref().filter(|_| memory_sound && uplinks_sound && broker_sound);
+    let plan =
+        plan.map(|store| fit::fit(cx, &file, store, memory_max, &mut uplinks, (broker.as_mut(), &said)));
     rules::warn_circles(cx, &uplinks);
     uplink::warn_own(cx, &uplinks, broker.as_ref());
-    let field = device::field(cx, &file, bus::buses(cx, &file));
-    if field.whole {
+    // With local clients nobody knows which topics there are.
+    let alone = file.lacks("broker");
+    if alone {
+        uplink::warn_unheard(cx, &uplinks);
+    }
+    let (field, field_sound) = cx.found.sound(|| device::field(cx, &file, bus::buses(cx, &file)));
+    let field_whole = field.whole && field_sound;
+    if field_whole {
         schedule::report(cx, &field.settings, &field.places);
     }
-    if let (Some(id), Some(message), true) = (id, &message, field.whole) {
+    if let (Some(id), Some(message), true) = (id, &message, field_whole) {
         let topics = topic::topics(cx, id, message, &field.settings, &field.places);
-        // With local clients nobody knows which topics there are.
-        if broker.is_none() {
+        if alone {
             uplink::warn_idle(cx, &uplinks, &topics);
         }
         own::warn(cx, &file, id, &uplinks, (broker.as_ref(), topics));
@@ -229,7 +245,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         ("device", "no [device.NAME] in this file, so nothing is read"),
     ] {
         // A gateway may be nothing but a broker.
-        if file.lacks(key) && !file.has("broker") {
+        if file.lacks(key) && alone {
             cx.found.warn(&file.here(), format!("{what}: see docs/config.md"));
         }
     }

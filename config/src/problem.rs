@@ -1,6 +1,6 @@
 //! What is wrong with a configuration file, and the list in which problems are collected.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -119,6 +119,8 @@ pub(crate) struct Findings<'a> {
     source: &'a Source<'a>,
     list: RefCell<Vec<Finding>>,
     more: RefCell<usize>,
+    /// Errors so far, whether they are kept or not.
+    errors: Cell<usize>,
     broken: RefCell<Vec<u32>>,
     ignored: RefCell<Vec<Range<usize>>>,
     plan: RefCell<Option<String>>,
@@ -130,6 +132,7 @@ impl<'a> Findings<'a> {
             source,
             list: RefCell::default(),
             more: RefCell::default(),
+            errors: Cell::default(),
             broken: RefCell::default(),
             ignored: RefCell::default(),
             plan: RefCell::default(),
@@ -204,11 +207,19 @@ impl<'a> Findings<'a> {
         *self.more.borrow() > 0 || self.list.borrow().iter().any(|f| f.severity == Severity::Error)
     }
 
+    /// Reads a part of the file, and says whether nothing of it was refused: only then can something be derived from the whole of it.
+    pub(crate) fn sound<T>(&self, read: impl FnOnce() -> T) -> (T, bool) {
+        let before = self.errors.get();
+        let part = read();
+        (part, self.errors.get() == before)
+    }
+
     pub(crate) fn has_unfit(&self) -> bool {
         self.list.borrow().iter().any(|f| f.severity == Severity::Unfit)
     }
 
     fn push(&self, severity: Severity, reach: Reach, at: usize, text: String) {
+        self.errors.set(self.errors.get() + usize::from(severity.is_error()));
         let mut list = self.list.borrow_mut();
         list.push(Finding { severity, reach, at, text });
         if list.len() > FINDINGS_MAX {

@@ -2,9 +2,10 @@
 //!
 //! Every getter yields `None` when there is no usable value; the reason is reported by then, or the key is optional.
 
+mod tables;
+
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::tag::Name;
@@ -29,6 +30,8 @@ pub(crate) struct Reader<'a, 't> {
     found: &'a Findings<'a>,
     /// What its unknown keys were probably meant to be.
     meant: Vec<Meant>,
+    /// It stands in for a table that was refused: nothing can be said about what it holds.
+    refused: bool,
 }
 
 /// A table inside a table: its key and itself.
@@ -62,7 +65,7 @@ impl<'a, 't> Reader<'a, 't> {
                 meant.push(unknown::unknown_key(section, header, &entry, table, found));
             }
         }
-        let reader = Self { section, table, span, found, meant };
+        let reader = Self { section, table, span, found, meant, refused: false };
         for key in section.keys.iter().filter(|key| key.need == Need::Required) {
             if reader.lacks(key.name) {
                 found.misfit(&reader.span, unknown::missing(section, header, key));
@@ -78,7 +81,17 @@ impl<'a, 't> Reader<'a, 't> {
         span: Range<usize>,
         found: &'a Findings<'a>,
     ) -> Self {
-        Self { section, table, span, found, meant: Vec::new() }
+        Self { section, table, span, found, meant: Vec::new(), refused: false }
+    }
+
+    /// Takes an empty table that stands in for one that was refused: it has no values, not even defaults.
+    pub(crate) fn new_refused(
+        section: &'static Section,
+        table: &'a DeTable<'t>,
+        span: Range<usize>,
+        found: &'a Findings<'a>,
+    ) -> Self {
+        Self { refused: true, ..Self::new_silent(section, table, span, found) }
     }
 
     /// Where the table begins.
@@ -95,9 +108,10 @@ impl<'a, 't> Reader<'a, 't> {
         self.table.contains_key(name)
     }
 
-    /// Whether the key is neither written nor, misspelt, meant.
+    /// Whether the key is neither written nor, misspelt, meant: only then its default counts.
     pub(crate) fn lacks(&self, name: &str) -> bool {
         !self.has(name)
+            && !self.refused
             && !self
                 .meant
                 .iter()
@@ -144,13 +158,16 @@ impl<'a, 't> Reader<'a, 't> {
         self.section.key(name).expect("the reader is asked for keys of its section")
     }
 
-    /// The value in the file or the default, with its place.
+    /// The value in the file or the default, with its place. A key that is misspelt has neither.
     fn value(&self, name: &str) -> Option<(&'static Key, Cow<'a, DeValue<'t>>, Range<usize>)> {
         let key = self.key(name);
         if let Some(value) = self.table.get(name) {
             return Some((key, Cow::Borrowed(value.get_ref()), value.span()));
         }
         let Need::Default(literal) = key.need else { return None };
+        if !self.lacks(name) {
+            return None;
+        }
         let value = DeValue::parse(literal).expect("defaults of the key tables are TOML").into_inner();
         Some((key, Cow::Owned(value), self.span.clone()))
     }
@@ -253,6 +270,21 @@ impl<'a, 't> Reader<'a, 't> {
         None
     }
 
+    /// Reports what is wrong with every number, amount and word of the table, whatever is asked for afterwards.
+    pub(crate) fn look_through(&self) {
+        for key in self.section.keys.iter().filter(|key| self.has(key.name)) {
+            match key.kind {
+                Kind::Int { .. } => _ = self.int(key.name),
+                Kind::Float { .. } => _ = self.float(key.name),
+                Kind::Duration { .. } | Kind::Endless { .. } => _ = self.endless(key.name),
+                Kind::Size { .. } => _ = self.size(key.name),
+                Kind::Bool => _ = self.bool(key.name),
+                Kind::Choice(..) => _ = self.choice(key.name),
+                _ => {}
+            }
+        }
+    }
+
     /// Text without control characters, or a path.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         let (key, value, span) = self.value(name)?;
@@ -318,7 +350,8 @@ impl<'a, 't> Reader<'a, 't> {
             let at = if from_file { item.span() } else { span.clone() };
             texts.extend(self.item(key, item.get_ref(), &at).map(|text| (text, at)));
         }
-        Some(texts)
+        // One that is empty because nothing in it can be read is no empty list.
+        (!texts.is_empty() || items.is_empty()).then_some(texts)
     }
 
     /// A list of texts and tables, in order, and whether nothing else is in it.
@@ -375,85 +408,6 @@ impl<'a, 't> Reader<'a, 't> {
         if let Some((value, span)) = self.raw(name) {
             self.refuse(self.key(name), value, &span);
         }
-    }
-
-    /// The table below a [`Kind::Table`] key.
-    pub(crate) fn table(&self, name: &str) -> Option<Reader<'a, 't>> {
-        let key = self.key(name);
-        let Kind::Table(section) = key.kind else { return None };
-        let value = self.table.get(name)?;
-        let Some(table) = value.get_ref().as_table() else {
-            self.refuse(key, value.get_ref(), &value.span());
-            return None;
-        };
-        Some(Reader::new(section, table, value.span(), self.found))
-    }
-
-    /// The named tables below a [`Kind::Named`] key in the order of the file, with their names.
-    pub(crate) fn named(&self, name: &str) -> Vec<(Name, Range<usize>, Reader<'a, 't>)> {
-        let Kind::Named(section) = self.key(name).kind else { return Vec::new() };
-        self.tables(name, section, |text, span| named(text, span, self.found))
-    }
-
-    /// The tables below a [`Kind::Quoted`] key in the order of the file, with their names.
-    pub(crate) fn quoted(&self, name: &str) -> Vec<(Arc<str>, Range<usize>, Reader<'a, 't>)> {
-        let key = self.key(name);
-        let Kind::Quoted(section, max) = key.kind else { return Vec::new() };
-        self.tables(name, section, |text, span| match words::bad_text(key, text, max) {
-            None => Some(text.into()),
-            Some(problem) => {
-                self.found.wrong(span, problem);
-                None
-            }
-        })
-    }
-
-    fn tables<N>(
-        &self,
-        name: &str,
-        section: &'static Section,
-        named: impl Fn(&str, &Range<usize>) -> Option<N>,
-    ) -> Vec<(N, Range<usize>, Reader<'a, 't>)> {
-        let key = self.key(name);
-        let Some(value) = self.table.get(name) else { return Vec::new() };
-        let Some(table) = value.get_ref().as_table() else {
-            self.found.wrong(&value.span(), words::not_named(key, section, value.get_ref()));
-            return Vec::new();
-        };
-        let mut list = Vec::new();
-        for entry in entries(table) {
-            let Some(inner) = entry.value.get_ref().as_table() else {
-                let text = words::not_a_table(key, section, &entry);
-                self.found.wrong(&entry.name_span, text);
-                if section.key(entry.name).is_some() {
-                    break; // the name was forgotten: its keys stand here one after the other
-                }
-                continue;
-            };
-            let Some(name) = named(entry.name, &entry.name_span) else { continue };
-            let reader = Reader::new(section, inner, entry.value.span(), self.found);
-            list.push((name, entry.name_span, reader));
-        }
-        list
-    }
-
-    /// The tables of a [`Kind::List`] key.
-    pub(crate) fn list(&self, name: &str) -> Vec<Reader<'a, 't>> {
-        let key = self.key(name);
-        let Kind::List(section) = key.kind else { return Vec::new() };
-        let Some(value) = self.table.get(name) else { return Vec::new() };
-        let Some(items) = value.get_ref().as_array() else {
-            self.found.wrong(&value.span(), words::not_a_list(key, section, value.get_ref()));
-            return Vec::new();
-        };
-        let mut list = Vec::new();
-        for item in items.iter() {
-            match item.get_ref().as_table() {
-                Some(table) => list.push(Reader::new(section, table, item.span(), self.found)),
-                None => self.found.wrong(&item.span(), words::not_a_list(key, section, item.get_ref())),
-            }
-        }
-        list
     }
 }
 

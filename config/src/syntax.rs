@@ -3,6 +3,8 @@
 //! The parser goes on after an error, so that one report holds all of them. What it says after a bracket that is never
 //! closed is an echo and left out, and so is every problem behind it.
 
+mod unquoted;
+
 use toml::de::Error;
 
 use crate::problem::Findings;
@@ -103,6 +105,12 @@ fn open_in(line: &str) -> Option<usize> {
 }
 
 fn open_bracket(source: &Source<'_>, open: usize) -> String {
+    let (start, line) = source.line_at(open);
+    if let Some(list) = unquoted::hidden_list(&line[open - start..]) {
+        return format!(
+            "everything behind # is a comment, so that the list does not end, expected each filter in quotes: write {list}, what follows was not looked at"
+        );
+    }
     let (bracket, close) = if source.slice(&(open..open + 1)) == "[" { ('[', ']') } else { ('{', '}') };
     format!(
         "the '{bracket}' is not closed, expected '{close}' at the end of the line: add it, what follows was not looked at"
@@ -134,7 +142,7 @@ impl<'a> Place<'a> {
                 let key_start = key.rfind(|c: char| "{, \t".contains(c)).map_or(0, |n| n + 1);
                 let key = key[key_start..].rsplit('.').next().unwrap_or("");
                 let value = &line[equals + 1..];
-                let end = value.find(['#', '}']).unwrap_or(value.len());
+                let end = unquoted::value_end(value);
                 (key, value[..end].trim())
             }
         };
@@ -161,6 +169,11 @@ impl<'a> Place<'a> {
             return format!("{before},{after} has a comma, expected a decimal point: write {before}.{after}");
         }
         let begins = |word: &str| message.starts_with(word);
+        if !begins("duplicate key")
+            && let Some(text) = unquoted::name(self.source, self.start, self.line)
+        {
+            return text;
+        }
         if begins("string values must be quoted") || begins("invalid boolean") || begins("missing value,") {
             return self.bare_value();
         }
@@ -261,7 +274,18 @@ impl<'a> Place<'a> {
     /// A value that begins like nothing known.
     fn bare_value(&self) -> String {
         let key = shown(self.key);
+        if let Some(list) = unquoted::list(self.value).filter(|_| !self.is_secret()) {
+            return format!(
+                "`{key}` holds a text without quotes, expected each in quotes: write {key} = {list}"
+            );
+        }
         let word = self.value.split(',').next().unwrap_or("").trim();
+        if word.is_empty() && unquoted::takes_filters(self.key) && self.line.contains('#') {
+            return format!(
+                "`{key}` has no value, because everything behind # is a comment, expected the filter in quotes: write {}",
+                unquoted::everything(self.key)
+            );
+        }
         if word.is_empty() {
             return format!("`{key}` has no value, expected one after '=': fill it or remove the line");
         }
@@ -303,7 +327,8 @@ impl<'a> Place<'a> {
         let word = self.value.split(',').next().unwrap_or("").trim().trim_matches(['"', '\'']);
         let word = word.replace('\\', "/");
         let word = if self.is_secret() { "...".to_owned() } else { shown(&word) };
-        format!("{} = \"{word}\"", shown(self.key))
+        let (open, close) = if unquoted::takes_list(self.key) { ("[", "]") } else { ("", "") };
+        format!("{} = {open}\"{word}\"{close}", shown(self.key))
     }
 
     fn broken_string(&self) -> String {

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use crate::amount::{self, AmountError};
 use crate::keys::{Key, Kind, Need, Section, Word};
+use crate::none::{fits, instead_of_none, is_amount, means_none, with_likely_unit};
 use crate::reader::Entry;
 
 /// Longest piece of the user's text that is repeated in a message.
@@ -139,7 +140,10 @@ pub(crate) fn wrong_type(key: &Key, value: &DeValue<'_>, source: &str) -> String
     let name = key.name;
     let mut text = format!("`{name}` is {}, expected {}", kind_of(value), expected(&key.kind));
     let secret = name.contains("password");
-    if let Some(fix) = corrected(&key.kind, value, source).filter(|_| !secret) {
+    let none = is_amount(&key.kind) && means_none(value.as_str().unwrap_or(source));
+    if let Some(advice) = none.then(|| instead_of_none(key)).flatten() {
+        text.push_str(&advice);
+    } else if let Some(fix) = corrected(&key.kind, value, source).filter(|_| !secret) {
         let _ = write!(text, ": write {name} = {}", shown(&fix));
     }
     text
@@ -168,14 +172,14 @@ fn corrected(kind: &Kind, value: &DeValue<'_>, source: &str) -> Option<String> {
         (Kind::Float { .. } | Kind::Deadband, DeValue::String(_)) => {
             text.map(|t| t.replace(',', ".")).filter(|t| t.parse::<f64>().is_ok())
         }
-        (Kind::Duration { .. } | Kind::Endless { .. }, DeValue::Integer(int)) => {
-            let unit = if int.as_str().len() > 2 { "ms" } else { "s" };
-            Some(format!("\"{}{unit}\"", int.as_str()))
+        (Kind::Duration { .. } | Kind::Endless { .. } | Kind::Size { .. }, DeValue::Integer(int)) => {
+            with_likely_unit(kind, int.as_str()).map(|amount| format!("\"{amount}\""))
         }
         (Kind::Duration { .. } | Kind::Endless { .. }, DeValue::Float(float)) => {
-            Some(format!("\"{}s\"", float.as_str()))
+            Some(format!("{}s", float.as_str()))
+                .filter(|text| fits(kind, text))
+                .map(|text| format!("\"{text}\""))
         }
-        (Kind::Size { .. }, DeValue::Integer(int)) => Some(format!("\"{}MB\"", int.as_str())),
         (Kind::Text { .. } | Kind::Name, DeValue::Integer(_) | DeValue::Float(_)) => {
             Some(format!("\"{source}\""))
         }
@@ -205,24 +209,28 @@ pub(crate) fn out_of_range(key: &Key, source: &str) -> String {
         Kind::Float { min, max } => format!("{min} to {max}"),
         kind => expected(kind),
     };
-    format!("`{}` = {source} is out of range, expected {range}", key.name)
+    let none = is_amount(&key.kind) && means_none(&source);
+    let advice = none.then(|| instead_of_none(key)).flatten().unwrap_or_default();
+    format!("`{}` = {source} is out of range, expected {range}{advice}", key.name)
 }
 
 /// A duration or size that cannot be read.
 pub(crate) fn no_amount(key: &Key, text: &str, error: AmountError) -> String {
     let (name, text) = (key.name, shown(text.trim()));
     let is_time = matches!(key.kind, Kind::Duration { .. } | Kind::Endless { .. });
-    let (what, units, unit) = if is_time {
-        ("a duration", "ms, s, m, h or d", if text.len() > 2 { "ms" } else { "s" })
-    } else {
-        ("a size", "kB, MB, GB or TB", "MB")
-    };
+    let (what, units) =
+        if is_time { ("a duration", "ms, s, m, h or d") } else { ("a size", "kB, MB, GB or TB") };
     let example = if is_time { "\"1s\"" } else { "\"256MB\"" };
+    let none = means_none(&text).then(|| instead_of_none(key)).flatten();
     match error {
         AmountError::NoUnit => {
-            format!(
-                "`{name}` = \"{text}\" has no unit, expected {units} after the number: write {name} = \"{text}{unit}\""
-            )
+            let fix = || with_likely_unit(&key.kind, &text).map(|fix| format!(": write {name} = \"{fix}\""));
+            let advice = none.or_else(fix).unwrap_or_default();
+            format!("`{name}` = \"{text}\" has no unit, expected {units} after the number{advice}")
+        }
+        AmountError::NoNumber if none.is_some() => {
+            let advice = none.unwrap_or_default();
+            format!("`{name}` = \"{text}\" is not known, expected {}{advice}", expected(&key.kind))
         }
         AmountError::UnknownUnit => {
             let number = text.trim_end_matches(|c: char| !c.is_ascii_digit()).to_owned();

@@ -161,7 +161,7 @@ pub struct Reach {
     /// Control socket of the running gateway
     #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
     pub socket: PathBuf,
-    /// Take the socket from this configuration instead
+    /// Take the socket from this configuration instead; the rest of it may be wrong
     #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     pub config: Option<PathBuf>,
 }

@@ -116,8 +116,32 @@ fn a_wrong_configuration_ends_with_78_and_every_problem_has_its_place() {
             "a.toml:5:1: `baud` means nothing with driver = \"sim\", only with \"modbus-rtu\": remove it";
         assert!(text(&output.stderr).lines().any(|found| found == line), "{}", text(&output.stderr));
     }
-    // Commands that only look up the socket meet the same problems.
-    assert_eq!(said(dir.path(), &["status", "--config", "a.toml"]).0, 78);
+}
+
+#[test]
+fn commands_that_look_at_a_gateway_need_no_more_of_its_file_than_the_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = "[broker.limits]\nconnections_max = 0\n[broker.client.a b]\n[uplink.x]\nurl = nonsense\n";
+    std::fs::write(dir.path().join("broken.toml"), format!("{SIMULATED}{broken}")).unwrap();
+    std::fs::write(dir.path().join("hidden.toml"), SIMULATED.replace("[gateway]", "[gateway")).unwrap();
+    assert_eq!(said(dir.path(), &["check", "broken.toml"]).0, 78);
+    for args in [
+        &["status"][..],
+        &["tags"],
+        &["read", "boiler/actual"],
+        &["sessions", "list"],
+        &["sessions", "drop", "press3"],
+        &["queue", "list", "cloud"],
+    ] {
+        let (code, line) = said(dir.path(), &[args, &["--config", "broken.toml"]].concat());
+        assert_eq!(code, 69, "{args:?}: {line}");
+        assert!(line.contains("no gateway is running behind") && line.contains("control.sock"), "{line}");
+        let (code, line) = said(dir.path(), &[args, &["--config", "hidden.toml"]].concat());
+        assert_eq!(code, 78, "{args:?}: {line}");
+        assert!(line.starts_with("hidden.toml:4:1: `socket` may stand here"), "{line}");
+        assert!(line.contains("--socket"), "{line}");
+        assert_eq!(said(dir.path(), &[args, &["--config", "none.toml"]].concat()).0, 78, "{args:?}");
+    }
 }
 
 #[test]
@@ -270,6 +294,12 @@ async fn a_running_gateway_is_read_written_and_looked_at() {
         .await
         .unwrap();
     let ask = |args: &[&str]| said(dir.path(), &[args, &["--socket", "control.sock"]].concat());
+    std::fs::write(
+        dir.path().join("broken.toml"),
+        format!("{config}[broker.limits]\nconnections_max = 0\n[x\n"),
+    )
+    .unwrap();
+    assert_eq!(said(dir.path(), &["status", "--config", "broken.toml"]).0, 0);
 
     assert_eq!(ask(&["write", "boiler/setpoint", "21.5"]), (0, "boiler/setpoint = 21.5 °C".into()));
     assert_eq!(ask(&["read", "boiler/setpoint"]), (0, "boiler/setpoint = 21.5 °C".into()));

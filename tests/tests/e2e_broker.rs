@@ -16,3 +16,5 @@ mod mosquitto;
 mod paho;
 #[path = "e2e_broker/promises.rs"]
 mod promises;
+#[path = "e2e_broker/recipes.rs"]
+mod recipes;

@@ -95,6 +95,13 @@ async fn overflow(plan: Plan, polls: u32, reason: &str) -> Result<(Site, Vec<u64
         "{lost} are missing, {count:?} are counted: {missing:?}"
     );
     ensure!(lost >= 100, "{missing:?}");
+    // Hundreds were dropped: one line says that it began, and which policy it is.
+    let log = gateway.log();
+    let begun: Vec<&str> = log.lines().filter(|line| line.contains("drops messages since")).collect();
+    ensure!(
+        begun.len() == 1 && begun[0].starts_with("WARN") && begun[0].contains(&format!("({reason})")),
+        "{begun:?}"
+    );
     gateway.stop().await?;
     Ok((site, missing, before))
 }

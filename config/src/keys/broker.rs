@@ -104,7 +104,7 @@ pub(crate) static LISTENER: Section = Section {
             "crl",
             Kind::File,
             "PEM lists of certificates that the authorities of `client_ca` have called back, one or more in one file; read again when it changes. One \
-             that is past its time still counts, and the log says so.",
+             that is past its time still counts, and one that none of those authorities has issued calls nobody back: `check` and the log say so.",
         ),
         key("crl_credential", Kind::Name, "The same as a systemd credential."),
         key(
@@ -237,7 +237,8 @@ pub(crate) static RETAINED: Section = Section {
         duration(SECOND, 3650 * DAY),
         "Time after which the broker drops a retained message; without it never, whatever `retained_expiry` says. A shorter expiry that its publisher \
          gave it (5.0) comes first.",
-    )],
+    )
+    .without("these messages are kept for ever")],
     aliases: &[("retained_expiry", "expiry"), ("max_age", "expiry")],
     refused: &[],
 };
@@ -258,12 +259,14 @@ pub(crate) static LIMITS: Section = Section {
             "connections_per_address_max",
             int(1, 100_000, "connections"),
             "Most connections of one address (of 64 bits in IPv6); without it half of `connections_max`, and 100 at least.",
-        ),
+        )
+        .without("half of `connections_max` counts (100 at least)"),
         key(
             "connections_per_user_max",
             int(1, 100_000, "connections"),
             "Most connections of one user; without it half of `connections_max`, and 100 at least.",
-        ),
+        )
+        .without("half of `connections_max` counts (100 at least)"),
         key(
             "logins_per_minute_max",
             int(0, 1_000_000, "log-ins"),
@@ -287,13 +290,15 @@ pub(crate) static LIMITS: Section = Section {
             "sessions_per_user_max",
             int(1, 100_000, "sessions"),
             "Most sessions of one user among those that outlive their connections; a quarter of `sessions_max` without it.",
-        ),
+        )
+        .without("a quarter of `sessions_max` counts"),
         key(
             "sessions_per_address_max",
             int(1, 100_000, "sessions"),
             "Most of them that connections of one address have made in a run of the gateway; a quarter of `sessions_max` without it. An IPv6 \
              address counts with its first 64 bits.",
-        ),
+        )
+        .without("a quarter of `sessions_max` counts"),
         key("subscriptions_max", int(1, 1_000_000, ""), "Most subscriptions of all sessions together.").or("20_000"),
         key("subscriptions_per_session_max", int(1, 1_000_000, ""), "Most subscriptions of one session.").or("2000"),
         key("inflight_max", int(1, 1000, "messages"), "Most unacknowledged messages to one client.").or("100"),
@@ -353,7 +358,8 @@ pub(crate) static LIMITS: Section = Section {
             "keep_alive_max",
             duration(SECOND, 18 * HOUR),
             "Longest keep-alive of clients of 5.0, which are told; as they say without it.",
-        ),
+        )
+        .without("clients say it themselves"),
         key("retained_max", int(0, 1_000_000, "messages"), "Most retained messages.").or("10_000"),
         key("retained_bytes_max", size(KB, 1000 * MB), "Most bytes of memory that retained messages cost: topic, properties, body, and some 400 bytes for each.")
             .or("\"8MiB\""),
@@ -362,7 +368,8 @@ pub(crate) static LIMITS: Section = Section {
             duration(SECOND, 3650 * DAY),
             "Time after which the broker drops a retained message for which [broker.retained] says nothing else. Without it messages are kept until \
              another takes their place or their publisher's expiry (5.0) comes.",
-        ),
+        )
+        .without("messages are kept for ever"),
         key(
             "wills_bytes_max",
             size(KB, 1000 * MB),

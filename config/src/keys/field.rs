@@ -237,7 +237,8 @@ pub(crate) static TAG: Section = Section {
         key("unit", Kind::Text { max: 32 }, "Engineering unit, such as \"V\"; printed, never interpreted."),
         key("deadband", Kind::Deadband, "Only a larger change is reported: a number in the tag's unit, or \"1%\" of the last reported value.").only(NUMBERS),
         key("on_change", Kind::Bool, "Only a different value is reported.").or("false"),
-        key("silence_max", duration(100, 30 * DAY), "With `deadband` or `on_change`: reported after this long even if nothing changed."),
+        key("silence_max", duration(100, 30 * DAY), "With `deadband` or `on_change`: reported after this long even if nothing changed.")
+            .without("only changes are reported"),
         key("stale_after", int(0, 1000, "scan intervals"), "Missed scan intervals after which a good value turns stale; 0 never.").or("3"),
         key("writable", Kind::Bool, "The `write` command may set it; holding registers and coils only.").or("false"),
         key("priority", Kind::Choice(PRIORITIES, &[]), "What goes last when a queue is full.").or("\"normal\""),

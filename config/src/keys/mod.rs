@@ -38,6 +38,8 @@ pub(crate) struct Key {
     pub(crate) need: Need,
     /// Where the key makes sense, empty for everywhere: the `driver`s of a bus, the `type`s of a tag.
     pub(crate) only: &'static [&'static str],
+    /// What is so without the key, for somebody who wanted to switch it off; empty where its default or its need say that.
+    pub(crate) without: &'static str,
     pub(crate) doc: &'static str,
 }
 
@@ -128,7 +130,7 @@ const fn word(word: &'static str, doc: &'static str) -> Word {
 }
 
 const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key { name, kind, need: Need::Optional, only: &[], doc }
+    Key { name, kind, need: Need::Optional, only: &[], without: "", doc }
 }
 
 impl Key {
@@ -139,6 +141,11 @@ impl Key {
 
     const fn or(mut self, literal: &'static str) -> Self {
         self.need = Need::Default(literal);
+        self
+    }
+
+    const fn without(mut self, sentence: &'static str) -> Self {
+        self.without = sentence;
         self
     }
 

@@ -215,7 +215,8 @@ pub(crate) static QUEUE: Section = Section {
             size(MB, TB),
             "Most bytes. Without it 150MB, or less where the other uplinks and local sessions need their part of `file_max` in [store].",
         ),
-        key("age_max", duration(MINUTE, 3650 * DAY), "Older messages are dropped; kept for ever without it."),
+        key("age_max", duration(MINUTE, 3650 * DAY), "Older messages are dropped; kept for ever without it.")
+            .without("messages are kept for ever"),
         key("when_full", Kind::Choice(WHEN_FULL, &[]), "What happens when one of the limits is reached.")
             .or("\"drop-oldest\""),
         key("thin_bucket", duration(SECOND, DAY), "Length of a bucket of thin-out; required with it.")

@@ -63,7 +63,9 @@ fn within(cx: &Context<'_, '_>, broker: &Reader<'_, '_>, key: &str, count: usize
 
 fn user(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, name: &str) -> Option<User> {
     let rules = rules(cx, reader);
-    let hash = if reader.has("password_hash") { Some(hash(cx, reader, name)?) } else { None };
+    // Whoever writes the password itself has been told so, and means a user that can log in.
+    let none = reader.lacks("password_hash") && !reader.has("password") && !reader.has("password_file");
+    let hash = if none { None } else { Some(hash(cx, reader, name)?) };
     Some(User { hash, rules: rules? })
 }
 
@@ -98,7 +100,7 @@ fn client(
     owners: &mut Vec<(Arc<str>, Range<usize>)>,
 ) -> Option<Client> {
     let rules = rules(cx, reader);
-    let users = if reader.has("users") { Some(reader.texts("users")?) } else { None };
+    let users = if reader.lacks("users") { None } else { Some(reader.texts("users")?) };
     match &users {
         Some(users) if users.is_empty() => {
             let text = "`users` is an empty list, so nobody can use this client id: name its users, or remove `users` for everybody";
@@ -127,7 +129,7 @@ fn rules(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Vec<Rule>> {
     let mut list = Vec::new();
     let mut whole = true;
     for (key, allow) in [("deny", false), ("allow", true)] {
-        if !reader.has(key) {
+        if reader.lacks(key) {
             continue;
         }
         let Some(texts) = reader.texts(key) else {

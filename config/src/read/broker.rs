@@ -56,7 +56,7 @@ pub(crate) fn broker<'a, 't>(
 
 /// Whole seconds of a key that may be left out; the outer `None` means that something was reported.
 fn seconds(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str) -> Option<Option<u32>> {
-    if !reader.has(key) {
+    if reader.lacks(key) {
         return Some(None);
     }
     let time = reader.duration(key)?;
@@ -100,6 +100,7 @@ pub(crate) type Said = Vec<(&'static str, Range<usize>)>;
 
 fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&Store>) -> Option<Limits> {
     let reader = cx.table_or_empty(broker, "limits", &LIMITS);
+    reader.look_through();
     let size = |key: &str| reader.size(key).and_then(|bytes| usize::try_from(bytes).ok());
     let keep_alive = seconds(cx, &reader, "keep_alive_max");
     let session_expiry = match reader.endless("session_expiry_max") {
@@ -111,14 +112,14 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
         other => other,
     };
     let for_others = ["listener", "user", "client"].iter().any(|key| broker.has(key));
-    if for_others && !reader.has("session_expiry_max") {
+    if for_others && reader.lacks("session_expiry_max") {
         let text = "the session of a client that stays away ends after 7 days of running time, where version 0.1 kept it for ever: write \
                     session_expiry_max = \"7d\" below [broker.limits], or \"never\"";
         cx.found.warn(&broker.here(), text);
     }
     let sessions_max: usize = reader.uint("sessions_max")?;
     let share = |key: &str| {
-        if reader.has(key) { reader.uint(key) } else { Some((sessions_max / SESSIONS_SHARE).max(1)) }
+        if reader.lacks(key) { Some((sessions_max / SESSIONS_SHARE).max(1)) } else { reader.uint(key) }
     };
     let retained_expiry = seconds(cx, &reader, "retained_expiry");
     let when_full = match reader.choice("when_full") {
@@ -128,7 +129,7 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
     };
     let connections_max: usize = reader.uint("connections_max")?;
     let half = connections_max.div_ceil(2).max(SHARE_MIN.min(connections_max));
-    let share_of_connections = |key: &str| if reader.has(key) { reader.uint(key) } else { Some(half) };
+    let share_of_connections = |key: &str| if reader.lacks(key) { Some(half) } else { reader.uint(key) };
     Some(Limits {
         connections_max,
         connections_per_address_max: share_of_connections("connections_per_address_max")?,
@@ -247,7 +248,7 @@ fn listener(
     let plain = reader.bool("allow_plain");
     let local = address.is_some_and(|a| is_loopback(a.ip()));
     let users = access.is_none_or(|a| !a.users.is_empty());
-    let anonymous = if reader.has("anonymous") { reader.bool("anonymous")? } else { local && !users };
+    let anonymous = if reader.lacks("anonymous") { local && !users } else { reader.bool("anonymous")? };
     let (address, tls) = (address?, tls?);
     if !local && tls.is_none() && plain == Some(false) {
         let text = format!(
@@ -332,7 +333,9 @@ fn address(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<SocketAddr> 
 
 /// The path of a WebSocket; the outer `None` means that something was reported.
 fn websocket(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<String>> {
-    let Some((value, span)) = reader.raw("websocket") else { return Some(None) };
+    let Some((value, span)) = reader.raw("websocket") else {
+        return reader.lacks("websocket").then_some(None);
+    };
     match value {
         DeValue::Boolean(flag) => Some(flag.then(|| WEBSOCKET_PATH.to_owned())),
         DeValue::String(_) => {
@@ -364,30 +367,31 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         let twin = format!("{key}_credential");
         [key.to_owned(), twin].into_iter().find(|key| reader.has(key))
     };
+    let lacks = |key: &str| reader.lacks(key) && reader.lacks(&format!("{key}_credential"));
     let (cert, key, ca) = (written("cert"), written("key"), written("client_ca"));
-    let mut whole = true;
+    // One that is misspelt is reported where it stands.
+    let mut whole = [("cert", &cert), ("key", &key), ("client_ca", &ca)]
+        .iter()
+        .all(|(key, written)| written.is_some() || lacks(key));
     let mut refuse = |at: &str, text: String| {
         cx.found.misfit(&reader.key_at(at), text);
         whole = false;
     };
-    match (&cert, &key) {
-        (Some(cert), None) => {
+    match (&cert, &key, &ca) {
+        (Some(cert), None, _) if lacks("key") => {
             refuse(cert, "`cert` stands alone, expected together with `key`: add `key`".to_owned())
         }
-        (None, Some(key)) => {
+        (None, Some(key), _) if lacks("cert") => {
             refuse(key, "`key` stands alone, expected together with `cert`: add `cert`".to_owned())
         }
-        (None, None) => {
-            if let Some(ca) = &ca {
-                refuse(
-                    ca,
-                    format!("`{ca}` means nothing without TLS, expected with `cert` and `key`: add those"),
-                );
-            }
+        (None, None, Some(ca)) if lacks("cert") && lacks("key") => {
+            let text = format!("`{ca}` means nothing without TLS, expected with `cert` and `key`: add those");
+            refuse(ca, text);
         }
-        (Some(_), Some(_)) => {}
+        _ => {}
     }
-    for key in OF_CLIENT_CA.into_iter().filter(|key| ca.is_none() && reader.has(key)) {
+    let no_ca = ca.is_none() && lacks("client_ca");
+    for key in OF_CLIENT_CA.into_iter().filter(|key| no_ca && reader.has(key)) {
         let text = format!(
             "`{key}` means nothing without `client_ca`, expected beside it: add `client_ca` or remove `{key}`"
         );
@@ -400,7 +404,8 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         read(&key, "key", Pem::Key),
         read(&ca, "client_ca", Pem::Certificate),
     );
-    let (crl, revoked) = (revoked::crl(cx, reader), revoked::serials(cx, reader));
+    let authorities = files.2.as_ref().and_then(Option::as_deref);
+    let (crl, revoked) = (revoked::crl(cx, reader, authorities), revoked::serials(cx, reader));
     let client_required = reader.choice("client_certificates")? == "required";
     let identity = match reader.choice("identity")? {
         "none" => CertificateIdentity::None,

@@ -154,11 +154,11 @@ fn serial<'a, 't>(cx: &Context<'a, 't>, reader: &Reader<'a, 't>) -> Option<Seria
         Some(_) => Some(Parity::Even),
         None => None,
     };
-    let stop_bits = if reader.has("stop_bits") {
-        reader.uint("stop_bits")
-    } else {
+    let stop_bits = if reader.lacks("stop_bits") {
         // Every character has 11 bits ("MODBUS over Serial Line V1.02", 2.5.1).
         parity.map(|parity| if parity == Parity::None { 2 } else { 1 })
+    } else {
+        reader.uint("stop_bits")
     };
     let rs485 = if reader.has("rs485") { Some(rs485(reader)?) } else { None };
     Some(Serial {

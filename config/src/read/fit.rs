@@ -8,7 +8,7 @@ use gateway_core::fit::{self, Plan, Stored, Sum, UplinkShare};
 use gateway_core::uplink::settings::BYTES_MAX;
 
 use super::Context;
-use super::top::{self, Store};
+use super::top::Store;
 use super::uplink::Uplink;
 use crate::reader::Reader;
 
@@ -20,11 +20,10 @@ pub(crate) fn fit<'a, 't>(
     cx: &Context<'a, 't>,
     file: &Reader<'a, 't>,
     store: &Store,
+    memory_max: Option<(u64, Range<usize>)>,
     uplinks: &mut [Uplink],
-    broker: Option<&mut Settings>,
-    said: &[(&'static str, Range<usize>)],
+    (broker, said): (Option<&mut Settings>, &[(&'static str, Range<usize>)]),
 ) -> Plan {
-    let memory_max = top::memory_max(file);
     let plan = Plan {
         memory_bytes_max: memory_max
             .as_ref()

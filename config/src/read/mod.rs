@@ -43,15 +43,17 @@ pub(crate) struct Context<'a, 't> {
 }
 
 impl<'a, 't> Context<'a, 't> {
-    /// The table below a key, or an empty one that yields the defaults.
+    /// The table below a key, or an empty one that yields the defaults; one that was refused yields nothing.
     pub(crate) fn table_or_empty(
         &self,
         reader: &Reader<'a, 't>,
         name: &str,
         section: &'static Section,
     ) -> Reader<'a, 't> {
-        reader
-            .table(name)
-            .unwrap_or_else(|| Reader::new_silent(section, self.empty, reader.here(), self.found))
+        let lacks = reader.lacks(name);
+        reader.table(name).unwrap_or_else(|| match lacks {
+            true => Reader::new_silent(section, self.empty, reader.here(), self.found),
+            false => Reader::new_refused(section, self.empty, reader.here(), self.found),
+        })
     }
 }

@@ -58,9 +58,9 @@ pub(crate) fn rules(
 fn rule(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str, qos: Qos) -> Option<Placed> {
     let filter = reader.text("filter");
     let part =
-        |key: &str| if reader.has(key) { reader.text(key).map(Arc::from) } else { Some(Arc::from("")) };
+        |key: &str| if reader.lacks(key) { Some(Arc::from("")) } else { reader.text(key).map(Arc::from) };
     let (strip, add) = (part("strip"), part("add"));
-    let qos_max = match reader.has("qos").then(|| reader.int("qos")) {
+    let qos_max = match (!reader.lacks("qos")).then(|| reader.int("qos")) {
         None => Some(qos),
         Some(Some(0)) => Some(Qos::AtMostOnce),
         Some(Some(_)) => Some(Qos::AtLeastOnce),
@@ -75,7 +75,7 @@ fn rule(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str, qos: Qos) -> O
         Some(_) => Some(Retain::Keep),
         None => None,
     };
-    let priority = match reader.has("priority").then(|| reader.choice("priority")) {
+    let priority = match (!reader.lacks("priority")).then(|| reader.choice("priority")) {
         None => Some(None),
         Some(word) => word.map(|word| Some(if word == "high" { Priority::High } else { Priority::Normal })),
     };

@@ -303,7 +303,7 @@ fn range(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Range> {
         cx.found.misfit(&reader.at("min"), text);
     }
     if min.is_none() && max.is_none() {
-        if clamp && !reader.has("min") && !reader.has("max") {
+        if clamp && reader.lacks("min") && reader.lacks("max") {
             let text = "`clamp` stands without `min` and `max`, expected at least one of them: add it or remove `clamp`";
             cx.found.misfit(&reader.key_at("clamp"), text);
         }
@@ -315,7 +315,7 @@ fn range(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Range> {
 fn filter(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, every: Option<Duration>) -> Option<Filter> {
     let on_change = reader.bool("on_change")?;
     let deadband = match deadband(cx, reader) {
-        None if reader.has("deadband") => return None,
+        None if !reader.lacks("deadband") => return None,
         None if on_change => Deadband::OnChange,
         None => Deadband::Off,
         Some(_) if on_change => {

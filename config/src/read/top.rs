@@ -16,15 +16,22 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub(crate) fn gateway(cx: &Context<'_, '_>, file: &Reader<'_, '_>) -> Option<GatewaySettings> {
     let reader = file.table("gateway")?;
     let id = reader.name("id");
-    let socket = reader.text("socket");
-    if let Some(path) = socket.as_ref().filter(|p| p.len() > SOCKET_PATH_BYTES_MAX) {
-        let text = format!(
-            "`socket` has {} bytes, expected at most {SOCKET_PATH_BYTES_MAX}: choose a shorter path",
-            path.len()
-        );
-        cx.found.wrong(&reader.at("socket"), text);
-    }
+    let socket = socket(&reader);
     Some(GatewaySettings { id: id?, socket: cx.base.join(socket?) })
+}
+
+/// The control socket as the file writes it.
+pub(crate) fn socket(gateway: &Reader<'_, '_>) -> Option<String> {
+    let path = gateway.text("socket")?;
+    if path.len() <= SOCKET_PATH_BYTES_MAX {
+        return Some(path);
+    }
+    let text = format!(
+        "`socket` has {} bytes, expected at most {SOCKET_PATH_BYTES_MAX}: choose a shorter path",
+        path.len()
+    );
+    gateway.found().wrong(&gateway.at("socket"), text);
+    None
 }
 
 /// `memory_max`, if the file says it, and where.
@@ -68,7 +75,7 @@ pub(crate) fn message<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Op
         None => None,
     };
     let units = reader.bool("units");
-    let topic = if !reader.has("topic") && shape == Some(Shape::Tag) {
+    let topic = if reader.lacks("topic") && shape == Some(Shape::Tag) {
         Some("{gateway}/{device}/{group}/{tag}".to_owned())
     } else {
         reader.text("topic").filter(|t| topic::template_is_good(t, shape, &reader))

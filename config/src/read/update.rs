@@ -19,7 +19,8 @@ pub(crate) fn update<'a, 't>(
     let allow_http = reader.bool("allow_http");
     if let Some(name) = uplink.as_ref().filter(|name| !uplinks.iter().any(|up| up.settings.name == **name)) {
         // An uplink that is there and wrong is reported where it stands.
-        if !file.has_raw("uplink", name.as_str()) {
+        let misspelt = !file.has("uplink") && !file.lacks("uplink");
+        if !file.has_raw("uplink", name.as_str()) && !misspelt {
             let names = || uplinks.iter().map(|up| up.settings.name.as_str());
             let fix = match words::nearest(name.as_str(), names()) {
                 Some(near) => format!("did you mean \"{near}\"?"),

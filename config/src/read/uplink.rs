@@ -172,11 +172,11 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, uplink: &Reader<'a, 't>) -> Option<Limit
     let reader = cx.table_or_empty(uplink, "queue", &keys::uplink::QUEUE);
     let rows_max = reader.uint("rows_max");
     let bytes_max =
-        if reader.has("bytes_max") { reader.size("bytes_max") } else { Some(settings::BYTES_MAX) };
+        if reader.lacks("bytes_max") { Some(settings::BYTES_MAX) } else { reader.size("bytes_max") };
     let age_max = reader.duration("age_max");
     let bucket = reader.duration("thin_bucket");
     let when_full = match reader.choice("when_full") {
-        Some("thin-out") if !reader.has("thin_bucket") => {
+        Some("thin-out") if reader.lacks("thin_bucket") => {
             let text = "`when_full` = \"thin-out\" lacks `thin_bucket`, expected beside it: write thin_bucket = \"1m\"";
             cx.found.misfit(&reader.at("when_full"), text);
             None
@@ -205,7 +205,7 @@ fn link(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, default_id: &str) -> Opti
     let login = login(cx, reader);
     let proxy = proxy(cx, reader);
     let client_id =
-        if reader.has("client_id") { reader.text("client_id") } else { Some(default_id.to_owned()) };
+        if reader.lacks("client_id") { Some(default_id.to_owned()) } else { reader.text("client_id") };
     let clean_session = reader.bool("clean_session");
     let keep_alive = reader.duration("keep_alive");
     if keep_alive.is_some_and(|d| d.subsec_nanos() != 0) {
@@ -260,11 +260,12 @@ fn refuse_tls_keys(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) {
 
 fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<TlsSettings> {
     let given = |key: &str| reader.has(key) || reader.has(&format!("{key}_credential"));
+    let lacks = |key: &str| reader.lacks(key) && reader.lacks(&format!("{key}_credential"));
     let ca = given("ca").then(|| files::pem(cx, reader, "ca", Pem::Certificate));
     let cert = given("client_cert").then(|| files::pem(cx, reader, "client_cert", Pem::Certificate));
     let key = given("client_key").then(|| files::pem(cx, reader, "client_key", Pem::Key));
     for (one, other) in [("client_cert", "client_key"), ("client_key", "client_cert")] {
-        if given(one) && !given(other) {
+        if given(one) && lacks(other) {
             let at = if reader.has(one) {
                 reader.key_at(one)
             } else {
@@ -281,7 +282,7 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<TlsSettings> {
         let text = "`server_name` is not a host name, expected it without mqtts:// and port";
         cx.found.wrong(&reader.at("server_name"), text);
     }
-    let alpn = if reader.has("alpn") { reader.texts("alpn") } else { Some(Vec::new()) };
+    let alpn = if reader.lacks("alpn") { Some(Vec::new()) } else { reader.texts("alpn") };
     if let Some((_, span)) = alpn.iter().flatten().find(|(text, _)| text.len() > 255) {
         cx.found.wrong(
             span,
@@ -309,7 +310,7 @@ fn login(
         ("password_credential", reader.has("password_credential")),
     ];
     let given = given.iter().find(|(_, given)| *given).map(|(key, _)| *key);
-    if let (Some(key), false) = (given, reader.has("username")) {
+    if let (Some(key), true) = (given, reader.lacks("username")) {
         let text = format!(
             "`{key}` stands without `username`, expected both: MQTT has no password without a user name"
         );
@@ -319,7 +320,7 @@ fn login(
         Some(_) => Some(files::password(cx, reader, "password_file", "password_credential")?),
         None => None,
     };
-    if !reader.has("username") {
+    if reader.lacks("username") {
         return Some(None);
     }
     Some(Some((reader.text("username")?, password)))
@@ -329,7 +330,7 @@ fn login(
 fn proxy(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ProxySettings>> {
     let keys = ["proxy_password_file", "proxy_password_credential"];
     let password_key = keys.into_iter().find(|key| reader.has(key));
-    if !reader.has("proxy") {
+    if reader.lacks("proxy") {
         if let Some(key) = password_key {
             cx.found.misfit(
                 &reader.key_at(key),
@@ -394,7 +395,15 @@ pub(crate) fn warn_idle(cx: &Context<'_, '_>, uplinks: &[Uplink], topics: &[Stri
     }
 }
 
-/// Uplinks that lead to the gateway's own broker (a server's default address that was left as it is), or bring down what nobody can get.
+/// Uplinks that bring down what nobody can get, in a file without a broker.
+pub(crate) fn warn_unheard(cx: &Context<'_, '_>, uplinks: &[Uplink]) {
+    for (_, at) in uplinks.iter().filter_map(|uplink| uplink.accept.first()) {
+        let text = "`accept` without [broker] brings messages down to nobody, expected a broker for local clients: add [broker]";
+        cx.found.warn(at, text);
+    }
+}
+
+/// Uplinks that lead to the gateway's own broker: a server's default address that was left as it is.
 pub(crate) fn warn_own(cx: &Context<'_, '_>, uplinks: &[Uplink], broker: Option<&BrokerSettings>) {
     let own = |host: &str, port: u16| {
         let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -404,10 +413,6 @@ pub(crate) fn warn_own(cx: &Context<'_, '_>, uplinks: &[Uplink], broker: Option<
         local && broker.is_some_and(|b| b.listeners.iter().any(listens))
     };
     for uplink in uplinks {
-        if let (None, Some((_, at))) = (broker, uplink.accept.first()) {
-            let text = "`accept` without [broker] brings messages down to nobody, expected a broker for local clients: add [broker]";
-            cx.found.warn(at, text);
-        }
         if let Some((host, port)) = uplink.link.places().find(|(host, port)| own(host, *port)) {
             let text = format!(
                 "uplink `{}` leads to {host}:{port}, which is a listener of this gateway itself: what goes up comes back to its own broker",

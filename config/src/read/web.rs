@@ -38,7 +38,7 @@ fn list(
     expected: &str,
     form: impl Fn(&str) -> Option<String>,
 ) -> Option<Vec<String>> {
-    if !reader.has(key) {
+    if reader.lacks(key) {
         return Some(Vec::new());
     }
     let texts = reader.texts(key)?;

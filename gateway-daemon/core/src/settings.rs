@@ -1,6 +1,9 @@
 //! Plain settings of the hands (`link`, `store`, `status`, `app`): no TOML, no defaults, every value checked.
 //! They live here and not beside their rooms because `gateway-config` fills them and the daemon depends on it.
 
+pub mod crl;
+pub mod der;
+pub mod pem;
 pub mod serials;
 pub mod web;
 

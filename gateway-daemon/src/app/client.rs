@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use gateway_config::Environment;
 use gateway_core::poll::request::Table;
 
 use super::control::{Ask, Client, RawAt, Reply};
@@ -88,17 +87,14 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
 /// The control socket of the gateway that is meant.
 ///
 /// # Errors
-/// The exit code, after the configuration's problems were printed.
+/// The exit code, after it was printed why the configuration does not say it.
 pub fn socket(reach: &cli::Reach) -> Result<PathBuf, u8> {
     match &reach.config {
-        // Warnings are for `check` and `run`; here only the socket is looked up.
-        Some(file) => match gateway_config::load_installed(file, &Environment::of_process()) {
-            Ok((config, _)) => Ok(config.gateway.socket),
-            Err(problems) => {
-                say::complaint(problems);
-                Err(exit::CONFIG)
-            }
-        },
+        // What is wrong with the file is for `check` and `run`: who looks at the gateway often does so because of that.
+        Some(file) => gateway_config::control_socket(file).map_err(|problem| {
+            say::complaint(problem);
+            exit::CONFIG
+        }),
         None => Ok(reach.socket.clone()),
     }
 }

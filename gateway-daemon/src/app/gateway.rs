@@ -348,6 +348,7 @@ impl Gateway {
         self.observe_rates(now);
         self.lines.observe(now);
         self.lines.revive();
+        self.observe_drops(now);
         self.part_from_leaving();
         self.observe_faults();
         let sentence = measure::sentence(self);
@@ -419,6 +420,7 @@ impl Gateway {
 
     async fn finish(mut self) -> u64 {
         self.local.left().await;
+        self.end_drops(clock::now());
         let mut lost = 0;
         for upstream in self.upstreams.iter_mut().chain(&mut self.leaving) {
             upstream.left_link().await;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod control;
 pub mod demo;
 mod descriptors;
+mod drops;
 mod errand;
 mod faults;
 mod fitting;

@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::aside;
+use super::drops::Drops;
 use super::known::Known;
 use super::rate::Rate;
 use super::walltime::WallTimes;
@@ -138,6 +139,8 @@ pub(super) struct Upstream {
     pub session: SessionId,
     /// Acknowledgements per second.
     pub acks: Rate,
+    /// What its queue drops, as far as the log says.
+    pub drops: Drops,
     /// When the link's state last changed.
     pub since: BootNs,
     /// The state that it had then.
@@ -193,6 +196,7 @@ impl Upstream {
             sent: Vec::new(),
             session,
             acks: Rate::default(),
+            drops: Drops::default(),
             since: BootNs(0),
             seen: None,
             left: None,

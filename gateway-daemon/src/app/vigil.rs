@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use gateway_core::tag::BootNs;
+use gateway_core::tag::{BootNs, WallClock as _, WallMs};
+use gateway_core::uplink::queue::Ledger;
 
-use super::faults;
+use super::drops::{self, Drops};
 use super::gateway::Gateway;
+use super::picture::words;
 use super::progress::{ENDED_MAX, STORE_MAX, Sign};
 use super::start::identity;
+use super::upstream::Upstream;
+use super::{faults, survey};
 
 impl Gateway {
     /// Feeds the watchdog if every room goes round; says whether. Otherwise systemd starts the gateway again, and the log has the name of the room.
@@ -61,6 +65,46 @@ impl Gateway {
         for upstream in &mut self.upstreams {
             upstream.uplink.replace_identity(identity(&self.config, self.run, &self.known_faults));
         }
+    }
+
+    /// Tells the log which uplinks have begun to drop messages, and which have stopped.
+    pub(super) fn observe_drops(&mut self, now: BootNs) {
+        let since = self.moment(now);
+        for upstream in self.upstreams.iter_mut().chain(&mut self.leaving) {
+            // One that is about to go is not looked at again.
+            let how = if upstream.left.is_some() { Drops::end } else { Drops::observe };
+            tell_drops(upstream, now, &since, how);
+        }
+    }
+
+    /// The gateway stops: what uplinks drop is told as far as it has come.
+    pub(super) fn end_drops(&mut self, now: BootNs) {
+        let since = self.moment(now);
+        for upstream in self.upstreams.iter_mut().chain(&mut self.leaving) {
+            tell_drops(upstream, now, &since, Drops::end);
+        }
+    }
+
+    /// A moment as a person says it: with the wall time, if that is known.
+    fn moment(&self, now: BootNs) -> String {
+        match self.walls.boot_wall(self.run.boot) {
+            Some(WallMs(began)) => {
+                survey::iso(WallMs(began.saturating_add(i64::try_from(now.ms()).unwrap_or(i64::MAX))))
+            }
+            None => format!("{} after the boot", words::duration(now.ms())),
+        }
+    }
+}
+
+fn tell_drops(
+    upstream: &mut Upstream,
+    now: BootNs,
+    since: &str,
+    look: fn(&mut Drops, BootNs, &Ledger) -> Vec<drops::Change>,
+) {
+    let queue = upstream.uplink.queue();
+    for change in look(&mut upstream.drops, now, queue.ledger()) {
+        drops::log(upstream.name.as_str(), queue.limits(), since, change);
     }
 }
 

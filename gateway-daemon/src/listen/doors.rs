@@ -210,7 +210,11 @@ impl Doors {
             CloseReason::Goodbye => log::debug!(conn = conn.0; "client disconnected"),
             // Said by a note of the broker, which counts them.
             CloseReason::Login | CloseReason::Full | CloseReason::GaveWay => {
-                log::debug!(conn = conn.0, reason:% = reason; "connection of a client closed: {reason}")
+                log::debug!(conn = conn.0, reason:% = reason; "connection of a client closed: {reason}");
+            }
+            // With the names of its client, as well.
+            reason if reason.is_told() => {
+                log::debug!(conn = conn.0, reason:% = reason; "connection of a client closed: {reason}");
             }
             reason => {
                 log::info!(conn = conn.0, reason:% = reason; "connection of a client closed: {reason}");

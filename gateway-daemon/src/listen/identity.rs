@@ -4,6 +4,7 @@
 //! read here ("RFC 5280", 4.1); whatever looks odd, two common names included, is no name at all, and such a client has to log in.
 
 use gateway_core::settings::CertificateIdentity;
+use gateway_core::settings::der::Der;
 
 /// Longest name taken (RFC 5280, ub-common-name is 64; names of devices are longer in the field).
 const NAME_BYTES_MAX: usize = 256;
@@ -32,48 +33,6 @@ pub(super) fn name(certificate: &[u8], wanted: CertificateIdentity) -> Option<St
     good.then_some(name)
 }
 
-/// What is left of some DER.
-pub(super) struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    pub(super) fn of(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes that are left.
-    pub(super) fn rest(&self) -> &'a [u8] {
-        self.0
-    }
-
-    /// The tag of the next element.
-    pub(super) fn peek(&self) -> Option<u8> {
-        self.0.first().copied()
-    }
-
-    /// The next element: its tag and its content.
-    pub(super) fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&tag, rest) = self.0.split_first()?;
-        let (&first, rest) = rest.split_first()?;
-        let (length, rest) = match first {
-            0..=0x7f => (usize::from(first), rest),
-            // Four bytes of length are more than any certificate has.
-            0x81..=0x84 => {
-                let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                (bytes.iter().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte)), rest)
-            }
-            _ => return None,
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((tag, content))
-    }
-
-    /// The content of the next element, which must have this tag.
-    pub(super) fn enter(&mut self, tag: u8) -> Option<Der<'a>> {
-        self.next().filter(|(found, _)| *found == tag).map(|(_, content)| Der(content))
-    }
-}
-
 /// Who made a certificate, and under which number: the content of both fields.
 pub(super) fn issuer_and_serial(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut fields = from_serial(certificate)?;
@@ -85,7 +44,7 @@ pub(super) fn issuer_and_serial(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The fields of a certificate from its serial number on.
 fn from_serial(certificate: &[u8]) -> Option<Der<'_>> {
-    let mut fields = Der(certificate).enter(SEQUENCE)?.enter(SEQUENCE)?;
+    let mut fields = Der::of(certificate).enter(SEQUENCE)?.enter(SEQUENCE)?;
     if fields.peek() == Some(VERSION) {
         fields.next()?;
     }
@@ -106,9 +65,9 @@ fn common_name(certificate: &[u8]) -> Option<String> {
     let mut parts = from_subject(certificate)?.enter(SEQUENCE)?;
     let mut found = None;
     while let Some((SET, part)) = parts.next() {
-        let mut attributes = Der(part);
+        let mut attributes = Der::of(part);
         while let Some(mut attribute) = attributes.enter(SEQUENCE) {
-            if attribute.enter(OID)?.0 == COMMON_NAME {
+            if attribute.enter(OID)?.rest() == COMMON_NAME {
                 let (tag, content) = attribute.next()?;
                 if found.replace(text(tag, content)?).is_some() {
                     return None;
@@ -143,16 +102,15 @@ fn alternative_name(certificate: &[u8]) -> Option<String> {
             break content;
         }
     };
-    let mut extensions = Der(extensions).enter(SEQUENCE)?;
+    let mut extensions = Der::of(extensions).enter(SEQUENCE)?;
     while let Some(mut extension) = extensions.enter(SEQUENCE) {
-        if extension.enter(OID)?.0 != ALTERNATIVE_NAME {
+        if extension.enter(OID)?.rest() != ALTERNATIVE_NAME {
             continue;
         }
-        if extension.0.first() == Some(&BOOLEAN) {
+        if extension.peek() == Some(BOOLEAN) {
             extension.next()?;
         }
-        let mut names = extension.enter(OCTETS)?.enter(SEQUENCE)?;
-        while let Some((tag, content)) = names.next() {
+        for (tag, content) in extension.enter(OCTETS)?.enter(SEQUENCE)? {
             match tag {
                 // A mail address or a DNS name.
                 0x81 | 0x82 if content.is_ascii() => return String::from_utf8(content.to_vec()).ok(),

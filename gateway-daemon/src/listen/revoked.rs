@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use gateway_core::settings::crl::List;
 use gateway_core::settings::serials::{Serial, plain};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -13,12 +14,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 
 use std::sync::Arc;
 
-use super::identity::{Der, issuer_and_serial};
-
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
+use super::identity::issuer_and_serial;
 
 /// What was called back at one listener.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,28 +30,9 @@ impl Revoked {
         Self { listed: BTreeSet::new(), serials }
     }
 
-    /// Adds the entries of a list in DER, and says when the next one was due, seconds since 1970; `None` is a list that cannot be understood.
-    pub(super) fn add(&mut self, list: &[u8]) -> Option<Option<u64>> {
-        let mut fields = Der::of(list).enter(SEQUENCE)?.enter(SEQUENCE)?;
-        // Version 2 of lists says so; version 1 does not.
-        if fields.peek() == Some(INTEGER) {
-            fields.next()?;
-        }
-        fields.next()?;
-        let (_, issuer) = fields.next()?;
-        fields.next()?;
-        let due = match fields.peek() {
-            Some(UTC_TIME | GENERALIZED_TIME) => seconds(fields.next()?),
-            _ => None,
-        };
-        if fields.peek() == Some(SEQUENCE) {
-            let mut entries = fields.enter(SEQUENCE)?;
-            while let Some(mut entry) = entries.enter(SEQUENCE) {
-                let serial = entry.enter(INTEGER)?;
-                self.listed.insert((issuer.to_vec(), plain(serial.rest())));
-            }
-        }
-        Some(due)
+    /// Adds the entries of a list.
+    pub(super) fn add(&mut self, list: &List<'_>) {
+        self.listed.extend(list.serials.iter().map(|serial| (list.issuer.to_vec(), serial.clone())));
     }
 
     /// Whether a certificate was called back.
@@ -69,32 +46,6 @@ impl Revoked {
     pub(super) fn len(&self) -> usize {
         self.listed.len() + self.serials.len()
     }
-}
-
-/// A time of ASN.1 in seconds since 1970. Only times in UTC with seconds are in lists (RFC 5280, 5.1.2.4).
-fn seconds((tag, text): (u8, &[u8])) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
-    let year_digits = if tag == UTC_TIME { 2 } else { 4 };
-    if text.len() != year_digits + 10 || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let (year, rest) = text.split_at(year_digits);
-    let year: u64 = year.parse().ok()?;
-    let year = match year_digits {
-        2 if year >= 50 => 1900 + year,
-        2 => 2000 + year,
-        _ => year,
-    };
-    let two = |at: usize| rest[2 * at..2 * at + 2].parse::<u64>().ok();
-    let (month, day) = (two(0)?, two(1)?);
-    let (hour, minute, second) = (two(2)?, two(3)?, two(4)?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Days since 1970 of the civil calendar; March begins the year, so that the leap day is its last.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
-    Some(((days - 719_468) * 24 + hour) * 3600 + minute * 60 + second)
 }
 
 /// Holds clients against serial numbers as well.
@@ -158,19 +109,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_of_lists_are_understood() {
-        assert_eq!(seconds((UTC_TIME, b"700101000000Z")), Some(0));
-        assert_eq!(seconds((UTC_TIME, b"260301000000Z")), Some(1_772_323_200));
-        assert_eq!(seconds((GENERALIZED_TIME, b"20991231235959Z")), Some(4_102_444_799));
-        for text in [&b"2603010000Z"[..], b"260301000000", b"269901000000Z", b"26030100000xZ", b"", b"\xff"] {
-            assert_eq!(seconds((UTC_TIME, text)), None);
-        }
-    }
-
-    #[test]
-    fn what_is_no_list_is_not_understood_and_never_stops_us() {
+    fn what_is_no_certificate_is_not_called_back_and_never_stops_us() {
         for bytes in [&b""[..], b"\x30", b"\x30\x80", b"\x30\x02\x30\x00", b"\x30\x84\xff\xff\xff\xff"] {
-            assert_eq!(Revoked::default().add(bytes), None);
             assert!(!Revoked::default().holds(bytes));
         }
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::settings::crl::{self, List};
 use gateway_core::settings::{CertificateIdentity, ListenerTls, serials};
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -24,7 +25,7 @@ use super::revoked::{Revoked, Strict};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// How often files are looked at, at most; only when clients come.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file that TLS cannot be spoken with.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,8 @@ pub(super) struct Keys {
     current: Arc<ServerConfig>,
     revoked: Arc<Revoked>,
     stamps: [Stamp; FILES],
+    /// When the next of the lists should have been renewed, seconds since 1970.
+    pub(super) renew_by: Option<u64>,
     looked: Instant,
 }
 
@@ -67,9 +70,9 @@ impl Keys {
         let stamps = stamps(settings);
         let loaded = load(settings)?;
         loaded.warn();
-        let Loaded { config, revoked, .. } = loaded;
+        let Loaded { config, revoked, renew_by, .. } = loaded;
         let settings = Arc::new(settings.clone());
-        Ok(Self { settings, current: config, revoked, stamps, looked: Instant::now() })
+        Ok(Self { settings, current: config, revoked, stamps, renew_by, looked: Instant::now() })
     }
 
     /// Which name of a certificate is a user.
@@ -93,25 +96,30 @@ impl Keys {
         if self.looked.elapsed() >= LOOK_INTERVAL {
             self.looked = Instant::now();
             let (settings, before) = (Arc::clone(&self.settings), self.stamps);
+            let late = self.renew_by.is_some_and(|due| due < now_s());
             let look = move || {
                 let stamps = stamps(&settings);
-                (stamps != before).then(|| (stamps, load(&settings)))
+                (stamps != before || late).then(|| (stamps, load(&settings)))
             };
             // A panic while reading is as good as no change.
             if let Ok(Some((stamps, loaded))) = spawn_blocking(look).await {
-                self.stamps = stamps;
+                let changed = std::mem::replace(&mut self.stamps, stamps) != stamps;
                 match loaded {
                     Ok(fresh) => {
                         let entries = fresh.revoked.len();
-                        log::info!(listener, revoked = entries; "listener {listener}: the changed certificate files are in use; {entries} certificates are called back");
+                        if changed {
+                            log::info!(listener, revoked = entries; "listener {listener}: the changed certificate files are in use; {entries} certificates are called back");
+                        }
                         fresh.warn();
-                        self.current = fresh.config;
+                        (self.current, self.renew_by) = (fresh.config, fresh.renew_by);
                         if fresh.revoked != self.revoked {
                             self.revoked = fresh.revoked;
                             fresh_revoked = Some(Arc::clone(&self.revoked));
                         }
                     }
                     Err(fault) => {
+                        // A list that is late is told once.
+                        self.renew_by = None;
                         log::error!(listener, reason:% = fault; "listener {listener}: the changed files are not used, the ones before still are: {fault}");
                     }
                 }
@@ -135,15 +143,17 @@ fn stamps(settings: &ListenerTls) -> [Stamp; FILES] {
 struct Loaded {
     config: Arc<ServerConfig>,
     revoked: Arc<Revoked>,
-    /// A list of certificates that were called back is past its time.
-    late: Option<String>,
+    /// What is odd about the lists of certificates that were called back.
+    remarks: Vec<String>,
+    renew_by: Option<u64>,
 }
 
 impl Loaded {
-    /// A list that was not renewed still counts: turning everybody away because an authority is late would be worse.
+    /// A list that was not renewed still counts: turning everybody away because an authority is late would be worse. One of somebody else does no harm, and
+    /// may be that of an authority between those in `client_ca` and their clients.
     fn warn(&self) {
-        if let Some(late) = &self.late {
-            log::warn!(reason = "crl"; "{late}");
+        for remark in &self.remarks {
+            log::warn!(reason = "crl"; "{remark}");
         }
     }
 }
@@ -155,7 +165,7 @@ fn load(settings: &ListenerTls) -> Result<Loaded, TlsFault> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(fault)?;
-    let (lists, revoked, late) = called_back(settings)?;
+    let CalledBack { lists, revoked, remarks, renew_by } = called_back(settings)?;
     let revoked = Arc::new(revoked);
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
@@ -178,21 +188,33 @@ fn load(settings: &ListenerTls) -> Result<Loaded, TlsFault> {
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Loaded { config: Arc::new(config), revoked, late })
+    Ok(Loaded { config: Arc::new(config), revoked, remarks, renew_by })
 }
 
-type Lists = Vec<CertificateRevocationListDer<'static>>;
+/// What says which certificates do not count any more.
+pub(super) struct CalledBack {
+    /// The lists of the authorities.
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    /// Every entry of them, and of the file of serial numbers.
+    revoked: Revoked,
+    /// What is odd about the lists.
+    pub(super) remarks: Vec<String>,
+    /// When the next of them should have been renewed, seconds since 1970.
+    pub(super) renew_by: Option<u64>,
+}
 
-/// The lists of the authorities, every entry of them and of the file of serial numbers, and a sentence when a list is past its time.
-fn called_back(settings: &ListenerTls) -> Result<(Lists, Revoked, Option<String>), TlsFault> {
+/// Reads the lists of the authorities and the file of serial numbers.
+pub(super) fn called_back(settings: &ListenerTls) -> Result<CalledBack, TlsFault> {
     let mut revoked = Revoked::default();
     if let Some(path) = &settings.revoked {
         let serials = serials::parse(&read("revoked_file", path)?);
         revoked = Revoked::of_serials(serials.map_err(|e| TlsFault::new("revoked_file", path, e))?);
     }
-    let Some(path) = &settings.crl else { return Ok((Vec::new(), revoked, None)) };
+    let Some(path) = &settings.crl else {
+        return Ok(CalledBack { lists: Vec::new(), revoked, remarks: Vec::new(), renew_by: None });
+    };
     let pem = read("crl", path)?;
-    let lists: Lists =
+    let lists: Vec<_> =
         CertificateRevocationListDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| {
             TlsFault::new("crl", path, format!("damaged PEM, {}; copy the file again", pem_text(&e)))
         })?;
@@ -200,21 +222,27 @@ fn called_back(settings: &ListenerTls) -> Result<(Lists, Revoked, Option<String>
         let advice = "no \"BEGIN X509 CRL\" in it; write PEM by: openssl crl -inform der -in FILE -out NEW";
         return Err(TlsFault::new("crl", path, advice));
     }
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let mut late = None;
-    for list in &lists {
-        let due = revoked.add(list).ok_or_else(|| {
-            TlsFault::new("crl", path, "a list in it cannot be understood; copy the file again")
-        })?;
-        if due.is_some_and(|due| due < now) {
-            late = Some(format!(
-                "crl {}: a list in it should have been renewed by its authority, or the clock of this gateway is wrong; what it says still counts",
-                path.display()
-            ));
-        }
-    }
-    Ok((lists, revoked, late))
+    let understood: Option<Vec<_>> = lists.iter().map(|list| List::read(list)).collect();
+    let understood = understood.ok_or_else(|| {
+        TlsFault::new("crl", path, "a list in it cannot be understood; copy the file again")
+    })?;
+    understood.iter().for_each(|list| revoked.add(list));
+    let authorities = match &settings.client_ca {
+        Some(ca) => certificates("client_ca", ca)?,
+        None => Vec::new(),
+    };
+    let authorities: Vec<_> = authorities.iter().filter_map(|authority| crl::subject(authority)).collect();
+    let now_s = now_s();
+    let remarks = crl::remarks(&understood, &authorities, now_s);
+    let remarks = remarks.iter().map(|remark| format!("crl {} {remark}", path.display())).collect();
+    let dues = understood.iter().filter_map(|list| list.due.as_ref().map(|due| due.seconds));
+    let renew_by = dues.filter(|due| *due >= now_s).min();
+    Ok(CalledBack { lists, revoked, remarks, renew_by })
+}
+
+/// The wall time, seconds since 1970.
+fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
 fn read(role: &'static str, path: &Path) -> Result<Vec<u8>, TlsFault> {

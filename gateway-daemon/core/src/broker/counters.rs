@@ -177,11 +177,11 @@ impl Counters {
     pub(super) fn count_close(&mut self, reason: &CloseReason) {
         self.properties_refused_total += u64::from(matches!(reason, CloseReason::Properties(_)));
         self.topics_refused_total +=
-            u64::from(matches!(reason, CloseReason::Topic(TopicError::Forbidden(_))));
+            u64::from(matches!(reason, CloseReason::Topic(TopicError::Forbidden(_), _)));
         match reason {
             CloseReason::Malformed(_)
             | CloseReason::Protocol(_)
-            | CloseReason::Topic(_)
+            | CloseReason::Topic(..)
             | CloseReason::Properties(_)
             | CloseReason::Alias
             | CloseReason::Payload

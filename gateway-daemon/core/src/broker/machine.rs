@@ -10,6 +10,7 @@ mod end;
 mod expiry;
 mod login;
 mod publish;
+mod refusals;
 mod route;
 mod sessions;
 mod strangers;

@@ -60,6 +60,7 @@ pub use topic::{TopicError, TopicFilter, TopicName};
 
 use std::sync::Arc;
 
+use self::note::Shown;
 use crate::payload::Draft;
 use crate::uplink::row::Qos;
 
@@ -185,8 +186,8 @@ pub enum CloseReason {
     #[error("protocol error: {0}")]
     Protocol(&'static str),
     /// A topic name or filter that is not one.
-    #[error("bad topic: {0}")]
-    Topic(TopicError),
+    #[error("bad topic {1}: {0}")]
+    Topic(TopicError, Shown),
     /// A packet larger than [`Limits::packet_bytes_max`].
     #[error("packet too large")]
     TooLarge,

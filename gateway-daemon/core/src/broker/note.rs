@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::CloseReason;
 use crate::tag::{BootNs, Name};
 
 /// How long notes of a kind about somebody are counted together.
@@ -59,6 +60,15 @@ pub enum Attempt {
     Will,
 }
 
+/// Whose topic it is on which only the gateway sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keeper {
+    /// A topic of this gateway's readings, status or updates ([`super::Own`]): a rule that names it lets others publish there.
+    Gateway,
+    /// Figures of the broker, `$SYS/...`: no rule lets others publish there.
+    Figures,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -84,6 +94,17 @@ pub enum Event {
         /// The topic or filter.
         topic: Shown,
     },
+    /// Somebody tried to publish on a topic of the gateway itself, whatever the rules say.
+    OwnTopic {
+        /// What was tried.
+        attempt: Attempt,
+        /// The topic.
+        topic: Shown,
+        /// Whose it is.
+        keeper: Keeper,
+    },
+    /// A connection was closed, for a reason of [`CloseReason::is_told`].
+    Closed(CloseReason),
     /// A session ended because its client stayed away.
     SessionExpired {
         /// Messages that waited in it.
@@ -154,6 +175,12 @@ impl Event {
             Self::RuleRefused { attempt: Attempt::Publish, .. } => "publish-refused",
             Self::RuleRefused { attempt: Attempt::Subscribe, .. } => "subscribe-refused",
             Self::RuleRefused { attempt: Attempt::Will, .. } => "will-refused",
+            Self::OwnTopic { attempt: Attempt::Will, .. } => "own-topic-will-refused",
+            Self::OwnTopic { .. } => "own-topic-refused",
+            Self::Closed(CloseReason::Topic(..)) => "bad-topic",
+            Self::Closed(CloseReason::KeepAlive) => "client-silent",
+            Self::Closed(CloseReason::TakenOver) => "taken-over",
+            Self::Closed(_) => "connection-closed",
             Self::SessionExpired { .. } => "session-expired",
             Self::SessionRefused(_) => "session-refused",
             Self::SessionDropped { .. } => "session-dropped",
@@ -170,8 +197,19 @@ impl Event {
             Self::LoggedIn
                 | Self::LockOver
                 | Self::SessionExpired { messages: 0 }
-                | Self::More("log-in" | "lock-out-over")
+                | Self::Closed(CloseReason::KeepAlive | CloseReason::TakenOver)
+                | Self::More("log-in" | "lock-out-over" | "client-silent" | "taken-over")
         )
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Publish => "publish to",
+            Self::Subscribe => "subscribe to",
+            Self::Will => "leave a will for",
+        })
     }
 }
 
@@ -206,13 +244,18 @@ impl fmt::Display for Note {
             Event::LockOver => write!(f, "log-in: {} is not locked out any more", Locked(who))?,
             Event::ConnectionRefused(why) => write!(f, "connection of {who} is refused: {why}")?,
             Event::RuleRefused { attempt, topic } => {
-                let attempt = match attempt {
-                    Attempt::Publish => "publish to",
-                    Attempt::Subscribe => "subscribe to",
-                    Attempt::Will => "leave a will for",
-                };
                 write!(f, "rules: {who} may not {attempt} {topic}")?;
             }
+            Event::OwnTopic { attempt, topic, keeper: Keeper::Gateway } => write!(
+                f,
+                "own topics: {who} may not {attempt} {topic}, on which this gateway itself sends: only a rule that names the topic lets others publish \
+                 there, allow = [\"publish {topic}\"] beside the rules for everything else"
+            )?,
+            Event::OwnTopic { attempt, topic, keeper: Keeper::Figures } => write!(
+                f,
+                "own topics: {who} may not {attempt} {topic}: figures below $SYS come from the broker alone, and no rule lets others publish there"
+            )?,
+            Event::Closed(reason) => write!(f, "connection of {who} is closed: {reason}")?,
             Event::SessionExpired { messages } => {
                 write!(f, "session of {who} has expired with {messages} messages that waited in it")?;
             }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::note::Shown;
+
 /// Longest topic name or filter in bytes: an MQTT string has a 16-bit length ("MQTT Version 3.1.1", 1.5.3).
 pub const TOPIC_LEN_MAX: usize = 65_535;
 
@@ -35,7 +37,7 @@ pub enum TopicError {
     #[error("'#' must be the last level of a filter")]
     HashNotLast,
     /// `+` or `#` shares its level with other characters (4.7.1.2, 4.7.1.3).
-    #[error("a wildcard must be a whole level, not part of {0:?}")]
+    #[error("a wildcard must be a whole level, not part of \"{}\"", Shown::new(.0))]
     NotAlone(String),
 }
 

@@ -1,6 +1,7 @@
 //! Certificates that were called back.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::broker::{ConnId, Limits};
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 use super::pki::{Authority, Files, Leaf, client, connect, der, text};
 use super::{Doors, Incoming, PATIENCE};
 use crate::listen::identity::issuer_and_serial;
+use crate::listen::tls::{Keys, LOOK_INTERVAL, called_back};
 
 type Stream = rumqttc::tokio_rustls::client::TlsStream<TcpStream>;
 
@@ -131,6 +133,49 @@ async fn a_list_that_is_past_its_time_still_counts_and_turns_nobody_else_away() 
     let mut doors = Doors::open(&[strict(&files, true, false)], &Limits::default()).unwrap();
     is_refused(&mut doors, &ca, &bad).await;
     come(&mut doors, &ca, &good).await;
+}
+
+#[test]
+fn lists_of_somebody_else_and_late_ones_are_told_by_name_and_right_ones_are_not() {
+    let (ca, files) = plant();
+    let other = Authority::new("other plant");
+    let settings = strict(&files, true, false);
+    let told = |list: &str| {
+        files.write("crl.pem", list);
+        called_back(settings.tls.as_ref().unwrap()).unwrap().remarks
+    };
+    assert_eq!(told(&ca.crl(&[], 2090)), [""; 0]);
+    let foreign = told(&(other.crl(&[], 2090) + &ca.crl(&[], 2090)));
+    assert_eq!(foreign.len(), 1, "{foreign:?}");
+    assert!(foreign[0].contains("crl.pem has a list that was issued by \"CN=other plant\""), "{foreign:?}");
+    assert!(foreign[0].contains("`client_ca` holds \"CN=plant\": it calls nobody back"), "{foreign:?}");
+    let late = told(&ca.crl(&[], 2001));
+    assert_eq!(late.len(), 1, "{late:?}");
+    let renew_by = called_back(settings.tls.as_ref().unwrap()).unwrap().renew_by;
+    assert_eq!(renew_by, None, "it has been told");
+    files.write("crl.pem", &(ca.crl(&[], 2001) + &ca.crl(&[], 2090)));
+    let renew_by = called_back(settings.tls.as_ref().unwrap()).unwrap().renew_by;
+    assert_eq!(
+        renew_by.map(|seconds| seconds / 86_400 / 365),
+        Some(121),
+        "the next one is told when its time has come"
+    );
+    assert!(late[0].contains("a list of \"CN=plant\" that should have been renewed by 2001-"), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_becomes_late_is_looked_at_again_once_although_its_file_is_the_same() {
+    let (_ca, files) = plant();
+    let mut keys = Keys::read(strict(&files, true, false).tls.as_ref().unwrap()).unwrap();
+    let before = keys.config();
+    tokio::time::advance(LOOK_INTERVAL).await;
+    keys.look("door").await;
+    assert!(Arc::ptr_eq(&before, &keys.config()), "nothing has changed");
+    keys.renew_by = Some(1);
+    tokio::time::advance(LOOK_INTERVAL).await;
+    keys.look("door").await;
+    assert!(!Arc::ptr_eq(&before, &keys.config()), "the files are read, and what is late is told");
+    assert!(keys.renew_by > Some(1), "once");
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use mqtt_protocol_core::mqtt::result_code::MqttError;
 
 use super::super::CloseReason;
 use super::super::packet::{Hello, Message, Packet, Testament, Version};
-use super::super::topic::TopicName;
 use super::properties::{self, Extras, Of};
 use super::{Front, NAME, NAME_V31, check_text, publish, used_up};
 use crate::tag::BootNs;
@@ -232,7 +231,7 @@ fn testament(
     let body = body.unwrap_or_default();
     properties::check_payload(&extras, body)?;
     let message = Message {
-        topic: TopicName::new(topic).map_err(CloseReason::Topic)?,
+        topic: publish::topic_name(topic)?,
         body: body.into(),
         qos: publish::qos(flags >> 3)?,
         retain: flags & flag::WILL_RETAIN != 0,

@@ -1,6 +1,7 @@
 //! PUBLISH of a client: the packet of which there are many, read by hand.
 
 use super::super::CloseReason;
+use super::super::note::Shown;
 use super::super::packet::{Message, Packet, Said, Version};
 use super::super::topic::TopicName;
 use super::Front;
@@ -33,9 +34,9 @@ impl Front {
             _ => (Extras::default(), rest),
         };
         let topic = match (topic.is_empty(), extras.alias) {
-            (false, None) => TopicName::new(topic).map_err(CloseReason::Topic)?,
+            (false, None) => topic_name(topic)?,
             (false, Some(alias)) => {
-                let topic = TopicName::new(topic).map_err(CloseReason::Topic)?;
+                let topic = topic_name(topic)?;
                 self.received.resolve(alias, Some(topic))?
             }
             (true, Some(alias)) => self.received.resolve(alias, None)?,
@@ -56,6 +57,11 @@ impl Front {
             again: flags & 8 != 0,
         }))
     }
+}
+
+/// A topic that can be published to. The log says which one could not.
+pub(super) fn topic_name(topic: &str) -> Result<TopicName, CloseReason> {
+    TopicName::new(topic).map_err(|error| CloseReason::Topic(error, Shown::new(topic)))
 }
 
 /// Properties that are there (3.3.2.3), and what comes after them.

@@ -15,11 +15,11 @@ impl CloseReason {
             Self::TakenOver => Code::SessionTakenOver,
             Self::Malformed(_) => Code::MalformedPacket,
             Self::Protocol(_) => Code::ProtocolError,
-            Self::Topic(TopicError::Nul | TopicError::Wildcard(_) | TopicError::Empty) => {
+            Self::Topic(TopicError::Nul | TopicError::Wildcard(_) | TopicError::Empty, _) => {
                 Code::MalformedPacket
             }
-            Self::Topic(TopicError::HashNotLast | TopicError::NotAlone(_)) => Code::FilterInvalid,
-            Self::Topic(_) => Code::TopicInvalid,
+            Self::Topic(TopicError::HashNotLast | TopicError::NotAlone(_), _) => Code::FilterInvalid,
+            Self::Topic(..) => Code::TopicInvalid,
             Self::TooLarge | Self::Small => Code::PacketTooLarge,
             Self::Properties(_) => Code::QuotaExceeded,
             Self::Version => Code::UnsupportedVersion,
@@ -40,7 +40,7 @@ impl CloseReason {
             Self::Malformed(words) | Self::Protocol(words) | Self::Quota(words) | Self::Properties(words) => {
                 words
             }
-            Self::Topic(TopicError::Forbidden(_)) => "a control character or a non-character in a topic",
+            Self::Topic(TopicError::Forbidden(_), _) => "a control character or a non-character in a topic",
             _ => "",
         }
     }
@@ -48,5 +48,36 @@ impl CloseReason {
     /// Whether 3.x has a return code of CONNACK for it; a fault of the packet itself just closes there.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Version | Self::ClientId | Self::Full | Self::Shutdown)
+    }
+
+    /// Whether a note says whose connection it was ([`super::super::note::Event::Closed`]); what other notes or nobody but a developer tells is not among them.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        match self {
+            Self::Malformed(_)
+            | Self::Protocol(_)
+            | Self::Topic(..)
+            | Self::TooLarge
+            | Self::Properties(_)
+            | Self::Alias
+            | Self::Payload
+            | Self::ReceiveMaximum
+            | Self::Quota(_)
+            | Self::ClientId
+            | Self::Version
+            | Self::Stalled
+            | Self::Small
+            | Self::KeepAlive
+            | Self::TakenOver
+            | Self::NotAuthorized => true,
+            Self::Goodbye
+            | Self::Handshake
+            | Self::Refused(_)
+            | Self::Full
+            | Self::Login
+            | Self::GaveWay
+            | Self::Administrative
+            | Self::Shutdown => false,
+        }
     }
 }

@@ -6,6 +6,7 @@ use mqtt_protocol_core::mqtt::packet::{
 use mqtt_protocol_core::mqtt::result_code::MqttError;
 
 use super::super::CloseReason;
+use super::super::note::Shown;
 use super::super::packet::{Options, Packet, Replay, Version, Wish};
 use super::super::topic::{self, TopicError};
 use super::{check_text, fault, nonzero, properties, used_up};
@@ -116,7 +117,7 @@ fn check_filter(text: &str) -> Result<(), CloseReason> {
     check_text(text)?;
     match topic::forbidden(text) {
         None => Ok(()),
-        Some(character) => Err(CloseReason::Topic(TopicError::Forbidden(character))),
+        Some(character) => Err(CloseReason::Topic(TopicError::Forbidden(character), Shown::new(text))),
     }
 }
 

@@ -430,6 +430,7 @@ impl Broker {
         let send = open.take_out(conn, &mut self.counters);
         self.actions.extend(send);
         self.counters.count_close(&reason);
+        self.note_close(conn, &reason);
         self.actions.push_back(Action::Close { conn, reason });
         self.end(now, conn);
     }

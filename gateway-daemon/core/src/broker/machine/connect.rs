@@ -11,7 +11,7 @@ use super::sessions::Claim;
 use super::work::{RULE, SESSION};
 use crate::broker::access::Identity;
 use crate::broker::front::ALIASES_MAX;
-use crate::broker::note::{Attempt, Event, Shown};
+use crate::broker::note::{Attempt, Event};
 use crate::broker::outbound::DropReason;
 use crate::broker::packet::{Code, Hello, Reply, Version, Welcome};
 use crate::broker::session::Session;
@@ -71,8 +71,8 @@ impl Broker {
             && !self.may_publish(Some(&self.settings.access.grants(who)), &will.message.topic)
         {
             self.counters.wills_refused_total += 1;
-            let topic = Shown::new(will.message.topic.as_str());
-            self.note(Event::RuleRefused { attempt: Attempt::Will, topic }, self.who_is(conn, who));
+            let refusal = self.refusal(Attempt::Will, &will.message.topic);
+            self.note(refusal, self.who_is(conn, who));
             return Err(self.refuse(conn, Code::NotAuthorized, "the topic of the will is not allowed"));
         }
         let claim = old.map_or(Claim::Own, |id| self.claim(id, who.user.as_deref()));

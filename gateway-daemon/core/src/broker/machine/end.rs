@@ -8,7 +8,7 @@ use super::route::Post;
 use super::work::{Ending, FILTER, ROW, SESSION};
 use crate::broker::access::Identity;
 use crate::broker::mutant::Mutant;
-use crate::broker::note::{Attempt, Event, Shown, Who};
+use crate::broker::note::{Attempt, Who};
 use crate::broker::outbound::{Desk, DropReason};
 use crate::broker::packet::{Delivery, Message, Testament};
 use crate::broker::session::Owner;
@@ -111,9 +111,8 @@ impl Broker {
     ) {
         if !self.may_speak(&who, certified, &will.message.topic) {
             self.counters.wills_refused_total += 1;
-            let topic = Shown::new(will.message.topic.as_str());
-            let who = Who::of_session(&who.client, who.user.as_ref());
-            self.note(Event::RuleRefused { attempt: Attempt::Will, topic }, who);
+            let refusal = self.refusal(Attempt::Will, &will.message.topic);
+            self.note(refusal, Who::of_session(&who.client, who.user.as_ref()));
             return;
         }
         self.counters.wills_total += 1;

@@ -90,8 +90,8 @@ impl Broker {
         if !allowed {
             self.counters.publish_refused_total += 1;
             self.counters.own_refused_total += u64::from(self.own.holds(said.message.topic.as_str()));
-            let topic = Shown::new(said.message.topic.as_str());
-            self.note(Event::RuleRefused { attempt: Attempt::Publish, topic }, self.who(conn));
+            let refusal = self.refusal(Attempt::Publish, &said.message.topic);
+            self.note(refusal, self.who(conn));
             let code = Code::NotAuthorized;
             match said.message.qos {
                 Qos::AtMostOnce => {}

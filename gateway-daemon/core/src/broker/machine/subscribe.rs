@@ -146,7 +146,7 @@ impl Broker {
         let subscription = match Subscription::parse(&filter) {
             Ok(subscription) => subscription,
             Err(TopicError::TooDeep(_)) => return Ok(Err(Code::FilterInvalid)),
-            Err(error) => return Err(CloseReason::Topic(error)),
+            Err(error) => return Err(CloseReason::Topic(error, Shown::new(&filter))),
         };
         if subscription.share.is_some() && options.no_local {
             return Err(CloseReason::Protocol("no local on a shared subscription"));
@@ -212,7 +212,7 @@ impl Broker {
             Ok(subscription) => subscription,
             // Nobody has subscribed to it.
             Err(TopicError::TooDeep(_)) => return Ok(Code::NoSubscriptionExisted),
-            Err(error) => return Err(CloseReason::Topic(error)),
+            Err(error) => return Err(CloseReason::Topic(error, Shown::new(filter))),
         };
         self.work.charge(2 * subscription.filter.levels().count());
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(Code::Unspecified) };

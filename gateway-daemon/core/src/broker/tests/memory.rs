@@ -347,10 +347,10 @@ fn a_topic_that_none_may_be_ends_its_connection_and_is_counted() {
     bench.say(three, &publish(2, "x/\u{fffe}y", 1, "1"));
     assert_eq!(bench.told(five), [0xe0, 1, 0x90]);
     assert_eq!(bench.told(three), b"");
-    assert!(matches!(bench.fate(three), Some(CloseReason::Topic(_))));
+    assert!(matches!(bench.fate(three), Some(CloseReason::Topic(..))));
     let three = bench.client("three", true);
     bench.say(three, &subscribe(1, &[("$share/\u{7f}/x", 0)]));
-    assert!(matches!(bench.fate(three), Some(CloseReason::Topic(_))));
+    assert!(matches!(bench.fate(three), Some(CloseReason::Topic(..))));
     assert_eq!(bench.broker.counters().topics_refused_total, 3);
 }
 
@@ -425,4 +425,29 @@ fn without_a_rule_retained_messages_stay() {
     bench.say(conn, &publish(3, "t", 1, "1"));
     bench.wait(Duration::from_secs(100 * 365 * 86_400));
     assert_eq!(bench.broker.gauges().retained_messages, 1);
+}
+
+#[test]
+fn the_log_names_who_came_with_a_topic_that_none_may_be_and_the_topic_cut_and_escaped() {
+    let mut bench = Bench::new();
+    let conn = bench.client("press", true);
+    let long = format!("x/\u{1b}[2J{}", "y".repeat(1000));
+    bench.say(conn, &publish(2, &long, 1, "1"));
+    let other = bench.client("board", true);
+    bench.say(other, &subscribe(1, &[("a/\u{7f}", 0)]));
+    let third = bench.client("lamp", true);
+    bench.say(third, &subscribe(1, &[(&format!("a/{}#", "b".repeat(1000)), 0)]));
+    let notes: Vec<_> = std::iter::from_fn(|| bench.broker.poll_note()).collect();
+    let notes: Vec<_> = notes.iter().filter(|note| note.event.kind() == "bad-topic").collect();
+    let lines: Vec<_> = notes.iter().map(|note| note.to_string()).collect();
+    let clients: Vec<_> = notes.iter().filter_map(|note| note.who.client.as_ref()).collect();
+    assert_eq!(clients.iter().map(|client| client.as_str()).collect::<Vec<_>>(), ["press", "board", "lamp"]);
+    assert!(
+        lines[0].contains("x/\\u{1b}[2Jyyy") && lines[0].contains("yyy...: a topic may not hold"),
+        "{}",
+        lines[0]
+    );
+    assert!(lines[1].contains("is closed: bad topic a/\\u{7f}: a topic may not hold"), "{}", lines[1]);
+    assert!(lines[2].contains("a wildcard must be a whole level"), "{}", lines[2]);
+    assert!(lines.iter().all(|line| line.len() < 600), "{lines:?}");
 }

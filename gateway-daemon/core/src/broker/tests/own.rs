@@ -102,3 +102,40 @@ fn a_will_on_a_topic_of_the_gateway_is_refused_and_silent() {
     assert_eq!(bench.told(listener), b"", "a device of this name was added meanwhile");
     assert_eq!(bench.broker.counters().wills_refused_total, 2);
 }
+
+#[test]
+fn the_log_says_that_the_topic_is_the_gateways_own_and_how_to_let_others_publish_there() {
+    let (mut bench, _) = bench(&[(true, "publish #"), (true, "subscribe #")]);
+    let (conn, _, _) = bench.user3("press\n3", Some("ada"), true);
+    notes(&mut bench);
+    bench.say(conn, &publish(0, "plant/status", 0, "forged"));
+    bench.say(conn, &publish(0, "$SYS/broker/uptime", 0, "forged"));
+    bench.broker.replace_access(bench.now, two_users(true, &[(true, "publish open/#")]).access);
+    bench.say(conn, &publish(0, "closed", 0, "x"));
+    let will = Some(("plant/meter/1", "offline", 10));
+    bench.enter("192.0.2.1:1", &hello("a", Some("ada"), false, 60, will));
+    let refused: Vec<_> = notes(&mut bench).into_iter().filter(|line| line.contains(" may not ")).collect();
+    let who = "user ada as client press\\n3 from 192.0.2.1:1";
+    assert_eq!(
+        refused,
+        [
+            format!(
+                "own topics: {who} may not publish to plant/status, on which this gateway itself sends: only a rule that names the topic lets others \
+                 publish there, allow = [\"publish plant/status\"] beside the rules for everything else"
+            ),
+            format!("rules: {who} may not publish to closed"),
+            "own topics: user ada as client a from 192.0.2.1:1 may not leave a will for plant/meter/1, on which this gateway itself sends: only a rule \
+             that names the topic lets others publish there, allow = [\"publish plant/meter/1\"] beside the rules for everything else"
+                .to_owned(),
+        ]
+    );
+    bench.wait(Duration::from_secs(61));
+    let figures = format!(
+        "own topics: {who} may not publish to $SYS/broker/uptime: figures below $SYS come from the broker alone, and no rule lets others publish there"
+    );
+    assert!(notes(&mut bench).contains(&figures), "what was counted within the minute");
+}
+
+fn notes(bench: &mut Bench) -> Vec<String> {
+    std::iter::from_fn(|| bench.broker.poll_note()).map(|note| note.to_string()).collect()
+}

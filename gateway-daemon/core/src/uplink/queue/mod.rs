@@ -357,6 +357,12 @@ impl Queue {
         }
     }
 
+    /// What it may hold, and what happens beyond that.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
     /// Where every message is.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
