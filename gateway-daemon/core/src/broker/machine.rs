@@ -417,12 +417,6 @@ impl Broker {
         }
     }
 
-    /// Subscriptions that have gone since the start, of whichever session.
-    #[must_use]
-    pub fn subscriptions_gone(&self) -> u64 {
-        self.tree.removed()
-    }
-
     /// How much there is of everything.
     #[must_use]
     pub fn gauges(&self) -> Gauges {

@@ -6,8 +6,10 @@
 //! Bounds: depth by [`super::topic::TOPIC_LEVELS_MAX`], size by what the broker lets sessions subscribe to. Each node knows how many steps a name can
 //! take at most from there on ([`Tree::steps`]): a subscription that would make the worst name take more than `steps_max` is refused, so that no publish
 //! costs more than that. Filters without `+` hardly count, however many there are; `+` in many levels beside names in the same levels doubles it with
-//! each level. Removing a subscription removes the branches that served it alone, and their memory.
+//! each level. So is one that would make all of them cost more memory than [`Bounds`] says. Removing a subscription removes the branches that served it alone, and their memory.
 
+mod child;
+mod holders;
 mod label;
 mod node;
 

@@ -76,6 +76,12 @@ impl Task {
 }
 
 impl Broker {
+    /// Subscriptions that have gone since the start, of whichever session.
+    #[must_use]
+    pub fn subscriptions_gone(&self) -> u64 {
+        self.tree.removed()
+    }
+
     /// Takes a SUBSCRIBE or UNSUBSCRIBE; [`Broker::go_on_with_filters`] does what it says.
     pub(super) fn begin_filters(&mut self, conn: ConnId, task: Task) {
         if let Some(open) = self.conns.get_mut(&conn) {

@@ -41,8 +41,8 @@ impl Label {
     /// Bytes of memory that a name takes beside the sixteen.
     pub(super) fn cost(name: &str) -> usize {
         match name.len() {
-            0..=SHORT_MAX => 0,
-            ..=MEDIUM_MAX => 48,
+            len if len <= SHORT_MAX => 0,
+            len if len <= MEDIUM_MAX => 48,
             len => 32 + (len + 8).next_multiple_of(16),
         }
     }

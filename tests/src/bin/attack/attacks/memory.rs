@@ -25,6 +25,8 @@ const WILL_PROPERTIES: usize = 15_800;
 const PACKET_PROPERTIES: usize = 50_000;
 /// One write of an attacker that pushes as fast as it can.
 const PIECE: usize = 64 << 10;
+/// What the kernel may hold for all connections: a quarter of `memory_max`.
+const KERNEL_MIB: f64 = 28.0;
 /// How much more memory than before may be kept once everything is gone, MiB.
 const KEPT_MIB: u64 = 16;
 
@@ -51,6 +53,7 @@ pub(super) fn list() -> Vec<Attack> {
         },
         attack("3b", "PINGREQ and PUBLISH without reading the answers", unanswered),
         Attack { short: true, ..attack("3c", "PUBLISH packets of 255 KiB that are never finished", partial) },
+        attack("3d", "900 that do not read what fits into the kernel", kernel),
         Attack { seconds: 90, ..one("5", "200 log-ins by password, then rest", logins) },
         Attack { needs: many, seconds: 60, ..attack("8", "200,000 subscriptions, then none", subscriptions) },
         Attack { short: true, ..attack("8b", "subscriptions of 65 kB and of 201 levels", long_filters) },
@@ -288,6 +291,38 @@ fn unanswered(stage: &mut Stage) -> Result<()> {
     }
     crowd.push(16 << 10, false, stage.until);
     stage.note(format!("{} MB taken, {} of 300 still connected", crowd.sent() / 1_000_000, crowd.open()));
+    Ok(())
+}
+
+/// What each is sent fits into the buffers of the kernel, so nothing waits in the gateway.
+fn kernel(stage: &mut Stage) -> Result<()> {
+    let mut deaf = Vec::new();
+    for n in 0..900 {
+        let mut stream = dial_narrow(attacker(n), stage.port)?;
+        stream.write_all(&Hello::v3(&format!("deaf-{n}")).bytes())?;
+        stream.write_all(&subscribe(false, 1, &["flood/#".to_owned()], 0))?;
+        deaf.push(stream);
+    }
+    stage.rest(Duration::from_secs(1));
+    let mut publisher = stage.client_as(attacker(150), Hello::v3("flood"))?;
+    for id in 1..=8 {
+        publisher.send(&Publish::new("flood/x", &[b'x'; 6000], id).bytes())?;
+        publisher.wait_for(4, ANSWER_MAX)?;
+    }
+    let mut most = 0.0_f64;
+    for _ in 0..6 {
+        stage.rest(Duration::from_millis(500));
+        most = most.max(stage.metric("listen_socket_bytes").unwrap_or(0.0));
+    }
+    let left = stage.metric("listen_socket_bytes").unwrap_or(f64::MAX);
+    let closed = stage.metric("listen_relieved_total").unwrap_or(0.0);
+    let mib = f64::from(1 << 20);
+    stage.note(format!(
+        "at most {:.0} MiB in the kernel, {:.0} MiB after three seconds, {closed} of 900 closed",
+        most / mib,
+        left / mib
+    ));
+    stage.check("the kernel holds no more than a quarter of memory_max", left <= KERNEL_MIB * mib);
     Ok(())
 }
 
