@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::fake_broker::remaining_length;
 use crate::wait::{DEADLINE, within};
 
 const CONNECT: u8 = 0x10;
@@ -58,15 +59,7 @@ impl Wire {
 
     fn put(&mut self, first: u8, body: &[u8]) {
         self.output.push(first);
-        let mut length = body.len();
-        loop {
-            let low = length.to_le_bytes()[0] & 0x7F;
-            length >>= 7;
-            self.output.push(if length == 0 { low } else { low | 0x80 });
-            if length == 0 {
-                break;
-            }
-        }
+        self.output.extend(remaining_length(body.len()));
         self.output.extend_from_slice(body);
     }
 

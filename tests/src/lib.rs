@@ -18,6 +18,7 @@ pub mod links;
 pub mod machine;
 pub mod mosquitto;
 pub mod office;
+pub mod packets;
 pub mod panel;
 pub mod peers;
 pub mod proxy;

@@ -1,6 +1,10 @@
 //! MQTT 3.1.1 and 5.0 as a client speaks it, just enough for the simulation, and written from the standards rather than with the broker's codec.
 
-use crate::fake_broker::remaining_length;
+pub use crate::packets::answer;
+use crate::packets::{self, Publish};
+
+/// The DUP flag of PUBLISH.
+const AGAIN: u8 = 8;
 
 /// What a broker says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,18 +42,6 @@ pub enum Heard {
     Other(u8),
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![first];
-    out.extend_from_slice(&remaining_length(body.len()));
-    out.extend_from_slice(body);
-    out
-}
-
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
 /// A last will of QoS 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Will<'a> {
@@ -81,35 +73,17 @@ pub struct Hello<'a> {
 /// CONNECT.
 #[must_use]
 pub fn connect(hello: &Hello<'_>) -> Vec<u8> {
-    let Hello { v5, durable, will, user, .. } = *hello;
-    let mut body = Vec::new();
-    text(&mut body, "MQTT");
-    let mut flags = if durable { 0 } else { 2 };
-    flags |= if will.is_some() { 0b0000_1100 } else { 0 };
-    flags |= if user.is_some() { 0b1100_0000 } else { 0 };
-    body.extend_from_slice(&[if v5 { 5 } else { 4 }, flags, 0, 0]);
-    if v5 {
-        let expiry: u32 = if durable { u32::MAX } else { 0 };
-        body.push(8);
-        body.push(0x11);
-        body.extend_from_slice(&expiry.to_be_bytes());
-        body.push(0x21);
-        body.extend_from_slice(&hello.receive_max.to_be_bytes());
-    }
-    text(&mut body, hello.id);
-    if let Some(will) = will {
-        if v5 {
-            body.extend_from_slice(&[5, 0x18]);
-            body.extend_from_slice(&will.delay_s.to_be_bytes());
-        }
-        text(&mut body, will.topic);
-        text(&mut body, will.body);
-    }
-    if let Some((name, password)) = user {
-        text(&mut body, name);
-        text(&mut body, password);
-    }
-    packet(0x10, &body)
+    let Hello { v5, id, durable, will, user, .. } = *hello;
+    let expiry_s = if durable { u32::MAX } else { 0 };
+    let will = will.map(|will| packets::Will {
+        topic: will.topic,
+        payload: will.body.as_bytes(),
+        flags: 1 << 3,
+        properties: packets::will_delay(will.delay_s),
+    });
+    let properties = [packets::session_expiry(expiry_s), packets::receive_max(hello.receive_max)].concat();
+    let level = if v5 { 5 } else { 4 };
+    packets::Hello { level, id, clean: !durable, user, will, properties }.bytes()
 }
 
 /// DISCONNECT of a client that says goodbye.
@@ -118,43 +92,23 @@ pub const GOODBYE: [u8; 2] = [0xe0, 0];
 /// PUBLISH of QoS 1 or 2.
 #[must_use]
 pub fn publish(v5: bool, flags: u8, id: u16, topic: &str, payload: &str) -> Vec<u8> {
-    let mut body = Vec::new();
-    text(&mut body, topic);
-    body.extend_from_slice(&id.to_be_bytes());
-    if v5 {
-        body.push(0);
-    }
-    body.extend_from_slice(payload.as_bytes());
-    packet(0x30 | flags, &body)
-}
-
-/// PUBACK, PUBREC, PUBREL or PUBCOMP by its first byte.
-#[must_use]
-pub fn answer(first: u8, id: u16) -> Vec<u8> {
-    packet(first, &id.to_be_bytes())
+    let (qos, retain) = (flags >> 1 & 3, flags & 1 == 1);
+    let said = Publish { v5, qos, retain, ..Publish::new(topic, payload.as_bytes(), id) };
+    let mut packet = said.bytes();
+    packet[0] |= flags & AGAIN;
+    packet
 }
 
 /// SUBSCRIBE to one filter.
 #[must_use]
 pub fn subscribe(v5: bool, id: u16, filter: &str, qos: u8) -> Vec<u8> {
-    let mut body = id.to_be_bytes().to_vec();
-    if v5 {
-        body.push(0);
-    }
-    text(&mut body, filter);
-    body.push(qos);
-    packet(0x82, &body)
+    packets::subscribe(v5, id, &[filter.to_owned()], qos)
 }
 
 /// UNSUBSCRIBE from one filter.
 #[must_use]
 pub fn unsubscribe(v5: bool, id: u16, filter: &str) -> Vec<u8> {
-    let mut body = id.to_be_bytes().to_vec();
-    if v5 {
-        body.push(0);
-    }
-    text(&mut body, filter);
-    packet(0xa2, &body)
+    packets::unsubscribe(v5, id, &[filter.to_owned()])
 }
 
 /// Cuts the next packet off the front.

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Heard};
-use super::wire::{Hello, Publish, answer};
+use tidegate_tests::packets::{Hello, Publish, answer};
 
 /// Pause between two messages.
 const EVERY: Duration = Duration::from_millis(20);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
-use super::wire::{self, Hello, head};
+use tidegate_tests::packets::{self, Hello, head};
 
 /// Where ordinary clients come from.
 pub(crate) const HOME: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -130,7 +130,7 @@ impl Client {
                 Heard::Packet(first, _) if first >> 4 == kind => return Ok(heard),
                 Heard::Packet(first @ 0x30..=0x3f, body) if first >> 1 & 3 == 1 => {
                     let id = publish_id(body);
-                    self.send(&wire::answer(0x40, id))?;
+                    self.send(&packets::answer(0x40, id))?;
                 }
                 Heard::Packet(..) => {}
                 _ => return Ok(heard),
@@ -140,7 +140,7 @@ impl Client {
 
     /// Subscribes with one QoS, and waits for the SUBACK: the first code.
     pub(crate) fn subscribe(&mut self, v5: bool, filters: &[String], qos: u8) -> io::Result<Option<u8>> {
-        self.send(&wire::subscribe(v5, 1, filters, qos))?;
+        self.send(&packets::subscribe(v5, 1, filters, qos))?;
         match self.wait_for(9, Duration::from_secs(60))? {
             Heard::Packet(_, body) => Ok(body.get(if v5 { 3 } else { 2 }).copied()),
             _ => Ok(None),

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Context as _, Result};
 
 use super::client::publish_parts;
-use super::wire::{Publish, answer, head};
+use tidegate_tests::packets::{Publish, answer, head};
 
 /// Messages of local clients whose payload is remembered, in the order of their arrival.
 const KEPT_MAX: usize = 10_000;

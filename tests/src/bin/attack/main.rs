@@ -10,7 +10,6 @@ mod limit;
 mod stage;
 mod table;
 mod watch;
-mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -18,7 +18,7 @@ use super::client::{Client, HOME, host};
 use super::cloud::Cloud;
 use super::limit::Way;
 use super::watch::Sampler;
-use super::wire::Hello;
+use tidegate_tests::packets::Hello;
 
 /// Polls per second that the configuration asks for.
 pub(crate) const POLLS: f64 = 50.0;

@@ -94,7 +94,7 @@ impl Peer {
 fn start(dir: &Path, port: u16) -> Result<Gateway> {
     let folder = dir.display();
     let config = format!(
-        "[gateway]\nid = \"gw\"\nsocket = \"{folder}/control.sock\"\n[store]\npath = \"{folder}/queue.db\"\nfile_max = \"2GB\"\n\
+        "[gateway]\nid = \"gw\"\nmemory_max = \"3GB\"\nsocket = \"{folder}/control.sock\"\n[store]\npath = \"{folder}/queue.db\"\nfile_max = \"2GB\"\n\
          [broker.listener.local]\naddress = \"127.0.0.1:{port}\"\n\
          [broker.limits]\nconnections_per_address_max = 1000\nqueued_max = 1_000_000\nqueued_bytes_max = \"1GB\"\nqueued_bytes_total_max = \"1GB\"\n\
          stored_max = 10_000_000\nstored_bytes_max = \"1GB\"\nstored_total_max = 10_000_000\nstored_bytes_total_max = \"1GB\"\n"

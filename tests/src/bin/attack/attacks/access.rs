@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::super::client::{Client, HOME, Heard, host};
 use super::super::judge::Attack;
 use super::super::stage::{ANSWER_MAX, Needs, PASSWORD, Stage, attacker};
-use super::super::wire::{Hello, Publish, WILL_RETAIN, Will, maximum_packet};
 use super::{NEEDS, attack};
+use tidegate_tests::packets::{Hello, Publish, WILL_RETAIN, Will, maximum_packet};
 
 pub(super) fn list() -> Vec<Attack> {
     let users = Needs { users: true, ..NEEDS };

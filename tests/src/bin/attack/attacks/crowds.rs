@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::super::client::{Client, Crowd, HOME, Heard, host};
 use super::super::judge::Attack;
 use super::super::stage::{ANSWER_MAX, Needs, PASSWORD, Stage, attacker};
-use super::super::wire::{Hello, Publish, answer};
 use super::{NEEDS, attack};
+use tidegate_tests::packets::{self, Hello, Publish, answer};
 
 /// Longest wait of a right log-in beside an attack that is no failure.
 const LOGIN_MAX: Duration = Duration::from_secs(3);
@@ -162,7 +162,7 @@ fn sessions(stage: &mut Stage) -> Result<()> {
         let id = format!("squatter-{n}");
         let Ok(mut client) = stage.client_as(host(9), Hello::v3(&id).durable()) else { continue };
         // With a subscription each, so that it is no empty session that may be forgotten.
-        client.send(&super::super::wire::subscribe(false, 1, &[format!("squat/{n}")], 1))?;
+        client.send(&packets::subscribe(false, 1, &[format!("squat/{n}")], 1))?;
         made += usize::from(matches!(client.wait_for(9, ANSWER_MAX), Ok(Heard::Packet(..))));
         if stage.over() {
             break;

@@ -13,11 +13,11 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use super::super::client::{Client, Crowd, Heard, dial, dial_narrow};
 use super::super::judge::Attack;
 use super::super::stage::{ANSWER_MAX, Needs, PASSWORD, Stage, attacker};
-use super::super::wire::{
+use super::{NEEDS, attack};
+use tidegate_tests::packets::{
     Hello, PING, Publish, UPGRADE, Will, empty_properties, frame, long_properties, packet, session_expiry,
     subscribe, will_delay,
 };
-use super::{NEEDS, attack};
 
 /// Empty user properties that fill a CONNECT of 79 kB.
 const WILL_PROPERTIES: usize = 15_800;

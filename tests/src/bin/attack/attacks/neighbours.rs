@@ -7,8 +7,8 @@ use anyhow::{Result, bail, ensure};
 use super::super::client::{Heard, publish_parts};
 use super::super::judge::Attack;
 use super::super::stage::{ANSWER_MAX, Needs, Stage, attacker};
-use super::super::wire::{Hello, PING, Publish};
 use super::{NEEDS, attack};
+use tidegate_tests::packets::{Hello, PING, Publish};
 
 /// Readings that must reach the cloud in each second beside an attack on it.
 const READINGS_MIN: u64 = 25;

@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::super::client::Heard;
 use super::super::judge::Attack;
 use super::super::stage::{Needs, Stage, attacker};
-use super::super::wire::{Hello, Publish};
 use super::{NEEDS, attack};
+use tidegate_tests::packets::{Hello, Publish};
 
 /// Longest wait for a PUBACK that is no stall: a commit interval and a slow card, many times over.
 const PUBACK_MAX: Duration = Duration::from_secs(5);

@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::super::client::{Client, Crowd, Heard};
 use super::super::judge::Attack;
 use super::super::stage::{ANSWER_MAX, Stage, attacker};
-use super::super::wire::{self, Hello, PING, Publish, Will, session_expiry, subscribe, unsubscribe};
 use super::attack;
+use tidegate_tests::packets::{self, Hello, PING, Publish, Will, session_expiry, subscribe, unsubscribe};
 
 /// Levels of a topic whose filters with a wildcard or not at each level are 16,384.
 const LEVELS: u32 = 14;
@@ -133,7 +133,7 @@ fn ends(stage: &mut Stage) -> Result<()> {
             let id = format!("short-{round}-{n}");
             let Ok(mut client) = stage.client_as(attacker(n), Hello { id: &id, ..hello }) else { break };
             let filters: Vec<String> = (0..20).map(|m| format!("short/{n}/{m}/+")).collect();
-            client.send(&wire::subscribe(true, 1, &filters, 0))?;
+            client.send(&packets::subscribe(true, 1, &filters, 0))?;
             crowd.take_in(client.stream, [].into())?;
         }
         stage.rest(Duration::from_millis(500));

@@ -1,16 +1,19 @@
 //! MQTT packets byte by byte, honest and hostile: nothing here checks what a client may send.
 
-use tidegate_tests::fake_broker::remaining_length;
+use crate::fake_broker::remaining_length;
 
 /// What a CONNECT says.
 #[derive(Debug, Clone)]
-pub(crate) struct Hello<'a> {
+pub struct Hello<'a> {
     /// The protocol level: 4 is 3.1.1, 5 is 5.0; a bridge of mosquitto sets 0x80 as well.
     pub level: u8,
+    /// The client id.
     pub id: &'a str,
     /// Clean session, or clean start.
     pub clean: bool,
+    /// User name and password.
     pub user: Option<(&'a str, &'a str)>,
+    /// The last will.
     pub will: Option<Will<'a>>,
     /// Properties of 5.0 without their length.
     pub properties: Vec<u8>,
@@ -18,40 +21,49 @@ pub(crate) struct Hello<'a> {
 
 /// A last will.
 #[derive(Debug, Clone)]
-pub(crate) struct Will<'a> {
+pub struct Will<'a> {
+    /// Where it speaks.
     pub topic: &'a str,
+    /// What it says.
     pub payload: &'a [u8],
+    /// QoS (shifted by 3) and [`WILL_RETAIN`].
     pub flags: u8,
+    /// Properties of 5.0 without their length.
     pub properties: Vec<u8>,
 }
 
 /// The retain flag of a will.
-pub(crate) const WILL_RETAIN: u8 = 0x20;
+pub const WILL_RETAIN: u8 = 0x20;
 
 impl<'a> Hello<'a> {
     /// An honest client of 3.1.1 with a clean session.
-    pub(crate) fn v3(id: &'a str) -> Self {
+    #[must_use]
+    pub fn v3(id: &'a str) -> Self {
         Self { level: 4, id, clean: true, user: None, will: None, properties: Vec::new() }
     }
 
     /// An honest client of 5.0 with a clean start.
-    pub(crate) fn v5(id: &'a str) -> Self {
+    #[must_use]
+    pub fn v5(id: &'a str) -> Self {
         Self { level: 5, ..Self::v3(id) }
     }
 
     /// With a user name and a password.
-    pub(crate) fn user(self, name: &'a str, password: &'a str) -> Self {
+    #[must_use]
+    pub fn user(self, name: &'a str, password: &'a str) -> Self {
         Self { user: Some((name, password)), ..self }
     }
 
     /// With a session that outlives its connection.
-    pub(crate) fn durable(self) -> Self {
+    #[must_use]
+    pub fn durable(self) -> Self {
         let properties = if self.level == 5 { session_expiry(u32::MAX) } else { Vec::new() };
         Self { clean: false, properties, ..self }
     }
 
     /// The packet; no keep-alive.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
         let (mut body, mut flags) = (Vec::new(), u8::from(self.clean) << 1);
         text(&mut body, b"MQTT");
         if self.user.is_some() {
@@ -82,24 +94,33 @@ impl<'a> Hello<'a> {
 
 /// A PUBLISH.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Publish<'a> {
+pub struct Publish<'a> {
+    /// Speaks 5.0.
     pub v5: bool,
+    /// Where.
     pub topic: &'a str,
+    /// What.
     pub payload: &'a [u8],
+    /// 0 to 2.
     pub qos: u8,
+    /// The retain flag.
     pub retain: bool,
+    /// The packet identifier; not written with QoS 0.
     pub id: u16,
+    /// Properties of 5.0 without their length.
     pub properties: &'a [u8],
 }
 
 impl<'a> Publish<'a> {
     /// QoS 1, not retained, 3.1.1.
-    pub(crate) fn new(topic: &'a str, payload: &'a [u8], id: u16) -> Self {
+    #[must_use]
+    pub fn new(topic: &'a str, payload: &'a [u8], id: u16) -> Self {
         Self { v5: false, topic, payload, qos: 1, retain: false, id, properties: &[] }
     }
 
     /// The packet.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.payload.len() + self.properties.len() + 64);
         text(&mut body, self.topic.as_bytes());
         if self.qos > 0 {
@@ -114,7 +135,8 @@ impl<'a> Publish<'a> {
 }
 
 /// SUBSCRIBE to many filters with one QoS.
-pub(crate) fn subscribe(v5: bool, id: u16, filters: &[String], qos: u8) -> Vec<u8> {
+#[must_use]
+pub fn subscribe(v5: bool, id: u16, filters: &[String], qos: u8) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     if v5 {
         body.push(0);
@@ -127,7 +149,8 @@ pub(crate) fn subscribe(v5: bool, id: u16, filters: &[String], qos: u8) -> Vec<u
 }
 
 /// UNSUBSCRIBE from many filters.
-pub(crate) fn unsubscribe(v5: bool, id: u16, filters: &[String]) -> Vec<u8> {
+#[must_use]
+pub fn unsubscribe(v5: bool, id: u16, filters: &[String]) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
     if v5 {
         body.push(0);
@@ -137,35 +160,48 @@ pub(crate) fn unsubscribe(v5: bool, id: u16, filters: &[String]) -> Vec<u8> {
 }
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP by its first byte.
-pub(crate) fn answer(first: u8, id: u16) -> Vec<u8> {
+#[must_use]
+pub fn answer(first: u8, id: u16) -> Vec<u8> {
     packet(first, &id.to_be_bytes())
 }
 
 /// PINGREQ.
-pub(crate) const PING: [u8; 2] = [0xc0, 0];
+pub const PING: [u8; 2] = [0xc0, 0];
 
 /// So many user properties with empty names and values: five bytes each on the wire.
-pub(crate) fn empty_properties(count: usize) -> Vec<u8> {
+#[must_use]
+pub fn empty_properties(count: usize) -> Vec<u8> {
     [0x26, 0, 0, 0, 0].repeat(count)
 }
 
 /// The property that says how long a session outlives its connection, s.
-pub(crate) fn session_expiry(seconds: u32) -> Vec<u8> {
+#[must_use]
+pub fn session_expiry(seconds: u32) -> Vec<u8> {
     number(0x11, seconds)
 }
 
 /// The property that delays a will, s.
-pub(crate) fn will_delay(seconds: u32) -> Vec<u8> {
+#[must_use]
+pub fn will_delay(seconds: u32) -> Vec<u8> {
     number(0x18, seconds)
 }
 
+/// The property that bounds messages without an answer.
+#[must_use]
+pub fn receive_max(messages: u16) -> Vec<u8> {
+    let [high, low] = messages.to_be_bytes();
+    vec![0x21, high, low]
+}
+
 /// The property that names the largest packet a client takes.
-pub(crate) fn maximum_packet(bytes: u32) -> Vec<u8> {
+#[must_use]
+pub fn maximum_packet(bytes: u32) -> Vec<u8> {
     number(0x27, bytes)
 }
 
 /// Content type and correlation data of so many bytes each.
-pub(crate) fn long_properties(bytes: usize) -> Vec<u8> {
+#[must_use]
+pub fn long_properties(bytes: usize) -> Vec<u8> {
     let filling = vec![b'x'; bytes];
     let mut out = vec![0x03];
     text(&mut out, &filling);
@@ -175,7 +211,8 @@ pub(crate) fn long_properties(bytes: usize) -> Vec<u8> {
 }
 
 /// A packet by its first byte and what follows the remaining length.
-pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + 5);
     out.push(first);
     with_length(&mut out, body);
@@ -183,7 +220,8 @@ pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// A binary WebSocket frame of a client, with a mask of zeros.
-pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn frame(payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0x82];
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(len @ ..=125), _) => out.push(0x80 | len),
@@ -202,11 +240,12 @@ pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
 }
 
 /// The request that begins a WebSocket.
-pub(crate) const UPGRADE: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub const UPGRADE: &str = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
 
 /// The packet at the head of `bytes` if it is complete: first byte, body and whole length.
-pub(crate) fn head(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+#[must_use]
+pub fn head(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let (mut length, mut at) = (0, 1);
     loop {
         let byte = *bytes.get(at)?;
