@@ -6,7 +6,8 @@
 //! Bounds: depth by [`super::topic::TOPIC_LEVELS_MAX`], size by what the broker lets sessions subscribe to. Each node knows how many steps a name can
 //! take at most from there on ([`Tree::steps`]): a subscription that would make the worst name take more than `steps_max` is refused, so that no publish
 //! costs more than that. Filters without `+` hardly count, however many there are; `+` in many levels beside names in the same levels doubles it with
-//! each level. So is one that would make all of them cost more memory than [`Bounds`] says. Removing a subscription removes the branches that served it alone, and their memory.
+//! each level. A subscription with which all of them would cost more memory than [`Bounds`] says is refused as well. Removing a subscription removes the
+//! branches that served it alone, and their memory.
 
 mod child;
 mod holders;
@@ -302,12 +303,12 @@ impl<K> Matches<K> {
     }
 }
 
-/// What a subscription costs if it shares no level with another one, bytes.
+/// What a subscription costs if it shares no level with another one, bytes: reckoned from its length, because it is asked for at each SUBSCRIBE.
 #[must_use]
 pub fn cost_alone(subscription: &Subscription) -> usize {
-    let mut toll = Toll::default();
-    subscription.filter.levels().for_each(|level| toll.level(level));
-    text_cost(subscription) + toll.bytes
+    let filter = subscription.filter.as_str();
+    let levels = 1 + filter.bytes().filter(|byte| *byte == b'/').count();
+    text_cost(subscription) + levels * node::LEVEL_BYTES + filter.len() * 3 / 2
 }
 
 /// What the text of a subscription costs in its session and, if it is shared, in its group.

@@ -191,14 +191,13 @@ impl Broker {
         }
         let limits = &self.settings.limits;
         let Some(session) = self.sessions.get_mut(&id) else { return Err(Code::Unspecified) };
-        let another = !session.filters.contains(subscription);
         // Those of sessions that have ended do not count, unless they are as many as there may be.
         let living = self.tree.len().saturating_sub(self.work.dying);
         let cost = session.filters.cost() + cost_alone(subscription);
         let full = session.filters.len() >= limits.subscriptions_per_session_max
             || cost > Bounds::session_bytes_max(limits)
             || living.max(self.work.dying) >= limits.subscriptions_max;
-        if another && full {
+        if full && !session.filters.contains(subscription) {
             return Err(Code::QuotaExceeded);
         }
         let bounds = Bounds::of(limits).for_session(cost);
@@ -206,7 +205,7 @@ impl Broker {
             self.work.charge(FILTER + looked);
             return Err(Code::QuotaExceeded);
         }
-        session.filters.insert(subscription);
+        let another = session.filters.insert(subscription);
         self.work.charge(if session.outbound.is_durable() { ROW } else { 0 });
         self.write_subscription(now, id, subscription, options);
         Ok(another)

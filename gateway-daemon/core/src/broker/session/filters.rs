@@ -100,12 +100,14 @@ impl Filters {
         pages[page_of(pages, text.as_bytes())].find(text.as_bytes()).found
     }
 
-    pub(in crate::broker) fn insert(&mut self, subscription: &Subscription) {
+    /// Whether it is another one.
+    pub(in crate::broker) fn insert(&mut self, subscription: &Subscription) -> bool {
         let text = text(subscription);
         let inserted = self.pages.insert(text.as_bytes());
         self.len += usize::from(inserted);
         self.cost += if inserted { cost_alone(subscription) } else { 0 };
         self.shared += usize::from(inserted && subscription.share.is_some());
+        inserted
     }
 
     /// Whether it was there.
@@ -486,8 +488,7 @@ mod tests {
             let (mut filters, mut set) = (Filters::default(), BTreeSet::new());
             for (step, subscription) in steps {
                 if step < mostly {
-                    filters.insert(&subscription);
-                    set.insert(subscription.text());
+                    prop_assert_eq!(filters.insert(&subscription), set.insert(subscription.text()));
                 } else if step == 9 {
                     let popped = filters.pop();
                     prop_assert_eq!(popped.is_some(), !set.is_empty());

@@ -12,7 +12,7 @@ use super::label::Label;
 const FEW_MAX: usize = 8;
 
 /// What a level costs beside its name, bytes: a place in a map that is half full, or what goes on from it, or a part of what branches.
-const LEVEL_BYTES: usize = 72;
+pub(super) const LEVEL_BYTES: usize = 72;
 
 /// A level behind another one.
 #[derive(Debug)]
