@@ -276,6 +276,7 @@ impl Broker {
     pub fn handle_bytes(&mut self, now: BootNs, conn: ConnId, bytes: &[u8]) {
         self.now = self.now.max(now);
         self.counters.received_bytes_total += bytes.len() as u64;
+        self.slow_down_for_others(now, conn);
         self.hear(now, conn, bytes);
         self.charge(now, conn);
         self.slow_down(now, conn, bytes.len());
@@ -488,16 +489,5 @@ impl Broker {
         let full = matches!(kept, Retention::Full { .. });
         self.counters.unretained_messages_total += u64::from(full);
         !full
-    }
-
-    fn add_session(&mut self, session: Session) -> SessionId {
-        while self.sessions.contains_key(&SessionId(self.last_session)) {
-            self.last_session = self.last_session.wrapping_add(1);
-        }
-        let id = SessionId(self.last_session);
-        // The next one has another, because this one may stand in the tree for a while after its end.
-        self.last_session = self.last_session.wrapping_add(1);
-        self.sessions.insert(id, session);
-        id
     }
 }

@@ -61,7 +61,6 @@ impl Access {
             (None, Some(_), _) if claim.anonymous && self.users.is_empty() => accept(None),
             (None, Some(user), Some(password)) if password.len() <= PASSWORD_BYTES_MAX => {
                 let hash = self.users.get(user).and_then(|u| u.hash.clone());
-                let hash = hash.filter(|_| self.may_use(claim.client, Some(user)));
                 let known = hash.is_some();
                 Login::Verify { user: user.into(), hash: hash.unwrap_or_else(|| self.nobody()), known }
             }

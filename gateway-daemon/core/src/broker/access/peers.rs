@@ -98,6 +98,12 @@ impl Traffic {
         bytes.max(messages)
     }
 
+    /// When something may come again, if too much came.
+    #[must_use]
+    pub fn empty_until(&self, now: BootNs) -> Option<BootNs> {
+        self.bytes.empty_until(now, SECOND).max(self.messages.empty_until(now, SECOND))
+    }
+
     /// Whether nothing is missing: to be forgotten.
     #[must_use]
     pub fn is_full(&self, now: BootNs) -> bool {

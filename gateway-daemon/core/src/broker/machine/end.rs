@@ -11,7 +11,7 @@ use crate::broker::mutant::Mutant;
 use crate::broker::note::{Attempt, Who};
 use crate::broker::outbound::{Desk, DropReason};
 use crate::broker::packet::{Delivery, Message, Testament};
-use crate::broker::session::Owner;
+use crate::broker::session::{Filters, Owner};
 use crate::broker::tree::GroupId;
 use crate::broker::{CloseReason, ConnId, SessionId};
 use crate::tag::BootNs;
@@ -145,9 +145,11 @@ impl Broker {
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         let shared = session.owner == Owner::Client && session.filters.has_shared();
         let rest = if shared { session.outbound.take_rest(&mut desk, why) } else { Vec::new() };
+        self.work.charge(rest.len());
         let durable = session.outbound.is_durable();
         session.outbound.end(&mut desk, why);
-        let mut ending = Ending { id, filters: session.filters, rest: rest.into(), why };
+        let groups = if rest.is_empty() { Vec::new() } else { self.groups_of(&session.filters) };
+        let mut ending = Ending { id, filters: session.filters, rest: rest.into(), groups, why };
         if durable {
             self.pass_on_at_once(now, &mut ending);
         }
@@ -165,6 +167,9 @@ impl Broker {
         for _ in 0..ENDS_AT_ONCE {
             if let Some(delivery) = ending.rest.pop_front() {
                 self.pass_on(now, &ending, delivery);
+                if self.work.is_spent() {
+                    break;
+                }
                 continue;
             }
             let Some(subscription) = ending.filters.pop() else {
@@ -177,6 +182,15 @@ impl Broker {
         }
         self.work.ending.push_front(ending);
         true
+    }
+
+    /// The groups of shared subscriptions among these, in order.
+    fn groups_of(&mut self, filters: &Filters) -> Vec<GroupId> {
+        let shared = filters.iter().filter(|subscription| subscription.share.is_some());
+        let mut groups: Vec<GroupId> = shared.filter_map(|shared| self.tree.group_of(&shared)).collect();
+        groups.sort_unstable();
+        self.work.charge(filters.len() + groups.len() * FILTER);
+        groups
     }
 
     /// Rows of a durable session must go with the turn that gives them to another one: as many as another budget is enough for. The others go like those
@@ -200,8 +214,7 @@ impl Broker {
         self.tree.matching(&topic, &mut found);
         self.work.charge(found.steps + found.own.len() + found.groups.len());
         let own = found.own.iter().any(|(id, _)| *id == from.id);
-        let left =
-            |group: &GroupId| self.tree.group(*group).is_some_and(|shared| from.filters.contains(shared));
+        let left = |group: &GroupId| from.groups.binary_search(group).is_ok();
         let group = found.groups.iter().copied().find(left).filter(|_| !own);
         found.clear();
         self.found = found;

@@ -22,6 +22,9 @@ const REFUSING_PER_ADDRESS_MAX: usize = 8;
 /// What a log-in that waits costs beside its CONNECT and its password: its places in the queue, bytes.
 const WAITING_BYTES: usize = 512;
 
+/// Why a user that is known is not let in with a client id.
+const FOREIGN_ID: &str = "the client id belongs to others";
+
 /// Smallest CONNACK of 5.0 (3.2), bytes.
 const CONNACK_BYTES_MIN: u32 = 5;
 
@@ -102,12 +105,10 @@ impl Broker {
                 self.fail(now, conn, &refusal)
             }
             Login::NotAuthorized => {
-                let why = match hello.user {
-                    None => "a user name and a password are needed",
-                    Some(_) => "the client id belongs to others",
-                };
-                let refusal = Refusal { code: Code::NotAuthorized, why, ..of(&hello) };
-                Err(self.refuse_login(conn, &refusal))
+                let certificate = self.conns.get(&conn).and_then(|open| open.origin.certificate.clone());
+                let user = certificate.as_deref().or(hello.user.as_deref());
+                let why = if user.is_some() { FOREIGN_ID } else { "a user name and a password are needed" };
+                Err(self.refuse_login(conn, &Refusal { why, user, ..of(&hello) }))
             }
         }
     }
@@ -231,6 +232,9 @@ impl Broker {
                 Refusal { code: Code::BadUserOrPassword, why: "wrong user name or password", ..of(&hello) };
             return self.hold_back(now, conn, &refusal, penalty.wait);
         }
+        if !self.settings.access.may_use(&hello.client, Some(user)) {
+            return Err(self.refuse_login(conn, &Refusal { why: FOREIGN_ID, ..of(&hello) }));
+        }
         let outcome = self.let_in(now, conn, *hello, Some(Arc::clone(user)));
         self.unhold(conn, Why::Login);
         outcome
@@ -258,6 +262,7 @@ impl Broker {
         if outcome.is_ok() {
             self.counters.logins_total += 1;
             self.count_user(conn, user);
+            self.slow_down_for_others(now, conn);
             self.note(Event::LoggedIn, self.who(conn));
         }
         outcome

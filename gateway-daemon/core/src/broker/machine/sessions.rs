@@ -214,6 +214,18 @@ impl Broker {
         Ok(())
     }
 
+    /// One more session, under a number that none has.
+    pub(super) fn add_session(&mut self, session: Session) -> SessionId {
+        while self.sessions.contains_key(&SessionId(self.last_session)) {
+            self.last_session = self.last_session.wrapping_add(1);
+        }
+        let id = SessionId(self.last_session);
+        // The next one has another, because this one may stand in the tree for a while after its end.
+        self.last_session = self.last_session.wrapping_add(1);
+        self.sessions.insert(id, session);
+        id
+    }
+
     fn refuse_session(&mut self, conn: ConnId, who: &Identity, why: &'static str) -> CloseReason {
         self.counters.sessions_refused_total += 1;
         self.note(Event::SessionRefused(why), self.who_is(conn, who));

@@ -186,7 +186,26 @@ impl Broker {
         let of_peer = self.peers.traffic(&open.peer).and_then(|traffic| traffic.take(now, bytes, messages));
         let user = open.counted.as_ref().and_then(|user| self.users.get_mut(user));
         let of_user = user.and_then(|state| state.traffic.take(now, bytes, messages));
-        let Some(until) = of_peer.max(of_user) else { return };
+        self.hold_until(conn, of_peer.max(of_user));
+    }
+
+    /// As [`Broker::slow_down`], for what others of its address or its user have sent: whoever comes back, or has several connections, is no faster.
+    pub(super) fn slow_down_for_others(&mut self, now: BootNs, conn: ConnId) {
+        let limits = &self.settings.limits;
+        if limits.bytes_per_second_max == 0 && limits.messages_per_second_max == 0 {
+            return;
+        }
+        let open = self.conns.get(&conn).filter(|open| matches!(open.stage, Stage::Up));
+        let Some(open) = open.filter(|open| open.rate_alarm.is_none()) else { return };
+        let of_peer = self.peers.traffic(&open.peer).and_then(|traffic| traffic.empty_until(now));
+        let user = open.counted.as_ref().and_then(|user| self.users.get(user));
+        let of_user = user.and_then(|state| state.traffic.empty_until(now));
+        self.hold_until(conn, of_peer.max(of_user));
+    }
+
+    /// Reads nothing from a connection until then.
+    fn hold_until(&mut self, conn: ConnId, until: Option<BootNs>) {
+        let (Some(until), Some(open)) = (until, self.conns.get_mut(&conn)) else { return };
         if let Some(at) = open.rate_alarm.replace(until) {
             self.alarms.remove(&(at, Alarm::Rate(conn)));
         }

@@ -6,12 +6,16 @@
 //! progress for the longest time is closed as [`CloseReason::Stalled`]. One that has made progress within [`STALLED_MIN`] is spared until the limit
 //! is reached.
 //!
+//! Of those whose packets are not whole, one of the address that has most of them goes first: an honest slow sender is not paid for what somebody else piles up.
+//!
 //! Counted is what the broker holds and what it has handed out and was not told to be written, so also what waits in TLS or in frames of a WebSocket.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Broker;
 use super::conn::Conn;
+use crate::broker::access::Peer;
 use crate::broker::{CloseReason, ConnId};
 use crate::tag::BootNs;
 
@@ -162,8 +166,8 @@ impl Broker {
         while self.unread.bytes > self.unread.max && self.close_unfinished() {}
     }
 
-    /// Closes the connection whose packet is unfinished for the longest time, of those that have more than their share. What waits because the broker
-    /// reads nothing from its connection is not its fault: that ends when everybody who sends has its share.
+    /// Closes the connection whose packet is unfinished for the longest time, of those that have more than their share, at the address that has most of all.
+    /// What waits because the broker reads nothing from its connection is not its fault: that ends when everybody who sends has its share.
     fn close_unfinished(&mut self) -> bool {
         let (now, total) = (self.now, self.unread);
         if !total.is_searched(now) {
@@ -175,8 +179,13 @@ impl Broker {
             let waits = open.is_held() || open.catches_up;
             (open.unread.bytes > total.share() && !waits).then_some(begun)
         };
-        let stalls = self.conns.iter().filter_map(|(conn, open)| Some((stall(open)?, *conn)));
-        let Some((_, oldest)) = stalls.max() else {
+        let mut addresses: BTreeMap<&Peer, usize> = BTreeMap::new();
+        for open in self.conns.values().filter(|open| open.unread.bytes > 0) {
+            *addresses.entry(&open.peer).or_default() += open.unread.bytes;
+        }
+        let of = |open: &Conn| addresses.get(&open.peer).copied();
+        let stalls = self.conns.iter().filter_map(|(conn, open)| Some((of(open), stall(open)?, *conn)));
+        let Some((_, _, oldest)) = stalls.max() else {
             self.unread.search_from = now.plus(SEARCH_PAUSE);
             return false;
         };

@@ -23,6 +23,7 @@ use super::subscribe::Task;
 use crate::broker::outbound::DropReason;
 use crate::broker::packet::Delivery;
 use crate::broker::session::Filters;
+use crate::broker::tree::GroupId;
 use crate::broker::{Action, ConnId, SessionId};
 use crate::tag::BootNs;
 
@@ -55,6 +56,8 @@ pub(super) struct Ending {
     pub(super) filters: Filters,
     /// Messages of shared subscriptions that other members may get.
     pub(super) rest: VecDeque<Delivery>,
+    /// The groups of these subscriptions, in order; they are in the tree until `rest` is empty.
+    pub(super) groups: Vec<GroupId>,
     /// Why what nobody gets is dropped.
     pub(super) why: DropReason,
 }
@@ -193,6 +196,7 @@ impl Broker {
                 let until = self.work.slice();
                 self.read(now, conn, &[], until);
                 self.charge(now, conn);
+                self.slow_down(now, conn, 0);
             }
             if let Some(id) = self.work.behind.pop_front() {
                 any = true;

@@ -184,3 +184,39 @@ fn what_a_connection_held_is_given_back_when_it_ends() {
     let gauges = bench.broker.gauges();
     assert_eq!((gauges.unsent_bytes, gauges.unread_bytes), (0, 0));
 }
+
+#[test]
+fn an_honest_slow_sender_is_not_closed_for_what_another_address_piles_up() {
+    let mut bench = Bench::with(limits());
+    let listener = bench.subscriber("listener", true, "t", 0);
+    let whole = publish(0, "t", 0, &"x".repeat(30_000));
+    let honest = bench.open_at("10.0.0.1");
+    bench.say(honest, &connect("honest", true, 0, None));
+    let mut crowd = Vec::new();
+    for number in 0..40 {
+        let conn = bench.open_at("10.0.0.9");
+        bench.say(conn, &connect(&format!("crowd-{number}"), true, 0, None));
+        crowd.push(conn);
+    }
+    // Each of the crowd finishes its packet all the time and begins another one; the honest one takes its time.
+    for piece in whole.chunks(300) {
+        bench.say(honest, piece);
+        for conn in &mut crowd {
+            if bench.fate(*conn).is_some() {
+                *conn = bench.open_at("10.0.0.9");
+                bench.say(*conn, &connect(&format!("crowd-{}", conn.0), true, 0, None));
+            }
+            bench.say(*conn, &whole[..15_000]);
+            bench.say(*conn, &whole[15_000..]);
+            bench.say(*conn, &whole[..15_000]);
+            bench.say(*conn, &whole[15_000..29_000]);
+        }
+        bench.wait(Duration::from_millis(100));
+        for conn in &crowd {
+            bench.say(*conn, &whole[29_000..]);
+        }
+        assert_eq!(bench.fate(honest), None);
+    }
+    assert!(bench.broker.counters().crowded_out_connections_total > 0, "the total was full");
+    assert!(!bench.heard(listener).is_empty());
+}
