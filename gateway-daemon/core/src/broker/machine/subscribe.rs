@@ -46,10 +46,12 @@ const RESERVE_PART: usize = 8;
 const SESSIONS_PER_UNIT: usize = 4;
 
 /// What the sessions of one holder have together: of a user, or of an address those without a user. The sum is made when somebody asks, and only when half
-/// of all subscriptions are there: no holder has half of them before.
+/// of all subscriptions, or of their bytes, are there: no holder has half of them before.
 #[derive(Debug, Clone, Copy, Default)]
 struct Holding {
     subscriptions: usize,
+    /// What they cost by themselves.
+    bytes: usize,
 }
 
 impl Holding {
@@ -59,6 +61,11 @@ impl Holding {
         let few = own < FEW && self.subscriptions < (max / FEW_PART).max(FEW);
         let ordinary = all < max - max / RESERVE_PART && self.subscriptions < max.div_ceil(2);
         all < max && (few || ordinary)
+    }
+
+    /// What all may cost, for a session whose subscriptions cost so much: what is beyond for those that have little is for holders that have little.
+    fn bounds(self, bounds: Bounds, cost: usize) -> Bounds {
+        if self.bytes > bounds.bytes_max / FEW_PART { bounds } else { bounds.for_session(cost) }
     }
 }
 
@@ -204,14 +211,20 @@ impl Broker {
     /// What the holder of a session has, as far as it matters.
     fn holding(&mut self, id: SessionId) -> Holding {
         let Some(own) = self.sessions.get(&id) else { return Holding::default() };
-        if self.tree.len() + FILTERS_AT_ONCE <= self.settings.limits.subscriptions_max / 2 {
+        let limits = &self.settings.limits;
+        if self.tree.len() + FILTERS_AT_ONCE <= limits.subscriptions_max / 2
+            && self.tree.bytes() <= Bounds::of(limits).bytes_max / 2
+        {
             return Holding::default();
         }
         let of_holder = |session: &&Session| {
             session.user == own.user && (own.user.is_some() || session.address == own.address)
         };
-        let all = self.sessions.values().filter(of_holder);
-        let holding = Holding { subscriptions: all.map(|session| session.filters.len()).sum() };
+        let mut holding = Holding::default();
+        for session in self.sessions.values().filter(of_holder) {
+            holding.subscriptions += session.filters.len();
+            holding.bytes += session.filters.cost();
+        }
         self.work.charge(self.sessions.len() / SESSIONS_PER_UNIT);
         holding
     }
@@ -247,7 +260,7 @@ impl Broker {
         if full && !session.filters.contains(subscription) {
             return Err(Code::QuotaExceeded);
         }
-        let bounds = Bounds::of(limits).for_session(cost);
+        let bounds = holding.bounds(Bounds::of(limits), cost);
         if let Entered::Refused(looked) = self.tree.insert(subscription, id, options, bounds) {
             self.work.charge(FILTER + looked);
             return Err(Code::QuotaExceeded);

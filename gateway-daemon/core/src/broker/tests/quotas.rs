@@ -375,3 +375,31 @@ fn a_will_that_cannot_be_retained_is_heard() {
     assert_eq!(bench.heard5(reader).len(), 1);
     assert_eq!(bench.broker.counters().unretained_messages_total, 1);
 }
+
+#[test]
+fn one_user_with_many_small_sessions_does_not_take_the_memory_that_is_for_those_that_have_little() {
+    let mut bench = Bench::stored(settings(Limits { packet_bytes_max: 128 << 10, ..Limits::default() }));
+    let mut take = |bytes: usize, sessions: usize| {
+        let mut all = 0;
+        for session in 0..sessions {
+            let hello = hello(&format!("{bytes}/{session}"), Some("ada"), true, 0, None);
+            let conn = bench.enter("192.0.2.1:1", &hello);
+            bench.told(conn);
+            for number in 0..3 {
+                let filter = format!("{bytes}/{session}/{number}/{}", "x".repeat(bytes));
+                bench.say(conn, &subscribe5(1, None, &[(&filter, 0)]));
+                all += usize::from(bench.told(conn).last() == Some(&0));
+            }
+        }
+        all
+    };
+    take(65_000, 30);
+    let small = take(2000, 200);
+    assert!(small < 60, "{small}: what was left of the ordinary bound");
+    let conn = bench.enter("192.0.2.2:1", &hello("ordinary", Some("bob"), true, 0, None));
+    bench.told(conn);
+    for number in 0..20 {
+        bench.say(conn, &subscribe5(1, None, &[(&format!("plant/line{number}/temp"), 1)]));
+        assert_eq!(bench.told(conn).last(), Some(&1));
+    }
+}
