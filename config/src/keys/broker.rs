@@ -373,7 +373,7 @@ pub(crate) static LIMITS: Section = Section {
         key(
             "wills_bytes_max",
             size(KB, 1000 * MB),
-            "Most bytes of memory that last wills cost. One user has half of it, and so have clients without a user together; who is beyond is refused.",
+            "Most bytes of memory that last wills cost. One user has half of it at most, and so have the clients of one address; the last eighth is for those that have little; who is beyond is refused.",
         )
         .or("\"2MiB\""),
         key(

@@ -206,7 +206,7 @@ table! {
     BROKER_RESENT_MESSAGES_TOTAL Counter "broker_resent_messages_total" [] "Messages sent again after a reconnect.";
     BROKER_ENQUEUED_MESSAGES_TOTAL Counter "broker_enqueued_messages_total" [] "Messages handed to bridge sessions.";
     BROKER_WILLS_TOTAL Counter "broker_wills_total" [] "Last wills published.";
-    BROKER_UNRETAINED_MESSAGES_TOTAL Counter "broker_unretained_messages_total" [] "Retained messages delivered but not kept, because there were too many.";
+    BROKER_UNRETAINED_MESSAGES_TOTAL Counter "broker_unretained_messages_total" [] "Retained messages not kept because there was no room; delivered all the same, apart from those of QoS 2 whose publishers of 5.0 are told.";
     BROKER_RECEIVED_PACKETS_TOTAL Counter "broker_received_packets_total" [] "Packets of clients.";
     BROKER_RECEIVED_BYTES_TOTAL Counter "broker_received_bytes_total" [] "Bytes of clients.";
     BROKER_SENT_PACKETS_TOTAL Counter "broker_sent_packets_total" [] "Packets to clients.";

@@ -64,7 +64,7 @@ pub struct Counters {
     pub dropped_session_messages_total: u64,
     /// Records that a client wanted and nobody could render.
     pub unrendered_messages_total: u64,
-    /// Retained messages delivered but not kept, because there were too many.
+    /// Retained messages not kept because there was no room; delivered all the same, apart from those of QoS 2 whose publishers of 5.0 are told.
     pub unretained_messages_total: u64,
     /// Packets of clients.
     pub received_packets_total: u64,

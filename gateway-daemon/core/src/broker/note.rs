@@ -122,6 +122,11 @@ pub enum Event {
         /// Its topic, if it is known yet.
         topic: Option<Shown>,
     },
+    /// A retained message reached those who wanted it, and there was no room to keep it.
+    MessageUnretained {
+        /// Its topic.
+        topic: Shown,
+    },
     /// Events of one kind that no other line tells.
     More(&'static str),
 }
@@ -185,6 +190,7 @@ impl Event {
             Self::SessionRefused(_) => "session-refused",
             Self::SessionDropped { .. } => "session-dropped",
             Self::MessageUnkept { .. } => "message-unkept",
+            Self::MessageUnretained { .. } => "message-unretained",
             Self::More(kind) => kind,
         }
     }
@@ -274,8 +280,19 @@ impl fmt::Display for Note {
                 let topic = topic.as_ref().map_or("a topic of an uplink", Shown::as_str);
                 write!(
                     f,
-                    "message of {who} to {topic} is lost: every queue that wants it is full, or smaller than the message; `gateway-daemon status` and `sessions list` show whose, and \
+                    "message of {who} to {topic} is lost: every queue that wants it is full, or smaller than the message, or there is no room to retain it; `gateway-daemon status` and `sessions list` show whose, and \
                      `stored_bytes_max` and its neighbours in [broker.limits] are the limits"
+                )?;
+            }
+            Event::MessageUnretained { topic } => {
+                f.write_str("retained message")?;
+                if *who != Who::default() {
+                    write!(f, " of {who}")?;
+                }
+                write!(
+                    f,
+                    " on {topic} reached its subscribers and is not kept: there is no room; `retained_max` and `retained_bytes_max` in [broker.limits] are the \
+                     limits, and an empty retained message frees the place of its topic"
                 )?;
             }
             Event::More(kind) => return write!(f, "{more} more of {kind} within a minute"),

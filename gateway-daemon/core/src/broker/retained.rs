@@ -141,6 +141,14 @@ impl Retained {
         Recovered::Kept
     }
 
+    /// Whether [`Self::set`] would do what a message says.
+    pub(super) fn takes(&self, message: &Message) -> bool {
+        let old = self.kept.get(&message.topic).map_or(0, |old| cost(&old.message));
+        let rows = self.kept.len() - usize::from(old > 0);
+        let bytes = (self.bytes - old).saturating_add(cost(message));
+        message.body.is_empty() || rows < self.settings.rows_max && bytes <= self.settings.bytes_max
+    }
+
     fn fits(&self, message: &Message) -> bool {
         let bytes = self.bytes.saturating_add(cost(message));
         self.kept.len() < self.settings.rows_max && bytes <= self.settings.bytes_max

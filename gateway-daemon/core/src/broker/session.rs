@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub(super) use filters::Filters;
 
+use super::access::Peer;
 use super::outbound::{Limit, Outbound, WhenFull};
 use super::packet::{Message, Subscription, Testament, Version};
 use super::shares::Maker;
@@ -36,6 +37,8 @@ pub(super) struct Session {
     pub(super) certified: Option<bool>,
     /// For whom it counts; `None` while it ends with its connection.
     pub(super) maker: Option<Maker>,
+    /// Where its client came from last; `None` of a session of an earlier run.
+    pub(super) address: Option<Peer>,
     /// When its client came or left, as running time of the broker.
     pub(super) since: Duration,
     pub(super) version: Version,
@@ -97,6 +100,7 @@ impl Session {
             user: None,
             certified: None,
             maker: None,
+            address: None,
             since: Duration::ZERO,
             version: Version::V311,
             expiry_s: 0,

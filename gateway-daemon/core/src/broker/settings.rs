@@ -27,7 +27,8 @@ pub const SESSIONS_SHARE_MAX: usize = SESSIONS_MAX / 4;
 /// one that was taken away does not fill the card for ever.
 pub const SESSION_EXPIRY_MAX_S: u32 = 7 * 24 * 3600;
 
-/// Most subscriptions of all sessions together: some hundred bytes each.
+/// Most subscriptions of all sessions together: some hundred bytes each. One user, and one address without users, has half of them at most; the last eighth is for
+/// sessions that have few.
 pub const SUBSCRIPTIONS_MAX: usize = 20_000;
 
 /// Most messages sent to one client and not yet acknowledged; also most QoS 2 messages of one client that it has not
@@ -77,8 +78,8 @@ pub const RETAINED_MAX: usize = 10_000;
 /// Most bytes of memory that retained messages cost: some 400 bytes for each, with what it holds.
 pub const RETAINED_BYTES_MAX: usize = 8 << 20;
 
-/// Most bytes of memory that last wills cost, of connected clients and delayed ones: of a thousand clients, each has 2 kB. One user has half of it,
-/// those without a name have half of it together.
+/// Most bytes of memory that last wills cost, of connected clients and delayed ones: of a thousand clients, each has 2 kB. One user has half of it at most, and
+/// so have the clients of one address; the last eighth is for those that have little.
 pub const WILLS_BYTES_MAX: usize = 2 << 20;
 
 /// Most bytes of QoS 2 messages, received and not released, that are in memory because uplinks have yet to take them: they share their bodies with the rows

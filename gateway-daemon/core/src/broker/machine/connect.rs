@@ -83,7 +83,7 @@ impl Broker {
             return Err(self.refuse(conn, Code::NotAuthorized, why));
         }
         if let Some(will) = &hello.will
-            && !self.will_fits(will, &who.client, who.user.as_ref())
+            && !self.will_fits(will, conn, who)
         {
             self.counters.wills_full_total += 1;
             return Err(self.refuse(conn, Code::QuotaExceeded, "no room for another last will"));
@@ -128,6 +128,7 @@ impl Broker {
         session.since = since;
         session.conn = Some(conn);
         session.user.clone_from(&who.user);
+        session.address = Some(open.peer.clone());
         session.certified = Some(open.origin.certificate.is_some());
         session.version = hello.version;
         session.expiry_s = hello.expiry_s;

@@ -7,7 +7,8 @@ use super::conn::Why;
 use super::work::RULE;
 use crate::broker::access::Identity;
 use crate::broker::mutant::Mutant;
-use crate::broker::packet::{Code, Delivery, Message, Options};
+use crate::broker::note::{Event, Shown, Who};
+use crate::broker::packet::{Code, Delivery, Message, Options, Version};
 use crate::broker::session::Owner;
 use crate::broker::settings::IDENTIFIERS_MAX;
 use crate::broker::topic::TopicName;
@@ -48,12 +49,18 @@ pub(super) struct Routed {
     pub(super) lost: u32,
     /// It is kept as the retained message of its topic.
     pub(super) retained: bool,
+    /// It should be that and there is no room.
+    pub(super) unretained: bool,
 }
 
 impl Routed {
+    /// Of a message that is not taken at all.
+    const REFUSED: Self = Self { wanted: 1, uplinks: 0, lost: 1, retained: false, unretained: true };
+
     /// What 5.0 tells the publisher.
     pub(super) fn code(self) -> Code {
         match self.wanted {
+            _ if self.unretained => Code::QuotaExceeded,
             0 => Code::NoMatchingSubscribers,
             _ if self.is_lost() => Code::QuotaExceeded,
             _ => Code::Success,
@@ -159,6 +166,10 @@ impl Broker {
     ) -> Routed {
         let mut ready = Some(ready);
         let mut routed = Routed::default();
+        if self.is_refused(&post) {
+            self.counters.unretained_messages_total += 1;
+            return Routed::REFUSED;
+        }
         let mut found = std::mem::take(&mut self.found);
         self.tree.matching(&post.topic, &mut found);
         self.work.charge(found.steps + 2 * (found.own.len() + found.groups.len()));
@@ -181,11 +192,31 @@ impl Broker {
         self.found = found;
         if post.retain {
             match post.message(now, &mut ready) {
-                Some(message) => routed.retained = self.retain(now, message, post.ticket),
+                Some(message) => {
+                    routed.retained = self.retain(now, message, post.ticket);
+                    routed.unretained = !routed.retained;
+                }
                 None => self.counters.unrendered_messages_total += 1,
             }
         }
+        if routed.unretained {
+            let conn = post.from.and_then(|id| self.sessions.get(&id)?.conn);
+            let topic = Shown::new(post.topic.as_str());
+            self.note(
+                Event::MessageUnretained { topic },
+                conn.map_or_else(Who::default, |conn| self.who(conn)),
+            );
+        }
         routed
+    }
+
+    /// Whether a message is not taken because it could not be kept as a retained one. Of QoS 2 an error in PUBREC says that nobody has it, and its publisher may
+    /// send it again as another one ("MQTT Version 5.0", 4.3.3): whoever had it would have it twice.
+    fn is_refused(&self, post: &Post<'_>) -> bool {
+        let waits = post.retain && post.qos == Qos::ExactlyOnce && post.ticket.is_some();
+        let publisher = post.from.filter(|_| waits).and_then(|id| self.sessions.get(&id));
+        publisher.is_some_and(|publisher| publisher.version == Version::V5)
+            && post.message.as_ref().is_some_and(|message| !self.retained.takes(message))
     }
 
     /// The member of a group that gets a message: the next one that is connected, or else the next one that is away, if it may have it.

@@ -11,7 +11,7 @@ use super::{Broker, sys};
 use crate::broker::note::{Attempt, Event, Shown};
 use crate::broker::packet::{Code, Delivery, Options, Replay, Subscription, Wish};
 use crate::broker::retained::Looked;
-use crate::broker::session::Replaying;
+use crate::broker::session::{Replaying, Session};
 use crate::broker::topic::TopicError;
 use crate::broker::tree::{Bounds, Entered, cost_alone};
 use crate::broker::{CloseReason, ConnId, SessionId};
@@ -32,6 +32,42 @@ const FIGURES: usize = 200;
 
 /// Filters of one packet before the budget is asked again.
 const FILTERS_AT_ONCE: usize = 8;
+
+/// A session has few subscriptions below this.
+const FEW: usize = 16;
+
+/// Of the number that all may have, a holder has few below so large a part of it.
+const FEW_PART: usize = 32;
+
+/// Of the number that all may have, so large a part is for those that have few.
+const RESERVE_PART: usize = 8;
+
+/// Sessions looked at for one unit of work.
+const SESSIONS_PER_UNIT: usize = 4;
+
+/// What the sessions of one holder have together: of a user, or of an address those without a user. The sum is made when somebody asks, and only when half
+/// of all subscriptions, or of their bytes, are there: no holder has half of them before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Holding {
+    subscriptions: usize,
+    /// What they cost by themselves.
+    bytes: usize,
+}
+
+impl Holding {
+    /// Whether a session may have one more besides `own`, while all together have `all` of `max`. Half is the most for a holder, and the last eighth is for
+    /// holders and sessions that have few: whoever has none is not refused because somebody else has many.
+    fn allows(self, own: usize, all: usize, max: usize) -> bool {
+        let few = own < FEW && self.subscriptions < (max / FEW_PART).max(FEW);
+        let ordinary = all < max - max / RESERVE_PART && self.subscriptions < max.div_ceil(2);
+        all < max && (few || ordinary)
+    }
+
+    /// What all may cost, for a session whose subscriptions cost so much: what is beyond for those that have little is for holders that have little.
+    fn bounds(self, bounds: Bounds, cost: usize) -> Bounds {
+        if self.bytes > bounds.bytes_max / FEW_PART { bounds } else { bounds.for_session(cost) }
+    }
+}
 
 /// SUBSCRIBE or UNSUBSCRIBE on its way.
 #[derive(Debug)]
@@ -94,6 +130,7 @@ impl Broker {
     pub(super) fn go_on_with_filters(&mut self, now: BootNs, conn: ConnId) -> Result<(), CloseReason> {
         let Some(open) = self.conns.get_mut(&conn) else { return Ok(()) };
         let (Some(mut task), Some(id)) = (open.task.take(), open.session) else { return Ok(()) };
+        let mut holding = self.holding(id);
         for _ in 0..FILTERS_AT_ONCE {
             if task.len() == 0 {
                 self.answer_filters(now, (conn, id), *task);
@@ -103,7 +140,7 @@ impl Broker {
             let outcome = match &mut task.asked {
                 Asked::Subscribe { identifier, wishes, granted, replay } => match wishes.next() {
                     Some(wish) => self
-                        .subscribe_one(now, (conn, id), wish, *identifier, replay)
+                        .subscribe_one(now, (conn, id, &mut holding), wish, *identifier, replay)
                         .map(|code| granted.push(code)),
                     None => Ok(()),
                 },
@@ -143,7 +180,7 @@ impl Broker {
     fn subscribe_one(
         &mut self,
         now: BootNs,
-        (conn, id): (ConnId, SessionId),
+        (conn, id, holding): (ConnId, SessionId, &mut Holding),
         Wish { filter, options }: Wish,
         identifier: Option<u32>,
         replay: &mut BTreeSet<Subscription>,
@@ -158,7 +195,8 @@ impl Broker {
             return Err(CloseReason::Protocol("no local on a shared subscription"));
         }
         let options = Options { identifier, ..options };
-        let entered = self.enter(now, (conn, id), &subscription, options);
+        let entered = self.enter(now, (conn, id, *holding), &subscription, options);
+        holding.subscriptions += usize::from(entered == Ok(true));
         let wanted = match (entered, options.replay) {
             (Err(_), _) | (_, Replay::Never) => false,
             (_, Replay::Always) => true,
@@ -170,11 +208,32 @@ impl Broker {
         Ok(entered.map(|_| options.qos))
     }
 
+    /// What the holder of a session has, as far as it matters.
+    fn holding(&mut self, id: SessionId) -> Holding {
+        let Some(own) = self.sessions.get(&id) else { return Holding::default() };
+        let limits = &self.settings.limits;
+        if self.tree.len() + FILTERS_AT_ONCE <= limits.subscriptions_max / 2
+            && self.tree.bytes() <= Bounds::of(limits).bytes_max / 2
+        {
+            return Holding::default();
+        }
+        let of_holder = |session: &&Session| {
+            session.user == own.user && (own.user.is_some() || session.address == own.address)
+        };
+        let mut holding = Holding::default();
+        for session in self.sessions.values().filter(of_holder) {
+            holding.subscriptions += session.filters.len();
+            holding.bytes += session.filters.cost();
+        }
+        self.work.charge(self.sessions.len() / SESSIONS_PER_UNIT);
+        holding
+    }
+
     /// Makes a subscription if it may be; says whether it is another one.
     fn enter(
         &mut self,
         now: BootNs,
-        (conn, id): (ConnId, SessionId),
+        (conn, id, holding): (ConnId, SessionId, Holding),
         subscription: &Subscription,
         options: Options,
     ) -> Result<bool, Code> {
@@ -196,11 +255,12 @@ impl Broker {
         let cost = session.filters.cost() + cost_alone(subscription);
         let full = session.filters.len() >= limits.subscriptions_per_session_max
             || cost > Bounds::session_bytes_max(limits)
-            || living.max(self.work.dying) >= limits.subscriptions_max;
+            || self.work.dying >= limits.subscriptions_max
+            || !holding.allows(session.filters.len(), living, limits.subscriptions_max);
         if full && !session.filters.contains(subscription) {
             return Err(Code::QuotaExceeded);
         }
-        let bounds = Bounds::of(limits).for_session(cost);
+        let bounds = holding.bounds(Bounds::of(limits), cost);
         if let Entered::Refused(looked) = self.tree.insert(subscription, id, options, bounds) {
             self.work.charge(FILTER + looked);
             return Err(Code::QuotaExceeded);

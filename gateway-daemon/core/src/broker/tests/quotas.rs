@@ -1,8 +1,8 @@
 //! How many sessions there may be, and who gives way.
 
 use super::people::{hello, two_users};
-use super::wire::{Bench, connect, subscribe};
-use super::wire5::subscribe5;
+use super::wire::{Bench, connect, publish, subscribe};
+use super::wire5::{publish5, subscribe5};
 use crate::broker::{CloseReason, ConnId, Limits, SessionId, Settings, TopicFilter, Which};
 use crate::uplink::row::Qos;
 
@@ -232,6 +232,170 @@ fn sessions_with_long_filters_take_no_more_memory_than_is_meant_and_leave_room_f
     assert!(granted.iter().all(|mine| *mine <= 6) && granted[0] >= 5, "{granted:?}");
     let all: usize = granted.iter().sum();
     assert!((20..=30).contains(&all), "{granted:?}");
+    let conn = bench.enter("192.0.2.2:1", &hello("ordinary", Some("bob"), true, 0, None));
+    bench.told(conn);
+    for number in 0..20 {
+        bench.say(conn, &subscribe5(1, None, &[(&format!("plant/line{number}/temp"), 1)]));
+        assert_eq!(bench.told(conn).last(), Some(&1));
+    }
+}
+
+/// Sessions of one holder subscribe to as much as they get, with so many filters in each; how many that is.
+fn takes_all(bench: &mut Bench, from: &str, user: Option<&str>, each: usize) -> usize {
+    let mut all = 0;
+    for session in 0.. {
+        let id = format!("{from}/{each}/{session}");
+        let conn = bench.enter(from, &hello(&id, user, false, u32::MAX, None));
+        if bench.told(conn)[3] != 0 {
+            break;
+        }
+        let filters: Vec<String> = (0..each).map(|number| format!("{id}/{number}")).collect();
+        let filters: Vec<_> = filters.iter().map(|filter| (filter.as_str(), 1)).collect();
+        bench.say(conn, &subscribe5(1, None, &filters));
+        let told = bench.told(conn);
+        let granted = told.iter().rev().take(each).filter(|code| **code == 1).count();
+        bench.lose(conn);
+        all += granted;
+        if granted < each {
+            break;
+        }
+    }
+    all
+}
+
+/// One client asks for so many filters; how many it gets.
+fn asks(bench: &mut Bench, from: &str, user: Option<&str>, count: usize) -> usize {
+    let id = format!("{from}/{user:?}/{count}");
+    let conn = bench.enter(from, &hello(&id, user, true, 0, None));
+    assert_eq!(bench.told(conn)[3], 0);
+    let granted = |number: &usize| {
+        bench.say(conn, &subscribe5(1, None, &[(&format!("{id}/{number}"), 1)]));
+        bench.told(conn).last() == Some(&1)
+    };
+    (0..count).filter(granted).count()
+}
+
+#[test]
+fn whoever_has_few_subscriptions_gets_more_whatever_others_have_taken_also_after_a_crash() {
+    let limits = Limits { subscriptions_max: 2000, subscriptions_per_session_max: 200, ..Limits::default() };
+    let mut bench = Bench::stored(settings(limits));
+    assert_eq!(takes_all(&mut bench, "192.0.2.66:1", None, 200), 1000, "half is the most for an address");
+    assert_eq!(takes_all(&mut bench, "192.0.2.66:1", None, 10), 0);
+    assert_eq!(asks(&mut bench, "192.0.2.1:1", None, 10), 10);
+    assert_eq!(takes_all(&mut bench, "192.0.2.67:1", Some("bob"), 200), 740, "an eighth is left");
+    assert_eq!(takes_all(&mut bench, "192.0.2.67:1", Some("bob"), 10), 0);
+    assert_eq!(asks(&mut bench, "192.0.2.1:2", None, 20), 16, "few");
+    assert_eq!(asks(&mut bench, "192.0.2.66:1", Some("ada"), 10), 10, "a user is no part of the address");
+    bench.wait(std::time::Duration::from_secs(10));
+    bench.crash();
+    assert_eq!(bench.broker.gauges().subscriptions, 1740, "none that was granted goes");
+    assert_eq!(asks(&mut bench, "192.0.2.1:1", None, 10), 10);
+    assert_eq!(asks(&mut bench, "192.0.2.2:1", None, 16), 16);
+    assert!(takes_all(&mut bench, "192.0.2.68:1", None, 200) < 62, "few are less than a part of all");
+    assert!(bench.broker.gauges().subscriptions < 2000);
+}
+
+#[test]
+fn a_holder_has_as_many_subscriptions_as_before_while_there_is_room_for_all() {
+    let limits = Limits { subscriptions_max: 8, ..Limits::default() };
+    let mut bench = Bench::stored(settings(limits));
+    assert_eq!(asks(&mut bench, "192.0.2.1:1", None, 20), 8, "all of them are few");
+    assert_eq!(bench.broker.counters().subscriptions_refused_total, 12);
+}
+
+/// A broker with room for two retained messages, which are there, and a subscriber to everything.
+fn retains_two() -> (Bench, ConnId) {
+    let mut bench = Bench::stored(settings(Limits { retained_max: 2, ..Limits::default() }));
+    bench.local("a", "1", Qos::AtMostOnce, true);
+    bench.local("b", "1", Qos::AtMostOnce, true);
+    let reader = bench.subscriber5("reader", "x/#", 2);
+    (bench, reader)
+}
+
+#[test]
+fn a_retained_message_that_is_not_kept_is_no_success() {
+    let (mut bench, reader) = retains_two();
+    let conn = bench.user5("pub", None, 0).0;
+    bench.told(reader);
+    bench.say(conn, &publish5(3, "x/1", 1, &[], "on"));
+    assert_eq!(bench.told(conn), [0x40, 3, 0, 1, 0x97]);
+    assert_eq!(bench.heard5(reader).len(), 1, "subscribers have it");
+    bench.say(conn, &publish5(3, "y", 2, &[], "on"));
+    assert_eq!(bench.told(conn), [0x40, 3, 0, 2, 0x97], "also when nobody has subscribed");
+    bench.say(conn, &publish5(3, "a", 3, &[], "2"));
+    assert_eq!(bench.told(conn), [0x40, 3, 0, 3, 0x10], "a topic that has one gets the next");
+    bench.say(conn, &publish5(3, "a", 4, &[], ""));
+    bench.told(conn);
+    bench.say(conn, &publish5(3, "x/1", 5, &[], "on"));
+    assert_eq!(bench.told(conn), [0x40, 2, 0, 5], "there is room again");
+    assert_eq!(bench.broker.counters().unretained_messages_total, 2);
+    let notes: Vec<String> =
+        std::iter::from_fn(|| bench.broker.poll_note()).map(|note| note.to_string()).collect();
+    let told = notes.iter().filter(|note| note.contains("on x/1 reached its subscribers and is not kept"));
+    assert_eq!(told.count(), 1, "{notes:?}");
+}
+
+#[test]
+fn a_qos_2_message_that_cannot_be_retained_reaches_nobody_so_that_it_can_be_sent_again() {
+    let (mut bench, reader) = retains_two();
+    let conn = bench.user5("pub", None, 1000).0;
+    for id in 1..3 {
+        bench.say(conn, &publish5(5, "x/1", id, &[], "on"));
+        assert_eq!(bench.told(conn), [0x50, 3, 0, u8::try_from(id).unwrap(), 0x97]);
+    }
+    assert!(bench.heard5(reader).is_empty());
+    bench.say(conn, &publish5(5, "a", 1, &[], ""));
+    bench.told(conn);
+    bench.say(conn, &publish5(5, "x/1", 2, &[], "on"));
+    assert_eq!(bench.told(conn), [0x50, 2, 0, 2], "the identifier is free");
+    assert_eq!(bench.heard5(reader).len(), 1);
+    assert_eq!(bench.broker.counters().unretained_messages_total, 2);
+}
+
+#[test]
+fn a_client_of_3_1_1_is_answered_as_ever_when_its_message_is_not_kept() {
+    let (mut bench, reader) = retains_two();
+    let conn = bench.user3("pub", None, true).0;
+    for (flags, answer) in [(3, [0x40, 2, 0, 1]), (5, [0x50, 2, 0, 1])] {
+        bench.say(conn, &publish(flags, "x/1", 1, "on"));
+        assert_eq!(bench.told(conn), answer);
+        assert_eq!(bench.heard5(reader).len(), 1);
+    }
+    bench.say(conn, &publish(1, "x/1", 0, "on"));
+    assert_eq!(bench.heard5(reader).len(), 1, "nor is QoS 0 kept from subscribers");
+    assert_eq!(bench.broker.counters().unretained_messages_total, 3);
+}
+
+#[test]
+fn a_will_that_cannot_be_retained_is_heard() {
+    let (mut bench, reader) = retains_two();
+    let conn = bench.enter("192.0.2.1:1", &hello("w", None, true, 0, Some(("x/will", "gone", 0))));
+    bench.told(conn);
+    bench.lose(conn);
+    assert_eq!(bench.heard5(reader).len(), 1);
+    assert_eq!(bench.broker.counters().unretained_messages_total, 1);
+}
+
+#[test]
+fn one_user_with_many_small_sessions_does_not_take_the_memory_that_is_for_those_that_have_little() {
+    let mut bench = Bench::stored(settings(Limits { packet_bytes_max: 128 << 10, ..Limits::default() }));
+    let mut take = |bytes: usize, sessions: usize| {
+        let mut all = 0;
+        for session in 0..sessions {
+            let hello = hello(&format!("{bytes}/{session}"), Some("ada"), true, 0, None);
+            let conn = bench.enter("192.0.2.1:1", &hello);
+            bench.told(conn);
+            for number in 0..3 {
+                let filter = format!("{bytes}/{session}/{number}/{}", "x".repeat(bytes));
+                bench.say(conn, &subscribe5(1, None, &[(&filter, 0)]));
+                all += usize::from(bench.told(conn).last() == Some(&0));
+            }
+        }
+        all
+    };
+    take(65_000, 30);
+    let small = take(2000, 200);
+    assert!(small < 60, "{small}: what was left of the ordinary bound");
     let conn = bench.enter("192.0.2.2:1", &hello("ordinary", Some("bob"), true, 0, None));
     bench.told(conn);
     for number in 0..20 {

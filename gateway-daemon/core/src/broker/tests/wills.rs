@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::people::{hello, two_users};
 use super::wire::{Bench, connect, frames};
 use super::wire5::{Will, connect5, disconnect5, four, pair};
-use crate::broker::{CloseReason, ConnId};
+use crate::broker::{CloseReason, ConnId, Limits, Settings};
 
 const DELAY: u8 = 0x18;
 const EXPIRY: u8 = 0x11;
@@ -110,4 +111,80 @@ fn a_will_is_forgotten_with_the_connection_that_brought_it() {
     assert_eq!(frames(&told).len(), 1);
     bench.lose(conn);
     assert_eq!(bench.told(listener), b"", "the second one brought none");
+}
+
+/// A durable client with a delayed will of so many bytes, from an address; the code of CONNACK. It goes again.
+fn leaves(bench: &mut Bench, from: &str, id: &str, user: Option<&str>, bytes: usize) -> u8 {
+    let will = "x".repeat(bytes);
+    let conn = bench.enter(from, &hello(id, user, false, u32::MAX, Some(("will", &will, u32::MAX))));
+    let code = bench.told(conn)[3];
+    bench.lose(conn);
+    code
+}
+
+/// One client after the other leaves a will, large ones first, until the smallest is refused. How many bytes all have then.
+fn takes_all(bench: &mut Bench, from: &str, user: Option<&str>) -> u64 {
+    for bytes in [65_000, 8000, 500, 10, 0] {
+        let mut number = 0;
+        while leaves(bench, from, &format!("{from}/{bytes}/{number}"), user, bytes) == 0 {
+            number += 1;
+        }
+    }
+    bench.broker.gauges().wills_bytes
+}
+
+#[test]
+fn wills_of_one_address_leave_room_for_those_of_others_also_after_a_crash() {
+    let mut bench = Bench::stored(two_users(true, &[]));
+    let half = Limits::default().wills_bytes_max as u64 / 2;
+    let taken = takes_all(&mut bench, "192.0.2.66:1", None);
+    assert!((half - 1000..=half + (8 << 10)).contains(&taken), "{taken}");
+    assert_eq!(leaves(&mut bench, "192.0.2.1:1", "honest", None, 4000), 0);
+    assert_eq!(
+        leaves(&mut bench, "192.0.2.66:1", "user", Some("ada"), 4),
+        0,
+        "a user is no part of the address"
+    );
+    bench.wait(Duration::from_secs(10));
+    bench.crash();
+    let before = bench.broker.gauges().wills_bytes;
+    assert!(before > half);
+    assert_eq!(leaves(&mut bench, "192.0.2.1:1", "honest", None, 4000), 0, "what it had");
+    assert_eq!(leaves(&mut bench, "192.0.2.2:1", "another", None, 4), 0, "others with little");
+    let taken = takes_all(&mut bench, "192.0.2.66:1", None);
+    assert!(taken <= half + (24 << 10), "it has left its half before: {before} {taken}");
+    assert_eq!(leaves(&mut bench, "192.0.2.3:1", "third", None, 4), 0);
+}
+
+#[test]
+fn whoever_has_no_will_yet_finds_room_although_some_have_taken_all_but_a_reserve() {
+    let mut bench = Bench::stored(two_users(true, &[]));
+    let max = Limits::default().wills_bytes_max as u64;
+    takes_all(&mut bench, "192.0.2.66:1", None);
+    takes_all(&mut bench, "192.0.2.67:1", None);
+    let taken = takes_all(&mut bench, "192.0.2.68:1", Some("bob"));
+    assert!((max / 8 * 7..=max / 8 * 7 + (24 << 10)).contains(&taken), "{taken}");
+    assert_eq!(leaves(&mut bench, "192.0.2.1:1", "honest", None, 4), 0);
+    assert_eq!(leaves(&mut bench, "192.0.2.66:1", "user", Some("ada"), 4), 0);
+    assert_eq!(
+        leaves(&mut bench, "192.0.2.1:1", "large", None, 20_000),
+        0x97,
+        "the reserve is for little ones"
+    );
+    assert_eq!(leaves(&mut bench, "192.0.2.1:1", "honest", None, 4), 0, "it comes again");
+}
+
+#[test]
+fn wills_never_take_more_than_there_is_for_all_and_none_that_was_granted_goes() {
+    let limits = Limits { wills_bytes_max: 64 << 10, ..Limits::default() };
+    let mut bench = Bench::stored(Settings { limits, ..two_users(true, &[]) });
+    let mut refused = 0;
+    for number in 0..500 {
+        let from = format!("192.0.2.{}:1", number % 250);
+        refused += usize::from(leaves(&mut bench, &from, &format!("c{number}"), None, 4) != 0);
+        assert!(bench.broker.gauges().wills_bytes <= 64 << 10);
+    }
+    assert!(refused > 0);
+    assert_eq!(bench.broker.counters().wills_total, 0);
+    assert_eq!(bench.broker.counters().wills_full_total, refused as u64);
 }
