@@ -21,8 +21,8 @@ use super::ready::{Ready, Slot};
 pub(super) enum Step {
     /// The client sent these bytes; there may be more.
     Bytes(Vec<u8>),
-    /// Nothing for the broker, but there may be more.
-    Again,
+    /// So many bytes were read, with nothing for the broker in them; there may be more.
+    Again(usize),
     /// Nothing to do until its waker says otherwise.
     Rest,
     /// Its coat came apart; the client is to be told, and the broker.
@@ -316,7 +316,7 @@ impl Conn {
         }
         self.moved.read = true;
         match open {
-            false => Step::Again,
+            false => Step::Again(bytes.len()),
             true if self.coat.is_bare() => Step::Bytes(bytes.to_vec()),
             true => self.undress(bytes),
         }
@@ -337,6 +337,6 @@ impl Conn {
         self.fault = self.coat.take_off(bytes, &mut plain, &mut self.wire).err();
         self.answers += self.wire.len() - before;
         // A fault and the answers are dealt with in the next turn, after the bytes that came before them.
-        if plain.is_empty() { Step::Again } else { Step::Bytes(plain) }
+        if plain.is_empty() { Step::Again(bytes.len()) } else { Step::Bytes(plain) }
     }
 }

@@ -36,6 +36,13 @@ pub fn places(limits: &Limits) -> usize {
 /// Descriptors of handshakes, and of connections that the broker does not know yet.
 const PLACES_BESIDE: usize = 192;
 
+/// Most bytes read in one round of the loop that hold nothing for the broker, such as empty frames of WebSocket: a fraction of a millisecond. The broker,
+/// which charges the others, does not see them.
+const EMPTY_BYTES_MAX: usize = 64 << 10;
+
+/// Most that happens at once while the listeners stop.
+const STOP_POLLS_MAX: usize = 256;
+
 /// Every listener and every connection. Dropping it closes all of them without a word.
 pub struct Doors {
     listeners: Vec<Listener>,
@@ -44,8 +51,12 @@ pub struct Doors {
     conns: BTreeMap<ConnId, Conn>,
     last_conn: u64,
     ready: Ready,
-    /// Taken from `ready` and not looked at yet.
+    /// To be looked at, in this order: those taken from `ready`, and those that may have more.
     turn: VecDeque<ConnId>,
+    /// Bytes read since [`Doors::flush`] that held nothing for the broker.
+    empty_bytes: usize,
+    /// Whether the runtime had the thread since connections were left in `turn`.
+    has_yielded: bool,
     /// With bytes to write; each at most once.
     unwritten: Vec<ConnId>,
     /// With written bytes to tell of; each at most once.
@@ -128,6 +139,8 @@ impl Doors {
             last_conn: 0,
             ready: Ready::default(),
             turn: VecDeque::new(),
+            empty_bytes: 0,
+            has_yielded: false,
             unwritten: Vec::new(),
             sent: VecDeque::new(),
             closing: VecDeque::new(),
@@ -256,8 +269,9 @@ impl Doors {
         }
     }
 
-    /// Makes sure that a connection is looked at.
+    /// Makes sure that a connection is looked at, after all that are ready by now: one that sends without pause takes its turn like the others.
     fn list(&mut self, conn: ConnId) {
+        self.ready.take(&mut self.turn);
         if self.conns.get(&conn).is_some_and(|open| open.slot().claim()) {
             self.turn.push_back(conn);
         }
@@ -266,6 +280,7 @@ impl Doors {
     /// Writes what was given to [`Doors::send`], as far as the sockets take it at once; the rest follows by itself. To be called when all
     /// that has happened is dealt with, and before waiting: the bytes of one connection leave in one system call.
     pub fn flush(&mut self) {
+        self.empty_bytes = 0;
         for conn in std::mem::take(&mut self.unwritten) {
             let Some(open) = self.conns.get_mut(&conn) else { continue };
             let told = open.has_sent();
@@ -293,8 +308,10 @@ impl Doors {
         self.listeners.clear();
         self.flush();
         let quiet = poll_fn(|cx| {
-            // What else happens concerns nobody any more.
-            while self.poll(cx).is_ready() {}
+            // What else happens concerns nobody any more. A client that never stops sending must not keep us from the time.
+            if (0..STOP_POLLS_MAX).all(|_| self.poll(cx).is_ready()) {
+                cx.waker().wake_by_ref();
+            }
             self.closing.retain(|(_, conn)| self.conns.contains_key(conn));
             if self.closing.is_empty() { Poll::Ready(()) } else { Poll::Pending }
         });
@@ -303,6 +320,7 @@ impl Doors {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        self.empty_bytes = 0;
         // First the waiter, then the look: what becomes ready between them wakes us.
         self.ready.wait(cx.waker());
         while let Poll::Ready(Some((listener, revoked))) = self.revocations.poll_recv(cx) {
@@ -316,6 +334,12 @@ impl Doors {
             return Poll::Ready(self.enter(arrived));
         }
         self.cut_late(cx);
+        // One that sends without pause is always ready; without this, the runtime would never learn which others are.
+        if !self.turn.is_empty() && !std::mem::replace(&mut self.has_yielded, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.has_yielded = false;
         let found = self.look();
         if found.is_none() && !self.turn.is_empty() {
             cx.waker().wake_by_ref();
@@ -342,15 +366,16 @@ impl Doors {
         self.told.pop_front().unwrap_or(Incoming::Open(id, origin))
     }
 
-    /// Looks at every connection that is listed, until one has something to say.
+    /// Looks at every connection that is listed, until one has something to say or enough was read that says nothing.
     fn look(&mut self) -> Option<Incoming> {
         if let Some((conn, bytes)) = self.take_sent() {
             return Some(Incoming::Sent(conn, bytes));
         }
-        if self.turn.is_empty() {
-            self.ready.take(&mut self.turn);
-        }
+        self.ready.take(&mut self.turn);
         for _ in 0..self.turn.len() {
+            if self.empty_bytes >= EMPTY_BYTES_MAX {
+                break;
+            }
             let Some(conn) = self.turn.pop_front() else { break };
             let Some(open) = self.conns.get_mut(&conn) else { continue };
             let told = open.has_sent();
@@ -362,7 +387,10 @@ impl Doors {
             match step {
                 Step::Rest if open.is_deaf() => self.deaf.add(conn),
                 Step::Rest => {}
-                Step::Again => self.list(conn),
+                Step::Again(bytes) => {
+                    self.empty_bytes += bytes;
+                    self.list(conn);
+                }
                 Step::Bytes(bytes) => {
                     self.list(conn);
                     return Some(Incoming::Bytes(conn, bytes));

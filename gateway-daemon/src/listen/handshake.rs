@@ -1,16 +1,18 @@
 //! The handshakes of TLS and WebSocket, each in a task of its own: whoever stalls there holds up nobody.
 //!
-//! Bound: so many at once for each listener as [`gateway_core::fit::handshakes_max`] says. When all places are taken, the next client waits until one is free or the oldest
-//! handshake is older than `GIVE_WAY`, which is cut then: neither a crowd of honest clients that all come at once nor a crowd of
-//! dishonest ones that never finish locks the others out.
+//! Bound: so many at once for each listener as [`gateway_core::fit::handshakes_max`] says, and a quarter of them for one address (64 bits of IPv6). An
+//! address that has its quarter replaces its own oldest. When all places are taken, the oldest of the address that has most gives way at once to a
+//! client of an address that has fewer; to one of an address that has as many, once it is older than `GIVE_WAY`. So neither a crowd of honest clients
+//! that all come at once nor a crowd of dishonest ones that never finish locks the others out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::broker::Origin;
+use gateway_core::broker::access::Peer;
 use gateway_core::settings::CertificateIdentity;
 use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt as _;
@@ -26,8 +28,11 @@ use super::frames::Frames;
 use super::identity;
 use super::upgrade::{self, Page, Verdict};
 
-/// Age from which a handshake is cut when others wait for its place: a thousand times what one takes on a local network.
+/// Age from which a handshake is cut when a client of an address that has as many waits for its place: a thousand times what one takes on a local network.
 const GIVE_WAY: Duration = Duration::from_secs(1);
+
+/// The part of the places that one address may have.
+const ADDRESS_PART: usize = 4;
 
 /// Most bytes read at once during a handshake.
 const READ_BYTES_MAX: usize = 4 << 10;
@@ -61,12 +66,52 @@ enum HandshakeFault {
     Page(String),
 }
 
+/// One handshake under way.
+struct Entry {
+    began: Instant,
+    peer: Peer,
+    task: AbortHandle,
+}
+
 /// The handshakes of one listener that are going on. Dropping it cuts them.
 #[derive(Default)]
 pub(super) struct Handshakes {
     tasks: JoinSet<()>,
     /// In the order of their beginning.
-    order: VecDeque<(Instant, AbortHandle)>,
+    order: VecDeque<Entry>,
+}
+
+/// Who makes room for one more.
+#[derive(Debug, PartialEq, Eq)]
+enum Room {
+    /// There is room.
+    Free,
+    /// The handshake with this index in the order of their beginning.
+    Of(usize),
+    /// The same, once it is older than [`GIVE_WAY`].
+    Later(usize),
+}
+
+/// Which of the handshakes of `peers`, in the order of their beginning, makes room for one of `newcomer`.
+fn room(peers: &[&Peer], newcomer: &Peer, places: usize) -> Room {
+    let mut counts: BTreeMap<&Peer, usize> = BTreeMap::new();
+    for peer in peers {
+        *counts.entry(*peer).or_default() += 1;
+    }
+    let own = counts.get(newcomer).copied().unwrap_or(0);
+    if own >= (places / ADDRESS_PART).max(1) {
+        return peers.iter().position(|peer| *peer == newcomer).map_or(Room::Free, Room::Of);
+    }
+    if peers.len() < places {
+        return Room::Free;
+    }
+    let most = counts.values().copied().max().unwrap_or(0);
+    let oldest = peers.iter().position(|peer| counts.get(*peer) == Some(&most));
+    match oldest {
+        None => Room::Free,
+        Some(oldest) if own < most => Room::Of(oldest),
+        Some(oldest) => Room::Later(oldest),
+    }
 }
 
 impl Handshakes {
@@ -78,22 +123,35 @@ impl Handshakes {
         socket: (TcpStream, OwnedSemaphorePermit),
         peer: IpAddr,
     ) {
-        while self.tasks.try_join_next().is_some() {}
-        while self.tasks.len() >= door.shared.handshakes_max {
-            self.order.retain(|(_, task)| !task.is_finished());
-            let Some((began, oldest)) = self.order.front() else { break };
-            let due = *began + GIVE_WAY;
-            if due <= Instant::now() {
-                count(&door.shared.tally.handshakes_cut);
-                oldest.abort();
-                self.tasks.join_next().await;
-            } else {
-                tokio::select! { _ = self.tasks.join_next() => {}, () = sleep_until(due) => {} }
+        let address = Peer::of(&peer.to_string());
+        loop {
+            while self.tasks.try_join_next().is_some() {}
+            self.order.retain(|entry| !entry.task.is_finished());
+            let peers: Vec<&Peer> = self.order.iter().map(|entry| &entry.peer).collect();
+            match room(&peers, &address, door.shared.handshakes_max) {
+                Room::Free => break,
+                Room::Of(index) => self.cut(door, index).await,
+                Room::Later(index) => {
+                    let due = self.order[index].began + GIVE_WAY;
+                    if due <= Instant::now() {
+                        self.cut(door, index).await;
+                    } else {
+                        tokio::select! { _ = self.tasks.join_next() => {}, () = sleep_until(due) => {} }
+                    }
+                }
             }
         }
-        self.order.retain(|(_, task)| !task.is_finished());
         let task = self.tasks.spawn(enter(Arc::clone(door), tls, socket, peer));
-        self.order.push_back((Instant::now(), task));
+        self.order.push_back(Entry { began: Instant::now(), peer: address, task });
+    }
+
+    /// Cuts one, and waits until the runtime has dropped it.
+    async fn cut(&mut self, door: &Door, index: usize) {
+        if let Some(entry) = self.order.remove(index) {
+            count(&door.shared.tally.handshakes_cut);
+            entry.task.abort();
+            self.tasks.join_next().await;
+        }
     }
 }
 
@@ -207,5 +265,37 @@ impl Hall {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Places of which one address may have two.
+    const PLACES: usize = 8;
+
+    #[track_caller]
+    fn check(inside: &str, newcomer: &str, expected: Room) {
+        let peers: Vec<Peer> = inside.chars().map(|last| Peer::of(&format!("10.0.0.{last}"))).collect();
+        let peers: Vec<&Peer> = peers.iter().collect();
+        assert_eq!(room(&peers, &Peer::of(&format!("10.0.0.{newcomer}")), PLACES), expected);
+    }
+
+    #[test]
+    fn an_address_that_has_its_part_replaces_its_own_oldest() {
+        check("", "1", Room::Free);
+        check("1", "1", Room::Free);
+        check("211", "1", Room::Of(1));
+        check("2211", "3", Room::Free);
+    }
+
+    #[test]
+    fn when_all_places_are_taken_the_address_with_most_gives_way_to_one_with_fewer() {
+        check("12233445", "6", Room::Of(1));
+        check("12233445", "1", Room::Of(1));
+        // As many as anybody: a grace for those who are at work.
+        check("12345678", "9", Room::Of(0));
+        check("12345678", "8", Room::Later(0));
     }
 }

@@ -37,9 +37,9 @@ impl Ready {
         }
     }
 
-    /// Swaps the list for an empty one.
-    pub(super) fn take(&self, empty: &mut VecDeque<ConnId>) {
-        std::mem::swap(&mut self.lock().queue, empty);
+    /// Moves what is in the list behind what is in `turn`.
+    pub(super) fn take(&self, turn: &mut VecDeque<ConnId>) {
+        turn.append(&mut self.lock().queue);
     }
 
     /// The place of a connection in the list, which is empty at first.

@@ -53,6 +53,34 @@ async fn more_stalled_handshakes_than_there_are_places_hold_up_nobody() {
 }
 
 #[tokio::test]
+async fn one_address_with_handshakes_that_never_end_keeps_no_other_out() {
+    let (ca, files) = secure();
+    let tls = files.listener(None, CertificateIdentity::None);
+    let mut doors = Doors::open(&[tls, plain(Some("/mqtt"))], &Limits::default()).unwrap();
+    let addresses = doors.addresses();
+    let mut idle = Vec::new();
+    for addr in &addresses {
+        for _ in 0..300 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.20:0".parse().unwrap()).unwrap();
+            idle.push(socket.connect(*addr).await.unwrap());
+        }
+    }
+    let connector = client(&ca, None, &[&TLS13]);
+    let entered = async {
+        for _ in 0..3 {
+            let (incoming, stream) = tokio::join!(doors.next(), connect(&connector, addresses[0].port()));
+            assert!(
+                matches!(incoming, Incoming::Open(_, origin) if origin.peer == "127.0.0.1") && stream.is_ok()
+            );
+        }
+    };
+    timeout(Duration::from_secs(3), entered).await.expect("without waiting for anybody's time");
+    // All but the sixteen that one address may have.
+    assert!(doors.counts().handshakes_cut_total >= 300 - 16, "{:?}", doors.counts());
+}
+
+#[tokio::test]
 async fn a_handshake_that_drips_is_cut_when_its_time_is_over() {
     let (_, files) = secure();
     let limits = Limits { handshake_max: Duration::from_millis(50), ..Limits::default() };

@@ -21,6 +21,7 @@ mod hostile;
 mod pki;
 mod revoked;
 mod tls;
+mod turns;
 mod websocket;
 
 use super::{Doors, Incoming, Server, serve};
