@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use gateway_core::broker::ConnId;
+use gateway_core::broker::access::Peer;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -81,16 +82,40 @@ pub(super) struct Conn {
     answers: usize,
     /// Bytes of the broker written since it was last told.
     sent: usize,
-    /// Whether anything was read from it, and written to it, since [`Conn::look_at_socket`].
-    moved: Moved,
-    /// Memory of the kernel for it at that moment.
+    /// Where it comes from.
+    peer: Peer,
+    /// Whether the broker held it at any moment since [`Conn::look_at_socket`].
+    was_held: bool,
+    /// Bytes read from it, and written to it, since then.
+    read: u64,
+    put: u64,
+    /// What the kernel kept for it at that moment.
     memory: SocketMemory,
+    /// What it kept there by its own fault at the last looks, and what of it had moved since the one before.
+    looks: [Kept; KEPT_LOOKS],
+    /// Looks in a row at which it did not move what it keeps.
+    stuck_looks: u32,
 }
 
+/// Looks by which a connection is judged: a pause of a second or two is nothing.
+const KEPT_LOOKS: usize = 3;
+
+/// What a connection keeps in the kernel by its own fault at one look, bytes.
 #[derive(Debug, Clone, Copy, Default)]
-struct Moved {
-    read: bool,
-    written: bool,
+struct Kept {
+    bytes: u64,
+    moved: u64,
+}
+
+/// What became of a connection's bytes in the kernel over the last looks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Still {
+    /// What it keeps by its own fault, bytes: not what is unread because the broker holds it.
+    pub(super) kept: u64,
+    /// What of that moved over the last looks, bytes.
+    pub(super) moved: u64,
+    /// Looks in a row at which less than half of it moved; 0 for one that moves.
+    pub(super) stuck_looks: u32,
 }
 
 /// Memory of the kernel for one connection, bytes.
@@ -133,17 +158,37 @@ impl Conn {
             dressed: 0,
             answers: 0,
             sent: 0,
-            moved: Moved::default(),
+            peer: Peer::of(&origin.peer),
+            was_held: false,
+            read: 0,
+            put: 0,
             memory: SocketMemory::default(),
+            looks: [Kept::default(); KEPT_LOOKS],
+            stuck_looks: 0,
         }
     }
 
-    /// Takes note of what the kernel holds for it. What of that has not moved since the look before.
-    pub(super) fn look_at_socket(&mut self, memory: SocketMemory) -> u64 {
-        let Moved { read, written } = std::mem::take(&mut self.moved);
+    /// Takes note of what the kernel keeps for it.
+    pub(super) fn look_at_socket(&mut self, memory: SocketMemory) -> Still {
         let before = std::mem::replace(&mut self.memory, memory);
-        let stuck = |moved: bool, now: u64, before: u64| if moved || now < before { 0 } else { before };
-        stuck(read, memory.received, before.received) + stuck(written, memory.to_send, before.to_send)
+        let held = std::mem::replace(&mut self.was_held, self.held) || self.held;
+        let (read, put) = (std::mem::take(&mut self.read), std::mem::take(&mut self.put));
+        // Written is not taken: only what went from the kernel is.
+        let taken = before.to_send.saturating_add(put).saturating_sub(memory.to_send);
+        let received = if held { 0 } else { memory.received };
+        self.looks.rotate_left(1);
+        self.looks[KEPT_LOOKS - 1] =
+            Kept { bytes: received.saturating_add(memory.to_send), moved: read.saturating_add(taken) };
+        // All the time, so that what has just come is not meant.
+        let kept = self.looks.iter().map(|look| look.bytes).min().unwrap_or(0);
+        let moved = self.looks[1..].iter().fold(0, |sum: u64, look| sum.saturating_add(look.moved));
+        let is_stuck = kept > 0 && moved < kept / 2 + kept % 2;
+        self.stuck_looks = if is_stuck { self.stuck_looks.saturating_add(1) } else { 0 };
+        Still { kept, moved, stuck_looks: self.stuck_looks }
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     pub(super) fn slot(&self) -> &Arc<Slot> {
@@ -175,6 +220,7 @@ impl Conn {
 
     pub(super) fn hold(&mut self, held: bool) {
         self.held = held;
+        self.was_held |= held;
     }
 
     /// Takes bytes for the next [`Conn::write`]. Whether that call became necessary by them.
@@ -250,7 +296,7 @@ impl Conn {
     }
 
     fn advance(&mut self, written: usize) {
-        self.moved.written = true;
+        self.put += written as u64;
         self.written += written;
         if self.coat.is_bare() {
             self.sent += written;
@@ -314,7 +360,7 @@ impl Conn {
         if result.is_err() || bytes.is_empty() {
             return Step::Ended;
         }
-        self.moved.read = true;
+        self.read += bytes.len() as u64;
         match open {
             false => Step::Again(bytes.len()),
             true if self.coat.is_bare() => Step::Bytes(bytes.to_vec()),

@@ -94,7 +94,7 @@ pub struct Counts {
     pub reaped_total: u64,
     /// Connections closed because the certificate of the client was called back.
     pub revoked_total: u64,
-    /// Connections closed because their bytes in the kernel did not move and all together had too many there.
+    /// Connections closed because less than half of their bytes in the kernel moved for two seconds and all together had too many there.
     pub relieved_total: u64,
 }
 

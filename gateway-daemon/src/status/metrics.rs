@@ -159,7 +159,7 @@ table! {
     LISTEN_PAGES_REFUSED Counter "listen_pages_refused_total" [] "WebSocket requests refused because their origin or host is not in the list of the listener.";
     LISTEN_REAPED Counter "listen_reaped_total" [] "Connections closed because the client had gone while nothing was read from it; what it had sent and was not acknowledged it sends again.";
     LISTEN_REVOKED Counter "listen_revoked_total" [] "Connections closed because the certificate of the client was called back.";
-    LISTEN_RELIEVED Counter "listen_relieved_total" [] "Connections closed because their bytes in the kernel did not move for a second and all connections together had too many there.";
+    LISTEN_RELIEVED Counter "listen_relieved_total" [] "Connections closed because less than half of their bytes in the kernel moved for two seconds and all connections together had too many there.";
     LISTEN_SOCKET_BYTES Gauge "listen_socket_bytes" [] "Memory of the kernel for connections of clients: what is not read, not sent or not acknowledged, as the kernel counts it, once a second.";
     BROKER_CONNECTIONS Gauge "broker_connections" [] "Open connections.";
     BROKER_HELLO_BYTES Gauge "broker_hello_bytes" [] "Bytes of connections that are not let in.";

@@ -7,7 +7,6 @@ use tokio::time::timeout;
 
 use super::pki::plain;
 use super::{Doors, Incoming, PATIENCE};
-use crate::listen::SocketMemory;
 
 fn few(connections_max: usize) -> Limits {
     Limits { connections_max, ..Limits::default() }
@@ -171,62 +170,4 @@ async fn the_kernel_keeps_a_bounded_number_of_bytes_for_each_connection() {
     }
     let kept = taken.saturating_sub(own);
     assert!(kept as u64 <= 2 * gateway_core::fit::SOCKET_BYTES, "{kept} bytes beside {own} of the client");
-}
-
-/// What the kernel is said to hold for every connection.
-fn holds(received: u64, to_send: u64) -> impl Fn(std::os::fd::BorrowedFd<'_>) -> SocketMemory {
-    move |_| SocketMemory { received, to_send }
-}
-
-#[tokio::test]
-async fn above_the_bound_those_whose_bytes_in_the_kernel_do_not_move_are_closed() {
-    let mut doors = Doors::open(&[plain(None)], &few(10)).unwrap();
-    doors.bound_sockets(300);
-    let mut inside = Vec::new();
-    for _ in 0..4 {
-        inside.push(come(&mut doors).await);
-    }
-    // A first look says nothing of what moves.
-    doors.look_at_sockets(holds(0, 100));
-    assert_eq!((doors.socket_bytes(), doors.counts().relieved_total), (400, 0));
-    // One sends, one is sent something, and all have a byte less than before.
-    doors.look_at_sockets(holds(0, 99));
-    assert_eq!(doors.counts().relieved_total, 0);
-    let (stream, sender) = &mut inside[0];
-    stream.write_all(b"x").await.unwrap();
-    assert_eq!(next(&mut doors).await, Incoming::Bytes(*sender, b"x".to_vec()));
-    doors.send(inside[1].1, b"y".to_vec());
-    doors.flush();
-    doors.look_at_sockets(holds(0, 99));
-    // That it sends does not help who does not read; who was sent something has read.
-    assert_eq!(doors.counts().relieved_total, 1);
-    let left: Vec<ConnId> = doors.connections().collect();
-    assert!(left.len() == 3 && left.contains(&inside[1].1), "{left:?}");
-    let gone = inside.iter().map(|(_, conn)| *conn).find(|conn| !left.contains(conn));
-    let told = std::iter::from_fn(|| doors.try_next()).find(|told| matches!(told, Incoming::Closed(_)));
-    assert_eq!(told, gone.map(Incoming::Closed));
-    // Three are below the bound, whatever they do.
-    doors.look_at_sockets(holds(99, 0));
-    doors.look_at_sockets(holds(99, 0));
-    assert_eq!(doors.connections().count(), 3);
-}
-
-#[tokio::test]
-async fn one_that_keeps_no_more_than_its_part_is_not_closed_for_others_that_move() {
-    let mut doors = Doors::open(&[plain(None)], &few(10)).unwrap();
-    doors.bound_sockets(300);
-    let (still, _) = come(&mut doors).await;
-    let (mut busy, conn) = come(&mut doors).await;
-    let peer = still.local_addr().unwrap();
-    for _ in 0..3 {
-        doors.look_at_sockets(|socket| {
-            let own = rustix::net::getpeername(socket)
-                .unwrap()
-                .and_then(|at| std::net::SocketAddr::try_from(at).ok());
-            SocketMemory { received: if own == Some(peer) { 100 } else { 900 }, to_send: 0 }
-        });
-        busy.write_all(b"x").await.unwrap();
-        assert_eq!(next(&mut doors).await, Incoming::Bytes(conn, b"x".to_vec()));
-    }
-    assert_eq!((doors.socket_bytes(), doors.connections().count()), (1000, 2));
 }

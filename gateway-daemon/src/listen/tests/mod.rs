@@ -20,6 +20,7 @@ mod held;
 mod hostile;
 mod pki;
 mod revoked;
+mod sockets;
 mod tls;
 mod turns;
 mod websocket;
