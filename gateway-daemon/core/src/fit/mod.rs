@@ -13,8 +13,8 @@ mod tests;
 use std::fmt;
 
 use crate::broker::settings::{
-    LOADED_BYTES_TOTAL_MAX, Limits, QUEUED_SHARE_BYTES_MIN, RECEIVED_BYTES_MAX, STORED_SHARE_BYTES_MIN,
-    SUBSCRIPTION_BYTES,
+    ALIASES_BYTES, LOADED_BYTES_TOTAL_MAX, Limits, QUEUED_SHARE_BYTES_MIN, RECEIVED_BYTES_MAX,
+    STORED_SHARE_BYTES_MIN, SUBSCRIPTION_BYTES, UNRELEASED_BYTES, UNRELEASED_SHARE_MIN, UNRELEASED_TOTAL_MAX,
 };
 use crate::uplink::settings::ASIDE_BYTES_MAX;
 
@@ -148,6 +148,7 @@ const MEMORY: &[(&str, Cost)] = &[
     ("`connections_max` with TLS", |p, l| {
         if p.tls_listeners > 0 { of(l.connections_max).saturating_mul(TLS_BYTES) } else { 0 }
     }),
+    ("`connections_max` with topic aliases", |_, l| of(l.connections_max).saturating_mul(ALIASES_BYTES)),
     ("handshakes", |p, _| {
         p.handshaking_listeners * handshakes_max(p.handshaking_listeners) * HANDSHAKE_BYTES
     }),
@@ -164,6 +165,10 @@ const MEMORY: &[(&str, Cost)] = &[
         of(l.sessions_max).saturating_mul(QUEUED_SHARE_BYTES_MIN)
     }),
     ("QoS 2 messages that uplinks have yet to take", |_, _| RECEIVED_BYTES_MAX),
+    ("QoS 2 identifiers that are not released", |_, _| of(UNRELEASED_TOTAL_MAX) * UNRELEASED_BYTES),
+    ("`sessions_max` with the identifiers that each may always have", |_, l| {
+        of(l.sessions_max).saturating_mul(of(UNRELEASED_SHARE_MIN) * UNRELEASED_BYTES)
+    }),
     ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_BYTES)),
     ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_BYTES)),
     ("changes that wait for the disk", |_, l| l.dirty_bytes_max.saturating_mul(DIRTY_COPIES)),
