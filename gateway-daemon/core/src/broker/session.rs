@@ -182,3 +182,20 @@ impl Session {
         self.expiry_s == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Received, Unfinished};
+    use crate::broker::Ticket;
+
+    #[test]
+    fn an_identifier_with_nothing_to_be_done_takes_eight_bytes_and_no_box() {
+        assert_eq!(size_of::<Received>(), 8);
+        let mut received =
+            Received::from(Unfinished { pending: Some(Ticket(1)), ..Unfinished::default() });
+        received.tidy();
+        received.unfinished_mut().unwrap().pending = None;
+        received.tidy();
+        assert!(received.unfinished().is_none());
+    }
+}

@@ -123,6 +123,9 @@ pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 2000;
 /// Most QoS 1 and 2 messages of one client of 5.0 that are not acknowledged: it is told, and cut when it sends more.
 pub const RECEIVE_MAX: usize = 1000;
 
+/// Bytes of SUBSCRIBE and UNSUBSCRIBE packets that are carried on, with their answers, of all connections together, before no further one is begun.
+pub const FILTERS_BYTES_MAX: usize = 512 << 10;
+
 /// How long rows of connected sessions wait for their acknowledgement before they are written: as long as for uplinks.
 pub const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -285,6 +285,21 @@ fn aliases_for_more_topics_than_a_quota_are_refused() {
 }
 
 #[test]
+fn what_is_wrong_behind_a_thousand_right_filters_is_refused() {
+    for (wrong, code) in [
+        (&b"\0"[..], Code::MalformedPacket),
+        (b"\0\x02a", Code::MalformedPacket),
+        (b"\0\x01a\x03", Code::MalformedPacket),
+        (b"\0\x01\xff\0", Code::MalformedPacket),
+        (b"\0\x01\0\0", Code::MalformedPacket),
+    ] {
+        let right = b"\0\x01a\0".repeat(1000);
+        check(Version::V5, &frame(0x82, &[b"\0\x01\0", &right[..], wrong].concat()), code);
+        check(Version::V311, &frame(0x82, &[b"\0\x01", &right[..], wrong].concat()), code);
+    }
+}
+
+#[test]
 fn subscribes_that_are_wrong_are_refused() {
     for (body, code) in [
         (&b"\0\x01"[..], Code::ProtocolError),
