@@ -191,8 +191,7 @@ mod tests {
     #[test]
     fn an_identifier_with_nothing_to_be_done_takes_eight_bytes_and_no_box() {
         assert_eq!(size_of::<Received>(), 8);
-        let mut received =
-            Received::from(Unfinished { pending: Some(Ticket(1)), ..Unfinished::default() });
+        let mut received = Received::from(Unfinished { pending: Some(Ticket(1)), ..Unfinished::default() });
         received.tidy();
         received.unfinished_mut().unwrap().pending = None;
         received.tidy();

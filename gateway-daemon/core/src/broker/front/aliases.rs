@@ -24,7 +24,7 @@ const ALIAS_BYTES: usize = 48;
 
 // What the sum of memory counts for a connection is what its aliases may take.
 const _: () = assert!(
-    RECEIVED_BYTES_MAX + SENT_BYTES_MAX + 2 * ALIASES_MAX as usize * ALIAS_BYTES <= ALIASES_BYTES as usize
+    (RECEIVED_BYTES_MAX + SENT_BYTES_MAX + 2 * ALIASES_MAX as usize * ALIAS_BYTES) as u64 <= ALIASES_BYTES
 );
 
 /// Shortest topic for which an alias pays: it costs three bytes each time.
