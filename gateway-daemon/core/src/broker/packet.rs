@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::front::{Texts, Wishes};
 pub use super::properties::Properties;
 use super::topic::{TopicError, TopicFilter, TopicName};
 use crate::tag::BootNs;
@@ -101,12 +102,12 @@ pub(super) enum Packet {
     Completed(u16),
     Subscribe {
         id: u16,
-        wishes: Vec<Wish>,
+        wishes: Wishes,
         identifier: Option<u32>,
     },
     Unsubscribe {
         id: u16,
-        filters: Vec<String>,
+        filters: Texts,
     },
     Ping,
     /// `with_will`: reason 0x04 of 5.0. `expiry_s`: the new session expiry of 5.0.

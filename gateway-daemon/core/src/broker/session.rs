@@ -64,9 +64,50 @@ pub(super) struct Session {
     pub(super) will: Option<(BootNs, Box<Testament>)>,
 }
 
-/// A QoS 2 message of a client that it has not released.
+/// Memory of [`Unfinished`] and of two tickets, with what allocations take.
+pub(super) const UNFINISHED_BYTES: u64 = 240;
+
+/// A QoS 2 message of a client that it has not released: its identifier alone, unless something is still to be done for it.
 #[derive(Debug, Default)]
-pub(super) struct Received {
+pub(super) struct Received(Option<Box<Unfinished>>);
+
+impl From<Unfinished> for Received {
+    fn from(unfinished: Unfinished) -> Self {
+        let mut received = Self(Some(Box::new(unfinished)));
+        received.tidy();
+        received
+    }
+}
+
+impl Received {
+    /// What is still to be done.
+    pub(super) fn unfinished(&self) -> Option<&Unfinished> {
+        self.0.as_deref()
+    }
+
+    /// The same, to be changed; then [`Received::tidy`].
+    pub(super) fn unfinished_mut(&mut self) -> Option<&mut Unfinished> {
+        self.0.as_deref_mut()
+    }
+
+    /// Keeps nothing but the identifier if nothing is to be done.
+    pub(super) fn tidy(&mut self) {
+        self.0.take_if(|unfinished| {
+            let Unfinished { pending, owed, held, message, left_out, released } = &**unfinished;
+            let waits = pending.is_some() || owed.is_some() || held.is_some() || released.is_some();
+            !waits && message.is_none() && !left_out
+        });
+    }
+
+    /// Bytes of memory, if uplinks have yet to take the message.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.unfinished().map_or(0, Unfinished::held_bytes)
+    }
+}
+
+/// What is still to be done for a QoS 2 message of a client that it has not released.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
     /// PUBREC waits for this.
     pub(super) pending: Option<Ticket>,
     /// Which connection waits for PUBREC, and its place in the line.
@@ -79,6 +120,13 @@ pub(super) struct Received {
     pub(super) left_out: bool,
     /// The client has released it; PUBCOMP waits for `held`.
     pub(super) released: Option<(ConnId, u64)>,
+}
+
+impl Unfinished {
+    /// Bytes of memory, if uplinks have yet to take the message.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.message.as_ref().map_or(0, |message| message.cost() + UNFINISHED_BYTES)
+    }
 }
 
 /// Retained messages on their way to a new subscriber.
@@ -136,5 +184,21 @@ impl Session {
     /// Whether it is forgotten with its connection.
     pub(super) fn is_fleeting(&self) -> bool {
         self.expiry_s == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Received, Unfinished};
+    use crate::broker::Ticket;
+
+    #[test]
+    fn an_identifier_with_nothing_to_be_done_takes_eight_bytes_and_no_box() {
+        assert_eq!(size_of::<Received>(), 8);
+        let mut received = Received::from(Unfinished { pending: Some(Ticket(1)), ..Unfinished::default() });
+        received.tidy();
+        received.unfinished_mut().unwrap().pending = None;
+        received.tidy();
+        assert!(received.unfinished().is_none());
     }
 }

@@ -16,6 +16,9 @@ pub const CONNECTIONS_PER_USER_MAX: usize = CONNECTIONS_MAX / 2;
 /// Most log-ins of one address in a minute, refused ones included: a hundred in each second, which is a script that connects for each message.
 pub const LOGINS_PER_MINUTE_MAX: u64 = 6000;
 
+/// Memory that the topic aliases of one connection may take, both directions.
+pub const ALIASES_BYTES: u64 = 4 << 10;
+
 /// Most sessions, connected or not, bridges included.
 pub const SESSIONS_MAX: usize = 2000;
 
@@ -86,6 +89,16 @@ pub const WILLS_BYTES_MAX: usize = 2 << 20;
 /// of the uplinks' queues. Above, publishers are held.
 pub const RECEIVED_BYTES_MAX: u64 = 4 << 20;
 
+/// Most identifiers of QoS 2 messages that all clients together have not released; each client may have so many more as [`UNRELEASED_SHARE_MIN`] says. A
+/// client may have a quarter of what is free, so that the first has 6,500 and a dozen of that kind leave some hundreds.
+pub const UNRELEASED_TOTAL_MAX: usize = 32_768;
+
+/// Each client has so many although all together have too many: the window of a usual client.
+pub const UNRELEASED_SHARE_MIN: usize = 32;
+
+/// Memory of an identifier for which nothing more is to be done: by the layout of the map 24 bytes, 30 after releases here and there.
+pub const UNRELEASED_BYTES: u64 = 32;
+
 /// Most bytes of the filters of durable sessions that are read at the start; more can only be stored by whoever tries.
 pub const RECOVERED_FILTERS_BYTES_MAX: u64 = 16 << 20;
 
@@ -110,6 +123,9 @@ pub const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 2000;
 
 /// Most QoS 1 and 2 messages of one client of 5.0 that are not acknowledged: it is told, and cut when it sends more.
 pub const RECEIVE_MAX: usize = 1000;
+
+/// Bytes of SUBSCRIBE and UNSUBSCRIBE packets that are carried on, with their answers, of all connections together, before no further one is begun.
+pub const FILTERS_BYTES_MAX: usize = 512 << 10;
 
 /// How long rows of connected sessions wait for their acknowledgement before they are written: as long as for uplinks.
 pub const COMMIT_INTERVAL: Duration = Duration::from_secs(1);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::change::{FactKey, FactKind};
 use super::facts::{self, Damaged};
 use super::retained;
+use super::session::UNFINISHED_BYTES;
 use super::settings::{Limits, RECEIVED_BYTES_MAX, RECOVERED_FILTERS_BYTES_MAX};
 use crate::tag::BootId;
 
@@ -167,7 +168,7 @@ impl Sieve {
         let facts::Received::Held(message) = facts::read_received(value, BootId(0))? else {
             return Ok(Some(value.into()));
         };
-        let cost = message.cost();
+        let cost = message.cost() + UNFINISHED_BYTES;
         if self.received.bytes.saturating_add(cost) <= RECEIVED_BYTES_MAX {
             self.received.add(cost);
             return Ok(Some(value.into()));

@@ -13,8 +13,9 @@ mod tests;
 use std::fmt;
 
 use crate::broker::settings::{
-    LOADED_BYTES_TOTAL_MAX, Limits, QUEUED_SHARE_BYTES_MIN, RECEIVED_BYTES_MAX, STORED_SHARE_BYTES_MIN,
-    SUBSCRIPTION_BYTES,
+    ALIASES_BYTES, FILTERS_BYTES_MAX, LOADED_BYTES_TOTAL_MAX, Limits, QUEUED_SHARE_BYTES_MIN,
+    RECEIVED_BYTES_MAX, STORED_SHARE_BYTES_MIN, SUBSCRIPTION_BYTES, UNRELEASED_BYTES, UNRELEASED_SHARE_MIN,
+    UNRELEASED_TOTAL_MAX,
 };
 use crate::uplink::settings::ASIDE_BYTES_MAX;
 
@@ -48,6 +49,9 @@ const SESSION_BYTES: u64 = 1 << 10;
 
 /// A packet of the largest size is in memory so many times at once: as it came, as a message, for a session, and for the disk.
 const PACKET_COPIES: u64 = 4;
+
+/// The packet with filters that is begun last is in memory so many times: as it is kept, with its answer, and the piece of it that is checked.
+const FILTERS_COPIES: u64 = 2;
 
 /// What changes wait for the disk are in memory twice: in the turn under way, and in the next one.
 const DIRTY_COPIES: u64 = 2;
@@ -148,6 +152,7 @@ const MEMORY: &[(&str, Cost)] = &[
     ("`connections_max` with TLS", |p, l| {
         if p.tls_listeners > 0 { of(l.connections_max).saturating_mul(TLS_BYTES) } else { 0 }
     }),
+    ("`connections_max` with topic aliases", |_, l| of(l.connections_max).saturating_mul(ALIASES_BYTES)),
     ("handshakes", |p, _| {
         p.handshaking_listeners * handshakes_max(p.handshaking_listeners) * HANDSHAKE_BYTES
     }),
@@ -164,6 +169,13 @@ const MEMORY: &[(&str, Cost)] = &[
         of(l.sessions_max).saturating_mul(QUEUED_SHARE_BYTES_MIN)
     }),
     ("QoS 2 messages that uplinks have yet to take", |_, _| RECEIVED_BYTES_MAX),
+    ("filters of SUBSCRIBE under way", |_, l| {
+        of(FILTERS_BYTES_MAX).saturating_add(of(l.packet_bytes_max).saturating_mul(FILTERS_COPIES))
+    }),
+    ("QoS 2 identifiers that are not released", |_, _| of(UNRELEASED_TOTAL_MAX) * UNRELEASED_BYTES),
+    ("`sessions_max` with the identifiers that each may always have", |_, l| {
+        of(l.sessions_max).saturating_mul(of(UNRELEASED_SHARE_MIN) * UNRELEASED_BYTES)
+    }),
     ("`sessions_max`", |_, l| of(l.sessions_max).saturating_mul(SESSION_BYTES)),
     ("`subscriptions_max`", |_, l| of(l.subscriptions_max).saturating_mul(SUBSCRIPTION_BYTES)),
     ("changes that wait for the disk", |_, l| l.dirty_bytes_max.saturating_mul(DIRTY_COPIES)),

@@ -154,3 +154,15 @@ fn a_sentence_names_the_largest_parts_and_what_to_do() {
         assert!(text.contains(part), "{text}");
     }
 }
+
+#[test]
+fn aliases_identifiers_and_filters_under_way_have_their_line() {
+    let sum = plain(1).memory();
+    let bytes = |what: &str| -> u64 {
+        let parts = sum.parts.iter().filter(|part| part.what.contains(what));
+        parts.map(|part| part.bytes).sum()
+    };
+    assert_eq!(bytes("topic aliases"), 1000 * 4096);
+    assert_eq!(bytes("identifiers"), (32_768 + 2000 * 32) * 32);
+    assert_eq!(bytes("filters of SUBSCRIBE under way"), (512 << 10) + 2 * (256 << 10));
+}

@@ -1,6 +1,7 @@
 //! When freed memory goes back to the system: after much was freed, and seldom, because it takes some milliseconds.
 //!
-//! What comes and goes between two looks at the broker was never seen by either of them, so connections and subscriptions are counted as they go.
+//! What comes and goes between two looks at the broker was never seen by either of them, so connections, subscriptions and
+//! released identifiers are counted as they go.
 
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ const CONNECTIONS: u64 = 64;
 
 /// So many subscriptions: a megabyte.
 const SUBSCRIPTIONS: u64 = 10_000;
+
+/// So many identifiers of QoS 2 messages: a megabyte. Plants that publish with QoS 2 all day release as many in minutes, and it takes some milliseconds then.
+const RELEASES: u64 = 32_768;
 
 /// So many bytes of messages and packets less than there were.
 const BYTES: u64 = 4 << 20;
@@ -26,6 +30,8 @@ pub(super) struct Look {
     connections_gone: u64,
     /// The same of subscriptions.
     subscriptions_gone: u64,
+    /// The same of identifiers of QoS 2 messages.
+    releases: u64,
     /// Bytes of messages and packets in memory.
     bytes: u64,
 }
@@ -49,6 +55,7 @@ impl Look {
         Self {
             connections_gone: broker.counters().connections_total.saturating_sub(connections as u64),
             subscriptions_gone: broker.subscriptions_gone(),
+            releases: broker.releases(),
             bytes: messages.iter().fold(packets, |sum, bytes| sum.saturating_add(*bytes)),
         }
     }
@@ -65,6 +72,7 @@ impl Freed {
         let gone = |now: u64, before: u64, enough: u64| now.saturating_sub(before) >= enough;
         let much = gone(look.connections_gone, self.before.connections_gone, CONNECTIONS)
             || gone(look.subscriptions_gone, self.before.subscriptions_gone, SUBSCRIPTIONS)
+            || gone(look.releases, self.before.releases, RELEASES)
             || gone(self.most_bytes, look.bytes, BYTES);
         let due = much && now.since(self.last) >= INTERVAL;
         if due {
@@ -93,6 +101,8 @@ mod tests {
         assert_eq!(due(|second| subscriptions(if second < 15 { 0 } else { 200_000 }), 40), [15]);
         let connections = |gone| Look { connections_gone: gone, ..Look::default() };
         assert_eq!(due(|second| connections(if second < 15 { 0 } else { 64 }), 40), [15]);
+        let releases = |releases| Look { releases, ..Look::default() };
+        assert_eq!(due(|second| releases(if second < 15 { 0 } else { 40_000 }), 40), [15]);
     }
 
     #[test]

@@ -1,18 +1,31 @@
 //! Topic aliases of 5.0, in both directions (3.3.2.3.4).
 //!
-//! Bounds: [`ALIASES_MAX`] in each direction, and [`ALIAS_BYTES_MAX`] bytes of their topics. Nothing is kept for a client that uses none.
+//! Bounds: [`ALIASES_MAX`] in each direction, and bytes of their topics: [`RECEIVED_BYTES_MAX`] and [`SENT_BYTES_MAX`]. Nothing is kept for a client that
+//! uses none.
 
 use std::sync::Arc;
 
 use super::super::CloseReason;
+use super::super::settings::ALIASES_BYTES;
 use super::super::topic::TopicName;
 
 /// Most topic aliases of one connection in each direction: what mosquitto takes.
 pub(crate) const ALIASES_MAX: u16 = 10;
 
-/// Most bytes of topics behind the aliases of one connection and direction; a client that sends more is told that its quota is exceeded, further topics to a client go
-/// without alias. A thousand clients that try their best get 16 MiB.
-pub(super) const ALIAS_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of topics behind the aliases that one client gave: ten of 200 bytes. It was promised all aliases, so one with more is told that its quota is
+/// exceeded.
+const RECEIVED_BYTES_MAX: usize = 2 << 10;
+
+/// Most bytes of topics behind the aliases that one client was given: ten of 100 bytes. Further topics go without alias.
+const SENT_BYTES_MAX: usize = 1 << 10;
+
+/// Memory of an alias beside the bytes of its topic: its place in the list and what the allocation of a text takes.
+const ALIAS_BYTES: usize = 48;
+
+// What the sum of memory counts for a connection is what its aliases may take.
+const _: () = assert!(
+    (RECEIVED_BYTES_MAX + SENT_BYTES_MAX + 2 * ALIASES_MAX as usize * ALIAS_BYTES) as u64 <= ALIASES_BYTES
+);
 
 /// Shortest topic for which an alias pays: it costs three bytes each time.
 const WORTH: usize = 4;
@@ -46,11 +59,12 @@ impl Received {
             return known.ok_or(CloseReason::Protocol("a topic alias without a topic"));
         };
         if self.topics.len() <= index {
+            self.topics.reserve_exact(usize::from(self.max) - self.topics.len());
             self.topics.resize(index + 1, None);
         }
         let before = self.topics[index].take().map_or(0, |topic| topic.as_str().len());
         self.bytes = self.bytes.saturating_sub(before).saturating_add(topic.as_str().len());
-        if self.bytes > ALIAS_BYTES_MAX {
+        if self.bytes > RECEIVED_BYTES_MAX {
             return Err(CloseReason::Quota("topics of aliases"));
         }
         self.topics[index] = Some(topic.clone());
@@ -92,7 +106,7 @@ impl Sent {
         match known {
             Some(index) => Written::Alias(number(index)),
             None if self.topics.len() >= usize::from(self.max) => Written::Plain,
-            None if self.bytes.saturating_add(topic.len()) > ALIAS_BYTES_MAX => Written::Plain,
+            None if self.bytes.saturating_add(topic.len()) > SENT_BYTES_MAX => Written::Plain,
             None => Written::First(number(self.topics.len())),
         }
     }
@@ -101,6 +115,7 @@ impl Sent {
     pub(super) fn remember(&mut self, written: Written, topic: &Arc<str>) {
         if matches!(written, Written::First(_)) {
             self.bytes = self.bytes.saturating_add(topic.len());
+            self.topics.reserve_exact(usize::from(self.max).saturating_sub(self.topics.len()));
             self.topics.push(Arc::clone(topic));
         }
     }

@@ -14,6 +14,7 @@
 
 mod acknowledge;
 mod aliases;
+mod entries;
 mod hello;
 mod properties;
 mod publish;
@@ -34,6 +35,7 @@ use super::packet::{Hello, Packet, Reply, Version};
 use crate::tag::BootNs;
 
 pub(super) use self::aliases::ALIASES_MAX;
+pub(super) use self::entries::{Texts, Wishes};
 
 /// Largest packet before CONNECT is understood, bytes: a will of the largest size an MQTT string has (65,535) and 15 KiB for the client id, the names, the password and
 /// the properties. A stranger gets no more of our memory than that. The limit of all packets holds too, if it is smaller.

@@ -9,33 +9,40 @@ use super::super::CloseReason;
 use super::super::note::Shown;
 use super::super::packet::{Options, Packet, Replay, Version, Wish};
 use super::super::topic::{self, TopicError};
+use super::entries::{Entries, Texts, Wishes};
 use super::{check_text, fault, nonzero, properties, used_up};
 use crate::uplink::row::Qos;
 
 /// Reads the body of a SUBSCRIBE (3.8).
 pub(super) fn subscribe(version: Version, bridge: bool, body: &[u8]) -> Result<Packet, CloseReason> {
-    let mut identifier = None;
-    let (id, mut wishes) = if version == Version::V5 {
-        properties::bound(body, 2)?;
-        let (packet, consumed) = v5_0::Subscribe::parse(body).map_err(|error| misplaced(error, body))?;
-        used_up(consumed, body)?;
-        properties::check(packet.props())?;
-        for property in packet.props() {
-            if let Property::SubscriptionIdentifier(number) = property {
-                identifier = Some(number.val());
+    let (mut id, mut identifier) = (0, None);
+    let check = |piece: &[u8]| {
+        let wrong = |entry| wish(entry, version, None).err();
+        let wrong = if version == Version::V5 {
+            let (packet, consumed) =
+                v5_0::Subscribe::parse(piece).map_err(|error| misplaced(error, piece))?;
+            used_up(consumed, piece)?;
+            properties::check(packet.props())?;
+            for property in packet.props() {
+                if let Property::SubscriptionIdentifier(number) = property {
+                    identifier = Some(number.val());
+                }
             }
-        }
-        (packet.packet_id(), wishes(packet.entries(), version, identifier)?)
-    } else {
-        let (packet, consumed) = v3_1_1::Subscribe::parse(body).map_err(fault)?;
-        used_up(consumed, body)?;
-        (packet.packet_id(), wishes(packet.entries(), version, None)?)
+            id = packet.packet_id();
+            packet.entries().iter().find_map(wrong)
+        } else {
+            let (packet, consumed) = v3_1_1::Subscribe::parse(piece).map_err(fault)?;
+            used_up(consumed, piece)?;
+            id = packet.packet_id();
+            packet.entries().iter().find_map(wrong)
+        };
+        wrong.map_or(Ok(()), Err)
     };
-    // A bridge says what subscribers of 5.0 say with every subscription.
-    for wish in wishes.iter_mut().filter(|_| bridge) {
-        wish.options.retain_as_published = true;
-        wish.options.no_local = !wish.filter.starts_with("$share/");
+    if version == Version::V5 {
+        properties::bound(body, 2)?;
     }
+    let entries = Entries::check(version, body, 1, check)?;
+    let wishes = Wishes { entries, version, bridge, identifier };
     Ok(Packet::Subscribe { id: nonzero(id)?, wishes, identifier })
 }
 
@@ -53,11 +60,7 @@ fn misplaced(error: MqttError, body: &[u8]) -> CloseReason {
     }
 }
 
-fn wishes(entries: &[SubEntry], version: Version, identifier: Option<u32>) -> Result<Vec<Wish>, CloseReason> {
-    entries.iter().map(|entry| wish(entry, version, identifier)).collect()
-}
-
-fn wish(entry: &SubEntry, version: Version, identifier: Option<u32>) -> Result<Wish, CloseReason> {
+pub(super) fn wish(entry: &SubEntry, version: Version, identifier: Option<u32>) -> Result<Wish, CloseReason> {
     let (filter, wire) = (entry.topic_filter(), entry.sub_opts());
     check_filter(filter)?;
     let options = Options {
@@ -88,28 +91,29 @@ fn wish(entry: &SubEntry, version: Version, identifier: Option<u32>) -> Result<W
 
 /// Reads the body of an UNSUBSCRIBE (3.10).
 pub(super) fn unsubscribe(version: Version, body: &[u8]) -> Result<Packet, CloseReason> {
-    let (id, filters) = if version == Version::V5 {
-        properties::bound(body, 2)?;
-        let (packet, consumed) = v5_0::Unsubscribe::parse(body).map_err(|error| misplaced(error, body))?;
-        used_up(consumed, body)?;
-        properties::check(packet.props())?;
-        (packet.packet_id(), texts(packet.entries())?)
-    } else {
-        let (packet, consumed) = v3_1_1::Unsubscribe::parse(body).map_err(fault)?;
-        used_up(consumed, body)?;
-        (packet.packet_id(), texts(packet.entries())?)
+    let mut id = 0;
+    let check = |piece: &[u8]| {
+        let wrong = |text: &wire::MqttString| check_filter(text.as_str()).err();
+        let wrong = if version == Version::V5 {
+            let (packet, consumed) =
+                v5_0::Unsubscribe::parse(piece).map_err(|error| misplaced(error, piece))?;
+            used_up(consumed, piece)?;
+            properties::check(packet.props())?;
+            id = packet.packet_id();
+            packet.entries().iter().find_map(wrong)
+        } else {
+            let (packet, consumed) = v3_1_1::Unsubscribe::parse(piece).map_err(fault)?;
+            used_up(consumed, piece)?;
+            id = packet.packet_id();
+            packet.entries().iter().find_map(wrong)
+        };
+        wrong.map_or(Ok(()), Err)
     };
-    Ok(Packet::Unsubscribe { id: nonzero(id)?, filters })
-}
-
-fn texts(entries: &[wire::MqttString]) -> Result<Vec<String>, CloseReason> {
-    entries
-        .iter()
-        .map(|entry| {
-            check_filter(entry.as_str())?;
-            Ok(entry.as_str().to_owned())
-        })
-        .collect()
+    if version == Version::V5 {
+        properties::bound(body, 2)?;
+    }
+    let entries = Entries::check(version, body, 0, check)?;
+    Ok(Packet::Unsubscribe { id: nonzero(id)?, filters: Texts(entries) })
 }
 
 /// A filter, with its share name, without the characters that no topic has.

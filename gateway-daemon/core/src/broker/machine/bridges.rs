@@ -7,7 +7,7 @@ use super::route::Post;
 use super::{Broker, Waiter};
 use crate::broker::facts::{self, Rank};
 use crate::broker::packet::{Message, Options, Subscription};
-use crate::broker::session::{Owner, Received, Session};
+use crate::broker::session::{Owner, Session, Unfinished};
 use crate::broker::tree::Bounds;
 use crate::broker::{BrokerError, Fate, SessionId, Ticket, TopicFilter};
 use crate::tag::BootNs;
@@ -100,15 +100,16 @@ impl Broker {
             facts::Received::Held(message) => Some(Arc::new(message)),
             facts::Received::Identifier | facts::Received::LeftOut => None,
         };
-        self.received_bytes += message.as_ref().map_or(0, |message| message.cost());
         let held = message.clone().map(|message| {
             let ticket = self.tickets.open(Waiter::Held(id, packet));
             self.unsent.push(Unsent { message, ticket, rank });
             ticket
         });
         if let Some(session) = self.sessions.get_mut(&id) {
-            self.unreleased.add(session.received.len());
-            session.received.insert(packet, Received { held, message, left_out, ..Received::default() });
+            let entry = Unfinished { held, message, left_out, ..Unfinished::default() };
+            self.received_bytes += entry.held_bytes();
+            self.unreleased.add();
+            session.received.insert(packet, entry.into());
         }
     }
 

@@ -317,7 +317,8 @@ impl Broker {
         session.outbound.reset(&mut desk, &stored.unwrap_or_default());
         for (packet, entry) in &session.received {
             let key = facts::received_key(&session.client, *packet);
-            self.journal.put(now, key, facts::received(entry.message.as_ref()), None, Due::Now);
+            let message = entry.unfinished().and_then(|entry| entry.message.as_ref());
+            self.journal.put(now, key, facts::received(message), None, Due::Now);
         }
         let filters: Vec<_> = session.filters.iter().collect();
         for subscription in filters {

@@ -51,7 +51,10 @@ impl Broker {
         session.conn = None;
         session.replays.clear();
         for entry in session.received.values_mut() {
-            entry.owed = None;
+            if let Some(unfinished) = entry.unfinished_mut() {
+                unfinished.owed = None;
+            }
+            entry.tidy();
         }
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         session.outbound.offline(&mut desk);
@@ -136,10 +139,11 @@ impl Broker {
         if let Some((at, _)) = &session.will {
             self.alarms.remove(&(*at, Alarm::Will(id)));
         }
-        self.unreleased.take(0, session.received.len());
+        self.unreleased.take(session.received.len());
         for entry in session.received.values() {
-            self.received_bytes -= entry.message.as_ref().map_or(0, |message| message.cost());
-            self.counters.dropped_left_out_messages_total += u64::from(entry.left_out);
+            self.received_bytes -= entry.held_bytes();
+            let left_out = entry.unfinished().is_some_and(|entry| entry.left_out);
+            self.counters.dropped_left_out_messages_total += u64::from(left_out);
         }
         self.erase(now, &session);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };

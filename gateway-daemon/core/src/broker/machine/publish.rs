@@ -9,55 +9,49 @@ use super::route::Post;
 use super::{Broker, Waiter};
 use crate::broker::note::{Attempt, Event, Shown};
 use crate::broker::packet::{Code, Said};
-use crate::broker::session::Received;
+use crate::broker::session::{Received, Unfinished};
+use crate::broker::settings::{UNRELEASED_SHARE_MIN, UNRELEASED_TOTAL_MAX};
 use crate::broker::{Action, CloseReason, ConnId, SessionId, Ticket};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
 
-/// Most QoS 2 messages of all clients together that they have not released: some hundred bytes each. Above three quarters of it a client that has more
-/// than its share gets no more in.
-const RECEIVED_TOTAL_MAX: usize = 131_072;
-
-/// Most of one client: a hundred times what is usual. Clients of 5.0 are told a lower limit; those of 3.x know none.
-const RECEIVED_MAX: usize = 10_000;
-
-/// Each client has so many although all together have too many: the window of a usual client.
-const RECEIVED_SHARE_MIN: usize = 32;
+/// One client may have this part of what all others leave free.
+const FREE_PART: usize = 4;
 
 /// QoS 2 messages that clients have not released.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Unreleased {
     ids: usize,
-    /// Sessions that have any.
-    holders: usize,
+    /// Those that have gone since the start.
+    gone: u64,
 }
 
 impl Unreleased {
-    /// A session that had `own` has one more.
-    pub(super) fn add(&mut self, own: usize) {
+    /// A session has one more.
+    pub(super) fn add(&mut self) {
         self.ids += 1;
-        self.holders += usize::from(own == 0);
     }
 
-    /// A session has `own` left, and had `count` more.
-    pub(super) fn take(&mut self, own: usize, count: usize) {
+    /// Sessions have so many less.
+    pub(super) fn take(&mut self, count: usize) {
         self.ids -= count;
-        self.holders -= usize::from(own == 0 && count > 0);
+        self.gone += count as u64;
     }
 
     /// Whether a session that has `own` may have one more.
     fn allows(&self, own: usize) -> bool {
-        let share = RECEIVED_TOTAL_MAX / (self.holders + usize::from(own == 0)).max(1);
-        let limit = match self.ids {
-            ids if ids < RECEIVED_TOTAL_MAX / 4 * 3 => RECEIVED_MAX,
-            ids if ids < RECEIVED_TOTAL_MAX => share.max(RECEIVED_SHARE_MIN),
-            _ => RECEIVED_SHARE_MIN,
-        };
-        own < limit.min(RECEIVED_MAX)
+        let free = UNRELEASED_TOTAL_MAX.saturating_sub(self.ids);
+        own < (free / FREE_PART).max(UNRELEASED_SHARE_MIN)
     }
 }
 
 impl Broker {
+    /// QoS 2 messages that are released, or forgotten with their session, since the start.
+    #[must_use]
+    pub fn releases(&self) -> u64 {
+        self.unreleased.gone
+    }
+
     /// PUBLISH.
     pub(super) fn published(
         &mut self,
@@ -166,10 +160,10 @@ impl Broker {
         let message = message.filter(|_| held.is_some());
         self.write_received(now, id, packet, message.as_ref(), ticket);
         if let Some(session) = self.sessions.get_mut(&id) {
-            self.received_bytes += message.as_ref().map_or(0, |message| message.cost());
-            let entry = Received { pending: Some(ticket), owed, held, message, ..Received::default() };
-            self.unreleased.add(session.received.len());
-            session.received.insert(packet, entry);
+            let entry = Unfinished { pending: Some(ticket), owed, held, message, ..Unfinished::default() };
+            self.received_bytes += entry.held_bytes();
+            self.unreleased.add();
+            session.received.insert(packet, entry.into());
         }
         if routed.uplinks == 0 || routed.is_kept() || held.is_some() {
             self.tickets.keep(ticket);
@@ -206,14 +200,16 @@ impl Broker {
         self.counters.repeated_messages_total += 1;
         let owes =
             self.conns.get_mut(&conn).is_some_and(|open| open.line(Kind::Receive).owes_receive(packet));
-        let pending = self.sessions.get(&id).and_then(|session| session.received.get(&packet)?.pending);
+        let pending =
+            self.sessions.get(&id).and_then(|session| session.received.get(&packet)?.unfinished()?.pending);
         if pending.is_some() && owes {
             return;
         }
         let owed = Owed::Receive(packet, Code::Success);
         let number = self.owe(conn, Kind::Receive, owed, pending.is_none());
-        let entry = self.sessions.get_mut(&id).and_then(|session| session.received.get_mut(&packet));
-        if let (Some(entry), Some(number)) = (entry, number) {
+        let session = self.sessions.get_mut(&id);
+        let entry = session.and_then(|session| session.received.get_mut(&packet)?.unfinished_mut());
+        if let (Some(entry), Some(number)) = (entry.filter(|_| pending.is_some()), number) {
             entry.owed = Some((conn, number));
         }
     }
@@ -221,25 +217,28 @@ impl Broker {
     /// PUBREL: the client will not send this message again.
     pub(super) fn release(&mut self, now: BootNs, conn: ConnId, id: SessionId, packet: u16) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(entry) = session.received.get_mut(&packet) else {
+        let Some(entry) = session.received.get(&packet) else {
             // A client whose PUBCOMP was lost asks again (4.3.3): it is done.
             self.owe_after(conn, id, Kind::Complete, Owed::Complete(packet, Code::Success));
             return;
         };
-        if entry.held.is_some() {
-            if entry.released.is_some_and(|(before, _)| before == conn) {
+        let unfinished = entry.unfinished();
+        if let Some(Unfinished { held: Some(_), released, .. }) = unfinished {
+            if released.is_some_and(|(before, _)| before == conn) {
                 return;
             }
             let number = self.owe(conn, Kind::Complete, Owed::Complete(packet, Code::Success), false);
-            let entry = self.sessions.get_mut(&id).and_then(|session| session.received.get_mut(&packet));
+            let session = self.sessions.get_mut(&id);
+            let entry = session.and_then(|session| session.received.get_mut(&packet)?.unfinished_mut());
             if let Some(entry) = entry {
                 entry.released = number.map(|number| (conn, number));
             }
             return;
         }
-        self.counters.dropped_left_out_messages_total += u64::from(entry.left_out);
+        let left_out = unfinished.is_some_and(|entry| entry.left_out);
+        self.counters.dropped_left_out_messages_total += u64::from(left_out);
         session.received.remove(&packet);
-        self.unreleased.take(session.received.len(), 1);
+        self.unreleased.take(1);
         self.remove_received(now, id, packet);
         self.owe_after(conn, id, Kind::Complete, Owed::Complete(packet, Code::Success));
     }
@@ -298,9 +297,13 @@ impl Broker {
 
     fn received_is_safe(&mut self, id: SessionId, packet: u16, ticket: Ticket) {
         let entry = self.sessions.get_mut(&id).and_then(|session| session.received.get_mut(&packet));
-        let Some(entry) = entry.filter(|entry| entry.pending == Some(ticket)) else { return };
-        entry.pending = None;
-        if let Some((conn, number)) = entry.owed.take() {
+        let Some(entry) = entry else { return };
+        let unfinished = entry.unfinished_mut().filter(|unfinished| unfinished.pending == Some(ticket));
+        let Some(unfinished) = unfinished else { return };
+        unfinished.pending = None;
+        let owed = unfinished.owed.take();
+        entry.tidy();
+        if let Some((conn, number)) = owed {
             self.allow(conn, Kind::Receive, number);
         }
     }
@@ -308,29 +311,32 @@ impl Broker {
     /// Uplinks have dropped a message that nobody else wanted. A client of 5.0 is told so, which ends the exchange (4.3.3).
     fn received_is_lost(&mut self, id: SessionId, packet: u16, ticket: Ticket) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let entry = session.received.get(&packet).filter(|entry| entry.pending == Some(ticket));
+        let entry = session.received.get(&packet).and_then(Received::unfinished);
+        let entry = entry.filter(|entry| entry.pending == Some(ticket));
         let Some((conn, number)) = entry.and_then(|entry| entry.owed) else { return };
         if !self.conns.get(&conn).is_some_and(Conn::is_v5) {
             return;
         }
         session.received.remove(&packet);
-        self.unreleased.take(session.received.len(), 1);
+        self.unreleased.take(1);
         self.amend(conn, Kind::Receive, number, Code::QuotaExceeded);
         self.allow(conn, Kind::Receive, number);
     }
 
     fn uplinks_have(&mut self, now: BootNs, id: SessionId, packet: u16, ticket: Ticket) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(entry) = session.received.get_mut(&packet).filter(|entry| entry.held == Some(ticket)) else {
-            return;
-        };
-        entry.held = None;
-        self.received_bytes -= entry.message.take().map_or(0, |message| message.cost());
-        match entry.released.take() {
+        let Some(entry) = session.received.get_mut(&packet) else { return };
+        let unfinished = entry.unfinished_mut().filter(|unfinished| unfinished.held == Some(ticket));
+        let Some(unfinished) = unfinished else { return };
+        self.received_bytes -= unfinished.held_bytes();
+        (unfinished.held, unfinished.message) = (None, None);
+        let released = unfinished.released.take();
+        entry.tidy();
+        match released {
             None => self.lighten_received(now, id, packet),
             Some((conn, number)) => {
                 session.received.remove(&packet);
-                self.unreleased.take(session.received.len(), 1);
+                self.unreleased.take(1);
                 self.remove_received(now, id, packet);
                 self.allow_after((conn, Kind::Complete, number));
             }

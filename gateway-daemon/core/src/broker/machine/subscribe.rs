@@ -3,11 +3,11 @@
 //! A packet may hold sixty thousand filters: they are dealt with some at a time, and the answer leaves when all are done.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::vec::IntoIter;
 
 use super::conn::{Kind, Owed, Why};
 use super::work::{FILTER, PACKET, ROW, RULE};
 use super::{Broker, sys};
+use crate::broker::front::{Texts, Wishes};
 use crate::broker::note::{Attempt, Event, Shown};
 use crate::broker::packet::{Code, Delivery, Options, Replay, Subscription, Wish};
 use crate::broker::retained::Looked;
@@ -80,26 +80,37 @@ pub(super) struct Task {
 enum Asked {
     Subscribe {
         identifier: Option<u32>,
-        wishes: IntoIter<Wish>,
+        wishes: Wishes,
         granted: Vec<Result<Qos, Code>>,
         replay: BTreeSet<Subscription>,
     },
     Unsubscribe {
-        filters: IntoIter<String>,
+        filters: Texts,
         codes: Vec<Code>,
     },
 }
 
 impl Task {
-    pub(super) fn subscribe(packet: u16, identifier: Option<u32>, wishes: Vec<Wish>) -> Self {
+    pub(super) fn subscribe(packet: u16, identifier: Option<u32>, wishes: Wishes) -> Self {
         let granted = Vec::with_capacity(wishes.len());
-        let (wishes, replay) = (wishes.into_iter(), BTreeSet::new());
+        let replay = BTreeSet::new();
         Self { packet, asked: Asked::Subscribe { identifier, wishes, granted, replay } }
     }
 
-    pub(super) fn unsubscribe(packet: u16, filters: Vec<String>) -> Self {
+    pub(super) fn unsubscribe(packet: u16, filters: Texts) -> Self {
         let codes = Vec::with_capacity(filters.len());
-        Self { packet, asked: Asked::Unsubscribe { filters: filters.into_iter(), codes } }
+        Self { packet, asked: Asked::Unsubscribe { filters, codes } }
+    }
+
+    /// Bytes of memory that a packet takes until it is answered, with its answer.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match &self.asked {
+                Asked::Subscribe { wishes, granted, .. } => {
+                    wishes.bytes() + granted.capacity() * size_of::<Result<Qos, Code>>()
+                }
+                Asked::Unsubscribe { filters, codes } => filters.bytes() + codes.capacity(),
+            }
     }
 
     /// Filters that are left.
@@ -121,7 +132,7 @@ impl Broker {
     /// Takes a SUBSCRIBE or UNSUBSCRIBE; [`Broker::go_on_with_filters`] does what it says.
     pub(super) fn begin_filters(&mut self, conn: ConnId, task: Task) {
         if let Some(open) = self.conns.get_mut(&conn) {
-            self.work.entries += task.len();
+            self.work.filters_bytes += task.bytes();
             open.task = Some(Box::new(task));
         }
     }
@@ -133,10 +144,10 @@ impl Broker {
         let mut holding = self.holding(id);
         for _ in 0..FILTERS_AT_ONCE {
             if task.len() == 0 {
+                self.work.filters_bytes -= task.bytes();
                 self.answer_filters(now, (conn, id), *task);
                 return Ok(());
             }
-            self.work.entries -= 1;
             let outcome = match &mut task.asked {
                 Asked::Subscribe { identifier, wishes, granted, replay } => match wishes.next() {
                     Some(wish) => self

@@ -13,7 +13,7 @@
 //! cost is bounded by [`crate::broker::settings::MATCH_STEPS_MAX`] and the number of sessions.
 //!
 //! Bounds: each list holds a connection or session once at most; [`WAITING_MAX`] connections with bytes put aside before no more are asked for;
-//! [`ENTRIES_MAX`] parsed filters wait, and one packet's.
+//! [`FILTERS_BYTES_MAX`] bytes of packets with filters wait, and one packet. The filters are parsed one by one.
 
 use std::collections::VecDeque;
 
@@ -23,6 +23,7 @@ use super::subscribe::Task;
 use crate::broker::outbound::DropReason;
 use crate::broker::packet::Delivery;
 use crate::broker::session::Filters;
+use crate::broker::settings::FILTERS_BYTES_MAX;
 use crate::broker::tree::GroupId;
 use crate::broker::{Action, ConnId, SessionId};
 use crate::tag::BootNs;
@@ -47,8 +48,6 @@ const SLICES: u64 = 32;
 const UNITS_MIN: u64 = 128;
 /// Connections with bytes put aside before no more bytes are asked for: a megabyte of reads.
 const WAITING_MAX: usize = 64;
-/// Parsed filters of packets that are carried on, all connections together: some megabytes.
-pub(super) const ENTRIES_MAX: usize = 50_000;
 
 /// What of an ended session is left in the tree, and what it had for others.
 pub(super) struct Ending {
@@ -79,8 +78,8 @@ pub(super) struct Work {
     pub(super) dying: usize,
     /// Connections whose rules have changed.
     pub(super) stale: VecDeque<ConnId>,
-    /// Parsed filters of packets that are carried on.
-    pub(super) entries: usize,
+    /// Bytes of packets with filters that are carried on.
+    pub(super) filters_bytes: usize,
 }
 
 impl Work {
@@ -95,7 +94,7 @@ impl Work {
             ending: VecDeque::new(),
             dying: 0,
             stale: VecDeque::new(),
-            entries: 0,
+            filters_bytes: 0,
         }
     }
 
@@ -177,10 +176,10 @@ impl Broker {
         self.work.longest
     }
 
-    /// Parsed filters that wait.
+    /// Bytes of packets with filters that wait.
     #[cfg(test)]
-    pub(in crate::broker) fn parsed_filters(&self) -> usize {
-        self.work.entries
+    pub(in crate::broker) fn filters_bytes(&self) -> usize {
+        self.work.filters_bytes
     }
 
     /// Does what was put down, as far as the budget goes, each kind in its turn.
@@ -238,7 +237,7 @@ impl Broker {
             if bytes.is_empty() && open.task.is_none() && open.front.is_empty() {
                 return self.caught_up(conn);
             }
-            let many = self.work.entries >= ENTRIES_MAX && open.task.is_none();
+            let many = self.work.filters_bytes >= FILTERS_BYTES_MAX && open.task.is_none();
             let waits = many && open.front.begins_with_filters(bytes);
             if waits || self.work.spent >= until {
                 // Whoever is put down again and again uses the turn up.
@@ -297,6 +296,6 @@ impl Broker {
 
     /// What a connection that is gone was asking for.
     pub(super) fn forget_task(&mut self, task: Option<Box<Task>>) {
-        self.work.entries -= task.map_or(0, |task| task.len());
+        self.work.filters_bytes -= task.map_or(0, |task| task.bytes());
     }
 }

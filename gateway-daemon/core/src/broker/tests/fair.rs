@@ -201,6 +201,25 @@ fn clients_with_many_unreleased_messages_cut_nobody_else_also_after_a_restart() 
 }
 
 #[test]
+fn a_client_may_leave_a_quarter_of_what_is_free_unreleased_and_all_together_leave_each_its_share() {
+    let mut bench = Bench::new();
+    let many = |ids: std::ops::RangeInclusive<u16>| -> Vec<u8> {
+        ids.flat_map(|id| publish(4, "nobody", id, "")).collect()
+    };
+    for hoarder in 0..30 {
+        let conn = bench.client(&format!("hoarder-{hoarder}"), false);
+        bench.say(conn, &many(1..=7000));
+        assert!(matches!(bench.fate(conn), Some(CloseReason::Quota(_))));
+    }
+    assert_eq!(bench.broker.releases(), 0);
+    let honest = bench.client("honest", true);
+    bench.say(honest, &many(1..=32));
+    assert_eq!(bench.fate(honest), None);
+    bench.say(honest, &(1..=32).flat_map(|id| ack(PUBREL, id)).collect::<Vec<u8>>());
+    assert_eq!(bench.broker.releases(), 32);
+}
+
+#[test]
 fn what_a_session_in_memory_holds_counts_at_its_real_cost() {
     let mut bench = Bench::with(Limits { queued_bytes_max: 100_000, ..Limits::default() });
     absent(&mut bench, "away", "t");

@@ -7,6 +7,7 @@ use super::disk::open_door;
 use super::wire::{Bench, PING, PUBACK, ack, connect, frames, packet, publish, subscribe, text};
 use super::wire5::{four, publish5, subscribe5};
 use crate::broker::access::{Access, Client, Deed, RULES_MAX, Rule};
+use crate::broker::settings::{FILTERS_BYTES_MAX, PACKET_BYTES_MAX};
 use crate::broker::{CloseReason, ConnId, Limits, Settings};
 use crate::uplink::row::Qos;
 
@@ -81,7 +82,7 @@ fn a_packet_of_sixty_thousand_filters_is_answered_once_and_before_what_came_behi
 }
 
 #[test]
-fn parsed_filters_of_all_clients_together_are_bounded() {
+fn filters_under_way_of_all_clients_together_are_bounded_in_bytes() {
     let mut bench = Bench::with(limits());
     let conns: Vec<ConnId> = (0..8).map(|n| bench.client(&format!("c{n}"), true)).collect();
     let filters = many(20_000, |n| format!("f/{}", n % 100));
@@ -89,13 +90,13 @@ fn parsed_filters_of_all_clients_together_are_bounded() {
         bench.say_in_turn(*conn, &ask(1, &filters, 0));
         for _ in 0..4 {
             bench.turn();
-            let entries = bench.broker.parsed_filters();
-            assert!(entries <= 50_000 + 20_000, "{entries} parsed filters wait");
+            let bytes = bench.broker.filters_bytes();
+            assert!(bytes <= FILTERS_BYTES_MAX + PACKET_BYTES_MAX, "{bytes} bytes of filters wait");
         }
     }
     bench.lose(conns[0]);
     bench.run();
-    assert_eq!(bench.broker.parsed_filters(), 0);
+    assert_eq!(bench.broker.filters_bytes(), 0);
     for conn in &conns[1..] {
         assert_eq!(bench.told(*conn)[0], 0x90, "the others are answered");
     }

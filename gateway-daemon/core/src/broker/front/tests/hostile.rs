@@ -278,10 +278,25 @@ fn an_alias_that_has_no_topic_is_refused() {
 
 #[test]
 fn aliases_for_more_topics_than_a_quota_are_refused() {
-    let topic = [b'x'; 10_000];
+    let topic = [b'x'; 1500];
     let publish =
-        |alias: u8| frame(0x30, &[&10_000_u16.to_be_bytes()[..], &topic, b"\x03\x23\0", &[alias]].concat());
+        |alias: u8| frame(0x30, &[&1500_u16.to_be_bytes()[..], &topic, b"\x03\x23\0", &[alias]].concat());
     check(Version::V5, &[publish(1), publish(1), publish(2)].concat(), Code::QuotaExceeded);
+}
+
+#[test]
+fn what_is_wrong_behind_a_thousand_right_filters_is_refused() {
+    for (wrong, code) in [
+        (&b"\0"[..], Code::MalformedPacket),
+        (b"\0\x02a", Code::MalformedPacket),
+        (b"\0\x01a\x03", Code::MalformedPacket),
+        (b"\0\x01\xff\0", Code::MalformedPacket),
+        (b"\0\x01\0\0", Code::MalformedPacket),
+    ] {
+        let right = b"\0\x01a\0".repeat(1000);
+        check(Version::V5, &frame(0x82, &[b"\0\x01\0", &right[..], wrong].concat()), code);
+        check(Version::V311, &frame(0x82, &[b"\0\x01", &right[..], wrong].concat()), code);
+    }
 }
 
 #[test]

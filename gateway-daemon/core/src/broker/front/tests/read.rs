@@ -140,8 +140,8 @@ fn subscribes_are_read_with_their_options() {
     else {
         panic!()
     };
-    let filters: Vec<_> = wishes.iter().map(|wish| (&*wish.filter, wish.options.qos)).collect();
-    assert_eq!(filters, [("a/#", Qos::ExactlyOnce), ("$share/g/b", Qos::AtMostOnce)]);
+    let filters: Vec<_> = wishes.map(|wish| (wish.filter, wish.options.qos)).collect();
+    assert_eq!(filters, [("a/#".into(), Qos::ExactlyOnce), ("$share/g/b".into(), Qos::AtMostOnce)]);
 
     let opts = SubOpts::new().set_qos(WireQos::AtLeastOnce).set_nl(true).set_rap(true);
     let opts = opts.set_rh(RetainHandling::SendRetainedIfNotExists);
@@ -161,6 +161,7 @@ fn subscribes_are_read_with_their_options() {
         panic!()
     };
     let identifier = Some(268_435_455);
+    let wishes: Vec<_> = wishes.collect();
     assert_eq!(
         wishes[0].options,
         Options {
@@ -183,7 +184,26 @@ fn unsubscribes_are_read() {
         [(Version::V311, v311.to_continuous_buffer()), (Version::V5, v5.to_continuous_buffer())]
     {
         let Packet::Unsubscribe { id: 3, filters } = one(&mut welcomed(version), &bytes) else { panic!() };
-        assert_eq!(filters, ["a", "b/#"]);
+        assert_eq!(filters.collect::<Vec<_>>(), ["a", "b/#"]);
+    }
+}
+
+#[test]
+fn a_thousand_filters_are_read_one_by_one_in_their_order() {
+    let names: Vec<_> = (0..1000).map(|number| format!("{number:04}")).collect();
+    let entries = |tail: &[u8]| -> Vec<u8> {
+        names.iter().flat_map(|name| [b"\0\x04", name.as_bytes(), tail].concat()).collect()
+    };
+    for version in VERSIONS {
+        let head: &[u8] = if version == Version::V5 { b"\0\x07\0" } else { b"\0\x07" };
+        let bytes = frame(0x82, &[head, &entries(b"\x01")].concat());
+        let Packet::Subscribe { id: 7, wishes, .. } = one(&mut welcomed(version), &bytes) else { panic!() };
+        assert_eq!(wishes.len(), 1000);
+        assert!(wishes.bytes() <= bytes.len(), "kept as they came");
+        assert_eq!(wishes.map(|wish| wish.filter).collect::<Vec<_>>(), names);
+        let bytes = frame(0xa2, &[head, &entries(b"")].concat());
+        let Packet::Unsubscribe { id: 7, filters } = one(&mut welcomed(version), &bytes) else { panic!() };
+        assert_eq!(filters.collect::<Vec<_>>(), names);
     }
 }
 
