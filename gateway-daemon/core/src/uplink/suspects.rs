@@ -307,6 +307,7 @@ impl Suspects {
     /// A person wants this to be tried again: what was learned about its kind is forgotten.
     pub(super) fn forgive(&mut self, row: Seq) {
         self.clear(Accused::Row(row));
+        self.topics.clear();
         for server in &mut self.servers {
             server.forgive();
         }

@@ -385,6 +385,32 @@ fn a_message_put_back_is_tried_again_from_the_start_and_arrives_when_the_cloud_t
 }
 
 #[test]
+fn messages_of_qos_0_that_are_put_back_go_among_others_again() {
+    let mut bench = bench(Drain::LiveFirst);
+    let fixed = std::cell::Cell::new(false);
+    let poison = |_: usize, sent: &Sent| sent.topic == "x/y" && !fixed.get();
+    let cloud = Cloud { poison: &poison, breaks: &mut line_holds() };
+    let mut alone = 0;
+    let story = live(&mut bench, 200, cloud, |bench, second| {
+        bench.uplink.publish(bench.now, on("reading", 60, Qos::AtLeastOnce, bench.now));
+        if second < 100 {
+            bench.uplink.publish(bench.now, on("x/y", 5, Qos::AtMostOnce, bench.now));
+        }
+        if second == 150 {
+            fixed.set(true);
+            let aside: Vec<Seq> = bench.uplink.queue().aside().map(|mark| mark.seq).collect();
+            assert!(aside.len() > 50, "{}", aside.len());
+            assert!(aside.into_iter().all(|seq| bench.uplink.put_back(bench.now, seq)));
+            alone = bench.uplink.counters().sent_alone_total;
+        }
+    });
+    let came = story.received.iter().filter(|(topic, _)| topic == "x/y").count();
+    assert!(came > 50, "{came}");
+    assert_eq!(bench.uplink.counters().sent_alone_total, alone, "nothing is held against them any more");
+    assert_eq!(bench.uplink.queue().ledger().kept().rows, 0);
+}
+
+#[test]
 fn a_message_that_the_cloud_swallows_without_an_acknowledgement_is_set_aside_too() {
     let mut bench = bench(Drain::Fifo);
     bench.connect();
