@@ -43,10 +43,10 @@ pub(super) use recovery::{RecoveredSession, recover};
 pub(super) use wire::Damaged;
 
 use super::change::{FactKey, FactKind, QUEUE_PREFIX, QueueName};
-use super::packet::{Message, Options, Replay, Testament, Version};
+use super::packet::{Message, Options, Testament, Version};
 use crate::tag::BootId;
 use crate::uplink::row::Seq;
-use message::{message, message_len, put_message, qos};
+use message::{message, message_len, put_message};
 use wire::{Reader, put_short};
 
 /// Longest delay of a will that is stored; seconds fit 32 bits (3.1.3.2.2 of 5.0).
@@ -273,16 +273,7 @@ fn nanoseconds(time: Duration) -> u64 {
 
 /// The value of a subscription.
 pub(super) fn subscription(options: Options) -> Value {
-    let replay = match options.replay {
-        Replay::Always => 0,
-        Replay::IfNew => 1,
-        Replay::Never => 2,
-    };
-    let flags = options.qos as u8
-        | u8::from(options.no_local) << 2
-        | u8::from(options.retain_as_published) << 3
-        | replay << 4
-        | u8::from(options.identifier.is_some()) << 6;
+    let flags = options.flags() | u8::from(options.identifier.is_some()) << 6;
     let mut out = vec![FORMAT, flags];
     if let Some(identifier) = options.identifier {
         out.extend_from_slice(&identifier.to_le_bytes());
@@ -300,24 +291,12 @@ pub(super) fn read_subscription(value: &[u8]) -> Result<Options, Damaged> {
         return Err(Damaged);
     }
     let flags = reader.u8()?;
-    let replay = match flags >> 4 & 3 {
-        0 => Replay::Always,
-        1 => Replay::IfNew,
-        2 => Replay::Never,
-        _ => return Err(Damaged),
-    };
     let identifier = if flags & 0x40 == 0 { None } else { Some(reader.u32()?) };
     if flags & 0x80 != 0 || identifier.is_some_and(|identifier| !(1..=0x0fff_ffff).contains(&identifier)) {
         return Err(Damaged);
     }
     reader.end()?;
-    Ok(Options {
-        qos: qos(flags & 3)?,
-        no_local: flags & 4 != 0,
-        retain_as_published: flags & 8 != 0,
-        replay,
-        identifier,
-    })
+    Options::of_flags(flags, identifier).ok_or(Damaged)
 }
 
 /// The value of a received identifier: with the message as long as uplinks have not acknowledged it.

@@ -201,6 +201,39 @@ impl Options {
     }
 }
 
+impl Options {
+    /// The byte that says them in a SUBSCRIBE (3.8.3.1): all but the identifier.
+    pub(super) fn flags(self) -> u8 {
+        let replay = match self.replay {
+            Replay::Always => 0,
+            Replay::IfNew => 1,
+            Replay::Never => 2,
+        };
+        self.qos as u8 | u8::from(self.no_local) << 2 | u8::from(self.retain_as_published) << 3 | replay << 4
+    }
+
+    /// Reads [`Options::flags`], the two highest bits aside; `None` is nothing that it gives.
+    pub(super) fn of_flags(flags: u8, identifier: Option<u32>) -> Option<Self> {
+        Some(Self {
+            qos: match flags & 3 {
+                0 => Qos::AtMostOnce,
+                1 => Qos::AtLeastOnce,
+                2 => Qos::ExactlyOnce,
+                _ => return None,
+            },
+            no_local: flags & 4 != 0,
+            retain_as_published: flags & 8 != 0,
+            replay: match flags >> 4 & 3 {
+                0 => Replay::Always,
+                1 => Replay::IfNew,
+                2 => Replay::Never,
+                _ => return None,
+            },
+            identifier,
+        })
+    }
+}
+
 /// Retain handling (3.8.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replay {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::broker::change::Found;
-use crate::broker::packet::Delivery;
+use crate::broker::packet::{Delivery, Replay};
 use crate::broker::properties::{Properties, Writer, id};
 use crate::broker::topic::TopicName;
 use crate::tag::{BootNs, RunId};

@@ -2,7 +2,7 @@
 
 use super::Broker;
 use super::conn::{Conn, Kind, Owed, Why};
-use super::work::{GIVE, ROW};
+use super::work::{GIVE, ROW, SESSIONS_PER_UNIT};
 use crate::broker::outbound::{Desk, DropReason, Held, Pushed, Receipt, Send};
 use crate::broker::packet::{Code, Delivery, Reply};
 use crate::broker::session::{Owner, Session};
@@ -13,8 +13,6 @@ use crate::uplink::row::Qos;
 
 /// What one session frees at least for others when all together are full, bytes: so that not every message costs a look at all sessions.
 const WAY_BYTES: u64 = 64 << 10;
-/// Sessions looked at for one unit of work.
-const SESSIONS_PER_UNIT: usize = 4;
 
 /// What a message that waits to be encoded counts for beside its text: its place in the list.
 const LATER_BYTES: usize = 64;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::conn::{Kind, Owed, Why};
-use super::work::{FILTER, PACKET, ROW, RULE};
+use super::work::{FILTER, PACKET, ROW, RULE, SESSIONS_PER_UNIT};
 use super::{Broker, sys};
 use crate::broker::front::{Texts, Wishes};
 use crate::broker::note::{Attempt, Event, Shown};
@@ -41,9 +41,6 @@ const FEW_PART: usize = 32;
 
 /// Of the number that all may have, so large a part is for those that have few.
 const RESERVE_PART: usize = 8;
-
-/// Sessions looked at for one unit of work.
-const SESSIONS_PER_UNIT: usize = 4;
 
 /// What the sessions of one holder have together: of a user, or of an address those without a user. The sum is made when somebody asks, and only when half
 /// of all subscriptions, or of their bytes, are there: no holder has half of them before.

@@ -40,6 +40,8 @@ pub(super) const FILTER: usize = 24;
 pub(super) const ROW: usize = 10;
 /// The end of a connection or a session, or its beginning.
 pub(super) const SESSION: usize = 60;
+/// Sessions looked at for one unit of work.
+pub(super) const SESSIONS_PER_UNIT: usize = 4;
 /// A rule with its names filled in, or a filter compared with rules.
 pub(super) const RULE: usize = 4;
 /// Shares of the budget for one connection whose bytes were put aside: 16 of them in a turn's half, so that light ones are not behind heavy ones for long.

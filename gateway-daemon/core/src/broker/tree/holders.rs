@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{GroupId, Matches};
-use crate::broker::packet::{Options, Replay};
+use crate::broker::packet::Options;
 use crate::uplink::row::Qos;
 
 /// Who holds one filter.
@@ -35,36 +35,15 @@ pub(super) struct Small {
 
 impl From<Options> for Small {
     fn from(options: Options) -> Self {
-        let replay = match options.replay {
-            Replay::Always => 0,
-            Replay::IfNew => 1,
-            Replay::Never => 2,
-        };
-        let flags = options.qos as u8
-            | u8::from(options.no_local) << 2
-            | u8::from(options.retain_as_published) << 3
-            | replay << 4;
-        Self { identifier: options.identifier.unwrap_or(0), flags }
+        Self { identifier: options.identifier.unwrap_or(0), flags: options.flags() }
     }
 }
 
 impl From<Small> for Options {
     fn from(small: Small) -> Self {
-        Self {
-            qos: match small.flags & 3 {
-                0 => Qos::AtMostOnce,
-                1 => Qos::AtLeastOnce,
-                _ => Qos::ExactlyOnce,
-            },
-            no_local: small.flags & 4 != 0,
-            retain_as_published: small.flags & 8 != 0,
-            replay: match small.flags >> 4 {
-                0 => Replay::Always,
-                1 => Replay::IfNew,
-                _ => Replay::Never,
-            },
-            identifier: (small.identifier > 0).then_some(small.identifier),
-        }
+        // Flags of options are always read again.
+        let identifier = (small.identifier > 0).then_some(small.identifier);
+        Self::of_flags(small.flags, identifier).unwrap_or(Self::plain(Qos::ExactlyOnce))
     }
 }
 
