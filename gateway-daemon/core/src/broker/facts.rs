@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use message::{delivery, row, row_size};
-pub(super) use order::{Rank, Ranks, ranks};
+pub(super) use order::{Arrivals, arrivals};
 pub(super) use recovery::{RecoveredSession, recover};
 pub(super) use wire::Damaged;
 

@@ -45,12 +45,14 @@ pub enum Mutant {
     WillAfterGoodbye,
     /// A will does not wait for its delay.
     WillAtOnce,
+    /// Messages of earlier boots that uplinks do not have keep no time that orders them.
+    ForgetArrival,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 18] = [
+    pub const ALL: [(&'static str, Self); 19] = [
         ("ack-before-commit", Self::AckBeforeCommit),
         ("retain-before-commit", Self::RetainBeforeCommit),
         ("receive-before-commit", Self::ReceiveBeforeCommit),
@@ -69,6 +71,7 @@ impl Mutant {
         ("ack-before-uplink", Self::AckBeforeUplink),
         ("will-after-goodbye", Self::WillAfterGoodbye),
         ("will-at-once", Self::WillAtOnce),
+        ("forget-arrival", Self::ForgetArrival),
     ];
 
     /// The name on the command line.

@@ -9,7 +9,8 @@
 //!
 //! - The packet identifier is made from the seq, so that an exchange of QoS 2 goes on under its identifier after a crash. A message whose
 //!   identifier is still in use waits, 65,535 messages later.
-//! - A QoS 2 message of a durable session is sent when its row is durable. Its PUBREC deletes the row and puts the Released fact in one turn; the
+//! - A QoS 2 message of a durable session is sent when its row is durable, and with it that the client is here: what a fact says was never sent may be
+//!   dropped, or expire. Its PUBREC deletes the row and puts the Released fact in one turn; the
 //!   PUBREL is sent when that is durable.
 //! - Memory: rows of a durable session are forgotten once they are durable and cannot be sent soon, and read again in steps of
 //!   [`READ_ROWS_MAX`] and [`READ_BYTES_MAX`]. Offline nothing durable is kept in memory but identifiers to be released.
@@ -132,12 +133,16 @@ pub(super) struct Outbound {
     queue: Option<Durable>,
     limit: Limit,
     online: bool,
+    /// That it is online is durable with this.
+    told_at: Position,
     /// Seq given last.
     last: Seq,
     /// Highest seq ever sent.
     sent: Seq,
-    /// Rows up to here are durable.
+    /// Rows up to here are durable, but for those that were rewritten.
     durable: Seq,
+    /// First and last of the rows that were put into another database and are not durable there yet. What is on disk only behind them is.
+    rewritten: Option<(Seq, Seq)>,
     releases: VecDeque<Release>,
     /// Releases not sent on this connection.
     untold: usize,
@@ -172,9 +177,11 @@ impl Outbound {
             queue: None,
             limit,
             online: false,
+            told_at: Position::PAST,
             last: Seq(0),
             sent: Seq(0),
             durable: Seq(0),
+            rewritten: None,
             releases: VecDeque::new(),
             untold: 0,
             flights: VecDeque::new(),
@@ -196,6 +203,11 @@ impl Outbound {
     /// Whether its messages survive.
     pub(super) fn is_durable(&self) -> bool {
         self.queue.is_some()
+    }
+
+    /// Whether a row of a durable session is durable.
+    fn is_on_disk(&self, seq: Seq) -> bool {
+        seq <= self.durable && !self.rewritten.is_some_and(|(first, last)| (first..=last).contains(&seq))
     }
 
     /// Rows that wait, in flight ones included.
@@ -269,7 +281,7 @@ impl Outbound {
             }
             let unsafe_yet = qos == Qos::ExactlyOnce
                 && self.queue.is_some()
-                && seq > self.durable
+                && (!self.is_on_disk(seq) || seq > self.sent && !desk.journal.is_durable(self.told_at))
                 && !desk.journal.faults().has(Mutant::SendBeforeCommit);
             if unsafe_yet || self.is_identifier_used(seq) {
                 return None;
@@ -365,9 +377,10 @@ impl Outbound {
         rest
     }
 
-    /// The client is there. What was in flight comes again by [`Outbound::next`], releases first.
-    pub(super) fn online(&mut self) {
+    /// The client is there, and that is durable with `told_at`. What was in flight comes again by [`Outbound::next`], releases first.
+    pub(super) fn online(&mut self, told_at: Position) {
         self.online = true;
+        self.told_at = told_at;
         for release in &mut self.releases {
             release.told = false;
         }

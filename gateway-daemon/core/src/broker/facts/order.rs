@@ -7,6 +7,10 @@
 //!
 //! Boots have no order of their own: those before this one count in the order of the youngest fact of each. Facts of a version that gave
 //! messages the same time keep, where times are equal, the order of their identifiers.
+//!
+//! Times of earlier boots mean nothing in this one. So each message gets a time of this boot, those of earlier boots its first nanoseconds in their order,
+//! and is written again with it, in one turn that is not later than anything else that comes to disk. Then all that is on disk is of one boot,
+//! and has its order in itself, in whatever order it is found; boots are put in order only in what an earlier version wrote.
 
 use std::collections::BTreeMap;
 
@@ -15,41 +19,50 @@ use super::{Damaged, HOLDS, received_key};
 use crate::broker::change::{FactKey, FactKind, Found};
 use crate::tag::{BootId, BootNs};
 
-/// Place of a message: older boots first, then by time, then by identifier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(in crate::broker) struct Rank {
-    boot: usize,
-    at: BootNs,
-    packet: u16,
-}
-
-/// Places of all messages that were found.
+/// When all messages that were found came, no two at the same time.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct Ranks(BTreeMap<FactKey, Rank>);
+pub(in crate::broker) struct Arrivals(BTreeMap<FactKey, BootNs>);
 
-impl Ranks {
-    /// The place of the message of a client's packet identifier.
-    pub(in crate::broker) fn of(&self, client: &str, packet: u16) -> Rank {
-        let known = self.0.get(&received_key(client, packet)).copied().unwrap_or_default();
-        Rank { packet, ..known }
+impl Arrivals {
+    /// When the message of a client's packet identifier came, as a time of this boot.
+    pub(in crate::broker) fn of(&self, client: &str, packet: u16) -> BootNs {
+        self.0.get(&received_key(client, packet)).copied().unwrap_or_default()
     }
 }
 
-/// Finds the places. `boot` is this boot, which is the youngest.
-pub(in crate::broker) fn ranks(found: &Found, boot: BootId) -> Ranks {
-    let held = || {
-        let received = found.facts.iter().filter(|(key, _)| key.kind == FactKind::Received);
-        received.filter_map(|(key, value)| Some((key, came(value).ok()?)))
-    };
+/// Finds the times. `boot` is this boot, which is the youngest.
+pub(in crate::broker) fn arrivals(found: &Found, boot: BootId) -> Arrivals {
+    let received = found.facts.iter().filter(|(key, _)| key.kind == FactKind::Received);
+    let held: Vec<_> = received.filter_map(|(key, value)| Some((key, came(value).ok()?))).collect();
     let mut boots: Vec<BootId> = Vec::new();
-    for (_, (of, _)) in held() {
-        boots.retain(|known| *known != of);
-        boots.push(of);
+    for (_, (of, _)) in &held {
+        boots.retain(|known| known != of);
+        boots.push(*of);
     }
     boots.retain(|known| *known != boot);
-    boots.push(boot);
-    let place = |of: BootId| boots.iter().position(|known| *known == of).unwrap_or_default();
-    Ranks(held().map(|(key, (of, at))| (key.clone(), Rank { boot: place(of), at, packet: 0 })).collect())
+    let mut ranked: Vec<_> = held
+        .into_iter()
+        .map(|(key, (of, at))| {
+            let earlier = boots.iter().position(|known| *known == of);
+            let place = earlier.unwrap_or(boots.len());
+            let (at_least, packet) = (if earlier.is_some() { BootNs(0) } else { at }, packet(key));
+            ((place, at, packet), key, at_least)
+        })
+        .collect();
+    ranked.sort_by_key(|(rank, ..)| *rank);
+    // None has the time that it is read with if that is of another boot: it is written again.
+    let mut next = BootNs(1);
+    let times = ranked.into_iter().map(|(_, key, at_least)| {
+        let at = next.max(at_least);
+        next = BootNs(at.0.saturating_add(1));
+        (key.clone(), at)
+    });
+    Arrivals(times.collect())
+}
+
+/// The packet identifier at the end of a key.
+fn packet(key: &FactKey) -> u16 {
+    key.key.last_chunk().map_or(0, |bytes| u16::from_le_bytes(*bytes))
 }
 
 /// Boot and time of a message that is held.

@@ -2,7 +2,8 @@
 
 use super::dirty::{DirtyFact, DirtyQueue, Shared};
 use super::{Journal, PAUSE_MAX, PAUSE_MIN, Progress, Slot, TURN_BYTES_MAX};
-use crate::broker::change::{Change, FactKey, FactKind, Turn};
+use crate::broker::change::{Change, FactKey, FactKind, QueueName, Turn};
+use crate::broker::facts;
 use crate::broker::mutant::Mutant;
 use crate::tag::BootNs;
 use crate::uplink::row::{Seq, StoreFault};
@@ -109,8 +110,13 @@ impl Journal {
             }
             self.retire(slot);
         }
-        for (_, fact) in turn.facts {
+        for (key, fact) in turn.facts {
             self.safe.extend(fact.tickets);
+            if let Some(queue) = queue_of_session(&key)
+                && self.names.contains_key(&queue)
+            {
+                self.progress.push_back(Progress { queue, until: None });
+            }
         }
     }
 
@@ -183,4 +189,10 @@ impl Journal {
             self.free.push(slot);
         }
     }
+}
+
+/// The queue of the session that a fact is about.
+fn queue_of_session(key: &FactKey) -> Option<QueueName> {
+    let client = std::str::from_utf8(&key.key).ok().filter(|_| key.kind == FactKind::Session)?;
+    Some(facts::queue_name(client))
 }

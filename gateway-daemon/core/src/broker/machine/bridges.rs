@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::route::Post;
 use super::{Broker, Waiter};
-use crate::broker::facts::{self, Rank};
+use crate::broker::facts;
+use crate::broker::mutant::Mutant;
 use crate::broker::packet::{Message, Options, Subscription};
 use crate::broker::session::{Owner, Session, Unfinished};
 use crate::broker::tree::Bounds;
@@ -18,8 +19,6 @@ use crate::uplink::row::Qos;
 pub(super) struct Unsent {
     message: Arc<Message>,
     ticket: Ticket,
-    /// Its place among the others.
-    rank: Rank,
 }
 
 impl Broker {
@@ -59,7 +58,7 @@ impl Broker {
             self.tree.insert(subscription, id, *options, Bounds::NONE);
         }
         let unsent = std::mem::take(&mut self.unsent);
-        for Unsent { message, ticket, .. } in &unsent {
+        for Unsent { message, ticket } in &unsent {
             let wanted = filters.iter().filter(|(s, _)| s.filter.matches(&message.topic));
             if let Some(qos) = wanted.map(|(_, options)| options.qos).max() {
                 let post = Post { uplinks: Some(*ticket), ..Post::of_broker(Arc::clone(message)) };
@@ -93,16 +92,31 @@ impl Broker {
         self.settle(now);
     }
 
-    /// A message that a client has not released, of an earlier run.
-    pub(super) fn recover_received(&mut self, id: SessionId, packet: u16, past: facts::Received, rank: Rank) {
+    /// A message that a client has not released, of an earlier run, and when it came.
+    pub(super) fn recover_received(
+        &mut self,
+        now: BootNs,
+        id: SessionId,
+        packet: u16,
+        past: facts::Received,
+        at: BootNs,
+    ) {
         let left_out = past == facts::Received::LeftOut;
         let message = match past {
-            facts::Received::Held(message) => Some(Arc::new(message)),
+            facts::Received::Held(message) => {
+                let at = if self.journal.faults().has(Mutant::ForgetArrival) { message.at } else { at };
+                let moved = message.at != at;
+                let message = Arc::new(Message { at, ..message });
+                if moved {
+                    self.write_arrival(now, id, packet, &message);
+                }
+                Some(message)
+            }
             facts::Received::Identifier | facts::Received::LeftOut => None,
         };
         let held = message.clone().map(|message| {
             let ticket = self.tickets.open(Waiter::Held(id, packet));
-            self.unsent.push(Unsent { message, ticket, rank });
+            self.unsent.push(Unsent { message, ticket });
             ticket
         });
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -115,7 +129,7 @@ impl Broker {
 
     /// All facts are read: what uplinks do not have enters them in the order in which it came.
     pub(super) fn order_unsent(&mut self) {
-        self.unsent.sort_by_key(|unsent| unsent.rank);
+        self.unsent.sort_by_key(|unsent| unsent.message.at);
         let youngest = self.unsent.last().map(|unsent| unsent.message.at);
         self.held_at = self.held_at.max(youngest.unwrap_or_default());
     }
@@ -123,7 +137,7 @@ impl Broker {
     /// What was stored is known only now, and bridges are open: they get what an earlier run had promised.
     pub(super) fn enqueue_unsent(&mut self, now: BootNs) {
         let unsent = std::mem::take(&mut self.unsent);
-        for Unsent { message, ticket, .. } in &unsent {
+        for Unsent { message, ticket } in &unsent {
             let mut found = std::mem::take(&mut self.found);
             self.tree.matching(&message.topic, &mut found);
             let mut wanted: BTreeMap<SessionId, Qos> = BTreeMap::new();

@@ -150,7 +150,7 @@ impl Broker {
             open.alarm = Some(open.deadline);
             self.alarms.insert((open.deadline, Alarm::Conn(conn)));
         }
-        self.write_session(now, id);
+        self.write_attached(now, id);
     }
 
     /// One and a half times the keep-alive (3.1.2.10), of which 5.0 may be told a shorter one.

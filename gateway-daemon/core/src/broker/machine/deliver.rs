@@ -190,7 +190,7 @@ impl Broker {
     /// The client is back: what it did not acknowledge comes again, in the order of its first sending (4.4, 4.6), then what waited.
     pub(super) fn resume(&mut self, now: BootNs, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.outbound.online();
+            session.outbound.online(self.journal.position());
         }
         self.pump(now, id);
     }

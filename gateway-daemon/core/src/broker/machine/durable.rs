@@ -58,6 +58,16 @@ impl Broker {
     }
 
     pub(super) fn write_session(&mut self, now: BootNs, id: SessionId) {
+        self.put_session_fact(now, id, Due::Soon);
+    }
+
+    /// The client of a session is here. What waits of QoS 2 waits for the disk to know it.
+    pub(super) fn write_attached(&mut self, now: BootNs, id: SessionId) {
+        let waits = self.sessions.get(&id).is_some_and(|session| session.outbound.held().rows > 0);
+        self.put_session_fact(now, id, if waits { Due::Now } else { Due::Soon });
+    }
+
+    fn put_session_fact(&mut self, now: BootNs, id: SessionId, due: Due) {
         let Some(session) = self.sessions.get(&id).filter(|session| session.outbound.is_durable()) else {
             return;
         };
@@ -73,7 +83,7 @@ impl Broker {
             will,
         };
         let value = facts::session(&fact, self.run.boot);
-        self.journal.put(now, facts::session_key(&session.client), value, None, Due::Soon);
+        self.journal.put(now, facts::session_key(&session.client), value, None, due);
     }
 
     pub(super) fn write_subscription(
@@ -113,6 +123,13 @@ impl Broker {
         let key = facts::received_key(&session.client, packet);
         self.tickets.owe(ticket, 1);
         self.journal.put(now, key, facts::received(held), Some(ticket), Due::Now);
+    }
+
+    /// A message of an earlier run has a time of this boot now. Nothing that comes to disk after it may come without it: it is not lazy.
+    pub(super) fn write_arrival(&mut self, now: BootNs, id: SessionId, packet: u16, held: &Arc<Message>) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let key = facts::received_key(&session.client, packet);
+        self.journal.put(now, key, facts::received(Some(held)), None, Due::Soon);
     }
 
     /// The uplinks have a received message: the identifier alone is enough.
@@ -333,7 +350,7 @@ impl Broker {
     /// Makes what the store held.
     pub(super) fn recover(&mut self, now: BootNs, found: Found) {
         self.blind = found.blind;
-        let ranks = facts::ranks(&found, self.run.boot);
+        let arrivals = facts::arrivals(&found, self.run.boot);
         let recovered = facts::recover(found, self.run.boot);
         self.counters.damaged_facts_total += recovered.damaged;
         self.counters.dropped_topic_messages_total += recovered.forbidden;
@@ -349,7 +366,7 @@ impl Broker {
             self.journal.drop_queue(queue);
         }
         for (client, session) in recovered.sessions {
-            self.recover_session(now, &client, session, &ranks);
+            self.recover_session(now, &client, session, &arrivals);
         }
         self.order_unsent();
         for message in recovered.retained {
@@ -364,7 +381,7 @@ impl Broker {
         now: BootNs,
         client: &Arc<str>,
         past: facts::RecoveredSession,
-        ranks: &facts::Ranks,
+        arrivals: &facts::Arrivals,
     ) {
         let facts::RecoveredSession { fact, subscriptions, received, released, stored } = past;
         // A client that came while nothing could be read comes again, to what is stored for it.
@@ -404,8 +421,8 @@ impl Broker {
             }
         }
         for (packet, past) in received {
-            let rank = ranks.of(client, packet);
-            self.recover_received(id, packet, past, rank);
+            let at = arrivals.of(client, packet);
+            self.recover_received(now, id, packet, past, at);
         }
         self.recover_end(now, id, fact.ended);
         let Some(session) = self.sessions.get_mut(&id) else { return };

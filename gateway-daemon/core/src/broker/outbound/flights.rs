@@ -78,11 +78,13 @@ impl Outbound {
             return;
         }
         let first = self.flights.partition_point(|flight| flight.seq <= self.judged);
-        for flight in self.flights.iter_mut().skip(first) {
-            if flight.seq > self.durable {
+        for place in first..self.flights.len() {
+            let seq = self.flights[place].seq;
+            if !self.is_on_disk(seq) {
                 break;
             }
-            self.judged = flight.seq;
+            self.judged = seq;
+            let flight = &mut self.flights[place];
             flight.kept = !desk.totals.is_crowded();
             if flight.kept {
                 desk.totals.load(0, flight.load());
@@ -100,8 +102,9 @@ impl Outbound {
         (self.loaded, self.head_rows) = ((0, 0), 0);
         let mut stored = Vec::new();
         if self.queue.is_some() {
-            while let Some(flight) = self.flights.pop_front_if(|flight| flight.seq <= self.durable) {
+            while let Some(flight) = self.flights.front().filter(|flight| self.is_on_disk(flight.seq)) {
                 stored.push((flight.seq, flight.size));
+                self.flights.pop_front();
             }
         }
         while let Some(flight) = self.flights.pop_back() {
@@ -116,20 +119,32 @@ impl Outbound {
                 self.tail.push_front(parcel);
             }
             stored.iter().for_each(|(seq, size)| self.shelf.push_back(*seq, *size));
-            while let Some(parcel) = self.tail.pop_front_if(|parcel| parcel.seq <= self.durable) {
-                self.shelf.push_back(parcel.seq, parcel.size);
-            }
+            self.shelve_tail();
             return;
         }
-        while let Some(parcel) = self.head.pop_back_if(|parcel| parcel.seq <= self.durable) {
-            self.shelf.push_front(parcel.seq, parcel.size);
-        }
+        self.shelve_head();
         for (seq, size) in stored.into_iter().rev() {
             if self.head.is_empty() {
                 self.shelf.push_front(seq, size);
             } else {
                 self.lose_flight(desk, seq, size);
             }
+        }
+    }
+
+    /// The end of what waits before the shelf goes on it, as far as it is durable.
+    pub(super) fn shelve_head(&mut self) {
+        while let Some(parcel) = self.head.back().filter(|parcel| self.is_on_disk(parcel.seq)) {
+            self.shelf.push_front(parcel.seq, parcel.size);
+            self.head.pop_back();
+        }
+    }
+
+    /// The beginning of what waits behind the shelf goes on it, as far as it is durable.
+    pub(super) fn shelve_tail(&mut self) {
+        while let Some(parcel) = self.tail.front().filter(|parcel| self.is_on_disk(parcel.seq)) {
+            self.shelf.push_back(parcel.seq, parcel.size);
+            self.tail.pop_front();
         }
     }
 

@@ -58,7 +58,11 @@ impl Outbound {
 
     /// Rows up to `until` are durable. Call [`Outbound::next`] afterwards: messages of QoS 2 and releases may have waited for it.
     pub(in crate::broker) fn progress(&mut self, desk: &Desk<'_>, until: Option<Seq>) {
-        self.durable = self.durable.max(until.unwrap_or_default());
+        if let Some(until) = until {
+            self.durable = self.durable.max(until);
+            let rest = self.rewritten.map(|(first, last)| (first.max(Seq(until.0.saturating_add(1))), last));
+            self.rewritten = rest.filter(|(first, last)| first <= last);
+        }
         if self.read.is_none() {
             while self.gone.front().is_some_and(|(position, ..)| desk.journal.is_durable(*position)) {
                 self.gone.pop_front();
@@ -169,16 +173,16 @@ impl Outbound {
         // Flights without a body cannot be written again: what salvage brought back of them is read again by the next connection.
         let flights = self.flights.iter().filter_map(|flight| Some((flight.seq, flight.delivery.as_ref()?)));
         let waiting = self.head.iter().chain(&self.tail).map(|parcel| (parcel.seq, &parcel.delivery));
-        let mut lowest = None;
+        self.rewritten = None;
         for (seq, delivery) in flights.chain(waiting) {
-            lowest.get_or_insert(seq);
+            if seq <= self.durable {
+                let (first, _) = *self.rewritten.get_or_insert((seq, seq));
+                self.rewritten = Some((first, seq));
+            }
             desk.journal.insert(desk.now, queue.slot, (seq, delivery.clone()), None, Due::Now);
         }
         let sent = self.flights.back().map(|flight| flight.seq);
         let after = self.head.back().map(|parcel| parcel.seq).or(sent).unwrap_or_default();
-        if let Some(lowest) = lowest {
-            self.durable = self.durable.min(Seq(lowest.0.saturating_sub(1)));
-        }
         let old = self.shelf.held();
         let found = tally(stored);
         let left = Held { rows: old.rows.min(found.rows), bytes: old.bytes.min(found.bytes) };
@@ -207,13 +211,9 @@ impl Outbound {
             self.tail = all.split_off(keep);
             self.head = all;
         } else if !self.online {
-            while let Some(parcel) = self.head.pop_back_if(|parcel| parcel.seq <= self.durable) {
-                self.shelf.push_front(parcel.seq, parcel.size);
-            }
+            self.shelve_head();
         }
-        while let Some(parcel) = self.tail.pop_front_if(|parcel| parcel.seq <= self.durable) {
-            self.shelf.push_back(parcel.seq, parcel.size);
-        }
+        self.shelve_tail();
         if self.tail.is_empty() {
             self.tail.shrink_to(KEPT_CAPACITY);
         }

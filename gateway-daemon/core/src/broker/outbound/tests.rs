@@ -130,7 +130,7 @@ fn identifiers_are_made_from_the_place_in_the_queue_and_never_0() {
 fn a_message_whose_identifier_is_in_use_waits() {
     let mut bench = Bench::fresh(LIMIT);
     bench.outbound = Outbound::volatile(LIMIT);
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     bench.push(1, Qos::AtLeastOnce);
     assert_eq!(bench.send(10).len(), 1);
     for round in 2..=65_535 {
@@ -149,7 +149,7 @@ fn a_message_whose_identifier_is_in_use_waits() {
 #[test]
 fn a_message_that_is_acknowledged_in_time_never_reaches_the_disk() {
     let mut bench = Bench::fresh(LIMIT);
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     assert_eq!(bench.push(1, Qos::AtLeastOnce), Pushed::Owed);
     assert_eq!(bench.send(10), [(1, Some(1), false)]);
     let (outbound, mut desk) = bench.desk();
@@ -165,7 +165,7 @@ fn a_message_that_is_acknowledged_in_time_never_reaches_the_disk() {
 #[test]
 fn exactly_once_waits_for_the_disk_at_each_of_its_steps() {
     let mut bench = Bench::fresh(LIMIT);
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     bench.push(1, Qos::ExactlyOnce);
     assert!(bench.send(10).is_empty(), "its row is not durable");
     bench.commit();
@@ -189,7 +189,7 @@ fn exactly_once_waits_for_the_disk_at_each_of_its_steps() {
 #[test]
 fn acknowledgements_of_the_wrong_kind_change_nothing() {
     let mut bench = Bench::fresh(LIMIT);
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     bench.push(1, Qos::AtLeastOnce);
     bench.push(2, Qos::ExactlyOnce);
     bench.commit();
@@ -218,7 +218,7 @@ fn a_hundred_thousand_messages_of_a_client_that_is_away_cost_no_memory() {
     }
     assert_eq!((bench.outbound.held().rows, bench.stored()), (100_000, 100_000));
     assert_eq!(bench.outbound.shelf.chunks(), 100_000_usize.div_ceil(64));
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     let mut next = 1;
     while bench.read() {
         assert!(bench.in_memory() <= READ_ROWS_MAX as usize + 100);
@@ -251,7 +251,7 @@ fn a_full_queue_drops_the_newest_or_the_oldest_that_was_never_sent() {
     ] {
         let mut bench = Bench::fresh(Limit { rows_max: 10, when_full, ..LIMIT });
         if !offline {
-            bench.outbound.online();
+            bench.outbound.online(Position::PAST);
         }
         for number in 1..=15 {
             let pushed = bench.push(number, Qos::AtLeastOnce);
@@ -262,7 +262,7 @@ fn a_full_queue_drops_the_newest_or_the_oldest_that_was_never_sent() {
             }
         }
         assert_eq!(bench.totals.dropped(DropReason::Full), 5);
-        bench.outbound.online();
+        bench.outbound.online(Position::PAST);
         bench.read();
         let numbers: Vec<u64> = bench.send(100).into_iter().filter_map(|(_, number, _)| number).collect();
         let kept = if when_full == WhenFull::DropOldest { 6..=15 } else { 1..=10 };
@@ -311,7 +311,7 @@ fn what_nobody_wants_any_more_is_dropped_when_its_turn_comes_also_after_a_restar
     let past = Past { stored: bench.disk.stored(NAME), released: vec![], sent: Some(Seq(0)) };
     let mut bench = Bench::over(bench.disk, LIMIT, &past);
     bench.now = 5000 * MS;
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     assert!(bench.read());
     assert_eq!(bench.send(10), [(2, Some(2), false), (3, Some(3), false)]);
     assert_eq!(bench.totals.dropped(DropReason::Expired), 2);
@@ -327,7 +327,7 @@ fn a_row_that_cannot_be_understood_is_skipped_counted_and_deleted() {
     row.body = crate::uplink::row::Body::Raw([77].into());
     rows.insert(Seq(2), Arc::new(row));
     rows.remove(&Seq(1));
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     assert!(bench.read());
     assert_eq!(bench.send(10), [(3, Some(3), false)]);
     assert_eq!(bench.totals.dropped(DropReason::Unreadable), 2);
@@ -342,7 +342,7 @@ fn a_read_that_fails_is_asked_again_a_second_later() {
     let mut bench = Bench::fresh(LIMIT);
     bench.push(1, Qos::AtLeastOnce);
     bench.commit();
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     let (outbound, mut desk) = bench.desk();
     let read = outbound.wants_read(&mut desk, true, 7).unwrap();
     assert_eq!((read.after, read.until), (Seq(0), Seq(1)));
@@ -360,7 +360,7 @@ fn a_database_that_was_replaced_gets_what_is_in_memory_again() {
     let mut bench = Bench::fresh(LIMIT);
     (1..=500).for_each(|number| _ = bench.push(number, Qos::ExactlyOnce));
     bench.commit();
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     assert!(bench.read());
     assert_eq!(bench.send(10).len(), 10);
     let (outbound, mut desk) = bench.desk();
@@ -379,7 +379,7 @@ fn a_database_that_was_replaced_gets_what_is_in_memory_again() {
 #[test]
 fn durable_messages_in_flight_keep_no_more_bodies_than_all_sessions_may() {
     let mut bench = Bench::fresh(Limit { rows_max: 1000, bytes_max: u64::MAX, ..LIMIT });
-    bench.outbound.online();
+    bench.outbound.online(Position::PAST);
     for number in 1..=300 {
         let body = vec![b'x'; 100_000];
         let message = Message { body: body.into(), ..message(number, Qos::AtLeastOnce) };
@@ -399,7 +399,7 @@ fn durable_messages_in_flight_keep_no_more_bodies_than_all_sessions_may() {
     }
     outbound.offline(&mut desk);
     assert_eq!((outbound.held().rows, desk.totals.loaded()), (250, 0));
-    outbound.online();
+    outbound.online(Position::PAST);
     assert!(bench.read());
     let (outbound, mut desk) = bench.desk();
     let Some(Send::Publish { id, delivery, again }) = outbound.next(&mut desk, 10) else { unreachable!() };
@@ -489,7 +489,7 @@ impl Life {
         self.client.here = !self.client.here;
         self.trace.push(format!("here {}", self.client.here));
         if self.client.here {
-            self.bench.outbound.online();
+            self.bench.outbound.online(Position::PAST);
         } else {
             self.client.answers.clear();
             let (outbound, mut desk) = self.bench.desk();

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use super::wire::Bench;
 use crate::broker::{Answer, Broker, Change, FactKey, Found, Limits, Read, Settings, Sieve, Turn};
-use crate::tag::{BootId, RunId};
+use crate::tag::{BootId, BootNs, RunId};
 use crate::uplink::row::{Row, Seq, StoreFault, Stored, Tally};
+
+/// The boot of the machine that a bench begins with.
+const BOOT: BootId = BootId(7);
 
 /// What is durable, and a turn that is not yet.
 #[derive(Debug, Default)]
@@ -138,13 +141,21 @@ impl Bench {
         self.enqueued.clear();
         self.runs += 1;
         let found = sieved(self.disk.found(), &self.settings.limits);
-        self.broker = Broker::new(self.now, self.settings.clone(), run(self.runs), found);
+        let run = RunId { boot: BootId(BOOT.0 + self.boots), ..run(self.runs) };
+        self.broker = Broker::new(self.now, self.settings.clone(), run, found);
         self.run();
+    }
+
+    /// The same, and the machine boots: its clock begins anew.
+    pub(super) fn reboot(&mut self) {
+        self.boots += 1;
+        self.now = BootNs(1_000_000_000);
+        self.crash();
     }
 }
 
 pub(super) fn run(number: u64) -> RunId {
-    RunId { boot: BootId(7), start_ms: number }
+    RunId { boot: BOOT, start_ms: number }
 }
 
 /// A listener that lets nobody in particular in.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::wire::{Bench, PUBACK, PUBREC, PUBREL, ack, connect, publish, subscribe};
-use crate::broker::{ConnId, TopicFilter};
+use super::wire::{Bench, PUBACK, PUBREC, PUBREL, ack, connect, frames, publish, subscribe};
+use crate::broker::{Answer, ConnId, TopicFilter};
 use crate::uplink::row::Qos;
 
 const MS: Duration = Duration::from_millis(1);
@@ -233,6 +233,77 @@ fn a_publisher_behind_rows_that_are_on_disk_only_is_told_by_the_disk() {
     assert_eq!(one_by_one(&mut bench, speaker, 601..=700), Duration::ZERO);
 }
 
+#[test]
+fn a_message_of_qos_2_is_sent_when_the_disk_knows_that_its_client_is_there() {
+    let mut bench = Bench::durable();
+    bench.settings.limits.stored_rows_max = 2;
+    bench.settings.limits.when_full = crate::broker::settings::WhenFull::DropOldest;
+    bench.crash();
+    let conn = bench.subscriber("away", false, "t", 2);
+    bench.lose(conn);
+    let speaker = bench.client("speaker", true);
+    bench.say(speaker, &publish(4, "t", 1, "1"));
+    bench.wait(Duration::from_secs(2));
+    bench.disk.slow = true;
+    let conn = bench.client("away", false);
+    assert_eq!(bench.told(conn), b"", "the disk says that it is away, and that nothing was sent");
+    bench.commit();
+    assert!(bench.told(conn).ends_with(b"1"), "at once");
+    bench.disk.slow = false;
+    bench.crash();
+    for id in 1..=3 {
+        bench.local("t", "x", Qos::AtLeastOnce, false);
+        assert_eq!(bench.broker.counters().dropped_full_messages_total, id - 1, "{id}");
+    }
+    let conn = bench.open();
+    bench.say(conn, &connect("away", false, 0, None));
+    let told = bench.told(conn);
+    let bodies: Vec<u8> = frames(&told[4..]).iter().map(|frame| frame[frame.len() - 1]).collect();
+    assert_eq!(bodies, b"1x", "what the client may have is never dropped");
+}
+
+/// What happens to a machine whose uplink has nothing yet.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    /// The daemon is killed.
+    Crash,
+    /// The machine boots.
+    Reboot,
+    /// The database is replaced by an empty one.
+    Replaced,
+}
+
+/// Publishers with durable sessions publish to an uplink that has nothing yet, with trouble in between: what they said, and what it gets at last.
+fn order_after(parts: &[(Vec<(usize, u16)>, Trouble)]) -> (Vec<String>, Vec<String>) {
+    let all = || [(TopicFilter::new("#").unwrap(), Qos::AtLeastOnce)];
+    let mut bench = Bench::durable();
+    bench.broker.open_bridge(all()).unwrap();
+    bench.receipts = false;
+    let mut expected = Vec::new();
+    for (said, trouble) in parts {
+        let conns: Vec<ConnId> = (0..3).map(|who| bench.client(&format!("client-{who}"), false)).collect();
+        for (who, id) in said {
+            let body = expected.len().to_string();
+            bench.say(conns[*who], &publish(4, "t", *id, &body));
+            expected.push(body);
+        }
+        match trouble {
+            Trouble::Crash => bench.crash(),
+            Trouble::Reboot => bench.reboot(),
+            Trouble::Replaced => {
+                bench.disk.facts.clear();
+                bench.broker.handle_answer(bench.now, Answer::Reset { found: bench.disk.found() });
+                bench.run();
+                bench.crash();
+            }
+        }
+        bench.broker.open_bridge(all()).unwrap();
+        bench.run();
+    }
+    let body = |draft: &crate::payload::Draft| String::from_utf8_lossy(draft.body.bytes()).into_owned();
+    (expected, bench.enqueued.iter().map(|(_, _, draft)| body(draft)).collect())
+}
+
 /// Publishers with durable sessions publish to an uplink that has nothing yet; after a crash it gets everything in this order.
 fn order_after_a_crash(said: &[(usize, u16)]) -> (Vec<String>, Vec<String>) {
     let all = || [(TopicFilter::new("#").unwrap(), Qos::AtLeastOnce)];
@@ -290,8 +361,35 @@ fn an_identifier_that_is_used_again_does_not_bring_its_old_place_back() {
     assert_eq!(bodies, [b"a", b"b", b"c", b"d"]);
 }
 
+#[test]
+fn held_messages_of_an_earlier_boot_keep_their_order_in_another_database() {
+    let parts = [(vec![(0, 5), (1, 3), (0, 2)], Trouble::Reboot), (vec![(1, 1)], Trouble::Replaced)];
+    let (expected, got) = order_after(&parts);
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn held_messages_of_many_boots_enter_an_uplink_in_the_order_in_which_they_came() {
+    let parts =
+        [(vec![(2, 9)], Trouble::Reboot), (vec![(0, 8)], Trouble::Reboot), (vec![(1, 7)], Trouble::Reboot)];
+    let (expected, got) = order_after(&parts);
+    assert_eq!(got, expected);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn the_order_of_held_messages_survives_crashes_boots_and_other_databases(
+        said in prop::collection::hash_set((0..3_usize, 1..=u16::MAX), 1..40),
+        troubles in vec(prop_oneof![Just(Trouble::Crash), Just(Trouble::Reboot), Just(Trouble::Replaced)], 1..6),
+    ) {
+        let said: Vec<(usize, u16)> = said.into_iter().collect();
+        let size = said.len().div_ceil(troubles.len());
+        let parts: Vec<_> = said.chunks(size).map(<[_]>::to_vec).zip(troubles).collect();
+        let (expected, got) = order_after(&parts);
+        prop_assert_eq!(got, expected);
+    }
+
     #[test]
     fn the_order_of_held_messages_does_not_depend_on_identifiers_or_clients(
         said in prop::collection::hash_set((0..5_usize, 1..=u16::MAX), 1..60),

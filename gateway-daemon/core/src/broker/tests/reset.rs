@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::wire::{Bench, PUBREC, ack, connect, publish};
+use super::wire::{Bench, PUBCOMP, PUBREC, PUBREL, ack, connect, frames, publish};
 use crate::broker::{Answer, FactKey, FactKind, TopicFilter, facts};
 use crate::uplink::row::Qos;
 
@@ -55,4 +55,42 @@ fn a_message_that_uplinks_do_not_have_yet_survives_a_replaced_database_and_a_cra
     bench.broker.open_bridge(all()).unwrap();
     bench.run();
     assert_eq!(bench.enqueued.len(), 1, "it enters the uplink again");
+}
+
+#[test]
+fn what_is_on_disk_only_goes_on_when_the_database_was_replaced() {
+    let mut bench = Bench::durable();
+    let reader = bench.subscriber("away", false, "t", 2);
+    bench.lose(reader);
+    let speaker = bench.client("speaker", true);
+    let count = 600;
+    for id in 1..=count {
+        bench.say(speaker, &publish(4, "t", id, "x"));
+        bench.say(speaker, &ack(PUBREL, id));
+    }
+    bench.wait(Duration::from_secs(2));
+    let reader = bench.open();
+    bench.say(reader, &connect("away", false, 0, None));
+    let found = bench.disk.found();
+    bench.broker.handle_answer(bench.now, Answer::Reset { found });
+    bench.run();
+    let mut heard = 0;
+    loop {
+        let told = bench.told(reader);
+        if told.is_empty() {
+            break;
+        }
+        for frame in frames(&told) {
+            let (kind, id) = match frame[0] >> 4 {
+                3 => (PUBREC, &frame[5..7]),
+                6 => (PUBCOMP, &frame[2..4]),
+                _ => continue,
+            };
+            heard += u16::from(kind == PUBREC);
+            bench.say(reader, &ack(kind, u16::from_be_bytes([id[0], id[1]])));
+        }
+    }
+    assert_eq!(heard, count, "nothing new has to come for them");
+    bench.wait(Duration::from_secs(2));
+    assert_eq!(bench.disk.rows(), 0);
 }

@@ -31,6 +31,7 @@ pub(super) struct Bench {
     pub(super) disk: Disk,
     pub(super) settings: Settings,
     pub(super) runs: u64,
+    pub(super) boots: u64,
     /// Whether uplinks' queues say at once that a message is safe.
     pub(super) receipts: bool,
 }
@@ -47,6 +48,7 @@ impl Bench {
             disk: Disk::default(),
             settings: Settings::default(),
             runs: 1,
+            boots: 0,
             receipts: true,
             last: 0,
             told: BTreeMap::new(),
