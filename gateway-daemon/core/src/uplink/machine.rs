@@ -84,6 +84,8 @@ pub struct Uplink {
     pub(super) excused: bool,
     /// The lane of the last row while the window is small.
     pub(super) last_lane: Lane,
+    /// The lane whose first row has to go alone while others are in flight, and since when. Acknowledgements bring its turn, so it needs no timeout.
+    pub(super) alone_wait: Option<(Lane, BootNs)>,
     /// Taken by the hands after the call that makes them: at most one for each row set aside.
     pub(super) notices: VecDeque<Action>,
     pub(super) counters: Counters,
@@ -125,6 +127,7 @@ impl Uplink {
             suspects: Suspects::default(),
             excused: false,
             last_lane: Lane::Backlog,
+            alone_wait: None,
             notices: VecDeque::new(),
             counters: Counters::default(),
             faults: Faults::default(),
@@ -374,6 +377,7 @@ impl Uplink {
         self.state = State::Up { since: self.now };
         self.birth_due = !self.faults.has(Mutant::NoBirth);
         self.excused = false;
+        self.alone_wait = None;
         self.queue.attach();
         let jitter = &mut self.jitter;
         let mut draw = || jitter.below(Duration::from_nanos(OTHERS_MAX.into())).as_nanos();

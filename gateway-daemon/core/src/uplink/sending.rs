@@ -15,6 +15,10 @@ use super::status;
 use super::suspects::{Accused, Kind, Way};
 use super::topic;
 
+/// So long a row that has to go alone waits while rows of the other lane are sent. Every one of them may cost the line a round trip without other
+/// rows, at most once in this time.
+const ALONE_WAIT_MAX: Duration = Duration::from_secs(1);
+
 impl Uplink {
     pub(super) fn next_action(&mut self) -> Option<Action> {
         if let Some((epoch, clean)) = self.ending.take() {
@@ -182,14 +186,21 @@ impl Uplink {
         }
         // Each turn without a row has dropped an expired one or set one aside, so this ends.
         loop {
-            let lane = self.next_lane()?;
+            let overdue = self.overdue_lane();
+            if overdue.is_some() && !self.flights.is_empty() {
+                return None;
+            }
+            let lane = overdue.or_else(|| self.next_lane())?;
             let way = self.way_of_first(lane);
             let way = match way {
                 Some((seq, Way::Not(blame))) => {
                     self.set_aside(seq, blame);
                     continue;
                 }
-                Some((_, Way::Alone { .. })) if !self.flights.is_empty() => return None,
+                Some((_, Way::Alone { .. })) if !self.flights.is_empty() => {
+                    self.alone_wait.get_or_insert((lane, self.now));
+                    return None;
+                }
                 Some((seq, Way::Later)) => return self.others_first(lane, seq),
                 Some((_, way)) => way,
                 None => Way::Free,
@@ -198,6 +209,17 @@ impl Uplink {
                 return Some(self.send(lane, taken, way));
             }
         }
+    }
+
+    /// The lane whose first row has to go alone and has waited for that long enough: nothing else is sent until nothing is in flight.
+    fn overdue_lane(&mut self) -> Option<Lane> {
+        let (lane, since) = self.alone_wait?;
+        // It may have expired, or been sent, dropped, set aside or acquitted meanwhile.
+        if !matches!(self.way_of_first(lane), Some((_, Way::Alone { .. }))) {
+            self.alone_wait = None;
+            return None;
+        }
+        (self.now >= since.plus(ALONE_WAIT_MAX)).then_some(lane)
     }
 
     fn send(&mut self, lane: Lane, Taken { row, again }: Taken, way: Way) -> Action {
@@ -209,6 +231,7 @@ impl Uplink {
         let cargo = Cargo::Row(row.seq, lane);
         let token = self.flights.depart(self.now, cargo, row.qos != Qos::AtMostOnce);
         if let Way::Alone { alike } = way {
+            self.alone_wait.take_if(|(waiting, _)| *waiting == lane);
             self.counters.sent_alone_total += 1;
             let (accused, kind) = (Accused::Row(row.seq), Some(Kind::of(&row)));
             self.suspects.sent_alone(accused, token.0, kind, alike, row.qos);

@@ -1,5 +1,6 @@
 //! The connection machine, driven by hand in virtual time.
 
+mod alone;
 mod aside;
 mod change;
 
