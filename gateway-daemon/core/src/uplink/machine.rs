@@ -467,8 +467,8 @@ impl Uplink {
     }
 
     fn lost(&mut self, loss: Loss, up_for: Option<Duration>) {
-        // While a message is on trial its deaths are not a rival's doing, and the next attempt follows soon.
-        let loss = if self.accuse(&loss, up_for) { loss } else { self.watch.judge(loss, up_for) };
+        let end = self.accuse(&loss, up_for);
+        let loss = self.watch.judge_with(loss, up_for, end);
         if matches!(loss, Loss::TakenOver { .. }) {
             self.backoff.undo_reset();
         }

@@ -3,6 +3,7 @@
 mod alone;
 mod aside;
 mod change;
+mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;
