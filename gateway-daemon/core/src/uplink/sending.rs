@@ -122,7 +122,7 @@ impl Uplink {
             return Some(self.announce(Cargo::Stopped, topic, payload, true));
         }
         if self.now >= self.ledger_at && !self.flights.holds_ledger() {
-            self.ledger_at = self.now.plus(self.settings.ledger_every.max(Duration::from_secs(1)));
+            self.ledger_is_said();
             if matches!(self.own_way(Accused::Ledger), Way::Free | Way::Alone { .. }) {
                 return Some(self.ledger());
             }
@@ -139,7 +139,13 @@ impl Uplink {
         self.announce(Cargo::Birth, topic, payload, true)
     }
 
+    /// The next ledger that nobody asks for: by the clock, however often the connection is made again meanwhile.
+    fn ledger_is_said(&mut self) {
+        self.ledger_at = self.now.plus(self.settings.ledger_every.max(Duration::from_secs(1)));
+    }
+
     fn ledger(&mut self) -> Action {
+        self.ledger_is_said();
         let next = self.queue.next_seq();
         let payload =
             status::ledger(&self.identity, self.now, next, self.queue.aside_total(), self.queue.ledger());

@@ -46,3 +46,38 @@ fn no_rival_is_named_for_the_ends_that_a_message_causes_and_the_trial_is_named_i
         assert!(losses.contains(&"message-on-trial"), "{drain:?}: {losses:?}");
     }
 }
+
+#[test]
+fn a_trial_sends_as_many_ledgers_as_its_proof_needs_and_the_next_one_comes_by_the_clock() {
+    for drain in [Drain::Fifo, Drain::LiveFirst] {
+        let (ledgers, _) = ledgers_and_losses(drain, &["x/1"], 200);
+        let trial: Vec<u64> = ledgers.iter().copied().filter(|second| *second < 40).collect();
+        assert!(trial.len() <= 80, "{drain:?}: {ledgers:?}");
+        let last = trial.last().copied().unwrap_or_default();
+        let clock: Vec<u64> = ledgers.into_iter().filter(|second| *second > last).collect();
+        assert!((1..=3).contains(&clock.len()), "{drain:?}: {clock:?}");
+        assert!(clock[0] >= last + 59, "{drain:?}: {clock:?} after {last}");
+    }
+}
+
+#[test]
+fn the_ledger_comes_by_the_clock_however_often_the_connection_is_made_again() {
+    let mut bench = Bench::new(settings(), Stored::default());
+    let ledgers = |actions: &[Action]| {
+        let is_ledger =
+            |action: &&Action| matches!(action, Action::Announce { topic, .. } if &**topic == "g/ledger");
+        actions.iter().filter(is_ledger).count()
+    };
+    let (mut count, mut connects) = (0, 0);
+    while bench.now < BootNs(0).plus(Duration::from_secs(300)) {
+        count += ledgers(&bench.connect());
+        connects += 1;
+        bench.link(LinkEvent::Down { loss: Loss::Overrun, up_for: Some(Duration::from_millis(10)) });
+    }
+    assert!(connects > 100 && (4..=5).contains(&count), "{count} ledgers on {connects} connections");
+    // After an outage it comes at once.
+    bench.pass(70_000);
+    bench.actions();
+    bench.link(LinkEvent::Down { loss: Loss::WriteTimeout, up_for: None });
+    assert_eq!(ledgers(&bench.connect()), 1);
+}
