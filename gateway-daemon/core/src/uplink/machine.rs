@@ -84,6 +84,8 @@ pub struct Uplink {
     pub(super) excused: bool,
     /// The lane of the last row while the window is small.
     pub(super) last_lane: Lane,
+    /// The lane whose first row has to go alone while others are in flight, and since when. Acknowledgements bring its turn, so it needs no timeout.
+    pub(super) alone_wait: Option<(Lane, BootNs)>,
     /// Taken by the hands after the call that makes them: at most one for each row set aside.
     pub(super) notices: VecDeque<Action>,
     pub(super) counters: Counters,
@@ -125,6 +127,7 @@ impl Uplink {
             suspects: Suspects::default(),
             excused: false,
             last_lane: Lane::Backlog,
+            alone_wait: None,
             notices: VecDeque::new(),
             counters: Counters::default(),
             faults: Faults::default(),
@@ -374,6 +377,7 @@ impl Uplink {
         self.state = State::Up { since: self.now };
         self.birth_due = !self.faults.has(Mutant::NoBirth);
         self.excused = false;
+        self.alone_wait = None;
         self.queue.attach();
         let jitter = &mut self.jitter;
         let mut draw = || jitter.below(Duration::from_nanos(OTHERS_MAX.into())).as_nanos();
@@ -463,8 +467,8 @@ impl Uplink {
     }
 
     fn lost(&mut self, loss: Loss, up_for: Option<Duration>) {
-        // While a message is on trial its deaths are not a rival's doing, and the next attempt follows soon.
-        let loss = if self.accuse(&loss, up_for) { loss } else { self.watch.judge(loss, up_for) };
+        let end = self.accuse(&loss, up_for);
+        let loss = self.watch.judge_with(loss, up_for, end);
         if matches!(loss, Loss::TakenOver { .. }) {
             self.backoff.undo_reset();
         }

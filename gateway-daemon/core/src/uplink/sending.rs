@@ -15,6 +15,10 @@ use super::status;
 use super::suspects::{Accused, Kind, Way};
 use super::topic;
 
+/// So long a row that has to go alone waits while rows of the other lane are sent. Every one of them may cost the line a round trip without other
+/// rows, at most once in this time.
+const ALONE_WAIT_MAX: Duration = Duration::from_secs(1);
+
 impl Uplink {
     pub(super) fn next_action(&mut self) -> Option<Action> {
         if let Some((epoch, clean)) = self.ending.take() {
@@ -118,7 +122,7 @@ impl Uplink {
             return Some(self.announce(Cargo::Stopped, topic, payload, true));
         }
         if self.now >= self.ledger_at && !self.flights.holds_ledger() {
-            self.ledger_at = self.now.plus(self.settings.ledger_every.max(Duration::from_secs(1)));
+            self.ledger_is_said();
             if matches!(self.own_way(Accused::Ledger), Way::Free | Way::Alone { .. }) {
                 return Some(self.ledger());
             }
@@ -135,7 +139,13 @@ impl Uplink {
         self.announce(Cargo::Birth, topic, payload, true)
     }
 
+    /// The next ledger that nobody asks for: by the clock, however often the connection is made again meanwhile.
+    fn ledger_is_said(&mut self) {
+        self.ledger_at = self.now.plus(self.settings.ledger_every.max(Duration::from_secs(1)));
+    }
+
     fn ledger(&mut self) -> Action {
+        self.ledger_is_said();
         let next = self.queue.next_seq();
         let payload =
             status::ledger(&self.identity, self.now, next, self.queue.aside_total(), self.queue.ledger());
@@ -182,14 +192,21 @@ impl Uplink {
         }
         // Each turn without a row has dropped an expired one or set one aside, so this ends.
         loop {
-            let lane = self.next_lane()?;
+            let overdue = self.overdue_lane();
+            if overdue.is_some() && !self.flights.is_empty() {
+                return None;
+            }
+            let lane = overdue.or_else(|| self.next_lane())?;
             let way = self.way_of_first(lane);
             let way = match way {
                 Some((seq, Way::Not(blame))) => {
                     self.set_aside(seq, blame);
                     continue;
                 }
-                Some((_, Way::Alone { .. })) if !self.flights.is_empty() => return None,
+                Some((_, Way::Alone { .. })) if !self.flights.is_empty() => {
+                    self.alone_wait.get_or_insert((lane, self.now));
+                    return None;
+                }
                 Some((seq, Way::Later)) => return self.others_first(lane, seq),
                 Some((_, way)) => way,
                 None => Way::Free,
@@ -198,6 +215,17 @@ impl Uplink {
                 return Some(self.send(lane, taken, way));
             }
         }
+    }
+
+    /// The lane whose first row has to go alone and has waited for that long enough: nothing else is sent until nothing is in flight.
+    fn overdue_lane(&mut self) -> Option<Lane> {
+        let (lane, since) = self.alone_wait?;
+        // It may have expired, or been sent, dropped, set aside or acquitted meanwhile.
+        if !matches!(self.way_of_first(lane), Some((_, Way::Alone { .. }))) {
+            self.alone_wait = None;
+            return None;
+        }
+        (self.now >= since.plus(ALONE_WAIT_MAX)).then_some(lane)
     }
 
     fn send(&mut self, lane: Lane, Taken { row, again }: Taken, way: Way) -> Action {
@@ -209,6 +237,7 @@ impl Uplink {
         let cargo = Cargo::Row(row.seq, lane);
         let token = self.flights.depart(self.now, cargo, row.qos != Qos::AtMostOnce);
         if let Way::Alone { alike } = way {
+            self.alone_wait.take_if(|(waiting, _)| *waiting == lane);
             self.counters.sent_alone_total += 1;
             let (accused, kind) = (Accused::Row(row.seq), Some(Kind::of(&row)));
             self.suspects.sent_alone(accused, token.0, kind, alike, row.qos);

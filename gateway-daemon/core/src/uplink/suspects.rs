@@ -121,6 +121,19 @@ pub(super) struct Death<'a> {
     pub(super) faults: Faults,
 }
 
+/// What the end of a connection says about messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Nothing.
+    Unclear,
+    /// A message that was in flight at an earlier end, too, may be the cause.
+    Suspicious,
+    /// A message is on trial.
+    Trial,
+    /// The proof.
+    Blamed(Accused, Blame),
+}
+
 /// What is suspected, tried and known. See the module.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
@@ -163,12 +176,12 @@ impl Suspects {
         self.alone.is_some()
     }
 
-    /// Whether what is alone in flight is on trial: its case is young, and others have lived so far.
-    pub(super) fn is_trial(&self) -> bool {
-        let Some(alone) = self.alone else { return false };
-        match self.cases.get(&alone.accused) {
-            Some(case) => case.died * 2 <= case.deaths && case.deaths <= TRIAL_DEATHS_MAX,
-            None => true,
+    /// Whether a message is on trial: its case is young, and others have lived so far. What is alone in flight without a case may become one.
+    fn is_trial(&self) -> bool {
+        let is_young = |case: &Case| case.died * 2 <= case.deaths && case.deaths <= TRIAL_DEATHS_MAX;
+        match self.alone {
+            Some(alone) => self.cases.get(&alone.accused).is_none_or(is_young),
+            None => self.cases.values().any(is_young),
         }
     }
 
@@ -369,15 +382,21 @@ impl Suspects {
         self.find_worst();
     }
 
-    /// A connection that was up has ended. Gives who is blamed for it, if this is the proof.
-    pub(super) fn lost(&mut self, death: &Death<'_>) -> Option<(Accused, Blame)> {
+    /// A connection that was up has ended.
+    pub(super) fn lost(&mut self, death: &Death<'_>) -> End {
         let unproven = std::mem::take(&mut self.unproven);
-        match self.alone.take() {
-            Some(alone) => self.died_alone(death, alone),
-            None => {
-                self.strike(death, &unproven);
-                None
-            }
+        let trial = self.is_trial();
+        let suspicious = match self.alone.take() {
+            Some(alone) => match self.died_alone(death, alone) {
+                Some((accused, blame)) => return End::Blamed(accused, blame),
+                None => false,
+            },
+            None => self.strike(death, &unproven),
+        };
+        match (trial, suspicious) {
+            (true, _) => End::Trial,
+            (false, true) => End::Suspicious,
+            (false, false) => End::Unclear,
         }
     }
 
@@ -387,21 +406,26 @@ impl Suspects {
         self.alone = None;
     }
 
-    fn strike(&mut self, death: &Death<'_>, unproven: &VecDeque<(u64, Kind)>) {
+    /// What was in flight is suspected. Whether some of it was before.
+    fn strike(&mut self, death: &Death<'_>, unproven: &VecDeque<(u64, Kind)>) -> bool {
+        let mut again = false;
         for accused in death.in_flight {
             let strike = self.strikes.entry(*accused).or_insert(Strike { count: 0, seen: 0 });
+            again |= strike.count > 0;
             strike.count += 1;
             strike.seen = self.acks;
             self.worst = self.worst.max(strike.count);
         }
         for (_, kind) in unproven {
             let struck = self.topics.entry(kind.topic).or_insert((0, kind.size));
+            again |= struck.0 > 0;
             *struck = (struck.0.saturating_add(1), struck.1.min(kind.size));
         }
         while self.topics.len() > TOPICS_MAX {
             let fewest = self.topics.iter().min_by_key(|(_, (strikes, _))| *strikes).map(|(topic, _)| *topic);
             self.topics.remove(&fewest.unwrap_or_default());
         }
+        again
     }
 
     fn died_alone(&mut self, death: &Death<'_>, alone: Alone) -> Option<(Accused, Blame)> {

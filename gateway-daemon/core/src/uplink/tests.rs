@@ -1,7 +1,9 @@
 //! The connection machine, driven by hand in virtual time.
 
+mod alone;
 mod aside;
 mod change;
+mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;

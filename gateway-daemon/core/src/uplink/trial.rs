@@ -9,7 +9,7 @@ use super::link::Token;
 use super::loss::Loss;
 use super::machine::Uplink;
 use super::row::{Blame, Qos, Seq};
-use super::suspects::{Accused, Death};
+use super::suspects::{Accused, Death, End};
 
 impl Uplink {
     /// What an acknowledgement says about this message and those before it. Gives the token of a message of QoS 0 that it proves.
@@ -33,27 +33,27 @@ impl Uplink {
         self.settings.qos != Qos::AtMostOnce
     }
 
-    /// Looks at what was in flight when a connection ended: what is proved to be the cause is set aside. Whether the end was that of a trial.
-    pub(super) fn accuse(&mut self, loss: &Loss, up_for: Option<Duration>) -> bool {
+    /// Looks at what was in flight when a connection ended: what is proved to be the cause is set aside.
+    pub(super) fn accuse(&mut self, loss: &Loss, up_for: Option<Duration>) -> End {
         let by_message = !matches!(loss, Loss::Overrun | Loss::IncomingOversize { .. } | Loss::Stopped);
         let excused = std::mem::take(&mut self.excused);
         if excused || up_for.is_none() || !by_message || !self.suspects_anything() {
             self.suspects.given_up();
-            return false;
+            return End::Unclear;
         }
 
         let in_flight: Vec<Accused> = self.flights.cargos().filter_map(accused_of).collect();
         let server = self.servers.current();
         let worked = self.servers.has_worked();
-        let tried = self.suspects.is_trial();
         let death = Death { now: self.now, server, worked, in_flight: &in_flight, faults: self.faults };
-        let Some(accused) = self.suspects.lost(&death) else { return tried };
-        match accused {
-            (Accused::Row(seq), blame) => self.set_aside(seq, blame),
-            (Accused::Birth, _) => self.silence(Arc::clone(&self.settings.status_topic)),
-            (Accused::Ledger, _) => self.silence(Arc::clone(&self.settings.ledger_topic)),
+        let end = self.suspects.lost(&death);
+        match end {
+            End::Blamed(Accused::Row(seq), blame) => self.set_aside(seq, blame),
+            End::Blamed(Accused::Birth, _) => self.silence(Arc::clone(&self.settings.status_topic)),
+            End::Blamed(Accused::Ledger, _) => self.silence(Arc::clone(&self.settings.ledger_topic)),
+            End::Unclear | End::Suspicious | End::Trial => {}
         }
-        true
+        end
     }
 
     /// Sets a row aside that waits or is in flight.

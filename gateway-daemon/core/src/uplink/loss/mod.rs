@@ -192,6 +192,8 @@ pub enum Loss {
         /// How often in a row the server closed a young connection.
         closes: u32,
     },
+    /// The server closed the connection while the uplink finds out which message it will not take.
+    OnTrial,
     /// The other side broke the rules of MQTT, or is no MQTT server.
     Protocol {
         /// What was seen.
@@ -213,7 +215,7 @@ pub enum Loss {
 
 impl Loss {
     /// Every word that [`Self::word`] can give, for documents and metrics.
-    pub const WORDS: [&'static str; 35] = [
+    pub const WORDS: [&'static str; 36] = [
         "dns",
         "tcp-refused",
         "tcp-unreachable",
@@ -245,6 +247,7 @@ impl Loss {
         "overrun",
         "closed-by-server",
         "taken-over",
+        "message-on-trial",
         "protocol",
         "incoming-oversize",
         "stopped",
@@ -283,6 +286,7 @@ impl Loss {
             Self::Overrun => "overrun",
             Self::Closed { .. } => "closed-by-server",
             Self::TakenOver { .. } => "taken-over",
+            Self::OnTrial => "message-on-trial",
             Self::Protocol { .. } => "protocol",
             Self::IncomingOversize { .. } => "incoming-oversize",
             Self::Stopped => "stopped",

@@ -1,4 +1,6 @@
 use super::*;
+use crate::uplink::row::{Blame, Seq};
+use crate::uplink::suspects::{Accused, End};
 
 fn samples() -> Vec<Loss> {
     let tcp =
@@ -30,6 +32,7 @@ fn samples() -> Vec<Loss> {
         Loss::Overrun,
         Loss::Closed { stage: None },
         Loss::TakenOver { closes: 3 },
+        Loss::OnTrial,
         Loss::Protocol { detail: "second CONNACK".into() },
         Loss::IncomingOversize { limit: 1000 },
         Loss::Stopped,
@@ -128,4 +131,27 @@ fn a_keep_alive_loss_is_never_called_a_take_over() {
     for _ in 0..5 {
         assert_eq!(watch.judge(loss.clone(), Some(Duration::from_secs(5))), loss);
     }
+}
+
+#[test]
+fn what_a_message_may_have_done_is_not_laid_to_a_rival() {
+    let mut watch = TakeOverWatch::default();
+    let young = Some(Duration::from_secs(1));
+    let closed = || Loss::Closed { stage: None };
+    for _ in 0..2 {
+        assert_eq!(watch.judge_with(closed(), young, End::Unclear), closed());
+    }
+    for _ in 0..5 {
+        assert_eq!(watch.judge_with(closed(), young, End::Suspicious), closed());
+        assert_eq!(watch.judge_with(closed(), young, End::Trial), Loss::OnTrial);
+    }
+    let slow = Loss::AckTimeout { after: Duration::from_secs(10) };
+    assert_eq!(watch.judge_with(slow.clone(), young, End::Trial), slow);
+    // The proof explains the first ends as well.
+    let blamed = End::Blamed(Accused::Row(Seq(1)), Blame::Cut);
+    assert_eq!(watch.judge_with(closed(), young, blamed), Loss::OnTrial);
+    for _ in 0..2 {
+        assert_eq!(watch.judge_with(closed(), young, End::Unclear), closed());
+    }
+    assert_eq!(watch.judge_with(closed(), young, End::Unclear), Loss::TakenOver { closes: 3 });
 }

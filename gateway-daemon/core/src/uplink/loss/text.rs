@@ -227,6 +227,10 @@ fn session(loss: &Loss, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             "the broker closed {closes} young connections in a row: most likely another device uses the same `client_id`, else the broker \
              forbids a topic; give each gateway its own client id and check the broker's access rules"
         ),
+        Loss::OnTrial => f.write_str(
+            "the broker closed the connection, most likely for a message that it will not take: messages are sent one by one to find out which, \
+             and that one is set aside; `gateway-daemon queue list` shows what is set aside",
+        ),
         Loss::Protocol { detail } => write!(
             f,
             "the other side broke the rules of MQTT 3.1.1: {detail}; check that host and port belong to an MQTT broker"

@@ -7,30 +7,30 @@ use crate::uplink::queue::Queue;
 use crate::uplink::row::{Blame, Mark, Row};
 
 /// Everything about the cloud and the line that a test may choose.
-struct Cloud<'a> {
+pub(super) struct Cloud<'a> {
     /// The server ends the connection when it reads this.
-    poison: &'a dyn Fn(usize, &Sent) -> bool,
+    pub(super) poison: &'a dyn Fn(usize, &Sent) -> bool,
     /// The line breaks after this message: its number since the connection was made, and of all.
-    breaks: &'a mut dyn FnMut(u64, u64) -> bool,
+    pub(super) breaks: &'a mut dyn FnMut(u64, u64) -> bool,
 }
 
 /// A message as the cloud sees it.
 #[derive(Debug, Clone, PartialEq)]
-struct Sent {
-    topic: String,
-    bytes: usize,
+pub(super) struct Sent {
+    pub(super) topic: String,
+    pub(super) bytes: usize,
 }
 
 /// What happened.
 #[derive(Debug, Default)]
-struct Story {
-    received: Vec<(String, u64)>,
-    downs: u64,
-    aside: Vec<Arc<Mark>>,
-    silenced: Vec<String>,
+pub(super) struct Story {
+    pub(super) received: Vec<(String, u64)>,
+    pub(super) downs: u64,
+    pub(super) aside: Vec<Arc<Mark>>,
+    pub(super) silenced: Vec<String>,
 }
 
-fn line_holds() -> impl FnMut(u64, u64) -> bool {
+pub(super) fn line_holds() -> impl FnMut(u64, u64) -> bool {
     |_, _| false
 }
 
@@ -92,7 +92,7 @@ impl Outside<'_> {
 }
 
 /// Lets an uplink, its store and its cloud go on for so many seconds.
-fn live(
+pub(super) fn live(
     bench: &mut Bench,
     seconds: u64,
     cloud: Cloud<'_>,
@@ -115,7 +115,7 @@ fn live(
     outside.story
 }
 
-fn carry_out(disk: &mut BTreeMap<Seq, Arc<Row>>, op: &StoreOp) -> StoreEvent {
+pub(super) fn carry_out(disk: &mut BTreeMap<Seq, Arc<Row>>, op: &StoreOp) -> StoreEvent {
     let mut deleted = Tally::default();
     match op {
         StoreOp::Commit { op, rows, acked } => {
@@ -138,23 +138,23 @@ fn carry_out(disk: &mut BTreeMap<Seq, Arc<Row>>, op: &StoreOp) -> StoreEvent {
     }
 }
 
-fn on(topic: &str, bytes: usize, qos: Qos, at: BootNs) -> Message {
+pub(super) fn on(topic: &str, bytes: usize, qos: Qos, at: BootNs) -> Message {
     Message { topic: topic.into(), body: Body::Raw(vec![0; bytes].into()), qos, ..message(at) }
 }
 
-fn bench(drain: Drain) -> Bench {
+pub(super) fn bench(drain: Drain) -> Bench {
     let limits = Limits { rows_max: 100_000, bytes_max: 64 << 20, ..settings().limits };
     let mut bench = Bench::new(Settings { drain, limits, window: 20, ..settings() }, Stored::default());
     bench.uplink.name_servers(vec!["a.example:8883".into(), "b.example:8883".into()]);
     bench
 }
 
-fn topic_is(wanted: &'static str) -> impl Fn(usize, &Sent) -> bool {
+pub(super) fn topic_is(wanted: &'static str) -> impl Fn(usize, &Sent) -> bool {
     move |_, sent: &Sent| sent.topic == wanted
 }
 
 /// Readings twice a second and one message on `x/y` in the third second.
-fn readings_and_one(bench: &mut Bench, second: u64) {
+pub(super) fn readings_and_one(bench: &mut Bench, second: u64) {
     for _ in 0..2 {
         bench.uplink.publish(bench.now, on("reading", 60, Qos::AtLeastOnce, bench.now));
     }
