@@ -40,10 +40,7 @@ pub(super) fn list() -> Vec<Attack> {
         Attack { short: true, ..attack("3c", "PUBLISH packets of 255 KiB that are never finished", partial) },
         attack("3d", "900 that do not read what fits into the kernel", kernel),
         attack("3e", "900 slow readers beside an honest one that pauses", slow_readers),
-        Attack {
-            short: true,
-            ..attack("3f", "110 large packets begun again and again beside an honest slow one", begun_again)
-        },
+        attack("3f", "110 large packets begun again and again beside an honest slow one", begun_again),
     ]
 }
 
@@ -239,6 +236,9 @@ fn begun_again(stage: &mut Stage) -> Result<()> {
         (heard, others.join().unwrap_or(0))
     });
     stage.note(format!("the honest one is answered {heard:?}; others were closed {closed} times"));
+    let crowded = stage.metric("broker_crowded_out_connections_total");
+    let relieved = stage.metric("listen_relieved_total");
+    stage.note(format!("closed by the bound: {crowded:?}, by the kernel's: {relieved:?}"));
     stage.check("who takes seconds for 200 kB is acknowledged", matches!(heard, Ok(Heard::Packet(..))));
     stage.check("the others came to the limit", closed > 0);
     Ok(())
@@ -247,9 +247,11 @@ fn begun_again(stage: &mut Stage) -> Result<()> {
 /// A packet of 200 kB over a slow line.
 fn slow_sender(stage: &Stage) -> std::io::Result<Heard> {
     let picture = Publish::new("picture", &[b'x'; 200_000], 1).bytes();
-    let mut honest = stage.client("slow line")?;
-    for piece in picture.chunks(picture.len() / stage.count(60, 20)) {
-        honest.send(piece)?;
+    let mut honest = stage.client("slow-line")?;
+    let pieces = stage.count(60, 20);
+    for (n, piece) in picture.chunks(picture.len() / pieces).enumerate() {
+        let lost = |error| std::io::Error::other(format!("lost after {n} of {pieces} pieces: {error}"));
+        honest.send(piece).map_err(lost)?;
         stage.rest(Duration::from_millis(100));
     }
     honest.wait_for(4, ANSWER_MAX)
