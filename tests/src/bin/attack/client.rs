@@ -1,13 +1,15 @@
 //! Clients by hand: one that waits for its answers, and crowds that push bytes without reading.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::fmt::Debug;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket, socket_with};
 
 use tidegate_tests::packets::{self, Hello, head};
 
@@ -18,6 +20,8 @@ const PUSH_MAX: Duration = Duration::from_secs(3);
 /// Pause of a crowd that can push nothing.
 const REST: Duration = Duration::from_millis(2);
 const READ_BYTES_MAX: usize = 64 << 10;
+/// One write of an attacker that pushes as fast as it can.
+pub(crate) const PIECE: usize = 64 << 10;
 /// Receive buffer of a client that does not read.
 const NARROW_BYTES: usize = 4 << 10;
 
@@ -51,6 +55,16 @@ fn open(from: Ipv4Addr, port: u16, receive_bytes: Option<usize>) -> io::Result<T
     Ok(stream)
 }
 
+/// Begins a connection and does not wait until the other side has taken it.
+pub(crate) fn knock(from: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, None)?;
+    bind(&fd, &SocketAddrV4::new(from, 0))?;
+    match connect(&fd, &SocketAddrV4::new(HOME, port)) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(TcpStream::from(fd)),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What a wait ended with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
@@ -62,10 +76,35 @@ pub(crate) enum Heard {
     Silence,
 }
 
+impl Heard {
+    /// A CONNACK that lets its client in.
+    pub(crate) fn lets_in(&self) -> bool {
+        matches!(self, Self::Packet(0x20, body) if body.get(1) == Some(&0))
+    }
+}
+
+/// What carries packets: TCP, or TLS over it.
+pub(crate) trait Wire: Debug + Read + Write {
+    /// The connection of the kernel.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for Box<dyn Wire> {
+    fn socket(&self) -> &TcpStream {
+        (**self).socket()
+    }
+}
+
 /// One connection, packet by packet.
 #[derive(Debug)]
-pub(crate) struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub stream: S,
     input: Vec<u8>,
 }
 
@@ -77,23 +116,43 @@ impl Client {
         hello: &Hello<'_>,
         wait: Duration,
     ) -> io::Result<(Self, Heard)> {
-        let mut client = Self { stream: dial(from, port)?, input: Vec::new() };
-        client.send(&hello.bytes())?;
-        let heard = client.next(Instant::now() + wait)?;
+        let mut client = Self::on(dial(from, port)?);
+        let heard = client.greet(hello, wait)?;
         Ok((client, heard))
     }
 
     /// Connects and is let in.
     pub(crate) fn connect(from: Ipv4Addr, port: u16, hello: &Hello<'_>) -> io::Result<Self> {
-        match Self::hello(from, port, hello, Duration::from_secs(20))? {
-            (client, Heard::Packet(0x20, body)) if body.get(1) == Some(&0) => Ok(client),
-            (_, other) => Err(io::Error::other(format!("{} was not let in: {other:?}", hello.id))),
+        Self::on(dial(from, port)?).enter(hello)
+    }
+}
+
+impl<S: Wire> Client<S> {
+    /// A connection that is there.
+    pub(crate) fn on(stream: S) -> Self {
+        Self { stream, input: Vec::new() }
+    }
+
+    /// Says `hello` and waits for what the broker answers.
+    pub(crate) fn greet(&mut self, hello: &Hello<'_>, wait: Duration) -> io::Result<Heard> {
+        self.send(&hello.bytes())?;
+        self.next(Instant::now() + wait)
+    }
+
+    /// Says `hello` and is let in.
+    pub(crate) fn enter(mut self, hello: &Hello<'_>) -> io::Result<Self> {
+        let heard = self.greet(hello, Duration::from_secs(20))?;
+        if heard.lets_in() {
+            Ok(self)
+        } else {
+            Err(io::Error::other(format!("{} was not let in: {heard:?}", hello.id)))
         }
     }
 
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// The next packet.
@@ -109,13 +168,17 @@ impl Client {
             else {
                 return Ok(Heard::Silence);
             };
-            self.stream.set_read_timeout(Some(left))?;
+            self.stream.socket().set_read_timeout(Some(left))?;
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Ok(Heard::Closed),
                 Ok(read) => self.input.extend_from_slice(&buffer[..read]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Heard::Closed),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) =>
+                {
+                    return Ok(Heard::Closed);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -9,6 +9,7 @@ mod judge;
 mod limit;
 mod stage;
 mod table;
+mod tls;
 mod watch;
 
 use std::path::PathBuf;

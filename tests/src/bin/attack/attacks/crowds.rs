@@ -1,13 +1,18 @@
 //! 6, 7, 12 and 13: many connections, sessions and messages of one that others have to live beside.
 
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::super::client::{Client, Crowd, HOME, Heard, host};
+use super::super::client::{Client, Crowd, HOME, Heard, host, knock};
 use super::super::judge::Attack;
 use super::super::stage::{ANSWER_MAX, Needs, PASSWORD, Stage, attacker};
+use super::super::tls;
 use super::{NEEDS, attack};
 use tidegate_tests::packets::{self, Hello, Publish, answer};
 
@@ -18,6 +23,7 @@ pub(super) fn list() -> Vec<Attack> {
     let users = Needs { users: true, ..NEEDS };
     let small = Needs { store: "file_max = \"1MB\"\n", ..NEEDS };
     let few = Needs { files: Some(64), ..NEEDS };
+    let listeners = Needs { listeners: true, ..NEEDS };
     let long = |key, name, run| Attack { seconds: 60, ..attack(key, name, run) };
     vec![
         Attack { needs: small, ..long("6a", "half-closed connections while the store is full", half_closed) },
@@ -31,6 +37,11 @@ pub(super) fn list() -> Vec<Attack> {
             needs: users,
             ..long("7c", "guesses from 50 addresses beside right log-ins", guesses_of_many)
         },
+        Attack {
+            short: true,
+            needs: listeners,
+            ..long("7d", "1,500 handshakes of TLS from one address, always new ones", handshakes)
+        },
         Attack { short: true, ..long("12", "2,000 persistent sessions, then a new client", sessions) },
         long("13a", "two sessions with 131,072 unreleased messages of QoS 2", unreleased),
         long("13b", "ten slow readers hold 32 MiB, an idle one waits", slow_readers),
@@ -39,17 +50,24 @@ pub(super) fn list() -> Vec<Attack> {
 
 /// Whether somebody new comes in, and how long it takes.
 fn comes_in(stage: &mut Stage, id: &str, wait: Duration) -> bool {
-    // The short form runs on busy machines, and asks only whether.
-    let wait = if stage.setup.short { ANSWER_MAX } else { wait };
-    let began = Instant::now();
     let mut hello = Hello::v3(id);
     if stage.needs.users {
         hello.user = Some(("bob", PASSWORD));
     }
+    let port = stage.port;
+    comes_in_by(stage, id, wait, |wait| {
+        Client::hello(HOME, port, &hello, wait).is_ok_and(|(_, heard)| heard.lets_in())
+    })
+}
+
+/// The same with a way in that says whether it led inside.
+fn comes_in_by(stage: &mut Stage, id: &str, wait: Duration, way: impl Fn(Duration) -> bool) -> bool {
+    // The short form runs on busy machines, and asks only whether.
+    let wait = if stage.setup.short { ANSWER_MAX } else { wait };
+    let began = Instant::now();
     let mut inside = false;
     while !inside && began.elapsed() < wait && !stage.is_gone() {
-        let heard = Client::hello(HOME, stage.port, &hello, wait);
-        inside = matches!(heard, Ok((_, Heard::Packet(0x20, body))) if body.get(1) == Some(&0));
+        inside = way(wait) && began.elapsed() < wait;
         if !inside {
             stage.rest(Duration::from_millis(100));
         }
@@ -118,6 +136,47 @@ fn idle(stage: &mut Stage) -> Result<()> {
     let inside = comes_in(stage, "new", LOGIN_MAX);
     stage.check("somebody from another address comes in beside them", inside);
     crowd.read_for(Duration::from_secs(1));
+    Ok(())
+}
+
+/// Keeps so many connections open that say nothing, and has another one for each that is closed; how many it began.
+fn silent_ones(port: u16, count: usize, stop: &AtomicBool) -> usize {
+    let is_open = |mut stream: &TcpStream| match stream.read(&mut [0; 64]) {
+        Ok(read) => read > 0,
+        Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected),
+    };
+    let (mut open, mut begun) = (Vec::new(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        open.retain(is_open);
+        for _ in 0..(count - open.len()).min(50) {
+            begun += 1;
+            open.extend(knock(host(9), port));
+        }
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    begun
+}
+
+fn handshakes(stage: &mut Stage) -> Result<()> {
+    let (config, count) = (tls::config(stage)?, stage.count(1500, 600));
+    let (port, stop) = (stage.tls_port, AtomicBool::new(false));
+    let (inside, begun) = thread::scope(|scope| {
+        let others = scope.spawn(|| silent_ones(port, count, &stop));
+        stage.rest(Duration::from_secs(2));
+        let inside = (0..3).all(|n| {
+            let id = format!("new-{n}");
+            comes_in_by(stage, &id, LOGIN_MAX, |wait| {
+                let tls = tls::dial_tls(HOME, port, &config);
+                let heard = tls.and_then(|tls| Ok(Client::on(tls).greet(&Hello::v3(&id), wait)?));
+                heard.is_ok_and(|heard| heard.lets_in())
+            })
+        });
+        stop.store(true, Ordering::Relaxed);
+        (inside, others.join().unwrap_or(0))
+    });
+    stage.note(format!("{begun} connections of one address"));
+    stage.check("somebody from another address comes in beside them", inside);
+    stage.check("they took all there was", begun > count);
     Ok(())
 }
 

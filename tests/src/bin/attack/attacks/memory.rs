@@ -1,21 +1,18 @@
-//! 1, 2, 3, 5 and 8: what a client can make the gateway hold in memory.
+//! 1, 2, 5 and 8: what a client can make the gateway hold in memory.
 
-use std::io::Write as _;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
 
-use super::super::client::{Client, Crowd, Heard, dial, dial_narrow};
+use super::super::client::{Client, Crowd, Heard, PIECE};
 use super::super::judge::Attack;
 use super::super::stage::{ANSWER_MAX, Needs, PASSWORD, Stage, attacker};
+use super::super::tls;
 use super::{NEEDS, attack};
 use tidegate_tests::packets::{
-    Hello, PING, Publish, UPGRADE, Will, empty_properties, frame, long_properties, packet, session_expiry,
+    Hello, Publish, UPGRADE, Will, empty_properties, frame, long_properties, packet, session_expiry,
     subscribe, will_delay,
 };
 
@@ -23,10 +20,6 @@ use tidegate_tests::packets::{
 const WILL_PROPERTIES: usize = 15_800;
 /// Empty user properties that fill a packet of 250 kB.
 const PACKET_PROPERTIES: usize = 50_000;
-/// One write of an attacker that pushes as fast as it can.
-const PIECE: usize = 64 << 10;
-/// What the kernel may hold for all connections: a quarter of `memory_max`.
-const KERNEL_MIB: f64 = 28.0;
 /// How much more memory than before may be kept once everything is gone, MiB.
 const KEPT_MIB: u64 = 16;
 
@@ -47,13 +40,6 @@ pub(super) fn list() -> Vec<Attack> {
         two("2b", "delayed wills with 79 kB of properties", wills),
         two("2c", "retained messages with long content types", retained_long),
         attack("2d", "messages with properties for clients that do not acknowledge", queued),
-        Attack {
-            seconds: 60,
-            ..attack("3a", "300 that come back for what they have not acknowledged, and never read", unread)
-        },
-        attack("3b", "PINGREQ and PUBLISH without reading the answers", unanswered),
-        Attack { short: true, ..attack("3c", "PUBLISH packets of 255 KiB that are never finished", partial) },
-        attack("3d", "900 that do not read what fits into the kernel", kernel),
         Attack { seconds: 90, ..one("5", "200 log-ins by password, then rest", logins) },
         Attack { needs: many, seconds: 60, ..attack("8", "200,000 subscriptions, then none", subscriptions) },
         Attack { short: true, ..attack("8b", "subscriptions of 65 kB and of 201 levels", long_filters) },
@@ -118,17 +104,17 @@ fn hello_web(stage: &mut Stage) -> Result<()> {
 }
 
 fn hello_tls(stage: &mut Stage) -> Result<()> {
-    let config = Arc::new(tls_config(stage)?);
+    let config = tls::config(stage)?;
     let (port, until, bytes) = (stage.tls_port, stage.until, big_hello());
     let gone = || Instant::now() > until;
     let taken: usize = thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
             .map(|part| {
-                let (config, bytes) = (Arc::clone(&config), &bytes);
+                let (config, bytes) = (&config, &bytes);
                 scope.spawn(move || {
                     let mut open = Vec::new();
                     for n in 0..100 {
-                        let stranger = tls_hello(part * 100 + n, port, &config, bytes);
+                        let stranger = tls::send(attacker(part * 100 + n), port, config, bytes);
                         open.extend(stranger.ok().filter(|_| !gone()));
                     }
                     thread::park_timeout(Duration::from_secs(3));
@@ -140,29 +126,6 @@ fn hello_tls(stage: &mut Stage) -> Result<()> {
     });
     stage.note(format!("{taken} strangers sent all they had"));
     Ok(())
-}
-
-type Tls = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
-
-fn tls_hello(n: usize, port: u16, config: &Arc<rustls::ClientConfig>, bytes: &[u8]) -> Result<Tls> {
-    let stream = dial(attacker(n), port)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let connection = rustls::ClientConnection::new(Arc::clone(config), ServerName::try_from("localhost")?)?;
-    let mut tls = rustls::StreamOwned::new(connection, stream);
-    tls.write_all(bytes)?;
-    tls.flush()?;
-    Ok(tls)
-}
-
-fn tls_config(stage: &Stage) -> Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(stage.authority.ca())? {
-        roots.add(certificate?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Publishes retained messages one after the other; how many were acknowledged.
@@ -242,106 +205,6 @@ fn queued(stage: &mut Stage) -> Result<()> {
         acknowledged += usize::from(matches!(publisher.wait_for(4, ANSWER_MAX), Ok(Heard::Packet(..))));
     }
     stage.note(format!("{acknowledged} of {} acknowledged", 140 * LAZY));
-    Ok(())
-}
-
-fn unread(stage: &mut Stage) -> Result<()> {
-    let count = 300;
-    let mut crowd = Crowd::default();
-    for n in 0..count {
-        let mut client = stage.client_as(attacker(n), Hello::v3(&format!("deaf-{n}")).durable())?;
-        client.subscribe(false, &["flood/#".to_owned()], 1)?;
-        crowd.take_in(client.stream, Arc::from([]))?;
-    }
-    let mut publisher = stage.client_as(attacker(150), Hello::v3("flood"))?;
-    let said = Publish::new("flood/x", &[b'x'; 60_000], 1).bytes();
-    let mut acknowledged = 0;
-    // They take everything and acknowledge nothing: it stays in flight.
-    for _ in 0..60 {
-        if stage.over() || publisher.send(&said).is_err() {
-            break;
-        }
-        crowd.read_for(Duration::from_millis(20));
-        acknowledged += usize::from(matches!(publisher.wait_for(4, ANSWER_MAX), Ok(Heard::Packet(..))));
-    }
-    crowd.read_for(Duration::from_secs(2));
-    drop(crowd);
-    let mut deaf = Vec::new();
-    for n in 0..count {
-        let mut stream = dial_narrow(attacker(n), stage.port)?;
-        stream.write_all(&Hello::v3(&format!("deaf-{n}")).durable().bytes())?;
-        deaf.push(stream);
-    }
-    stage.note(format!("{acknowledged} of 60 publishes of 60 kB acknowledged"));
-    stage.rest(Duration::from_secs(5));
-    Ok(())
-}
-
-fn unanswered(stage: &mut Stage) -> Result<()> {
-    let mut crowd = Crowd::default();
-    let out: Arc<[u8]> = (1..=4000_u16)
-        .flat_map(|id| [PING.repeat(20), Publish::new("none/x", b"x", id).bytes()].concat())
-        .collect::<Vec<u8>>()
-        .repeat(20)
-        .into();
-    for n in 0..300 {
-        let mut stream = dial_narrow(attacker(n), stage.port)?;
-        stream.write_all(&Hello::v3(&format!("rude-{n}")).bytes())?;
-        crowd.take_in(stream, Arc::clone(&out))?;
-    }
-    crowd.push(16 << 10, false, stage.until);
-    stage.note(format!("{} MB taken, {} of 300 still connected", crowd.sent() / 1_000_000, crowd.open()));
-    Ok(())
-}
-
-/// What each is sent fits into the buffers of the kernel, so nothing waits in the gateway.
-fn kernel(stage: &mut Stage) -> Result<()> {
-    let mut deaf = Vec::new();
-    for n in 0..900 {
-        let mut stream = dial_narrow(attacker(n), stage.port)?;
-        stream.write_all(&Hello::v3(&format!("deaf-{n}")).bytes())?;
-        stream.write_all(&subscribe(false, 1, &["flood/#".to_owned()], 0))?;
-        deaf.push(stream);
-    }
-    stage.rest(Duration::from_secs(1));
-    let mut publisher = stage.client_as(attacker(150), Hello::v3("flood"))?;
-    for id in 1..=8 {
-        publisher.send(&Publish::new("flood/x", &[b'x'; 6000], id).bytes())?;
-        publisher.wait_for(4, ANSWER_MAX)?;
-    }
-    let mut most = 0.0_f64;
-    // Three looks, a second apart, are judged together.
-    for _ in 0..12 {
-        stage.rest(Duration::from_millis(500));
-        most = most.max(stage.metric("listen_socket_bytes").unwrap_or(0.0));
-    }
-    let left = stage.metric("listen_socket_bytes").unwrap_or(f64::MAX);
-    let closed = stage.metric("listen_relieved_total").unwrap_or(0.0);
-    let mib = f64::from(1 << 20);
-    stage.note(format!(
-        "at most {:.0} MiB in the kernel, {:.0} MiB after six seconds, {closed} of 900 closed",
-        most / mib,
-        left / mib
-    ));
-    stage.check("the kernel holds no more than a quarter of memory_max", left <= KERNEL_MIB * mib);
-    Ok(())
-}
-
-fn partial(stage: &mut Stage) -> Result<()> {
-    let count = stage.count(900, 600);
-    let whole = packet(0x30, &[b'x'; 255 << 10]);
-    let part: Arc<[u8]> = whole[..whole.len() - 1024].into();
-    let mut crowd = Crowd::default();
-    for n in 0..count {
-        match stage.client_as(attacker(n), Hello::v3(&format!("half-{n}"))) {
-            Ok(client) => crowd.take_in(client.stream, Arc::clone(&part))?,
-            Err(_) if stage.over() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    crowd.push(PIECE, false, stage.until.min(Instant::now() + Duration::from_secs(10)));
-    stage.note(format!("{} MB taken, {} of {count} still connected", crowd.sent() / 1_000_000, crowd.open()));
-    stage.rest(Duration::from_secs(2));
     Ok(())
 }
 

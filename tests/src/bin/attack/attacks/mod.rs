@@ -1,10 +1,13 @@
 //! The list, in the order of docs/attacks.md.
 
 mod access;
+mod buffers;
 mod crowds;
 mod memory;
 mod neighbours;
 mod pace;
+mod shares;
+mod totals;
 mod work;
 
 use super::judge::Attack;
@@ -12,10 +15,24 @@ use super::stage::{Needs, Stage};
 
 /// Every attack.
 pub(crate) fn all() -> Vec<Attack> {
-    [memory::list(), work::list(), crowds::list(), neighbours::list(), access::list(), pace::list()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let lists = [
+        memory::list(),
+        buffers::list(),
+        work::list(),
+        crowds::list(),
+        shares::list(),
+        neighbours::list(),
+        access::list(),
+        pace::list(),
+        totals::list(),
+    ];
+    let mut all: Vec<Attack> = lists.into_iter().flatten().collect();
+    all.sort_by_key(|attack| {
+        let letter = attack.key.trim_start_matches(|c: char| c.is_ascii_digit());
+        let number = attack.key.strip_suffix(letter).and_then(|number| number.parse::<u32>().ok());
+        (number, letter)
+    });
+    all
 }
 
 /// An attack with one restart and the usual gateway, in the full form only.
