@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::super::client::{Client, Crowd, HOME, Heard, PIECE, dial, publish_id};
+use super::super::client::{Client, Crowd, HOME, Heard, dial, publish_id};
 use super::super::judge::Attack;
 use super::super::stage::{ANSWER_MAX, Needs, Stage, attacker};
 use super::{NEEDS, attack};
@@ -24,7 +24,9 @@ const FILTERS: usize = 1900;
 const FLOOD: Duration = Duration::from_secs(4);
 const BESIDE_MAX: Duration = Duration::from_secs(1);
 /// Messages of somebody else that pass meanwhile, at least; one after the other.
-const BESIDE_MIN: u32 = 20;
+const BESIDE_MIN: u32 = 100;
+/// One write of a flood: more than the kernel takes at once, so that it never runs out.
+const FLOOD_PIECE: usize = 4 << 20;
 /// Bytes that a flood has to bring in, at least.
 const FLOOD_BYTES: u64 = 1 << 20;
 /// Members of shared subscriptions that leave, what each of them holds, and the groups of others that want the same.
@@ -252,10 +254,10 @@ fn flood(stage: &mut Stage, streams: Vec<TcpStream>, bytes: &[u8]) -> Result<()>
 }
 
 fn flood_of_publishes(stage: &mut Stage, count: usize) -> Result<()> {
-    let one = Publish { qos: 0, ..Publish::new("none/x", b"x", 0) }.bytes();
+    let one = Publish { qos: 0, ..Publish::new("q", b"", 0) }.bytes();
     let open = |n| stage.client_as(attacker(n), Hello::v3(&format!("flood-{n}"))).map(|client| client.stream);
     let streams = (0..count).map(open).collect::<std::io::Result<_>>()?;
-    flood(stage, streams, &one.repeat(PIECE / one.len()))
+    flood(stage, streams, &one.repeat(FLOOD_PIECE / one.len()))
 }
 
 fn flood_of_one(stage: &mut Stage) -> Result<()> {
@@ -275,7 +277,7 @@ fn flood_of_frames(stage: &mut Stage) -> Result<()> {
     };
     let streams = (0..4).map(open).collect::<std::io::Result<_>>()?;
     let one = frame(b"");
-    flood(stage, streams, &one.repeat(PIECE / one.len()))
+    flood(stage, streams, &one.repeat(FLOOD_PIECE / one.len()))
 }
 
 /// What a member held goes to another one of its group, and is compared with nobody else's.
