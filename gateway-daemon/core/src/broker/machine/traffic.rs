@@ -6,7 +6,8 @@
 //! progress for the longest time is closed as [`CloseReason::Stalled`]. One that has made progress within [`STALLED_MIN`] is spared until the limit
 //! is reached.
 //!
-//! Of those whose packets are not whole, one of the address that has most of them goes first: an honest slow sender is not paid for what somebody else piles up.
+//! Who goes is asked of addresses first: one that has less than an equal part for each of them loses nobody, and of the others the one that has most is
+//! the first. A share is a part of that part. So an honest client with one large message does not go for many others that each have a little.
 //!
 //! Counted is what the broker holds and what it has handed out and was not told to be written, so also what waits in TLS or in frames of a WebSocket.
 
@@ -96,12 +97,6 @@ impl Total {
     fn is_searched(&self, now: BootNs) -> bool {
         now >= self.search_from || self.is_burst()
     }
-
-    /// How long a connection that has more than its share has made no progress; `None` if it has to be spared.
-    fn stall(&self, now: BootNs, part: &Part) -> Option<Duration> {
-        let stall = now.since(part.moved);
-        (part.bytes > self.share() && (stall >= STALLED_MIN || self.is_burst())).then_some(stall)
-    }
 }
 
 impl Part {
@@ -142,10 +137,8 @@ impl Broker {
         if !total.is_searched(now) {
             return false;
         }
-        self.work.charge(self.conns.len() / CONNS_PER_UNIT);
-        let stalls =
-            self.conns.iter().filter_map(|(conn, open)| Some((total.stall(now, &open.unwritten)?, *conn)));
-        let Some((_, slowest)) = stalls.max() else {
+        let is_spared = |open: &Conn| !total.is_burst() && now.since(open.unwritten.moved) < STALLED_MIN;
+        let Some(slowest) = self.heaviest(&total, |open| &open.unwritten, is_spared) else {
             self.unwritten.search_from = now.plus(SEARCH_PAUSE);
             return false;
         };
@@ -166,26 +159,14 @@ impl Broker {
         while self.unread.bytes > self.unread.max && self.close_unfinished() {}
     }
 
-    /// Closes the connection whose packet is unfinished for the longest time, of those that have more than their share, at the address that has most of all.
-    /// What waits because the broker reads nothing from its connection is not its fault: that ends when everybody who sends has its share.
+    /// Closes the connection whose packet is unfinished for the longest time, of those that have more than their share. What waits because the broker reads nothing from its connection is not its fault: that ends when everybody who sends has its share.
     fn close_unfinished(&mut self) -> bool {
         let (now, total) = (self.now, self.unread);
         if !total.is_searched(now) {
             return false;
         }
-        self.work.charge(self.conns.len() / CONNS_PER_UNIT);
-        let stall = |open: &Conn| {
-            let begun = now.since(open.unread.moved);
-            let waits = open.is_held() || open.catches_up;
-            (open.unread.bytes > total.share() && !waits).then_some(begun)
-        };
-        let mut addresses: BTreeMap<&Peer, usize> = BTreeMap::new();
-        for open in self.conns.values().filter(|open| open.unread.bytes > 0) {
-            *addresses.entry(&open.peer).or_default() += open.unread.bytes;
-        }
-        let of = |open: &Conn| addresses.get(&open.peer).copied();
-        let stalls = self.conns.iter().filter_map(|(conn, open)| Some((of(open), stall(open)?, *conn)));
-        let Some((_, _, oldest)) = stalls.max() else {
+        let is_spared = |open: &Conn| open.is_held() || open.catches_up;
+        let Some(oldest) = self.heaviest(&total, |open| &open.unread, is_spared) else {
             self.unread.search_from = now.plus(SEARCH_PAUSE);
             return false;
         };
@@ -195,6 +176,30 @@ impl Broker {
             CloseReason::Quota("bytes of packets that are not whole, of all clients together"),
         );
         true
+    }
+
+    /// Of the connections that have more than their share of a total, at the address that has most, the one that has made no progress for the longest time.
+    fn heaviest(
+        &mut self,
+        total: &Total,
+        part: impl Fn(&Conn) -> &Part,
+        is_spared: impl Fn(&Conn) -> bool,
+    ) -> Option<ConnId> {
+        self.work.charge(self.conns.len() / CONNS_PER_UNIT);
+        // Bytes and connections that have any.
+        let mut addresses: BTreeMap<&Peer, (usize, usize)> = BTreeMap::new();
+        for open in self.conns.values().filter(|open| part(open).bytes > 0) {
+            let (bytes, holders) = addresses.entry(&open.peer).or_default();
+            (*bytes, *holders) = (*bytes + part(open).bytes, *holders + 1);
+        }
+        let fair = total.max / addresses.len().max(1);
+        let found = self.conns.iter().filter_map(|(conn, open)| {
+            let Part { bytes, moved, .. } = *part(open);
+            let (of_address, holders) = *addresses.get(&open.peer)?;
+            let exceeds = of_address >= fair && bytes > 0 && bytes >= fair / holders;
+            (exceeds && !is_spared(open)).then(|| (of_address, self.now.since(moved), *conn))
+        });
+        found.max().map(|(.., conn)| conn)
     }
 
     /// As [`Broker::doom`]; what the connection holds is given back at once.

@@ -19,6 +19,14 @@ fn limits() -> Limits {
     }
 }
 
+/// A client of an address.
+fn client_at(bench: &mut Bench, peer: &str, id: &str) -> ConnId {
+    let conn = bench.open_at(peer);
+    bench.say(conn, &connect(id, true, 0, None));
+    bench.told(conn);
+    conn
+}
+
 /// A client that has subscribed and reads nothing from here on.
 fn deaf(bench: &mut Bench, id: &str, filter: &str, qos: u8) -> ConnId {
     let conn = bench.subscriber(id, true, filter, qos);
@@ -219,4 +227,54 @@ fn an_honest_slow_sender_is_not_closed_for_what_another_address_piles_up() {
     }
     assert!(bench.broker.counters().crowded_out_connections_total > 0, "the total was full");
     assert!(!bench.heard(listener).is_empty());
+}
+
+#[test]
+fn an_honest_slow_sender_is_not_closed_for_many_that_each_have_less() {
+    let mut bench = Bench::with(limits());
+    let whole = publish(2, "t", 7, &"x".repeat(30_000));
+    let honest = client_at(&mut bench, "10.0.0.1", "honest");
+    let each = TOTAL / 5 * 4 / 40 - 1;
+    for number in 0..40 {
+        let conn = client_at(&mut bench, &format!("10.0.1.{}", number % 4), &format!("crowd-{number}"));
+        bench.say(conn, &whole[..each]);
+    }
+    assert_eq!(bench.broker.counters().crowded_out_connections_total, 0, "just below the bound");
+    for piece in whole.chunks(1000) {
+        bench.say(honest, piece);
+        bench.wait(Duration::from_millis(100));
+        assert_eq!(bench.fate(honest), None);
+    }
+    assert_eq!(bench.told(honest), ack(PUBACK, 7));
+    assert!(bench.broker.counters().crowded_out_connections_total > 0, "the total was full");
+}
+
+#[test]
+fn an_honest_reader_that_pauses_is_not_closed_for_many_that_each_are_owed_less() {
+    let mut bench = Bench::with(limits());
+    let honest = client_at(&mut bench, "10.0.0.1", "honest");
+    bench.say(honest, &subscribe(1, &[("all/#", 0), ("one", 0)]));
+    bench.told(honest);
+    bench.deaf.insert(honest);
+    for number in 0..100 {
+        let conn = client_at(&mut bench, &format!("10.0.1.{}", number % 4), &format!("deaf-{number}"));
+        bench.say(conn, &subscribe(1, &[("all/#", 0)]));
+        bench.told(conn);
+        bench.deaf.insert(conn);
+    }
+    for _ in 0..8 {
+        bench.local("one", &"x".repeat(3000), Qos::AtMostOnce, false);
+    }
+    let reader = client_at(&mut bench, "10.0.2.1", "reader");
+    bench.say(reader, &subscribe(1, &[("all/#", 1)]));
+    bench.told(reader);
+    for _ in 0..60 {
+        bench.wait(Duration::from_millis(300));
+        bench.local("all/x", &"x".repeat(400), Qos::AtLeastOnce, false);
+        for (_, _, id, _) in bench.heard(reader) {
+            bench.say(reader, &ack(PUBACK, id));
+        }
+        assert_eq!(bench.fate(honest), None);
+    }
+    assert!(bench.broker.counters().crowded_out_connections_total > 0, "the total was full");
 }
