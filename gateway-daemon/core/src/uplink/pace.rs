@@ -2,13 +2,8 @@
 //!
 //! A message is safe when its reader has acknowledged it or when it is on disk. While the reader answers as usual its answer is waited for, and nothing
 //! is written; once its oldest message is older than [`Pace::patience`], whoever waits for a message behind it is told by the disk.
-//!
-//! Of the answers of one round trip the first counts, and none for more than the patience of then: a reader that is silent for a while and then
-//! answers everything at once is as fast as before.
 
 use std::time::Duration;
-
-use crate::tag::BootNs;
 
 /// Nobody counts as slow before: a round trip through a mobile network, or a machine that is busy with something else.
 pub const SLOW_MIN: Duration = Duration::from_millis(50);
@@ -24,24 +19,13 @@ const SMOOTHING: u32 = 8;
 pub struct Pace {
     /// `None` before the first answer.
     usual: Option<Duration>,
-    /// When an answer counted last: those to what was sent before say nothing new.
-    counted_at: BootNs,
 }
 
 impl Pace {
-    /// A message that was sent then is answered now.
-    pub fn answered(&mut self, now: BootNs, sent: BootNs) {
-        let took = now.since(sent);
-        let Some(usual) = self.usual else {
-            (self.usual, self.counted_at) = (Some(took), now);
-            return;
-        };
-        if sent < self.counted_at {
-            return;
-        }
-        let took = took.min(Self::patience_of(usual));
+    /// A message was answered so long after it was sent.
+    pub fn answered(&mut self, took: Duration) {
+        let usual = self.usual.unwrap_or(took);
         self.usual = Some((usual.saturating_mul(SMOOTHING - 1).saturating_add(took)) / SMOOTHING);
-        self.counted_at = now;
     }
 
     /// How old the oldest message may become before its reader counts as slow. A reader whose answers come after rows are written anyway
@@ -51,12 +35,8 @@ impl Pace {
         match self.usual {
             None => SLOW_MIN,
             Some(usual) if usual >= commit_interval => Duration::ZERO,
-            Some(usual) => Self::patience_of(usual),
+            Some(usual) => usual.saturating_mul(SLOW_TIMES).max(SLOW_MIN),
         }
-    }
-
-    fn patience_of(usual: Duration) -> Duration {
-        usual.saturating_mul(SLOW_TIMES).max(SLOW_MIN)
     }
 }
 
@@ -66,14 +46,9 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_secs(1);
 
-    /// Messages one after the other, each answered after so long.
     fn after(answers_ms: &[u64]) -> Duration {
-        let (mut pace, mut now) = (Pace::default(), BootNs(0));
-        for ms in answers_ms {
-            let sent = now;
-            now = now.plus(Duration::from_millis(*ms));
-            pace.answered(now, sent);
-        }
+        let mut pace = Pace::default();
+        answers_ms.iter().for_each(|ms| pace.answered(Duration::from_millis(*ms)));
         pace.patience(INTERVAL)
     }
 
@@ -88,18 +63,6 @@ mod tests {
     fn one_late_answer_is_no_habit_and_a_dozen_are() {
         assert!(after(&[[20; 12].as_slice(), &[400]].concat()) < Duration::from_millis(300));
         assert!(after(&[[20; 12].as_slice(), &[200; 12]].concat()) > Duration::from_millis(600));
-    }
-
-    #[test]
-    fn a_silence_that_ends_with_a_hundred_answers_at_once_is_no_habit() {
-        let (mut pace, ms) = (Pace::default(), |ms: u64| BootNs(ms * 1_000_000));
-        for now in 0..20 {
-            pace.answered(ms(now * 10 + 5), ms(now * 10));
-        }
-        for sent in 200..300 {
-            pace.answered(ms(60_000), ms(sent));
-        }
-        assert_eq!(pace.patience(INTERVAL), SLOW_MIN);
     }
 
     #[test]
