@@ -141,7 +141,8 @@ pub(super) struct Outbound {
     sent: Seq,
     /// Rows up to here are durable, but for those that were rewritten.
     durable: Seq,
-    /// First and last of the rows that were put into another database and are not durable there yet. What is on disk only behind them is.
+    /// First and last of the rows that were durable, were written again into a database that took the place of another, and are not durable there yet. Rows
+    /// behind them that are on disk only are durable all the time.
     rewritten: Option<(Seq, Seq)>,
     releases: VecDeque<Release>,
     /// Releases not sent on this connection.

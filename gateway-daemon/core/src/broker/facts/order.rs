@@ -45,12 +45,12 @@ pub(in crate::broker) fn arrivals(found: &Found, boot: BootId) -> Arrivals {
         .map(|(key, (of, at))| {
             let earlier = boots.iter().position(|known| *known == of);
             let place = earlier.unwrap_or(boots.len());
-            let (at_least, packet) = (if earlier.is_some() { BootNs(0) } else { at }, packet(key));
-            ((place, at, packet), key, at_least)
+            let at_least = if earlier.is_some() { BootNs(0) } else { at };
+            ((place, at, packet(key)), key, at_least)
         })
         .collect();
     ranked.sort_by_key(|(rank, ..)| *rank);
-    // None has the time that it is read with if that is of another boot: it is written again.
+    // A message of an earlier boot is read with time 0. None is given that, so each of them counts as moved and is written again.
     let mut next = BootNs(1);
     let times = ranked.into_iter().map(|(_, key, at_least)| {
         let at = next.max(at_least);

@@ -6,8 +6,9 @@
 //! progress for the longest time is closed as [`CloseReason::Stalled`]. One that has made progress within [`STALLED_MIN`] is spared until the limit
 //! is reached.
 //!
-//! Who goes is asked of addresses first: one that has less than an equal part for each of them loses nobody, and of the others the one that has most is
-//! the first. A share is a part of that part. So an honest client with one large message does not go for many others that each have a little.
+//! Who goes is decided by address first. The total is divided equally among the addresses that have anything: one below its part loses no connection, and of
+//! the others the one that has most is first. There a connection's share is an equal piece of its address's part. So an honest client with one large
+//! message does not go because many others have a little each.
 //!
 //! Counted is what the broker holds and what it has handed out and was not told to be written, so also what waits in TLS or in frames of a WebSocket.
 
@@ -159,7 +160,8 @@ impl Broker {
         while self.unread.bytes > self.unread.max && self.close_unfinished() {}
     }
 
-    /// Closes the connection whose packet is unfinished for the longest time, of those that have more than their share. What waits because the broker reads nothing from its connection is not its fault: that ends when everybody who sends has its share.
+    /// Closes the connection whose packet is unfinished for the longest time, of those that have more than their share. What waits because the broker reads
+    /// nothing from its connection is not its fault: that ends when everybody who sends has its share.
     fn close_unfinished(&mut self) -> bool {
         let (now, total) = (self.now, self.unread);
         if !total.is_searched(now) {
