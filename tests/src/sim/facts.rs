@@ -70,6 +70,18 @@ impl Facts {
         self.runs.iter_mut().rev().find(|known| known.id == run)?.get(seq)
     }
 
+    /// Whether rows are set aside has been forgotten, but for those that are marked.
+    pub fn forget_aside(&mut self, is_marked: impl Fn(Seq) -> bool) {
+        for run in &mut self.runs {
+            let first = run.first.0;
+            for (seq, fact) in (first..).zip(&mut run.facts) {
+                if fact.bits & ASIDE != 0 && !is_marked(Seq(seq)) {
+                    fact.bits &= !ASIDE;
+                }
+            }
+        }
+    }
+
     /// Every run.
     #[must_use]
     pub fn runs(&self) -> &[Run] {

@@ -70,6 +70,8 @@ pub struct Oracle {
     pub repeated: u64,
     /// Rows set aside.
     pub asides: u64,
+    /// As many as may be set aside were: the oldest are deleted.
+    aside_full: bool,
 }
 
 macro_rules! promise {
@@ -104,11 +106,15 @@ impl Oracle {
             received: 0,
             repeated: 0,
             asides: 0,
+            aside_full: false,
         }
     }
 
-    /// A run of the gateway begins.
-    pub fn begin(&mut self, run: RunId, first: Seq) {
+    /// A run of the gateway begins: it knows of what was set aside as much as the disk does.
+    pub fn begin(&mut self, run: RunId, first: Seq, disk: &Disk) {
+        if self.asides > 0 {
+            self.facts.forget_aside(|seq| disk.is_marked(seq));
+        }
         self.facts.begin(run, first);
         self.backoff.restart();
         self.dropped = 0;
@@ -141,8 +147,8 @@ impl Oracle {
         fact.bits |= ASIDE;
         self.asides += 1;
         let queue = uplink.queue();
-        let kept =
-            queue.aside().any(|mark| mark.seq.0 == seq) || queue.aside_total().rows == ASIDE_ROWS_MAX as u64;
+        self.aside_full |= queue.aside_total().rows == ASIDE_ROWS_MAX as u64;
+        let kept = queue.aside().any(|mark| mark.seq.0 == seq) || self.aside_full;
         promise!(kept, "row {seq} is not kept although it is only set aside");
         Ok(())
     }
@@ -221,7 +227,9 @@ impl Oracle {
             let other_boot = self.facts.current().is_none_or(|run| run.id().boot != row.run.boot);
             let expired = other_boot || boot_now >= row.at.0.saturating_add(limit);
             let fact = self.facts.of(row).ok_or("deleted a row that never was")?;
-            let reason = fact.bits & (ACKED | REFUSED | DROPPED) != 0 || (limit != u64::MAX && expired);
+            let oldest = fact.bits & ASIDE != 0 && self.aside_full;
+            let reason =
+                fact.bits & (ACKED | REFUSED | DROPPED) != 0 || (limit != u64::MAX && expired) || oldest;
             promise!(reason, "row {} was deleted without an acknowledgement of its connection", row.seq.0);
             if fact.bits & ACKED == 0 {
                 fact.bits |= DROPPED;

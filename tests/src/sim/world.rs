@@ -341,7 +341,7 @@ impl World {
         if let Some(mutant) = self.mutant {
             uplink.mutate(mutant);
         }
-        self.oracle.begin(run, uplink.queue().next_seq());
+        self.oracle.begin(run, uplink.queue().next_seq(), &self.disk);
         uplink.start(now);
         self.oracle.backoff.lost(self.now, false, false);
         self.uplink = Some(uplink);
@@ -519,9 +519,9 @@ impl World {
     fn stopped(&mut self) -> Verdict {
         let Some(uplink) = &self.uplink else { return Ok(()) };
         let left = uplink.queue().ledger().in_memory.rows;
-        let well =
-            self.disk.fault.is_none() && self.disk.write_fault.is_none() && self.plan.disk_bytes == u64::MAX;
-        if left > 0 && well && self.disk_delay < S {
+        // Time for one more try and what follows from it.
+        let healed = self.disk_well_since.is_some_and(|since| self.now >= since + 2 * S);
+        if left > 0 && healed && self.plan.disk_bytes == u64::MAX {
             return Err(format!("a clean stop left {left} rows in memory"));
         }
         self.kill()?;

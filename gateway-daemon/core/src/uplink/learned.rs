@@ -1,4 +1,7 @@
 //! What a server was found to refuse, for a while: messages of a topic from some size on, and all that are larger than anything it ever took.
+//!
+//! Only what is refused of a topic that the server takes says something about size. Where it has taken nothing of a topic, the topic may be what it
+//! refuses: after a start the first three messages of a backlog would otherwise condemn everything that is larger than the smallest of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,11 +56,43 @@ impl Learned {
     }
 }
 
+/// Topics of which something was acknowledged: a bit for each, by its print. Two that share a bit are told apart by nothing; with a hundred topics one in
+/// forty is taken for known.
+#[derive(Debug, Clone)]
+struct Topics([u64; TOPIC_WORDS]);
+
+const TOPIC_WORDS: usize = 64;
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self([0; TOPIC_WORDS])
+    }
+}
+
+impl Topics {
+    /// Word and bit.
+    fn place(topic: u64) -> (usize, u64) {
+        let [low, high, ..] = topic.to_le_bytes();
+        (usize::from(low) % TOPIC_WORDS, 1 << (high % 64))
+    }
+
+    fn add(&mut self, topic: u64) {
+        let (word, bit) = Self::place(topic);
+        self.0[word] |= bit;
+    }
+
+    fn has(&self, topic: u64) -> bool {
+        let (word, bit) = Self::place(topic);
+        self.0[word] & bit != 0
+    }
+}
+
 /// What is known of one server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Server {
     /// The largest message that it has acknowledged: no limit that is learned is below it.
     acked_max: u64,
+    topics: Topics,
     learned: Vec<Learned>,
     /// Messages of the uplink itself that it refuses, and until when they are left out.
     pub(super) silent: BTreeMap<Accused, BootNs>,
@@ -77,9 +112,11 @@ impl Server {
 
     /// The server has acknowledged a message.
     pub(super) fn takes(&mut self, row: &Row) {
-        self.acked_max = self.acked_max.max(row.size());
+        let kind = Kind::of(row);
+        self.acked_max = self.acked_max.max(kind.size);
+        self.topics.add(kind.topic);
         if self.knows_any() {
-            self.unlearn(Kind::of(row));
+            self.unlearn(kind);
         }
     }
 
@@ -96,7 +133,7 @@ impl Server {
     /// A message of this kind was refused.
     pub(super) fn learn(&mut self, now: BootNs, kind: Kind) {
         self.learn_one(now, kind, Some(kind.topic));
-        if kind.size > self.acked_max {
+        if kind.size > self.acked_max && self.topics.has(kind.topic) {
             self.learn_one(now, kind, None);
         }
     }

@@ -61,6 +61,8 @@ pub enum Mutant {
     BlameWithoutProof,
     /// The store is never told which rows are set aside.
     ForgetAside,
+    /// A row that was set aside is sent again, late, when a new database has lost its mark.
+    ForgetLostMarks,
     /// A row is dropped instead of being set aside.
     AsideCountedDropped,
     /// No message is ever blamed.
@@ -70,7 +72,7 @@ pub enum Mutant {
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them with their names on the command line.
-    pub const ALL: [(&'static str, Self); 28] = [
+    pub const ALL: [(&'static str, Self); 29] = [
         ("delete-on-send", Self::DeleteOnSend),
         ("no-resend", Self::NoResend),
         ("ack-before-commit", Self::AckBeforeCommit),
@@ -97,6 +99,7 @@ impl Mutant {
         ("no-birth", Self::NoBirth),
         ("blame-without-proof", Self::BlameWithoutProof),
         ("forget-aside", Self::ForgetAside),
+        ("forget-lost-marks", Self::ForgetLostMarks),
         ("aside-counted-dropped", Self::AsideCountedDropped),
         ("never-blame", Self::NeverBlame),
     ];

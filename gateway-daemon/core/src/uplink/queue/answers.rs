@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::admission::Excess;
 use super::ledger::{minus, plus};
 use super::ops::{Pending, Planned, Purpose, Why, high_rows};
+use super::ranges::Ranges;
 use super::{DropReason, Entry, Fate, Queue, Receipt, Waiting, tally};
 use crate::settings::Durability;
 use crate::tag::BootNs;
@@ -32,10 +33,10 @@ impl Queue {
             return;
         };
         match (pending, event) {
-            (Pending::Commit { rows, .. }, StoreEvent::Committed { .. }) => {
+            (Pending::Commit { rows, deletes, .. }, StoreEvent::Committed { deleted, .. }) => {
                 self.wrote();
                 self.committed(now, &rows);
-                self.spare_rescue(&rows);
+                self.spare_rescue(&rows, &deletes, deleted);
             }
             (Pending::Replace { planned, .. }, StoreEvent::Committed { deleted, .. }) => {
                 self.wrote();
@@ -80,20 +81,20 @@ impl Queue {
                 self.committed(now, &rows);
             }
             Pending::Commit { deletes, .. } => {
-                self.write_retry.failed(now);
+                self.write_failed(now);
                 self.deletes.join(&deletes);
                 if !self.deletes.is_empty() {
                     self.deletes_since.get_or_insert(now);
                 }
             }
             Pending::Fetch { .. } => self.read_retry.failed(now),
-            Pending::Trim { .. } => self.write_retry.failed(now),
+            Pending::Trim { .. } => self.write_failed(now),
             Pending::Mark { set, clear, .. } => {
-                self.write_retry.failed(now);
+                self.write_failed(now);
                 self.aside.unmarked(&set, &clear);
             }
             Pending::Replace { planned, .. } => {
-                self.write_retry.failed(now);
+                self.write_failed(now);
                 match planned.why {
                     Why::Rescue { .. } => self.planned = Some(planned),
                     Why::Expired => self.age_at = Some(now),
@@ -201,6 +202,7 @@ impl Queue {
             self.read_retry.failed(now);
             return;
         }
+        self.recall(now, &rows);
         let last = rows.last().map_or(until, |row| row.seq);
         let reached = if more { last } else { until };
         if purpose == Purpose::Age {
@@ -233,6 +235,7 @@ impl Queue {
             self.entries.insert(seq, entry);
         }
         self.cursor = self.cursor.max(reached);
+        self.aside.read_to(reached);
         if !more {
             // Everything on disk is loaded: the counts have to agree with what is really there.
             let known = plus(self.loaded, self.aside.on_disk());
@@ -244,6 +247,14 @@ impl Queue {
         }
     }
 
+    /// Whoever is about to stop has no time for long pauses.
+    fn write_failed(&mut self, now: BootNs) {
+        if self.flush {
+            self.write_retry.succeeded();
+        }
+        self.write_retry.failed(now);
+    }
+
     /// The database was replaced. Every row whose body is in memory is written (again), in one replacement; how much of that was salvaged
     /// as well shows when the answer says how many rows it has deleted. A commit that failed may have reached the old file, so rows that
     /// count as being only in memory take part.
@@ -251,6 +262,9 @@ impl Queue {
         self.counters.resets_total += 1;
         self.generation += 1;
         self.aside.replaced(aside, &self.deletes, |seq| self.entries.contains_key(&seq));
+        if self.faults.has(Mutant::ForgetLostMarks) {
+            self.aside.read_to(Seq(u64::MAX));
+        }
         let mut rescue: BTreeMap<Seq, Arc<Row>> = BTreeMap::new();
         if let Some(Planned { why: Why::Rescue { .. }, rows, .. }) = self.planned.take() {
             rescue.extend(rows.into_iter().map(|row| (row.seq, row)));
@@ -297,11 +311,21 @@ impl Queue {
         remove
     }
 
-    /// Rows that the new database has taken after its reset need no rescue.
-    fn spare_rescue(&mut self, committed: &[Seq]) {
-        if let Some(Planned { why: Why::Rescue { .. }, remove, rows, .. }) = &mut self.planned {
-            remove.retain(|seq| committed.binary_search(seq).is_err());
-            rows.retain(|row| committed.binary_search(&row.seq).is_err());
+    /// Rows that the new database has taken after its reset need no rescue, and what it deleted with them was salvaged and counted then.
+    fn spare_rescue(&mut self, committed: &[Seq], deletes: &Ranges, deleted: Tally) {
+        let Some(Planned { why: Why::Rescue { surplus }, remove, rows, .. }) = &mut self.planned else {
+            return;
+        };
+        let spared = |seq: Seq| committed.binary_search(&seq).is_ok() || deletes.contains(seq);
+        remove.retain(|seq| !spared(*seq));
+        rows.retain(|row| !spared(row.seq));
+        let counted = minus(deleted, *surplus);
+        surplus.take(deleted);
+        let (surplus, done) = (*surplus, remove.is_empty());
+        self.ledger.lose(counted, true, DropReason::StoreLost);
+        if done {
+            self.planned = None;
+            self.ledger.restore(surplus);
         }
     }
 }

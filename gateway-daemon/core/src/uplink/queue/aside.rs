@@ -7,7 +7,9 @@
 //! ```
 //!
 //! A row that is set aside counts as stored (or in memory, until it is committed), so the equation of the ledger does not change with it. Neither the
-//! limits of the queue nor its age limit concern it. A crash before its mark is on disk only lets it be sent and blamed once more.
+//! limits of the queue nor its age limit concern it. A crash before its mark is on disk only lets it be sent and blamed once more. A database that
+//! takes the place of a damaged one may have lost marks: those that are known are remembered until the rows behind them have been read, and a row
+//! that was salvaged without its mark is marked again.
 //!
 //! Bounds: [`ASIDE_ROWS_MAX`] rows of together [`crate::uplink::settings::Limits::aside_bytes_max`]; of each about half a kilobyte is in memory.
 
@@ -43,6 +45,8 @@ pub(super) struct Aside {
     unmarked: BTreeSet<Seq>,
     /// Rows whose mark the store has to forget.
     clear: BTreeSet<Seq>,
+    /// Marks that a new database has lost, of rows that it may have.
+    remembered: BTreeMap<Seq, Arc<Mark>>,
 }
 
 impl Aside {
@@ -66,8 +70,10 @@ impl Aside {
         usize::try_from(self.total.rows.saturating_sub(self.on_disk.rows)).unwrap_or(usize::MAX)
     }
 
+    /// Rows that are on disk, or may be.
     pub(super) fn seqs_on_disk(&self) -> impl Iterator<Item = Seq> {
-        self.rows.iter().filter(|(_, held)| held.on_disk).map(|(seq, _)| *seq)
+        let known = self.rows.iter().filter(|(_, held)| held.on_disk).map(|(seq, _)| *seq);
+        known.chain(self.remembered.keys().copied())
     }
 
     pub(super) fn marks_are_due(&self) -> bool {
@@ -127,16 +133,19 @@ impl Aside {
         self.clear.extend(clear.iter().filter(|seq| !self.rows.contains_key(*seq)));
     }
 
-    /// The store holds other rows than before: of those on disk exactly the ones that it names are set aside.
+    /// The store holds other rows than before: of those on disk the ones that it names are set aside, and later those that are read from it and were
+    /// set aside before.
     pub(super) fn replaced(
         &mut self,
         marks: &[Arc<Mark>],
         deletes: &Ranges,
         in_memory: impl Fn(Seq) -> bool,
     ) {
-        let gone: Vec<Seq> = self.seqs_on_disk().collect();
+        let gone: Vec<Seq> = self.rows.iter().filter(|(_, held)| held.on_disk).map(|(seq, _)| *seq).collect();
         for seq in gone {
-            self.forget(seq);
+            if let Some((mark, _)) = self.forget(seq) {
+                self.remembered.insert(seq, mark);
+            }
         }
         self.clear.clear();
         for mark in marks.iter().filter(|mark| !deletes.contains(mark.seq)) {
@@ -146,6 +155,26 @@ impl Aside {
             } else {
                 self.put(Arc::clone(mark), true, true);
             }
+        }
+        self.remembered.retain(|seq, _| !self.rows.contains_key(seq) && !deletes.contains(*seq));
+        while self.remembered.len() > ASIDE_ROWS_MAX {
+            self.remembered.pop_first();
+        }
+    }
+
+    /// Rows that were read: those whose mark was lost are set aside again.
+    fn recall(&mut self, rows: &[Arc<Row>]) {
+        for row in rows {
+            if let Some(mark) = self.remembered.remove(&row.seq) {
+                self.put(mark, true, false);
+            }
+        }
+    }
+
+    /// Everything up to there has been read: what is remembered of it was not salvaged.
+    pub(super) fn read_to(&mut self, reached: Seq) {
+        while self.remembered.first_entry().is_some_and(|first| *first.key() <= reached) {
+            self.remembered.pop_first();
         }
     }
 
@@ -215,14 +244,26 @@ impl Queue {
             self.unload(seq);
         }
         self.aside.put(Arc::clone(&mark), on_disk, false);
+        self.bound_aside(now);
+        self.debug_check();
+        Some(mark)
+    }
+
+    fn bound_aside(&mut self, now: BootNs) {
         while self.aside.rows.len() > ASIDE_ROWS_MAX
             || self.aside.total.bytes > self.settings.limits.aside_bytes_max()
         {
             let Some(oldest) = self.aside.rows.keys().next().copied() else { break };
             self.delete_aside(now, oldest);
         }
-        self.debug_check();
-        Some(mark)
+    }
+
+    /// Rows come from the store: those that are known to be set aside although it has lost their marks are marked again.
+    pub(super) fn recall(&mut self, now: BootNs, rows: &[Arc<Row>]) {
+        if !self.aside.remembered.is_empty() {
+            self.aside.recall(rows);
+            self.bound_aside(now);
+        }
     }
 
     /// Puts a row back that was set aside: it waits again at its place, to be sent before what was published after it. Says whether it was set aside.

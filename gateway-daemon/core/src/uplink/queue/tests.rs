@@ -626,6 +626,36 @@ fn a_commit_that_failed_and_reached_the_replaced_store_all_the_same_is_counted_o
     assert_eq!((ledger.stored.rows, ledger.restored.rows, ledger.dropped_total().rows), (1, 0, 0));
 }
 
+#[test]
+fn a_commit_that_is_under_way_while_the_store_is_replaced_and_works_is_counted_once() {
+    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    bench.queue.attach();
+    for _ in 0..3 {
+        bench.publish(Priority::Normal);
+    }
+    assert_eq!(bench.take(Lane::Live), Some(Seq(1)));
+    bench.pass(1000);
+    bench.work();
+    assert!(bench.queue.acknowledged(bench.now, Seq(1)));
+    bench.publish(Priority::Normal);
+    bench.pass(60_000);
+    let commit = bench.queue.poll_op(bench.now).unwrap();
+    let StoreOp::Commit { rows, acked, .. } = &commit else { panic!("{commit:?}") };
+    assert_eq!((rows.len(), acked.len()), (1, 1));
+    let mut salvaged = Stored { first: Seq(1), last: Seq(3), ..Stored::default() };
+    bench.disk.values().for_each(|row| salvaged.normal.add_row(row));
+    bench.queue.store(bench.now, StoreEvent::Reset { salvaged, aside: Vec::new() });
+    let done = bench.answer(&commit);
+    bench.queue.store(bench.now, done);
+    bench.queue.audit().unwrap();
+    bench.work();
+    bench.pass(60_000);
+    bench.work();
+    assert_eq!(bench.on_disk(), [2, 3, 4]);
+    let ledger = bench.queue.ledger();
+    assert_eq!((ledger.stored.rows, ledger.restored.rows, ledger.dropped_total().rows), (3, 0, 0));
+}
+
 /// Anything that can be said to a queue, sense or nonsense.
 #[derive(Debug, Clone)]
 enum Input {

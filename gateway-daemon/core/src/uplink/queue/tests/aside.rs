@@ -238,10 +238,36 @@ fn a_replaced_store_says_what_is_set_aside_in_it() {
     let mut salvaged = Stored { first: Seq(2), last: Seq(4), ..Stored::default() };
     bench.disk.values().for_each(|row| salvaged.normal.add_row(row));
     let aside = vec![Arc::clone(&bench.marks[&Seq(2)])];
+    bench.marks.remove(&Seq(3));
     bench.queue.store(bench.now, StoreEvent::Reset { salvaged, aside });
     bench.queue.audit().unwrap();
     assert_eq!(bench.aside(), [2], "the store says so, and it may be put back again");
     bench.queue.put_back(Seq(2));
-    assert_eq!(bench.drain(), [2, 3, 4]);
+    assert_eq!(bench.drain(), [2, 4]);
+    assert_eq!(bench.aside(), [3], "its row was read, and it is known why it is not to be sent");
+    assert!(bench.marks.contains_key(&Seq(3)), "the new database knows it as well");
     assert_eq!(bench.queue.ledger().dropped(DropReason::StoreLost).rows, 1);
+}
+
+#[test]
+fn what_is_set_aside_stays_so_in_a_new_database_that_has_lost_every_mark() {
+    let mut bench = Bench::attached(6);
+    assert_eq!(bench.take(Lane::Backlog), Some(Seq(1)));
+    bench.queue.acknowledged(bench.now, Seq(1));
+    for seq in [2, 3, 5] {
+        bench.set_aside(seq);
+    }
+    assert_eq!(bench.drain(), [4, 6]);
+    // Row 3 is not salvaged; the others are, and no mark.
+    bench.disk.remove(&Seq(3));
+    bench.marks.clear();
+    let mut salvaged = Stored { first: Seq(2), last: Seq(5), ..Stored::default() };
+    bench.disk.values().for_each(|row| salvaged.normal.add_row(row));
+    bench.queue.store(bench.now, StoreEvent::Reset { salvaged, aside: Vec::new() });
+    bench.publish(Priority::Normal);
+    assert_eq!(bench.drain(), [7], "none of them is sent again behind row 6");
+    assert_eq!(bench.aside(), [2, 5]);
+    assert!(bench.marks.keys().eq(&[Seq(2), Seq(5)]));
+    let ledger = bench.queue.ledger();
+    assert_eq!((ledger.stored.rows, ledger.dropped(DropReason::StoreLost).rows), (2, 1));
 }
