@@ -268,7 +268,8 @@ impl Queue {
 
     /// Puts a row back that was set aside: it waits again at its place, to be sent before what was published after it. Says whether it was set aside.
     pub fn put_back(&mut self, seq: Seq) -> bool {
-        let Some((_, marked)) = self.aside.forget(seq) else { return false };
+        let remembered = self.aside.remembered.remove(&seq).map(|mark| (mark, false));
+        let Some((_, marked)) = self.aside.forget(seq).or(remembered) else { return false };
         self.counters.put_back_rows_total += 1;
         if self.entries.contains_key(&seq) {
             if self.sendable_before_commit() {

@@ -265,9 +265,10 @@ fn what_is_set_aside_stays_so_in_a_new_database_that_has_lost_every_mark() {
     bench.disk.values().for_each(|row| salvaged.normal.add_row(row));
     bench.queue.store(bench.now, StoreEvent::Reset { salvaged, aside: Vec::new() });
     bench.publish(Priority::Normal);
-    assert_eq!(bench.drain(), [7], "none of them is sent again behind row 6");
-    assert_eq!(bench.aside(), [2, 5]);
-    assert!(bench.marks.keys().eq(&[Seq(2), Seq(5)]));
+    assert!(bench.queue.put_back(Seq(5)), "a person wants it before it is found");
+    assert_eq!(bench.drain(), [5, 7], "and row 2 is not sent again");
+    assert_eq!(bench.aside(), [2]);
+    assert!(bench.marks.keys().eq(&[Seq(2)]));
     let ledger = bench.queue.ledger();
-    assert_eq!((ledger.stored.rows, ledger.dropped(DropReason::StoreLost).rows), (2, 1));
+    assert_eq!((ledger.stored.rows, ledger.dropped(DropReason::StoreLost).rows), (1, 1));
 }
