@@ -201,6 +201,10 @@ impl Oracle {
                 let due = boot_now >= oldest.0 + ns(plan.settings.commit_interval);
                 let pressed =
                     memory.rows > plan.memory.rows_max / 2 || memory.bytes > plan.memory.bytes_max / 2;
+                if pressed {
+                    // More than memory may hold: they go to disk and wait behind the backlog.
+                    rows.iter().for_each(|row| self.live.left(row.seq));
+                }
                 let strict = plan.settings.durability == Durability::Strict;
                 let ahead = queue.ledger().stored.rows > 0;
                 let hopeless = !flows(uplink, plan, ahead)
