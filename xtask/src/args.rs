@@ -38,7 +38,7 @@ pub(crate) enum Task {
     Sim(Passed),
     /// Attacks the local broker with real sockets, and prints what polls, other clients and a restart noticed
     ///
-    /// Builds the release program and runs it inside a memory limit beside polls every 20 ms; docs/attacks.md has the list and the figures.
+    /// Builds the program as it is shipped and runs it inside a memory limit beside polls every 20 ms; docs/attacks.md has the list and the figures.
     /// `attack 4 18` runs those of these numbers, `attack -- --help` shows the rest. Fails when a goal is missed. `test` runs a short form.
     Attack(Passed),
     /// Feeds hostile bytes to the decoders
@@ -48,7 +48,7 @@ pub(crate) enum Task {
     Fuzz(Fuzz),
     /// Measures, and prints every number beside its limit or peer and its goal
     ///
-    /// Runs every bench_* program of the tests package in release, one after the other, and closes with one table. The machine
+    /// Runs every bench_* program of the tests package in release, with the gateway as it is shipped, one after the other, and closes with one table. The machine
     /// should do nothing else meanwhile. Fails when a goal is missed.
     Bench(Bench),
     /// The long end-to-end test: kill -9 of the gateway again and again, and count

@@ -3,19 +3,16 @@
 use anyhow::Result;
 
 use crate::args::Passed;
-use crate::steps::{cargo, run};
+use crate::steps::{PROGRAM, cargo, firmware, run};
 
-/// The whole list against the release program, with the arguments of its program.
+/// The whole list against the program that is shipped, with the arguments of its program.
 ///
 /// # Errors
 /// A goal was missed.
 pub(crate) fn whole(args: &Passed) -> Result<()> {
-    // The program under attack is one of the same package, and starts from beside the attacking one.
-    let mut build = cargo(&["build", "--quiet", "--release", "--package", "tidegate-tests"]);
-    build.args(["--bin", "attack", "--bin", "gateway"]);
-    run(build)?;
+    let gateway = firmware()?;
     let mut attack = program(&["--release"]);
-    attack.args(&args.rest);
+    attack.env(PROGRAM, gateway).args(&args.rest);
     run(attack)
 }
 

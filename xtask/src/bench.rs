@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
@@ -35,13 +36,16 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
 fn run_all(names: &[String]) -> Result<()> {
     let mut all = Steps::default();
     let mut rows: Vec<Row> = Vec::new();
+    let mut gateway = None;
     all.run("build", || {
         steps::run(cargo(&["build", "--quiet", "--release", "--package", "tidegate-tests", "--bins"]))?;
-        steps::run(cargo(&["build", "--quiet", "--release", "--package", "gateway-daemon"]))
+        gateway = Some(steps::firmware()?);
+        Ok(())
     });
+    let Some(gateway) = gateway else { return all.finish() };
     for name in names {
         all.run(name, || {
-            let measured = program(name)?;
+            let measured = program(name, &gateway)?;
             if measured.is_empty() {
                 bail!("it measured nothing");
             }
@@ -68,8 +72,9 @@ fn programs() -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn program(name: &str) -> Result<Vec<Row>> {
+fn program(name: &str, gateway: &Path) -> Result<Vec<Row>> {
     let mut cargo = cargo(&["run", "--quiet", "--release", "--package", "tidegate-tests", "--bin", name]);
+    cargo.env(steps::PROGRAM, gateway);
     let mut child = cargo.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {name}"))?;
     let output = child.stdout.take().context("the output of the program is not piped")?;
     let mut rows = Vec::new();

@@ -12,14 +12,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::args::Cross;
-use crate::steps::{self, Steps, cargo, command, root};
+use crate::steps::{self, FIRMWARE, Steps, cargo, command, root};
 use product::Product;
 pub(crate) use target::Target;
 use way::Way;
 pub(crate) use way::WayChoice;
 
 /// Most bytes of the stripped program: the firmware holds two copies of it, and an update carries one over a mobile network.
-const SIZE_MAX: u64 = 9 << 20;
+const SIZE_MAX: u64 = 8 << 20;
 
 /// Builds, and says what was built.
 ///
@@ -77,8 +77,9 @@ pub(crate) fn daemon_for_qemu() -> Result<PathBuf> {
 fn build(target: Target, debug: bool, with: Option<WayChoice>) -> Result<Product> {
     let way = way::choose(target, with)?;
     println!("    with {way}");
-    let profile = if debug { "debug" } else { "release" };
-    let built = PathBuf::from("target/cross/build").join(target.triple()).join(profile);
+    let (profile, folder, shipped) =
+        if debug { ("dev", "debug", "debug") } else { (FIRMWARE, FIRMWARE, "release") };
+    let built = PathBuf::from("target/cross/build").join(target.triple()).join(folder);
     let mut build = match &way {
         Way::Docker => command("cross", &["build"]),
         Way::Rustup | Way::Debian => cargo(&["build"]),
@@ -87,10 +88,10 @@ fn build(target: Target, debug: bool, with: Option<WayChoice>) -> Result<Product
         debian::set_up(target)?.name_to(&mut build);
     }
     build.args(["--quiet", "--locked", "--package", "gateway-daemon", "--target", target.triple()]);
-    build.args((!debug).then_some("--release"));
+    build.args(["--profile", profile]);
     environment(&mut build, target, &way)?;
     steps::run(build)?;
-    let shipped = root().join("target/cross").join(target.triple()).join(profile);
+    let shipped = root().join("target/cross").join(target.triple()).join(shipped);
     product::ship(target, &root().join(built).join("gateway-daemon"), &shipped)
 }
 

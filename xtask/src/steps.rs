@@ -100,6 +100,20 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), args)
 }
 
+/// The profile of what is shipped.
+pub(crate) const FIRMWARE: &str = "firmware";
+/// The variable that names the program which tests and benchmarks start.
+pub(crate) const PROGRAM: &str = "TIDEGATE_PROGRAM";
+
+/// Builds the program for this machine as it is shipped, which takes some minutes, and gives its path.
+///
+/// # Errors
+/// It does not build.
+pub(crate) fn firmware() -> Result<PathBuf> {
+    run(cargo(&["build", "--quiet", "--locked", "--profile", FIRMWARE, "--package", "gateway-daemon"]))?;
+    Ok(root().join("target").join(FIRMWARE).join("gateway-daemon"))
+}
+
 /// Runs a command to its end, output as it comes.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ else
 
 TIDEGATE_CARGO_BUILD_OPTS = --package gateway-daemon --bin gateway-daemon
 
-# SQLite as .cargo/config.toml says, why stands there; the profile is the one that the workspace measures.
+# SQLite as .cargo/config.toml says, why stands there; the profile is `firmware` of Cargo.toml.
 TIDEGATE_SQLITE_FLAGS = \
 	-DHAVE_FDATASYNC=1 \
 	-USQLITE_ENABLE_FTS3 -USQLITE_ENABLE_FTS3_PARENTHESIS -USQLITE_ENABLE_FTS5 -USQLITE_ENABLE_RTREE -USQLITE_ENABLE_STAT4 \
@@ -38,8 +38,8 @@ TIDEGATE_SQLITE_FLAGS = \
 	-DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OMIT_JSON -DSQLITE_OMIT_SHARED_CACHE -DSQLITE_OMIT_DEPRECATED
 TIDEGATE_CARGO_ENV = \
 	LIBSQLITE3_FLAGS="$(strip $(TIDEGATE_SQLITE_FLAGS))" \
-	CARGO_PROFILE_RELEASE_LTO=thin \
-	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=4
+	CARGO_PROFILE_RELEASE_LTO=fat \
+	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 
 # Buildroot vendors crates while it downloads, which a local source skips: they are fetched here, by the checksums of Cargo.lock.
 define TIDEGATE_FETCH_CRATES

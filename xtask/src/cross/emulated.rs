@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Target;
 use crate::peers::{install, on_path};
-use crate::steps::{self, cargo, command};
+use crate::steps::{self, PROGRAM, cargo, command};
 
 /// The tests that start the program and nothing that would have to be emulated, too: its commands, the way of a reading from a Modbus device to
 /// mosquitto, and kill -9 with SQLite's locks and syncs.
@@ -71,7 +71,7 @@ pub(super) fn run(target: Target, program: &Path) -> Result<()> {
         );
         test.args(["--", "--skip", AT_A_TERMINAL]);
     }
-    test.env("TIDEGATE_PROGRAM", emulated);
+    test.env(PROGRAM, emulated);
     steps::run(test)
 }
 
