@@ -136,7 +136,8 @@ pub struct Counters {
     pub topics_refused_total: u64,
     /// Stored messages dropped because their topic holds a character that no topic may hold.
     pub dropped_topic_messages_total: u64,
-    /// Stored QoS 2 messages for which there was no room at the start, and that their clients released before there was.
+    /// Stored QoS 2 messages for which there was no room at the start, and that their clients released before there was; and such wills, whose clients
+    /// came again or whose sessions ended.
     pub dropped_left_out_messages_total: u64,
     /// Stored facts of which something did not fit into memory; it is still on disk.
     pub left_out_facts_total: u64,

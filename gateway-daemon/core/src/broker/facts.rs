@@ -64,6 +64,8 @@ const RUNNING: u64 = u64::from_le_bytes(*b"running:");
 const ENDED: u8 = 1;
 const USER: u8 = 2;
 const WILL: u8 = 4;
+/// Never on disk: there is a will there that did not fit into memory.
+const WILL_LEFT_OUT: u8 = 8;
 
 /// What a session is, beside its subscriptions and messages.
 #[derive(Debug, Clone)]
@@ -80,6 +82,8 @@ pub(super) struct SessionFact {
     pub(super) ended: Option<Ended>,
     /// A last will that is still to come.
     pub(super) will: Option<Testament>,
+    /// A last will is on disk and did not fit into memory.
+    pub(super) will_left_out: bool,
 }
 
 /// When the connection of a session ended.
@@ -198,7 +202,7 @@ pub(super) fn read_session(value: &[u8], boot: BootId) -> Result<SessionFact, Da
     }
     let version = version_of(reader.u8()?)?;
     let flags = reader.u8()?;
-    if flags & !(ENDED | USER | WILL) != 0 {
+    if flags & !(ENDED | USER | WILL | WILL_LEFT_OUT) != 0 {
         return Err(Damaged);
     }
     let expiry_s = reader.u32()?;
@@ -218,10 +222,11 @@ pub(super) fn read_session(value: &[u8], boot: BootId) -> Result<SessionFact, Da
         let delay = Duration::from_secs(reader.u32()?.into());
         Some(Testament { message: message(reader, boot)?, delay })
     };
-    Ok(SessionFact { version, expiry_s, user, sent, ended, will })
+    let will_left_out = flags & WILL_LEFT_OUT != 0;
+    Ok(SessionFact { version, expiry_s, user, sent, ended, will, will_left_out })
 }
 
-/// The value of a session as it is, but for its will.
+/// The value of a session as it is, but for its will, of which it says only that there is one.
 ///
 /// # Errors
 /// The value is damaged.
@@ -237,7 +242,7 @@ pub(super) fn without_will(value: &[u8]) -> Result<Arc<[u8]>, Damaged> {
         reader.short()?;
     }
     let mut kept = value[..value.len() - reader.rest().len()].to_vec();
-    kept[2] = flags & !WILL;
+    kept[2] = flags & !WILL | WILL_LEFT_OUT;
     Ok(kept.into())
 }
 

@@ -62,6 +62,8 @@ pub(super) struct Session {
     pub(super) ends_at: Option<BootNs>,
     /// The will of its last connection and when it speaks; it has an alarm then.
     pub(super) will: Option<(BootNs, Box<Testament>)>,
+    /// It had one when the broker started that did not fit into memory. Its fact, which holds it, is left as it is until the client comes.
+    pub(super) will_left_out: bool,
 }
 
 /// Memory of [`Unfinished`] and of two tickets, with what allocations take.
@@ -162,6 +164,7 @@ impl Session {
             behind: false,
             ends_at: None,
             will: None,
+            will_left_out: false,
         }
     }
 
@@ -179,6 +182,7 @@ impl Session {
             && self.outbound.in_flight() == 0
             && self.received.is_empty()
             && self.will.is_none()
+            && !self.will_left_out
     }
 
     /// Whether it is forgotten with its connection.

@@ -163,6 +163,7 @@ proptest! {
             sent: Seq(sent),
             ended: ended.map(|ended| Ended::At(Duration::from_nanos(ended))),
             will: will.map(|(message, s)| Testament { message, delay: Duration::from_secs(s.into()) }),
+            will_left_out: false,
         };
         let read = read_session(&bytes(&session(&fact, BOOT)), BOOT).expect("it is not damaged");
         prop_assert_eq!(format!("{read:?}"), format!("{fact:?}"));
@@ -244,6 +245,7 @@ fn two_clients() -> Found {
         sent: Seq(3),
         ended: None,
         will: None,
+        will_left_out: false,
     };
     let options = Options {
         qos: Qos::ExactlyOnce,
@@ -325,6 +327,7 @@ fn the_version_before_reads_what_is_written_here() {
         sent: Seq(3),
         ended: Some(Ended::At(Duration::from_nanos(77))),
         will: None,
+        will_left_out: false,
     };
     let bytes = bytes(&session(&fact, BOOT));
     // The same fields at the same places; it takes the first eight bytes of `ended` for another boot, and reads no more of it than that it is there.

@@ -150,6 +150,7 @@ impl Broker {
             open.alarm = Some(open.deadline);
             self.alarms.insert((open.deadline, Alarm::Conn(conn)));
         }
+        self.lose_left_out_will(id);
         self.write_attached(now, id);
     }
 

@@ -81,6 +81,7 @@ impl Broker {
             sent: session.outbound.sent(),
             ended: conn.is_none().then_some(Ended::At(session.since)),
             will,
+            will_left_out: false,
         };
         let value = facts::session(&fact, self.run.boot);
         self.journal.put(now, facts::session_key(&session.client), value, None, due);
@@ -343,6 +344,7 @@ impl Broker {
                 self.write_subscription(now, id, &subscription, options);
             }
         }
+        self.lose_left_out_will(id);
         self.write_session(now, id);
         self.pump(now, id);
     }
@@ -402,6 +404,7 @@ impl Broker {
         session.maker.as_ref().inspect(|maker| self.shares.add(maker));
         session.version = fact.version;
         session.expiry_s = fact.expiry_s;
+        session.will_left_out = fact.will_left_out;
         let id = self.add_session(session);
         self.clients.insert(Arc::clone(client), id);
         for (text, options) in subscriptions {
@@ -424,18 +427,19 @@ impl Broker {
             let at = arrivals.of(client, packet);
             self.recover_received(now, id, packet, past, at);
         }
-        self.recover_end(now, id, fact.ended);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if let Some(will) = fact.will {
             let at = now.plus(will.delay);
             session.will = Some((at, Box::new(will)));
             self.alarms.insert((at, Alarm::Will(id)));
         }
+        // Writes the session, with its will.
+        self.recover_end(now, id, fact.ended);
         self.note_vacancy(id);
     }
 
     /// When a session of an earlier run ends. Without a word of running time its time begins here, and that is written: it was connected when the run ended, or
-    /// an earlier version wrote it.
+    /// an earlier version wrote it. Not where the fact holds a will that did not fit: then each run begins it anew.
     fn recover_end(&mut self, now: BootNs, id: SessionId, ended: Option<Ended>) {
         let running = self.running(now);
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -444,10 +448,18 @@ impl Broker {
             Some(Ended::Earlier) | None => running,
         };
         let (waited, expiry_s) = (running.saturating_sub(session.since), session.expiry_s);
+        let writes = !matches!(ended, Some(Ended::At(_))) && !session.will_left_out;
         let Some(expiry) = self.expiry(expiry_s) else { return };
         self.set_end(now, id, now.plus(expiry.saturating_sub(waited)));
-        if !matches!(ended, Some(Ended::At(_))) {
+        if writes {
             self.write_session(now, id);
         }
+    }
+
+    /// The fact of a session is written anew: a will in it that did not fit into memory is lost.
+    pub(super) fn lose_left_out_will(&mut self, id: SessionId) {
+        let session = self.sessions.get_mut(&id);
+        let lost = session.is_some_and(|session| std::mem::take(&mut session.will_left_out));
+        self.counters.dropped_left_out_messages_total += u64::from(lost);
     }
 }

@@ -127,6 +127,7 @@ impl Broker {
     /// A session ends, with everything that it holds. A will that was to come speaks now (3.1.3.2.2).
     pub(super) fn finish_session(&mut self, now: BootNs, id: SessionId, why: DropReason) {
         self.clear_end(id);
+        self.lose_left_out_will(id);
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let facts =
             if session.outbound.is_durable() { session.filters.len() + session.received.len() } else { 0 };

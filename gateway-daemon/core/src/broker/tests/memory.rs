@@ -64,13 +64,18 @@ fn retain(bench: &mut Bench, message: Message) {
 
 /// A session that is stored, with a will.
 fn store_session(bench: &mut Bench, client: &str, will: Option<Message>) {
+    store_session_of(bench, client, Some(Ended::At(Duration::ZERO)), will);
+}
+
+fn store_session_of(bench: &mut Bench, client: &str, ended: Option<Ended>, will: Option<Message>) {
     let fact = SessionFact {
         version: Version::V5,
         expiry_s: u32::MAX,
         user: None,
         sent: Seq(0),
-        ended: Some(Ended::At(Duration::ZERO)),
+        ended,
         will: will.map(|message| Testament { message, delay: Duration::from_secs(60) }),
+        will_left_out: false,
     };
     let value = facts::session(&fact, BootId(7)).encode(BootId(7));
     bench.disk.facts.insert(facts::session_key(&client.into()), value);
@@ -255,6 +260,47 @@ fn a_start_takes_no_more_wills_than_there_is_memory_for_and_their_sessions_are_t
     bench.wait(Duration::from_secs(61));
     assert_eq!(bench.broker.counters().wills_total, 50 - left_out);
     assert!(left_out > 35, "{left_out}");
+}
+
+/// What a start writes about a session whose client was there when the run before ended would take the place of the will.
+#[test]
+fn wills_that_did_not_fit_are_on_disk_for_every_start_until_their_clients_come() {
+    let limits = Limits { wills_bytes_max: 100 << 10, ..Limits::default() };
+    let mut bench = Bench::stored(settings(limits));
+    for number in 0..50 {
+        let ended = (number % 2 == 0).then_some(Ended::At(Duration::ZERO));
+        store_session_of(&mut bench, &format!("c{number}"), ended, Some(message("will", "gone", 2000)));
+    }
+    for _ in 0..3 {
+        bench.crash();
+        assert!(bench.broker.counters().left_out_facts_total > 30);
+        // Turns are written; no will speaks yet.
+        bench.wait(Duration::from_secs(10));
+    }
+    bench.settings.limits.wills_bytes_max = 64 << 20;
+    bench.crash();
+    // More than one turn's work.
+    bench.wait(Duration::from_secs(61));
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.broker.counters().wills_total, 50, "with higher limits and a restart they are back");
+    assert_eq!(bench.broker.counters().dropped_left_out_messages_total, 0);
+}
+
+#[test]
+fn a_will_that_did_not_fit_and_is_lost_is_counted() {
+    let mut bench = Bench::stored(settings(Limits { wills_bytes_max: 1, ..Limits::default() }));
+    for client in ["a", "b", "c"] {
+        store_session(&mut bench, client, Some(message("will", "gone", 2000)));
+    }
+    bench.crash();
+    let lost = |bench: &Bench| bench.broker.counters().dropped_left_out_messages_total;
+    assert_eq!((bench.broker.counters().left_out_facts_total, lost(&bench)), (3, 0));
+    bench.client("a", false);
+    assert_eq!(lost(&bench), 1, "its client came again, and its session goes on");
+    bench.client("b", true);
+    assert_eq!(lost(&bench), 2, "its session ended");
+    bench.crash();
+    assert_eq!(bench.broker.counters().left_out_facts_total, 1);
 }
 
 #[test]
