@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::time::Duration;
 
+use gateway_core::poll::settings::Limit;
 use gateway_core::tag::Name;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -232,6 +233,13 @@ impl<'a, 't> Reader<'a, 't> {
         Some(number)
     }
 
+    /// A number of which every digit counts, where it is whole.
+    pub(crate) fn limit(&self, name: &str) -> Option<Limit> {
+        let number = self.float(name)?;
+        let (_, value, _) = self.value(name)?;
+        Some(whole(&value).map_or(Limit::Float(number), Limit::Whole))
+    }
+
     pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
         self.endless(name).flatten()
     }
@@ -431,6 +439,13 @@ pub(crate) fn number(value: &DeValue<'_>) -> Option<f64> {
             number
         }),
         DeValue::Float(float) => float.as_str().parse().ok(),
+        _ => None,
+    }
+}
+
+fn whole(value: &DeValue<'_>) -> Option<i128> {
+    match value {
+        DeValue::Integer(int) => i128::from_str_radix(int.as_str(), int.radix()).ok(),
         _ => None,
     }
 }

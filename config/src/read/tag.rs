@@ -297,8 +297,8 @@ fn scale(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Scale> {
 }
 
 fn range(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Range> {
-    let (min, max, clamp) = (reader.float("min"), reader.float("max"), reader.bool("clamp")?);
-    if min.zip(max).is_some_and(|(min, max)| min >= max) {
+    let (min, max, clamp) = (reader.limit("min"), reader.limit("max"), reader.bool("clamp")?);
+    if min.zip(max).is_some_and(|(min, max)| !min.is_below(max)) {
         let text = "`min` is not below `max`, so no value would be good: exchange or correct them";
         cx.found.misfit(&reader.at("min"), text);
     }

@@ -216,13 +216,58 @@ pub struct Scale {
     pub offset: f64,
 }
 
+/// One limit of an engineering value, as it was written: beyond 2^53 an f64 holds not every whole number, and a counter of 64 bits counts them all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Limit {
+    /// Without a point.
+    Whole(i128),
+    /// With a point or an exponent.
+    Float(f64),
+}
+
+impl Limit {
+    /// The nearest f64.
+    #[must_use]
+    pub fn to_f64(self) -> f64 {
+        match self {
+            #[expect(clippy::cast_precision_loss, reason = "the nearest is what is asked for")]
+            Self::Whole(number) => number as f64,
+            Self::Float(number) => number,
+        }
+    }
+
+    /// Whether it is less than another.
+    #[must_use]
+    pub fn is_below(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Whole(a), Self::Whole(b)) => a < b,
+            (a, b) => a.to_f64() < b.to_f64(),
+        }
+    }
+}
+
+impl From<f64> for Limit {
+    fn from(number: f64) -> Self {
+        Self::Float(number)
+    }
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(number) => number.fmt(f),
+            Self::Float(number) => number.fmt(f),
+        }
+    }
+}
+
 /// Limits of an engineering value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Range {
     /// Lowest good value.
-    pub min: Option<f64>,
+    pub min: Option<Limit>,
     /// Highest good value.
-    pub max: Option<f64>,
+    pub max: Option<Limit>,
     /// Clamp to the limit instead of marking the value bad.
     pub clamp: bool,
 }

@@ -1,7 +1,7 @@
 //! The range of an engineering value.
 
 use super::number::{Number, integer};
-use crate::poll::settings::Range;
+use crate::poll::settings::{Limit, Range};
 use crate::tag::{Reason, Sample, Value};
 
 /// What a range did to a value.
@@ -28,8 +28,8 @@ pub(super) fn check(range: Option<&Range>, value: Value) -> Checked {
     let (Some(range), Some(number)) = (range, Number::of(&value)) else { return Checked::Inside(value) };
     let clamped = match number {
         Number::Integer(number) => {
-            let min = range.min.map_or(i128::MIN, |min| whole(min.ceil()));
-            let max = range.max.map_or(i128::MAX, |max| whole(max.floor()));
+            let min = range.min.map_or(i128::MIN, |min| whole(min, f64::ceil));
+            let max = range.max.map_or(i128::MAX, |max| whole(max, f64::floor));
             let signed = matches!(value, Value::Int(_));
             // A range without an integer inside it clamps to its upper end.
             let to = number.max(min).min(max);
@@ -37,8 +37,8 @@ pub(super) fn check(range: Option<&Range>, value: Value) -> Checked {
                 .then(|| integer(to, signed).unwrap_or_else(|| Value::Float(Number::Integer(to).to_f64())))
         }
         Number::Float(number) => {
-            let to =
-                number.max(range.min.unwrap_or(f64::NEG_INFINITY)).min(range.max.unwrap_or(f64::INFINITY));
+            let min = range.min.map_or(f64::NEG_INFINITY, Limit::to_f64);
+            let to = number.max(min).min(range.max.map_or(f64::INFINITY, Limit::to_f64));
             (to != number).then_some(Value::Float(to))
         }
     };
@@ -49,11 +49,14 @@ pub(super) fn check(range: Option<&Range>, value: Value) -> Checked {
     }
 }
 
-/// The integer of a float without a fraction, saturating.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "saturates far beyond every value that a device can send"
-)]
-fn whole(float: f64) -> i128 {
-    float as i128
+/// The outermost integer inside a limit, saturating.
+fn whole(limit: Limit, inside: fn(f64) -> f64) -> i128 {
+    match limit {
+        Limit::Whole(number) => number,
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "saturates far beyond every value that a device can send"
+        )]
+        Limit::Float(number) => inside(number) as i128,
+    }
 }

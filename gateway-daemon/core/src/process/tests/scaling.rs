@@ -1,12 +1,13 @@
 use proptest::prelude::*;
 
 use super::{cycle, processor, ranged, s, scaled, tag, u16_tag};
-use crate::poll::settings::{Kind, Order4, Order8, Tag};
+use crate::poll::settings::{Kind, Limit, Order4, Order8, Range, Tag};
 use crate::process::{Scaler, widen_f32};
 use crate::tag::{Reason, Sample, Value};
 
 const U16: Kind = Kind::U16 { swap: false };
 const U64: Kind = Kind::U64(Order8::Abcdefgh);
+const I64: Kind = Kind::I64(Order8::Abcdefgh);
 const F32: Kind = Kind::F32(Order4::Abcd);
 
 fn check(tag: &Tag, raw: Value, expected: Value) {
@@ -117,6 +118,22 @@ fn limits_are_exact_where_floats_are_not() {
     let tag = ranged(tag(U64), None, Some(limit), false);
     assert_eq!(in_range(tag.clone(), Value::UInt(1 << 53)).2, 0);
     assert_eq!(in_range(tag, Value::UInt((1 << 53) + 1)).2, 1);
+}
+
+#[test]
+fn every_integer_of_64_bits_is_told_from_its_limits() {
+    let limited = |kind, min, max| Tag { range: Some(Range { min, max, clamp: false }), ..tag(kind) };
+    let whole = |number: i128| Some(Limit::Whole(number));
+    let top = i128::from(u64::MAX);
+    for below in [1, 2, 1000, 1025] {
+        let tag = limited(U64, None, whole(top - below));
+        assert_eq!(in_range(tag.clone(), Value::UInt(u64::MAX)).2, 1, "{below}");
+        assert_eq!(in_range(tag, Value::UInt(u64::MAX - u64::try_from(below).unwrap())).2, 0, "{below}");
+        let tag = limited(I64, whole(i128::from(i64::MIN) + below), None);
+        assert_eq!(in_range(tag.clone(), Value::Int(i64::MIN)).2, 1, "{below}");
+        assert_eq!(in_range(tag, Value::Int(i64::MIN + i64::try_from(below).unwrap())).2, 0, "{below}");
+    }
+    assert_eq!(in_range(limited(U64, None, whole(top)), Value::UInt(u64::MAX)).2, 0);
 }
 
 proptest! {
