@@ -190,7 +190,12 @@ fn refused_lines(snapshot: &Snapshot, ink: Ink) -> String {
 pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
     let link = match uplink.link {
         Link::Up => ink.paint(Mood::Good, &format!("up for {}", duration(uplink.since_ms))),
-        Link::Connecting => ink.paint(Mood::Warn, &format!("connecting for {}", duration(uplink.since_ms))),
+        Link::Connecting if uplink.connects == 0 => {
+            ink.paint(Mood::Warn, &format!("connecting for {}", duration(uplink.since_ms)))
+        }
+        Link::Connecting => {
+            ink.paint(Mood::Warn, &format!("down for {}, connecting", duration(uplink.since_ms)))
+        }
         Link::Stopped => ink.paint(Mood::Faint, "stopped"),
         Link::Waiting => {
             let next =

@@ -177,7 +177,7 @@ fn uplink(upstream: &Upstream, settings: &Settings, now: BootNs) -> snapshot::Up
         name: settings.name.to_string(),
         url: url(&upstream.link_settings),
         link,
-        since_ms: now.ms().saturating_sub(upstream.since.ms()),
+        since_ms: now.ms().saturating_sub(machine.link_since().ms()),
         retry_in_ms,
         loss: machine.last_loss().map(ToString::to_string),
         reason: machine.last_loss().map(|loss| loss.word().to_owned()),

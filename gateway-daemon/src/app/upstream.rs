@@ -141,10 +141,6 @@ pub(super) struct Upstream {
     pub acks: Rate,
     /// What its queue drops, as far as the log says.
     pub drops: Drops,
-    /// When the link's state last changed.
-    pub since: BootNs,
-    /// The state that it had then.
-    seen: Option<std::mem::Discriminant<State>>,
     /// What was left only in memory when it stopped.
     pub left: Option<Tally>,
     /// Who waits for which message: at most what is only in memory, which the queue bounds.
@@ -197,8 +193,6 @@ impl Upstream {
             session,
             acks: Rate::default(),
             drops: Drops::default(),
-            since: BootNs(0),
-            seen: None,
             left: None,
             tickets: BTreeMap::new(),
             fates: VecDeque::new(),
@@ -301,10 +295,6 @@ impl Upstream {
             self.act(now, action, rendering);
         }
         self.acknowledge();
-        let state = std::mem::discriminant(&self.uplink.state());
-        if self.seen.replace(state) != Some(state) {
-            self.since = now;
-        }
     }
 
     fn act(&mut self, now: BootNs, action: Action, rendering: Rendering<'_>) {

@@ -42,7 +42,7 @@ impl Uplink {
             self.flights = Flights::default();
             self.birth_due = false;
         }
-        self.state = State::BackingOff { until: self.now };
+        self.enter(State::BackingOff { until: self.now });
     }
 
     /// What the birth message says has changed: while connected it is published again.

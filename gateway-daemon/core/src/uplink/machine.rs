@@ -62,6 +62,7 @@ pub struct Uplink {
     pub(super) identity: Identity,
     pub(super) queue: Queue,
     pub(super) state: State,
+    pub(super) link_since: BootNs,
     pub(super) epoch: Epoch,
     pub(super) flights: Flights,
     pub(super) share: Share,
@@ -112,6 +113,7 @@ impl Uplink {
             identity,
             queue,
             state: State::Idle,
+            link_since: BootNs(0),
             epoch: Epoch(0),
             flights: Flights::default(),
             watch: TakeOverWatch::default(),
@@ -153,8 +155,9 @@ impl Uplink {
     pub fn start(&mut self, now: BootNs) {
         self.at(now);
         self.ledger_at = self.now.plus(self.settings.ledger_every);
+        self.link_since = self.now;
         let pause = self.jitter_only();
-        self.state = State::BackingOff { until: self.now.plus(pause) };
+        self.enter(State::BackingOff { until: self.now.plus(pause) });
     }
 
     /// Takes a message; see [`Queue::publish`].
@@ -250,7 +253,7 @@ impl Uplink {
             State::Up { .. } => return,
             State::Idle | State::BackingOff { .. } => {}
         }
-        self.state = State::Idle;
+        self.enter(State::Idle);
     }
 
     /// The next thing to do, if any.
@@ -299,6 +302,12 @@ impl Uplink {
     #[must_use]
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// When the link came up, or was lost; the start, where neither has happened. Attempts to connect change nothing.
+    #[must_use]
+    pub fn link_since(&self) -> BootNs {
+        self.link_since
     }
 
     /// The current or last connection attempt.
@@ -353,6 +362,14 @@ impl Uplink {
         self.flights.deadline(self.settings.ack_timeout).filter(|_| !kept_for_ever)
     }
 
+    pub(super) fn enter(&mut self, state: State) {
+        let is_up = |state: &State| matches!(state, State::Up { .. });
+        if is_up(&self.state) != is_up(&state) {
+            self.link_since = self.now;
+        }
+        self.state = state;
+    }
+
     fn jitter_only(&mut self) -> Duration {
         let mut first = Backoff::new(self.settings.backoff_min, self.settings.backoff_min);
         first.pause(&mut self.jitter, self.faults)
@@ -360,7 +377,7 @@ impl Uplink {
 
     fn connect(&mut self) {
         self.epoch = Epoch(self.epoch.0.saturating_add(1));
-        self.state = State::Connecting { since: self.now };
+        self.enter(State::Connecting { since: self.now });
         self.servers.attempt();
         self.connect_due = true;
         self.flights = Flights::default();
@@ -374,7 +391,7 @@ impl Uplink {
         }
         self.counters.ups_total += 1;
         self.counters.sessions_lost_total += u64::from(!session_present);
-        self.state = State::Up { since: self.now };
+        self.enter(State::Up { since: self.now });
         self.birth_due = !self.faults.has(Mutant::NoBirth);
         self.excused = false;
         self.alone_wait = None;
@@ -482,12 +499,12 @@ impl Uplink {
         self.birth_due = false;
         let round_over = self.servers.lost();
         if self.stop.is_some() {
-            self.state = State::Idle;
+            self.enter(State::Idle);
             return;
         }
         self.notices.truncate(super::queue::ASIDE_ROWS_MAX);
         let pause =
             if round_over { self.backoff.pause(&mut self.jitter, self.faults) } else { self.jitter_only() };
-        self.state = State::BackingOff { until: self.now.plus(pause) };
+        self.enter(State::BackingOff { until: self.now.plus(pause) });
     }
 }

@@ -81,7 +81,7 @@ impl Uplink {
             return None;
         }
         if up {
-            self.state = State::Idle;
+            self.enter(State::Idle);
             self.queue.detach(self.now);
             self.flights = Flights::default();
             return Some(Action::Disconnect { epoch: self.epoch, clean: true });
@@ -132,7 +132,7 @@ impl Uplink {
 
     fn birth(&mut self) -> Action {
         let next = self.queue.next_seq();
-        let connects = self.counters.connects_total;
+        let connects = self.counters.ups_total;
         let losses = status::Losses { down: self.last_down.as_ref(), last: self.last_loss.as_ref() };
         let payload = status::birth(&self.identity, connects, next, self.queue.aside_total(), losses);
         let topic = Arc::clone(&self.settings.status_topic);

@@ -235,6 +235,41 @@ fn failed_attempts_do_not_hide_why_the_connection_was_lost() {
 }
 
 #[test]
+fn the_link_is_up_or_down_since_it_changed_and_the_birth_counts_connections_not_attempts() {
+    let mut bench = Bench::new(settings(), Stored::default());
+    assert_eq!(bench.uplink.link_since(), BootNs(0), "the start");
+    let lose = |bench: &mut Bench| {
+        let loss = Loss::Refused(ConnectRefusal::ServerUnavailable);
+        bench.link(LinkEvent::Down { loss, up_for: None });
+        bench.actions();
+    };
+    for _ in 0..3 {
+        while !bench.actions().iter().any(|action| matches!(action, Action::Connect { .. })) {
+            bench.pass(1000);
+        }
+        lose(&mut bench);
+    }
+    assert_eq!(bench.uplink.link_since(), BootNs(0), "attempts change nothing");
+    let born = bench.connect();
+    let up = bench.now;
+    assert_eq!(bench.uplink.link_since(), up);
+    let connects = |actions: &[Action]| {
+        actions.iter().any(|action| {
+            let Action::Announce { payload, .. } = action else { return false };
+            String::from_utf8_lossy(payload).contains("\"connects\":1,")
+        })
+    };
+    assert!(connects(&born), "{born:?}");
+    bench.pass(90_000);
+    assert_eq!(bench.uplink.link_since(), up);
+    lose(&mut bench);
+    let down = bench.now;
+    bench.pass(50);
+    bench.pass(200_000);
+    assert_eq!(bench.uplink.link_since(), down);
+}
+
+#[test]
 fn a_message_that_others_have_overtaken_is_not_waited_for_for_ever() {
     let mut bench = Bench::new(settings(), Stored::default());
     bench.connect();
