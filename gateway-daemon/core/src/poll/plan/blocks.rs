@@ -94,7 +94,7 @@ impl From<&Point> for Span {
 }
 
 impl Span {
-    fn same_addresses(&self, other: &Self) -> bool {
+    pub(crate) fn same_addresses(&self, other: &Self) -> bool {
         (self.table, self.start, self.end) == (other.table, other.start, other.end)
     }
 }

@@ -1,5 +1,7 @@
 //! What an answer, or none, means for the group that asked and for its device.
 
+use std::time::Duration;
+
 use crate::poll::request::{Answer, LineFault};
 use crate::tag::{BootNs, Reason};
 
@@ -39,16 +41,31 @@ impl Schedule {
             self.counters.busy_ns += self.busy_since.take().map_or(0, |since| nanos(now.since(since)));
         }
         let outcome = self.sort(&flight, outcome);
-        let parked = std::mem::take(&mut self.devices[flight.device].parked);
-        for group in parked {
-            if let Some(run) = &mut self.groups[group].run {
-                run.queued = false;
-                self.enqueue(group, now);
+        if matches!(outcome, Outcome::Failed(_)) && flight.poll.is_some() {
+            // The first failure is only paid for when another follows: most answers that are lost are lost to noise.
+            let owed = &mut self.devices[flight.device].owed;
+            if flight.in_doubt {
+                self.probes.spent(flight.asked_at, now, std::mem::take(owed));
+            } else {
+                *owed = now.since(flight.asked_at);
             }
         }
         match flight.poll {
             Some((group, block, attempt)) => self.settle(&flight, (group, block, attempt), outcome, now),
             None => self.settle_probe(&flight, &outcome, now),
+        }
+        self.call_up(flight.device, now);
+    }
+
+    /// Whoever waits for an answer of a device, or because it is in doubt, finds its place anew.
+    pub(super) fn call_up(&mut self, device: usize, now: BootNs) {
+        let device = &mut self.devices[device];
+        let waiting = [std::mem::take(&mut device.parked), std::mem::take(&mut device.doubted)];
+        for group in waiting.into_iter().flatten() {
+            if let Some(run) = &mut self.groups[group].run {
+                run.queued = false;
+                self.enqueue(group, now);
+            }
         }
     }
 
@@ -60,7 +77,7 @@ impl Schedule {
         device.counters.busy_ns += time;
         if flight.poll.is_none() {
             self.probes.in_flight = false;
-            self.probes.spent(flight.asked_at, now);
+            self.probes.spent(flight.asked_at, now, Duration::ZERO);
             self.counters.probe_ns += time;
             device.counters.probe_ns += time;
         }
@@ -113,9 +130,7 @@ impl Schedule {
                     self.devices[flight.device].counters.splits += 1;
                 } else {
                     group.mark(block, Reason::Exception(code), now);
-                    if code == 2 {
-                        group.refuse(block);
-                    }
+                    group.refuse(block, Reason::Exception(code), now);
                 }
             }
             Outcome::Busy(_) if may_retry => {
@@ -123,13 +138,11 @@ impl Schedule {
             }
             Outcome::Busy(code) | Outcome::Refused(code) => group.mark(block, Reason::Exception(code), now),
             Outcome::Failed(reason) => {
-                self.devices[flight.device].stumbled(reason);
+                self.devices[flight.device].stumbled(reason, now);
                 if may_retry {
                     group.ask_again(Again { block, attempt: attempt + 1, after: now });
-                    group.put_off(now);
                 } else {
                     group.mark(block, reason, now);
-                    group.put_off(now);
                     self.failed(flight.device, now);
                 }
             }
@@ -143,7 +156,7 @@ impl Schedule {
 
     fn settle_probe(&mut self, flight: &Flight, outcome: &Outcome, now: BootNs) {
         if let Outcome::Failed(reason) = outcome {
-            self.devices[flight.device].stumbled(*reason);
+            self.devices[flight.device].stumbled(*reason, now);
             self.devices[flight.device].probe_failed(now);
             self.choose_probe();
         } else {
@@ -154,12 +167,13 @@ impl Schedule {
     fn came_to_life(&mut self, device: usize, now: BootNs) {
         if self.devices[device].answered(now) {
             self.counters.recoveries += 1;
+            self.forget_refusals(device);
             self.choose_probe();
             self.refresh(device, now);
         }
     }
 
-    fn failed(&mut self, device: usize, now: BootNs) {
+    pub(super) fn failed(&mut self, device: usize, now: BootNs) {
         if self.devices[device].failed(now) {
             self.counters.deaths += 1;
             self.choose_probe();

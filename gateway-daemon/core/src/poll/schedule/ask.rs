@@ -20,22 +20,35 @@ impl Schedule {
                 self.give_up(index, Reason::DeviceDown, now);
                 continue;
             }
+            if device.is_in_doubt() {
+                run.queued = true;
+                device.doubted.push(index);
+                continue;
+            }
             if device.in_flight > 0 && !device.is_trusted() {
                 run.queued = true;
                 device.parked.push(index);
                 continue;
             }
-            let skipped = group.begin(now);
-            let picked = group.pick(now);
-            self.count_overruns(own, skipped);
-            let unit = self.devices[own].unit;
-            let request = picked.and_then(|(block, _)| Some(self.groups[index].block(block)?.request(unit)));
-            self.enqueue(index, now);
-            if let (Some((block, attempt)), Some(request)) = (picked, request) {
-                return Some(self.order(own, request, Some((index, block, attempt)), now));
+            if let Some(order) = self.ask_next_block(index, now) {
+                return Some(order);
             }
         }
         None
+    }
+
+    /// The next request of a group whose turn it is.
+    pub(super) fn ask_next_block(&mut self, index: usize, now: BootNs) -> Option<Order> {
+        let group = &mut self.groups[index];
+        let own = group.device;
+        let skipped = group.begin(now);
+        let picked = group.pick(now);
+        self.count_overruns(own, skipped);
+        let unit = self.devices[own].unit;
+        let request = picked.and_then(|(block, _)| Some(self.groups[index].block(block)?.request(unit)));
+        self.enqueue(index, now);
+        let ((block, attempt), request) = (picked?, request?);
+        Some(self.order(own, request, Some((index, block, attempt)), now))
     }
 
     /// A request to a dead device, if one is due and disturbs nobody or has waited long enough.
@@ -64,12 +77,14 @@ impl Schedule {
         let attempt = poll.map_or(0, |(_, _, attempt)| attempt);
         let device = &mut self.devices[own];
         device.in_flight += 1;
+        device.asked_at = now;
         for counters in [&mut self.counters, &mut device.counters] {
             counters.requests += 1;
             counters.retries += u64::from(attempt > 0);
             counters.probes += u64::from(poll.is_none());
         }
-        self.in_flight.push(Flight { ticket, device: own, asked_at: now, poll });
+        let in_doubt = device.is_in_doubt();
+        self.in_flight.push(Flight { ticket, device: own, asked_at: now, in_doubt, poll });
         self.busy_since.get_or_insert(now);
         Order {
             ticket,

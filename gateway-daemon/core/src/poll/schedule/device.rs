@@ -40,6 +40,15 @@ pub(super) struct Device {
     pub(super) in_flight: usize,
     /// Groups that wait until its only order is answered.
     pub(super) parked: Vec<usize>,
+    /// Groups that wait behind all others because it is in doubt.
+    pub(super) doubted: Vec<usize>,
+    /// Tries that failed since its last answer.
+    pub(super) misses: u32,
+    /// Time that its first failure took.
+    pub(super) owed: Duration,
+    /// When it was last asked, and when it last failed.
+    pub(super) asked_at: BootNs,
+    pub(super) failed_at: BootNs,
     life: Life,
     /// Whether the last try failed, even if a retry may still succeed.
     shaky: bool,
@@ -64,6 +73,11 @@ impl Device {
             groups: Vec::new(),
             in_flight: 0,
             parked: Vec::new(),
+            doubted: Vec::new(),
+            misses: 0,
+            owed: Duration::ZERO,
+            asked_at: BootNs(0),
+            failed_at: BootNs(0),
             life: Life::Polled { failures: 0 },
             shaky: false,
             since: now,
@@ -99,7 +113,7 @@ impl Device {
     pub(super) fn answered(&mut self, now: BootNs) -> bool {
         let was_dead = self.is_dead();
         self.last_answer = Some(now);
-        self.shaky = false;
+        (self.shaky, self.misses) = (false, 0);
         self.life = Life::Polled { failures: 0 };
         if was_dead {
             self.since = now;
@@ -109,8 +123,10 @@ impl Device {
     }
 
     /// One try failed; a retry may follow.
-    pub(super) fn stumbled(&mut self, reason: Reason) {
+    pub(super) fn stumbled(&mut self, reason: Reason, now: BootNs) {
         self.shaky = true;
+        self.failed_at = now;
+        self.misses = self.misses.saturating_add(1);
         self.last_failure = Some(reason);
     }
 
@@ -144,6 +160,11 @@ impl Device {
             self.shaky = true;
             self.life = Life::Polled { failures: self.dead_after - 1 };
         }
+    }
+
+    /// Why its last try failed.
+    pub(super) fn last_failure(&self) -> Option<Reason> {
+        self.last_failure
     }
 
     pub(super) fn health(&self) -> DeviceHealth<'_> {

@@ -1,12 +1,13 @@
 //! One poll group: its grid of due moments, its requests, and the cycle that is running.
 
 use crate::poll::decode;
-use crate::poll::plan::{Block, Limits, Span, blocks};
+use crate::poll::plan::{Block, Limits, Span};
 use crate::poll::request::{Answer, Table};
 use crate::poll::settings::{Device, Group as Settings, Kind, Tag};
 use crate::tag::{BootNs, Cycle, GroupId, Reading, Reason, Sample, TagId, Value};
 
 use super::counters::GroupCounters;
+use super::refusals::Refusals;
 
 /// A block of a running cycle that has to be asked (again).
 #[derive(Debug, Clone, Copy)]
@@ -23,16 +24,14 @@ pub(super) struct Run {
     due: BootNs,
     /// Number of the grid moment; `None` for a cycle in between.
     index: Option<u64>,
-    /// Whoever has the lowest is asked first: the deadline, put off when a request fails.
+    /// Whoever has the lowest is asked first: the deadline.
     pub(super) key: BootNs,
     begun: bool,
     readings: Vec<Reading>,
     next_block: usize,
     again: Vec<Again>,
     in_flight: usize,
-    /// Whether a device refused a point that it was not known to refuse.
-    refused: bool,
-    /// Whether the group is in the ready queue, parked at its device, or asleep until a retry.
+    /// Whether the group is in the ready queue, waits at its device, or sleeps until a retry.
     pub(super) queued: bool,
 }
 
@@ -49,8 +48,7 @@ pub(super) struct Group {
     next_index: u64,
     tags_start: u32,
     points: Box<[(u16, Kind)]>,
-    spans: Box<[Span]>,
-    limits: Limits,
+    refusals: Refusals,
     blocks: Vec<Block>,
     pub(super) run: Option<Run>,
     /// Entries of the schedule's queues with another number are void.
@@ -66,8 +64,8 @@ impl Group {
         device: &Device,
         first_due: BootNs,
     ) -> Self {
-        let spans: Box<[Span]> = tags.iter().map(|tag| Span::from(&tag.point)).collect();
-        let limits = Limits::of(device);
+        let spans = tags.iter().map(|tag| Span::from(&tag.point)).collect();
+        let mut refusals = Refusals::new(spans, Limits::of(device));
         Self {
             id,
             device: 0,
@@ -76,9 +74,8 @@ impl Group {
             next_index: 0,
             tags_start: u32::try_from(settings.tags_start).unwrap_or(u32::MAX),
             points: tags.iter().map(|tag| (tag.point.address, tag.point.kind)).collect(),
-            blocks: blocks(&spans, &limits),
-            spans,
-            limits,
+            blocks: refusals.plan(),
+            refusals,
             run: None,
             nap: 0,
             counters: GroupCounters::default(),
@@ -87,8 +84,9 @@ impl Group {
 
     /// The cheapest request that tells whether the device answers: its length and itself.
     pub(super) fn probe(&self) -> Option<(u32, Block)> {
-        let (point, span) = (0..).zip(&self.spans).min_by_key(|(_, span)| span.end - span.start)?;
-        Some((span.end - span.start, Block::around(&self.spans, vec![point])?))
+        let spans = self.refusals.spans();
+        let (point, span) = (0..).zip(spans).min_by_key(|(_, span)| span.end - span.start)?;
+        Some((span.end - span.start, Block::around(spans, vec![point])?))
     }
 
     /// The next grid moment.
@@ -121,9 +119,11 @@ impl Group {
             next_block: 0,
             again: Vec::new(),
             in_flight: 0,
-            refused: false,
             queued: false,
         });
+        if self.refusals.begin() {
+            self.blocks = self.refusals.plan();
+        }
         self.counters.overruns += skipped;
         skipped
     }
@@ -165,6 +165,7 @@ impl Group {
             None => return None,
         };
         run.in_flight += 1;
+        self.refusals.asked();
         Some(picked)
     }
 
@@ -194,13 +195,14 @@ impl Group {
         }
     }
 
-    /// Lets everyone with as short an interval who is due or falls due within the next interval go first, so that a
-    /// device in doubt costs its neighbours one timeout at a time.
-    pub(super) fn put_off(&mut self, now: BootNs) {
-        let later = self.one_interval_after(self.one_interval_after(now));
-        if let Some(run) = &mut self.run {
-            run.key = run.key.max(later);
-        }
+    /// Whether a request of the running cycle has failed and is to be tried again.
+    pub(super) fn is_retrying(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.again.iter().any(|again| again.attempt > 0))
+    }
+
+    /// When the running cycle is late by a whole interval.
+    pub(super) fn overdue_at(&self) -> Option<BootNs> {
+        Some(self.one_interval_after(self.run.as_ref()?.due))
     }
 
     /// Whether nothing of the running cycle is left to ask or to wait for.
@@ -224,6 +226,7 @@ impl Group {
     /// Fills in the readings of a block.
     pub(super) fn fill(&mut self, index: usize, answer: &Answer, now: BootNs) {
         let (Some(block), Some(run)) = (self.blocks.get(index), &mut self.run) else { return };
+        self.refusals.answered(index, block);
         for &point in &block.points {
             let point = point as usize;
             let (Some((address, kind)), Some(reading)) =
@@ -245,10 +248,19 @@ impl Group {
         }
     }
 
-    /// Marks the readings of a block.
+    /// Marks the readings of a block, but for what was read alone where all is refused.
     pub(super) fn mark(&mut self, index: usize, reason: Reason, now: BootNs) {
         let (Some(block), Some(run)) = (self.blocks.get(index), &mut self.run) else { return };
-        mark(&mut run.readings, block, reason, now);
+        if self.refusals.is_whole(index) {
+            let readings = &run.readings;
+            let is_bad = |point: &u32| {
+                readings.get(*point as usize).is_some_and(|reading| matches!(reading.sample, Sample::Bad(_)))
+            };
+            let points: Vec<u32> = block.points.iter().copied().filter(is_bad).collect();
+            mark(&mut run.readings, &points, reason, now);
+        } else {
+            mark(&mut run.readings, &block.points, reason, now);
+        }
     }
 
     /// Marks everything that is not asked yet and asks no more.
@@ -256,45 +268,65 @@ impl Group {
         let Some(run) = &mut self.run else { return };
         for again in run.again.drain(..) {
             if let Some(block) = self.blocks.get(again.block) {
-                mark(&mut run.readings, block, reason, now);
+                mark(&mut run.readings, &block.points, reason, now);
             }
         }
         for block in self.blocks.get(run.next_block..).unwrap_or_default() {
-            mark(&mut run.readings, block, reason, now);
+            mark(&mut run.readings, &block.points, reason, now);
         }
         run.next_block = self.blocks.len();
     }
 
-    /// Cuts a refused block in two, both of which are asked in the same cycle and kept apart from then on. False if
-    /// there is nothing to cut.
+    /// Cuts a refused block in two, both of which are asked in the same cycle. False if there is nothing to cut, or all of it is known to be refused.
     pub(super) fn split(&mut self, index: usize, now: BootNs) -> bool {
-        let Some((left, right)) = self.blocks.get(index).and_then(|block| block.cut(&self.spans)) else {
+        let Some(block) = self.blocks.get(index).filter(|_| !self.refusals.is_whole(index)) else {
             return false;
         };
+        let Some((left, right)) = block.cut(self.refusals.spans()) else { return false };
+        self.refusals.cut();
         self.blocks[index] = left;
         self.blocks.push(right);
         self.ask_again(Again { block: index, attempt: 0, after: now });
         true
     }
 
-    /// Remembers that the device refuses the addresses of a block that cannot be cut any further.
-    pub(super) fn refuse(&mut self, index: usize) {
-        let Some(block) = self.blocks.get(index) else { return };
-        for &point in &block.points {
-            let Some(span) = self.spans.get_mut(point as usize) else { continue };
-            if let Some(run) = self.run.as_mut().filter(|_| !span.refused) {
-                run.refused = true;
-            }
-            span.refused = true;
+    /// Remembers that the device refuses the addresses of a block that cannot be cut any further; `reason` is what others of its stretch become that
+    /// need not be asked any more.
+    pub(super) fn refuse(&mut self, index: usize, reason: Reason, now: BootNs) {
+        let Some(condemned) = self.blocks.get(index).and_then(|block| self.refusals.refused(block)) else {
+            return;
+        };
+        let Some(run) = &mut self.run else { return };
+        let is_one = |block: &Block| block.points.iter().all(|point| condemned.contains(point));
+        let mut points = Vec::new();
+        let blocks = &self.blocks;
+        run.again.retain(|again| {
+            let gone = blocks.get(again.block).filter(|block| is_one(block));
+            points.extend(gone.into_iter().flat_map(|block| &block.points));
+            gone.is_none()
+        });
+        // Nothing refers to blocks that were not asked yet.
+        let waiting = self.blocks.split_off(run.next_block);
+        for block in waiting {
+            if is_one(&block) { points.extend(&block.points) } else { self.blocks.push(block) }
+        }
+        mark(&mut run.readings, &points, reason, now);
+        self.refusals.condemn(&points);
+    }
+
+    /// Its device, or the bus, was away: whatever was refused is tried again as it was planned.
+    pub(super) fn forget_refusals(&mut self) {
+        self.refusals.forget();
+        if let (None, Some(blocks)) = (&self.run, self.refusals.end()) {
+            self.blocks = blocks;
         }
     }
 
-    /// Ends the running cycle. If it found refused points, the requests are planned afresh around them: cutting in two
-    /// leaves more pieces than needed. Each point is found once, so that this cannot go on for ever.
+    /// Ends the running cycle. What it found about refused addresses changes the requests of the next ones.
     pub(super) fn finish(&mut self) -> Option<Cycle> {
         let run = self.run.take()?;
-        if run.refused {
-            self.blocks = blocks(&self.spans, &self.limits);
+        if let Some(blocks) = self.refusals.end() {
+            self.blocks = blocks;
         }
         match run.index {
             Some(index) => {
@@ -312,8 +344,8 @@ impl Group {
     }
 }
 
-fn mark(readings: &mut [Reading], block: &Block, reason: Reason, now: BootNs) {
-    for &point in &block.points {
+fn mark(readings: &mut [Reading], points: &[u32], reason: Reason, now: BootNs) {
+    for &point in points {
         if let Some(reading) = readings.get_mut(point as usize) {
             reading.at = now;
             reading.sample = Sample::Bad(reason);

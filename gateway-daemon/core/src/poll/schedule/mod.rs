@@ -16,15 +16,17 @@
 //! groups of one interval do not fall due together, and one every interval after it. A due cycle is delivered or counted
 //! as an overrun; late ones are never queued up. Between two requests the group with the earliest deadline goes first.
 //!
-//! **Failures.** A request is tried `1 + retries` times; between tries everyone else with a nearer deadline goes first. After
+//! **Failures.** A request is tried `1 + retries` times. A device whose last try failed is in doubt and waits behind all due polls of those that
+//! answer: its next request goes out when nobody else is due within its time-out, or within the bus's share of probe time (see `doubt`). A cycle that
+//! could not be asked until its interval was over reports what the last try failed of. So of many devices that die together each costs the others one
+//! time-out, its first. After
 //! `dead_after` failed requests in a row the device is dead: the failing poll reports its own reason, whatever is due afterwards
 //! is [`Reason::DeviceDown`] at once and costs no bus time. A dead device is probed with its shortest request, at doubling pauses
 //! and within the bus's share of probe time, and is polled again after any answer. An exception is an answer; only codes
 //! 10 and 11 are not, because a gateway sends them on behalf of a device that is silent.
 //!
 //! **Illegal addresses.** A block refused with exception 2 or 3 is cut in two within the same cycle until the bad points stand
-//! alone. The cuts are kept for this run of the schedule and never tried joined again; bad points are still asked, alone, in
-//! every cycle, so that they come back by themselves.
+//! alone. They are still asked, alone, so that they come back by themselves, and cut blocks are tried joined again: see `refusals`.
 //!
 //! **Bus down.** Orders on the line are void, cycles stay due on the grid and turn [`Reason::BusDown`].
 //!
@@ -38,10 +40,12 @@ mod answers;
 mod ask;
 mod counters;
 mod device;
+mod doubt;
 mod group;
 mod health;
 mod order;
 mod probes;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
@@ -81,6 +85,8 @@ struct Flight {
     /// Index in the schedule's own list.
     device: usize,
     asked_at: BootNs,
+    /// Its device was in doubt.
+    in_doubt: bool,
     /// Group, block and number of the try; `None` for a probe.
     poll: Option<(usize, usize, u8)>,
 }
@@ -170,15 +176,24 @@ impl Schedule {
             if self.down {
                 return Step::Wait(self.next_waking());
             }
+            self.expire_doubted(now);
             let has_room = self.in_flight.len() < self.in_flight_max;
-            if let Some(order) = has_room.then(|| self.probe(now).or_else(|| self.poll(now))).flatten() {
+            if let Some(order) = has_room.then(|| self.choose(now)).flatten() {
                 return Step::Ask(order);
             }
-            // A late cycle that was given up may leave a group that is due again.
-            if self.next_waking() > now {
-                return Step::Wait(self.next_waking().min(self.next_probing(now)));
+            // A late cycle that was given up may leave a group that is due again, and one that was ready may have to end.
+            let until = self.next_waking().min(self.next_doubted(now));
+            if until > now {
+                return Step::Wait(until.min(self.next_probing(now)));
             }
         }
+    }
+
+    fn choose(&mut self, now: BootNs) -> Option<Order> {
+        self.probe(now)
+            .or_else(|| self.poll_doubted(now, true))
+            .or_else(|| self.poll(now))
+            .or_else(|| self.poll_doubted(now, false))
     }
 
     /// The cycles delivered since the last call, in the order of their delivery.
@@ -207,6 +222,7 @@ impl Schedule {
         self.ready.clear();
         for device in &mut self.devices {
             device.parked.clear();
+            device.doubted.clear();
         }
         for group in 0..self.groups.len() {
             if let Some(run) = &mut self.groups[group].run {
@@ -223,6 +239,7 @@ impl Schedule {
         }
         for device in 0..self.devices.len() {
             self.devices[device].bus_up(now);
+            self.forget_refusals(device);
             self.refresh(device, now);
         }
         self.choose_probe();
@@ -296,10 +313,14 @@ impl Schedule {
         } else if self.devices[device].is_dead() {
             self.give_up(index, Reason::DeviceDown, now);
         } else {
-            if self.devices[device].is_in_doubt() {
-                self.groups[index].put_off(now);
-            }
             self.enqueue(index, now);
+        }
+    }
+
+    /// What a device refused is tried again.
+    fn forget_refusals(&mut self, device: usize) {
+        for &group in &self.devices[device].groups {
+            self.groups[group].forget_refusals();
         }
     }
 
@@ -315,7 +336,7 @@ impl Schedule {
         }
     }
 
-    /// Puts a group where it belongs: ready, asleep until a retry, waiting for answers, or finished.
+    /// Puts a group where it belongs: ready, behind the others, asleep until a retry, waiting for answers, or finished.
     fn enqueue(&mut self, index: usize, now: BootNs) {
         let group = &mut self.groups[index];
         if group.is_done() {
@@ -326,8 +347,17 @@ impl Schedule {
         let Some(run) = group.run.as_mut().filter(|run| !run.queued) else { return };
         match wants_at {
             Some(at) if at <= now => {
+                if self.devices[group.device].is_dead() {
+                    self.give_up(index, Reason::DeviceDown, now);
+                    return;
+                }
                 run.queued = true;
-                self.ready.push(Reverse((run.key, index, group.nap)));
+                let device = &mut self.devices[group.device];
+                if device.is_in_doubt() {
+                    device.doubted.push(index);
+                } else {
+                    self.ready.push(Reverse((run.key, index, group.nap)));
+                }
             }
             Some(at) => {
                 run.queued = true;

@@ -29,10 +29,15 @@ impl Probes {
         Self { share, free_at: BootNs(0), turn: None, in_flight: false }
     }
 
-    /// Accounts for a probe.
-    pub(super) fn spent(&mut self, asked_at: BootNs, now: BootNs) {
-        let pause = now.since(asked_at).as_secs_f64() / self.share;
+    /// Accounts for a probe, or for a failed request to a device in doubt, and for what was `owed` before it.
+    pub(super) fn spent(&mut self, asked_at: BootNs, now: BootNs, owed: Duration) {
+        let pause = now.since(asked_at).saturating_add(owed).as_secs_f64() / self.share;
         self.free_at = asked_at.plus(Duration::try_from_secs_f64(pause).unwrap_or(Duration::MAX));
+    }
+
+    /// When a request that fails may take time from others again.
+    pub(super) fn free_at(&self) -> BootNs {
+        self.free_at
     }
 
     /// The device whose turn it is and the earliest moment of its probe.

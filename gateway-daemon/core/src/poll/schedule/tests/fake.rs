@@ -35,6 +35,8 @@ pub(super) struct Fake {
     pub(super) latency: Duration,
     /// Addresses it answers with exception 2, in any table.
     pub(super) illegal: BTreeSet<u16>,
+    /// Requests for more registers than this are refused with exception 3.
+    pub(super) length_max: u16,
 }
 
 /// A schedule with its bus.
@@ -57,8 +59,12 @@ pub(super) const WIRE: Duration = Duration::from_millis(5);
 impl Simulation {
     pub(super) fn new(build: Build) -> Self {
         let settings = build.settings;
-        let fake =
-            Fake { manner: Manner::Answers, latency: Duration::from_millis(5), illegal: BTreeSet::new() };
+        let fake = Fake {
+            manner: Manner::Answers,
+            latency: Duration::from_millis(5),
+            illegal: BTreeSet::new(),
+            length_max: u16::MAX,
+        };
         Self {
             schedule: Schedule::new(&settings, 0, START),
             fakes: vec![fake; settings.devices.len()],
@@ -155,6 +161,9 @@ impl Simulation {
         }
         if (address..address + count).any(|address| fake.illegal.contains(&address)) {
             return (Ok(Answer::Exception(2)), spoken);
+        }
+        if count > fake.length_max {
+            return (Ok(Answer::Exception(3)), spoken);
         }
         let answer = match table {
             Table::Coil | Table::Discrete => {

@@ -387,3 +387,231 @@ fn a_bus_without_groups_waits_for_ever() {
     let mut nowhere = super::Schedule::new(&devices(1, 1000).settings, 7, START);
     assert_eq!(nowhere.next(START), Step::Wait(BootNs(u64::MAX)));
 }
+
+/// Requests that began at so many ms or later.
+fn asked_after(sim: &Simulation, ms: u64) -> usize {
+    sim.orders.iter().filter(|(at, _)| *at >= Simulation::at(ms)).count()
+}
+
+#[test]
+fn a_device_that_refuses_everything_while_it_boots_is_read_in_one_request_afterwards() {
+    for code in [1, 2, 3] {
+        for known in [false, true] {
+            let mut sim = Simulation::new(one_group(1000, (0..60).map(holding).collect()));
+            let boots_at = if known { 2500 } else { 0 };
+            sim.run_until(boots_at);
+            sim.fakes[0].manner = Manner::Refuses(code);
+            sim.run_until(boots_at + 5000);
+            sim.fakes[0].manner = Manner::Answers;
+            sim.run_until(boots_at + 6990);
+            sim.check_promises();
+            let settled = boots_at + 7000;
+            sim.run_until(settled + 9_990);
+            assert_eq!(asked_after(&sim, settled), 10, "exception {code}, known before: {known}");
+            assert!(sim.reasons(0, settled).iter().all(Option::is_none), "{code}");
+            if known && code != 1 {
+                // The first refused poll finds three bad points, each later one asks for all and for one.
+                let booting = sim.orders.iter().filter(|(at, _)| {
+                    *at > Simulation::at(boots_at) && *at <= Simulation::at(boots_at + 5000)
+                });
+                assert!(booting.count() <= 30, "{code}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_device_that_boots_and_has_a_bad_point_only_that_one_stays_apart() {
+    let mut sim = Simulation::new(one_group(1000, (0..60).map(holding).collect()));
+    sim.fakes[0].illegal.insert(21);
+    sim.run_until(2500);
+    sim.fakes[0].manner = Manner::Refuses(2);
+    sim.run_until(7500);
+    sim.fakes[0].manner = Manner::Answers;
+    sim.run_until(20_900);
+    for (_, cycle) in sim.cycles_of(0).filter(|(at, _)| *at > Simulation::at(11_000)) {
+        let bad: Vec<usize> = (0..60).filter(|point| reason(&cycle.readings[*point]).is_some()).collect();
+        assert_eq!(bad, [21]);
+    }
+    assert_eq!(asked_after(&sim, 11_000), 10 * 3, "before the bad point, the bad point, after it");
+    sim.check_promises();
+}
+
+#[test]
+fn an_unknown_device_whose_first_points_are_bad_gives_all_others_in_its_first_poll() {
+    let mut sim = Simulation::new(one_group(2000, (0..60).map(holding).collect()));
+    sim.fakes[0].illegal.extend(0..10);
+    sim.run_until(1990);
+    let (_, first) = &sim.cycles[0];
+    assert!((10..60).all(|point| reason(&first.readings[point]).is_none()));
+}
+
+#[test]
+fn a_point_that_comes_back_is_read_with_its_neighbours_and_one_that_comes_and_goes_more_and_more_seldom() {
+    let mut sim = Simulation::new(one_group(1000, (0..60).map(holding).collect()));
+    let splits = |sim: &Simulation| sim.schedule.counters().splits;
+    sim.fakes[0].illegal.insert(30);
+    sim.run_until(1990);
+    sim.fakes[0].illegal.clear();
+    sim.run_until(3990);
+    assert_eq!(asked_after(&sim, 3000), 1);
+    let before = splits(&sim);
+    for round in 0..500 {
+        sim.fakes[0].illegal.insert(30);
+        sim.run_until(5990 + round * 4000);
+        sim.fakes[0].illegal.clear();
+        sim.run_until(7990 + round * 4000);
+    }
+    sim.check_promises();
+    let again = splits(&sim) - before;
+    assert!(again < 10 * 7, "{again} requests were cut in 500 rounds");
+}
+
+#[test]
+fn blocks_that_were_cut_for_their_length_are_tried_joined_seldom_and_stay_joined_when_that_works() {
+    let mut sim = Simulation::new(one_group(1000, (0..60).map(holding).collect()));
+    sim.fakes[0].length_max = 20;
+    sim.run_until(4990);
+    assert_eq!(sim.reasons(0, 0), [None; 5]);
+    let (asked, cut) = (sim.orders.len(), sim.schedule.counters().splits);
+    sim.run_until(1_004_990);
+    let (asked, cut) = (sim.orders.len() - asked, sim.schedule.counters().splits - cut);
+    assert!(cut > 3 && asked - 4000 <= 4000 / 20, "{cut} cuts, {asked} requests");
+    sim.fakes[0].length_max = 125;
+    sim.run_until(3_099_990);
+    assert_eq!(asked_after(&sim, 3_090_000), 10, "joined again");
+    sim.check_promises();
+}
+
+#[test]
+fn after_the_device_or_the_bus_was_away_everything_is_tried_as_planned() {
+    let mut sim = Simulation::new(one_group(1000, (0..60).map(holding).collect()));
+    sim.fakes[0].illegal.extend([10, 11, 30]);
+    sim.run_until(3990);
+    sim.fakes[0].illegal.clear();
+    sim.bus_down();
+    sim.run_until(5990);
+    sim.bus_up();
+    sim.run_until(7990);
+    assert_eq!(asked_after(&sim, 7000), 1, "after the bus");
+    sim.fakes[0].length_max = 20;
+    sim.run_until(9990);
+    assert_eq!(asked_after(&sim, 9000), 4);
+    sim.fakes[0].manner = Manner::Silent;
+    sim.run_until(30_000);
+    sim.fakes[0].length_max = 125;
+    sim.fakes[0].manner = Manner::Answers;
+    sim.run_until(99_990);
+    assert_eq!(asked_after(&sim, 90_000), 10, "after the device");
+    sim.check_promises();
+}
+
+#[test]
+fn exceptions_that_say_nothing_about_addresses_never_cut_a_block() {
+    for code in [1, 4, 5, 6, 10, 11] {
+        let mut sim = Simulation::new(one_group(1000, (0..60).map(holding).collect()));
+        sim.fakes[0].manner = Manner::Refuses(code);
+        sim.run_until(20_000);
+        assert_eq!(sim.schedule.counters().splits, 0, "{code}");
+        sim.check_promises();
+    }
+}
+
+/// Twenty devices that keep the line busy for `load` of the time, of which so many die after ten seconds.
+fn dying(count: usize, load: f64, timeout: Duration, codes: Option<u8>) -> Simulation {
+    let mut build = Build::serial(19_200);
+    // 5 ms on the wire and 5 ms of latency.
+    let every = Duration::from_millis(10 * 20).div_f64(load);
+    for unit in 1..=20 {
+        let device = build.device(unit);
+        build.settings.devices[device].timeout = timeout;
+        build.group(device, u64::try_from(every.as_millis()).unwrap(), (0..4).map(holding).collect());
+    }
+    let mut sim = Simulation::new(build);
+    sim.run_until(10_000);
+    for fake in sim.fakes.iter_mut().take(count) {
+        match codes {
+            Some(code) => (fake.manner, fake.latency) = (Manner::Refuses(code), timeout),
+            None => fake.manner = Manner::Silent,
+        }
+    }
+    sim
+}
+
+#[test]
+fn devices_that_die_together_cost_the_others_their_first_time_outs_and_no_more() {
+    for (timeout_ms, code) in [(300, None), (1000, None), (1000, Some(11))] {
+        for count in [1, 5, 10, 15] {
+            let timeout = Duration::from_millis(timeout_ms);
+            let mut sim = dying(count, 0.6, timeout, code);
+            let every = sim.settings.groups[0].every;
+            let lost = (timeout + Duration::from_millis(5)) * u32::try_from(count).unwrap();
+            // One retry at once is worth its time-out: most answers that are lost are lost to noise.
+            for seconds in [30, 60] {
+                let end = Duration::from_secs(10 + seconds) + lost;
+                sim.run_until(u64::try_from(end.as_millis()).unwrap());
+                for group in count..20 {
+                    let good: Vec<BootNs> = sim
+                        .cycles_of(group)
+                        .filter(|(at, cycle)| {
+                            *at > Simulation::at(10_000) && cycle.readings.iter().all(|r| reason(r).is_none())
+                        })
+                        .map(|(at, _)| *at)
+                        .collect();
+                    let wanted = Duration::from_secs(seconds).as_secs_f64() / every.as_secs_f64();
+                    let share = good.len() as f64 / wanted;
+                    assert!(
+                        share >= 0.95,
+                        "{count} of 20, {timeout:?}, {code:?}, {seconds} s: group {group} {share}"
+                    );
+                    let longest = good.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap();
+                    assert!(longest <= lost + every * 2, "{count} of 20: stale for {longest:?}");
+                }
+            }
+            sim.check_promises();
+            let dead =
+                sim.schedule.devices().filter(|device| matches!(device.state, DeviceState::Dead { .. }));
+            assert!(dead.count() > 0, "{count} of 20, {timeout:?}");
+            for fake in &mut sim.fakes {
+                (fake.manner, fake.latency) = (Manner::Answers, Duration::from_millis(5));
+            }
+            // All probes of one round, one in twenty of the time, pauses of a minute.
+            let from = (sim.now.0 - START.0) / 1_000_000;
+            sim.run_until(from + 15 * 20 * timeout_ms + 130_000);
+            let alive = sim.schedule.devices().filter(|device| device.state == DeviceState::Alive);
+            assert_eq!(alive.count(), 20, "{count} of 20, {timeout:?}");
+        }
+    }
+}
+
+#[test]
+fn a_device_in_doubt_reports_its_last_failure_each_interval_while_it_waits_for_its_turn() {
+    let mut sim = dying(10, 0.9, Duration::from_secs(1), None);
+    sim.run_until(40_000);
+    for group in 0..10 {
+        let reasons = sim.reasons(group, 22_000);
+        assert!(reasons.len() >= 60, "a cycle for each interval: {}", reasons.len());
+        let expected = [Some(Reason::Timeout), Some(Reason::DeviceDown)];
+        assert!(reasons.iter().all(|reason| expected.contains(reason)), "{reasons:?}");
+    }
+    sim.check_promises();
+}
+
+#[test]
+fn a_single_lost_answer_is_asked_for_again_at_once_where_the_line_has_time() {
+    let mut build = Build::serial(19_200);
+    for unit in 1..=2 {
+        let device = build.device(unit);
+        build.group(device, 5000, vec![holding(0)]);
+    }
+    let mut sim = Simulation::new(build);
+    let timeout = sim.settings.devices[0].timeout;
+    sim.fakes[0].manner = Manner::Silent;
+    sim.run_until(10);
+    sim.fakes[0].manner = Manner::Answers;
+    sim.run_until(5010);
+    let first: Vec<BootNs> =
+        sim.orders.iter().filter(|(_, order)| order.device == 0).map(|(at, _)| *at).collect();
+    assert!(first[1].since(first[0]) <= timeout + fake::WIRE + Duration::from_millis(20), "{first:?}");
+    assert_eq!(sim.reasons(0, 0).first(), Some(&None));
+}

@@ -15,6 +15,7 @@ enum Event {
     BusDown,
     BusUp,
     Illegal(usize, u16),
+    Length(usize, u16),
 }
 
 fn manner() -> impl Strategy<Value = Manner> {
@@ -32,6 +33,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::BusDown),
         2 => Just(Event::BusUp),
         1 => (0_usize..5, 0_u16..60).prop_map(|(device, address)| Event::Illegal(device, address)),
+        1 => (0_usize..5, 1_u16..30).prop_map(|(device, length)| Event::Length(device, length)),
     ]
 }
 
@@ -61,6 +63,7 @@ fn apply(sim: &mut Simulation, event: Event) {
         Event::Illegal(device, address) => {
             sim.fakes[device].illegal.insert(address);
         }
+        Event::Length(device, length) => sim.fakes[device].length_max = length,
     }
 }
 
@@ -107,6 +110,7 @@ proptest! {
         for fake in &mut sim.fakes {
             fake.manner = Manner::Answers;
             fake.illegal.clear();
+            fake.length_max = u16::MAX;
         }
         // Five dead devices of at most half a second each in 5 % of the time, pauses of a minute between their probes.
         sim.run_until(end + 5 * 10_000 + 61_000);
