@@ -25,6 +25,7 @@ mod suspects;
 mod tests;
 mod topic;
 mod trial;
+mod view;
 
 pub use machine::{Action, Uplink};
 #[cfg(feature = "mutants")]
