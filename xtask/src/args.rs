@@ -20,6 +20,9 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
     /// Everything that a change must pass; what CI runs
+    ///
+    /// Ends with one line for each step that did not run, with its reason, and with `N passed, N failed, N skipped`. With `--install` it installs what
+    /// README.md lists and upgrades nothing. With CI=true a step that did not run is a failure, but for those that cannot run on CI's machines.
     Test(Test),
     /// The quick part, before a commit: format, clippy, tidy
     ///
@@ -85,8 +88,8 @@ pub(crate) enum Task {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Test {
-    /// Also install the cargo tools that are missing (cargo-deny), by `cargo install`; the default in CI
-    #[arg(long, env = "CI", value_parser = clap::builder::FalseyValueParser::new())]
+    /// Set up what is missing first: Debian packages (as root), cargo-deny, and what goes below target/; without it nothing is installed or fetched
+    #[arg(long)]
     pub(crate) install: bool,
 }
 

@@ -11,8 +11,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::apt::Install;
 use crate::args::Cross;
 use crate::steps::{self, FIRMWARE, Steps, cargo, command, root};
+pub(crate) use emulated::OLD_EMULATOR;
 use product::Product;
 pub(crate) use target::Target;
 use way::Way;
@@ -30,40 +32,58 @@ pub(crate) fn run(args: &Cross) -> Result<()> {
     let mut steps = Steps::default();
     let mut product = None;
     steps.run(&format!("build for {}", target.triple()), || {
-        product = Some(build(target, args.debug, args.with)?);
+        product = Some(build(target, args.debug, args.with, Install::Allowed)?);
         Ok(())
     });
     if let Some(product) = product {
         println!("{product}");
         steps.run("what it asks of a board", || product.check((!args.debug).then_some(SIZE_MAX)));
         if args.emulated {
-            steps.run("emulated", || emulated::run(target, &product.path));
+            steps.run("emulated", || emulated::run(target, &product.path, Install::Allowed));
         }
     }
     steps.finish()
 }
 
 /// The steps of `cargo xtask test`: build, look, and run a part of the tests with an emulated program in place of the native one.
-pub(crate) fn test(steps: &mut Steps, install: bool) {
+pub(crate) fn test(steps: &mut Steps, install: Install) {
+    const BUILD: &str = "the program for aarch64";
     const STEP: &str = "the program for aarch64, emulated";
     let target = Target::Aarch64;
-    let ready = way::choose(target, None).and_then(|_| emulated::tools(target));
-    if let (Err(why), false) = (&ready, install) {
-        steps.skip(STEP, &format!("{why:#}"));
+    let ready = ready(target, install);
+    if let (Err(why), Install::Never) = (&ready, install) {
+        steps.skip(BUILD, &format!("{why:#}"));
+        steps.skip(STEP, "it is not built");
         return;
     }
     let mut product = None;
-    steps.run("the program for aarch64", || {
+    steps.run(BUILD, || {
         ready?;
-        let built = build(target, false, None)?;
+        let built = build(target, false, None, install)?;
         println!("{built}");
         built.check(Some(SIZE_MAX))?;
         product = Some(built);
         Ok(())
     });
     if let Some(product) = product {
-        steps.run(STEP, || emulated::run(target, &product.path));
+        steps.run(STEP, || emulated::run(target, &product.path, install));
+        emulated::left_out(steps, target);
     }
+}
+
+/// The tools to build and to emulate.
+fn ready(target: Target, install: Install) -> Result<()> {
+    let way = way::choose(target, None, install)?;
+    if way == Way::Debian && !debian::is_there(target) {
+        install.ask("Debian's compiler for the boards")?;
+    }
+    emulated::tools(target, install)
+}
+
+/// The packages of a Debian machine that builds for a processor and emulates it.
+#[cfg(test)]
+pub(crate) fn packages(target: Target) -> Vec<String> {
+    [way::packages(target).to_vec(), emulated::packages(target).to_vec()].concat()
 }
 
 /// The program for the QEMU test machine.
@@ -71,11 +91,11 @@ pub(crate) fn test(steps: &mut Steps, install: bool) {
 /// # Errors
 /// It cannot be built here.
 pub(crate) fn daemon_for_qemu() -> Result<PathBuf> {
-    Ok(build(Target::Aarch64, false, None)?.path)
+    Ok(build(Target::Aarch64, false, None, Install::Allowed)?.path)
 }
 
-fn build(target: Target, debug: bool, with: Option<WayChoice>) -> Result<Product> {
-    let way = way::choose(target, with)?;
+fn build(target: Target, debug: bool, with: Option<WayChoice>, install: Install) -> Result<Product> {
+    let way = way::choose(target, with, install)?;
     println!("    with {way}");
     let (profile, folder, shipped) =
         if debug { ("dev", "debug", "debug") } else { (FIRMWARE, FIRMWARE, "release") };
@@ -85,7 +105,7 @@ fn build(target: Target, debug: bool, with: Option<WayChoice>) -> Result<Product
         Way::Rustup | Way::Debian => cargo(&["build"]),
     };
     if let Way::Debian = way {
-        debian::set_up(target)?.name_to(&mut build);
+        debian::set_up(target, install)?.name_to(&mut build);
     }
     build.args(["--quiet", "--locked", "--package", "gateway-daemon", "--target", target.triple()]);
     build.args(["--profile", profile]);

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::apt::Install;
 use crate::args::Image;
 use crate::qemu;
 use crate::steps::{Steps, command, root, run as run_command};
@@ -18,6 +19,9 @@ pub(crate) use board::Board;
 
 /// The release that the configurations are made for and were tried with.
 const BUILDROOT: &str = "2026.05.1";
+
+/// The step that needs Buildroot.
+pub(crate) const CONFIGURATIONS: &str = "image: configurations in Buildroot";
 
 /// The program that `cargo xtask cross` leaves; the image takes it unless another is named.
 const PREBUILT: &str = "target/cross/aarch64-unknown-linux-gnu/release/gateway-daemon";
@@ -30,7 +34,7 @@ pub(crate) fn run(args: &Image) -> Result<()> {
     let board = args.board;
     let mut steps = Steps::default();
     if args.check {
-        check::all(&mut steps, &buildroot()?);
+        check::all(&mut steps, &buildroot()?, Install::Allowed);
         return steps.finish();
     }
     if !args.report {
@@ -45,16 +49,16 @@ pub(crate) fn run(args: &Image) -> Result<()> {
 }
 
 /// The checks of `cargo xtask test` that need Buildroot and no network.
-pub(crate) fn test(steps: &mut Steps) {
-    const STEP: &str = "image: configurations in Buildroot";
+pub(crate) fn test(steps: &mut Steps, install: Install) {
     match buildroot() {
-        Ok(buildroot) => check::all(steps, &buildroot),
+        Ok(buildroot) => check::all(steps, &buildroot, install),
         Err(why) if std::env::var_os("BUILDROOT_DIR").is_some_and(|dir| !dir.is_empty()) => {
-            steps.run(STEP, || Err(why))
+            steps.run(CONFIGURATIONS, || Err(why))
         }
-        Err(_) => {
-            steps.skip(STEP, "BUILDROOT_DIR is not set; `cargo xtask image` says where to get Buildroot")
-        }
+        Err(_) => steps.skip(
+            CONFIGURATIONS,
+            "BUILDROOT_DIR is not set; `cargo xtask image` says where to get Buildroot",
+        ),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the one door to everything that is done with the sources.
 
+mod apt;
 mod args;
 mod attack;
 mod bench;
@@ -7,6 +8,7 @@ mod cross;
 mod fuzz;
 mod image;
 mod long;
+mod needs;
 mod peers;
 mod qemu;
 mod steps;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // What failed stands in the summary, whose last line is the last of all.
+        Err(error) if error.is::<steps::Failed>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE

@@ -4,14 +4,15 @@
 //! package (`qemu_machine`).
 
 mod image;
-mod needs;
+mod setup;
 
 use std::path::Path;
 
 use anyhow::Result;
 
+use crate::apt::Install;
 use crate::args::{Qemu, QemuTask};
-use crate::peers;
+use crate::needs;
 use crate::steps::{Steps, cargo, command, root, run};
 
 /// Runs one of the tasks.
@@ -19,7 +20,7 @@ use crate::steps::{Steps, cargo, command, root, run};
 /// # Errors
 /// Something is missing, cannot be made, or fails.
 pub(crate) fn run_task(args: &Qemu) -> Result<()> {
-    needs::set_up()?;
+    setup::set_up(Install::Allowed)?;
     let image = match &args.images {
         Some(images) => image::open(images, args.fresh)?,
         None => image::make(args.daemon.as_deref(), args.fresh)?,
@@ -39,14 +40,14 @@ pub(crate) fn run_task(args: &Qemu) -> Result<()> {
 }
 
 /// The step of `cargo xtask test`: what fits into its time.
-pub(crate) fn test(steps: &mut Steps, install: bool) {
+pub(crate) fn test(steps: &mut Steps, install: Install) {
     const STEP: &str = "the QEMU test machine: first boot, one power cut";
-    if let (Err(why), false) = (needs::present(), install) {
+    if let (Err(why), Install::Never) = (setup::present(), install) {
         steps.skip(STEP, &format!("{why:#}"));
         return;
     }
     steps.run(STEP, || {
-        needs::set_up()?;
+        setup::set_up(install)?;
         let image = image::make(None, false)?;
         machine(&image, "short", &[])
     });
@@ -55,7 +56,7 @@ pub(crate) fn test(steps: &mut Steps, install: bool) {
 /// The figures of a running image that was made elsewhere.
 pub(crate) fn report(steps: &mut Steps, image: &Path) {
     const STEP: &str = "figures of the running machine";
-    match needs::present() {
+    match setup::present() {
         Ok(()) => steps.run(STEP, || machine(image, "report", &[])),
         Err(why) => steps.skip(STEP, &format!("{why:#}")),
     }
@@ -76,7 +77,7 @@ fn console(image: &Path) -> Result<()> {
     }
     println!("    card: {} (delete it for a fresh one); Ctrl-A x ends", card.display());
     let mut qemu = command("qemu-system-aarch64", &["-M", "virt", "-cpu", "max,pauth=off,sve=off,sme=off"]);
-    qemu.args(["-m", "512", "-nographic", "-bios", peers::U_BOOT]);
+    qemu.args(["-m", "512", "-nographic", "-bios", needs::U_BOOT]);
     qemu.arg("-drive").arg(format!("if=none,id=card,format=raw,file={}", card.display()));
     qemu.args(["-device", "nvme,drive=card,serial=TIDEGATE0001", "-device", "virtio-rng-pci"]);
     qemu.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);

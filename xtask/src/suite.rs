@@ -2,10 +2,12 @@
 
 use anyhow::{Result, bail};
 
+use crate::apt::Install;
 use crate::args::Test;
 use crate::attack;
 use crate::cross;
 use crate::image;
+use crate::needs;
 use crate::peers;
 use crate::qemu;
 use crate::steps::{Steps, cargo, command, root, run, succeeds};
@@ -18,28 +20,29 @@ const DENY: [&str; 5] = ["deny", "check", "bans", "licenses", "sources"];
 /// # Errors
 /// A step failed.
 pub(crate) fn test(args: &Test) -> Result<()> {
+    let install = Install::from_flag(args.install);
     let mut steps = Steps::default();
-    steps.run("peers", peers::set_up);
+    steps.run("peers", || peers::set_up(install));
     quick(&mut steps);
     steps.run("doc", || {
         let mut doc = cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--locked"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");
         run(doc)
     });
-    deny(&mut steps, args.install);
+    deny(&mut steps, install);
     // Tests start the real programs from target/debug; `cargo test` alone does not promise to build them.
     steps.run("build", || run(cargo(&["build", "--quiet", "--workspace", "--bins", "--locked"])));
     steps.run("test", || run(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast", "--locked"])));
     steps.run("attacks on the local broker, short form", attack::short);
-    if !peers::is_root() {
+    if !needs::is_root() {
         steps.skip(
             "systemd in a container, cards on loop devices (tests e2e_systemd)",
             "only root can boot containers and mount cards: run this as root, as CI does",
         );
     }
-    cross::test(&mut steps, args.install);
-    image::test(&mut steps);
-    qemu::test(&mut steps, args.install);
+    cross::test(&mut steps, install);
+    image::test(&mut steps, install);
+    qemu::test(&mut steps, install);
     steps.finish()
 }
 
@@ -60,7 +63,7 @@ pub(crate) fn check() -> Result<()> {
 /// Something is missing and cannot be installed here.
 pub(crate) fn peers() -> Result<()> {
     let mut steps = Steps::default();
-    steps.run("peers", peers::set_up);
+    steps.run("peers", || peers::set_up(Install::Allowed));
     steps.finish()
 }
 
@@ -80,11 +83,11 @@ fn quick(steps: &mut Steps) {
     });
 }
 
-fn deny(steps: &mut Steps, install: bool) {
+fn deny(steps: &mut Steps, install: Install) {
     const STEP: &str = "deny (bans, licenses, sources; advisories need a database from the net)";
     let installed = || succeeds(cargo(&["deny", "--version"]));
     if !installed() {
-        if !install {
+        if install == Install::Never {
             steps.skip(
                 STEP,
                 "cargo-deny is missing: `cargo install cargo-deny --locked`, or run with --install",

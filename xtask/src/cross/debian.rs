@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::Target;
+use crate::apt::Install;
 use crate::steps::{command, root, run, succeeds};
 
 /// The packages of Rust itself, which a machine's database must not count as there.
@@ -49,12 +50,13 @@ impl Compiler {
 ///
 /// # Errors
 /// The packages cannot be fetched, are too old, or do not start.
-pub(super) fn set_up(target: Target) -> Result<Compiler> {
-    let dir = root().join("target/cross/debian");
-    let compiler = Compiler { usr: dir.join("root").join(target.architecture()).join("usr") };
+pub(super) fn set_up(target: Target, install: Install) -> Result<Compiler> {
+    let dir = folder();
+    let compiler = found(target);
     if compiler.knows(target) {
         return Ok(compiler);
     }
+    install.ask("Debian's compiler for the boards")?;
     let apt = Apt::new(&dir.join("apt"), target)?;
     apt.get(&["update", "--quiet"])?;
     let foreign = format!("libstd-rust-web-dev:{}", target.architecture());
@@ -76,6 +78,19 @@ pub(super) fn set_up(target: Target) -> Result<Compiler> {
         return Ok(compiler);
     }
     bail!("Debian's packages are unpacked in {}, but its rustc does not start", place.display())
+}
+
+/// Whether it needs no fetching.
+pub(super) fn is_there(target: Target) -> bool {
+    found(target).knows(target)
+}
+
+fn found(target: Target) -> Compiler {
+    Compiler { usr: folder().join("root").join(target.architecture()).join("usr") }
+}
+
+fn folder() -> PathBuf {
+    root().join("target/cross/debian")
 }
 
 fn remove(dir: &Path) -> Result<()> {

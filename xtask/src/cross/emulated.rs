@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::Target;
-use crate::peers::{install, on_path};
-use crate::steps::{self, PROGRAM, cargo, command};
+use crate::apt::{self, Install};
+use crate::needs::on_path;
+use crate::steps::{self, PROGRAM, Steps, cargo, command};
 
 /// The tests that start the program and nothing that would have to be emulated, too: its commands, the way of a reading from a Modbus device to
 /// mosquitto, and kill -9 with SQLite's locks and syncs.
@@ -20,6 +21,9 @@ const TESTS: [&str; 3] = ["cli", "first_path", "e2e_kill"];
 /// The test that types at a terminal. Emulators before [`TERMINALS_SINCE`] do not know the call that asks for its settings (`TCGETS2`).
 const AT_A_TERMINAL: &str = "passwd_asks_twice_on_a_terminal_and_shows_nothing_of_it";
 
+/// The step that is left out with an older one.
+pub(crate) const OLD_EMULATOR: &str = "passwd at a terminal, emulated";
+
 /// 7.2 of Debian 12 does not know it, 10.0 of its backports does; none between was tried.
 const TERMINALS_SINCE: u32 = 10;
 
@@ -27,18 +31,26 @@ const TERMINALS_SINCE: u32 = 10;
 ///
 /// # Errors
 /// They are missing and cannot be installed here; the error is the line that installs them.
-pub(super) fn tools(target: Target) -> Result<()> {
-    let library = format!("libc6-{}-cross", target.architecture());
-    let gcc = format!("libgcc-s1-{}-cross", target.architecture());
+pub(super) fn tools(target: Target, install: Install) -> Result<()> {
     let there = || on_path(target.emulator()) && sysroot(target).is_dir();
     if !there() {
-        install(&["qemu-user-static", &library, &gcc])?;
+        apt::install(&packages(target).each_ref().map(String::as_str), install)?;
     }
     if there() {
         Ok(())
     } else {
         bail!("apt-get installed qemu-user-static, but {} is still not found", target.emulator())
     }
+}
+
+/// The emulator and the foreign C library in Debian.
+pub(super) fn packages(target: Target) -> [String; 3] {
+    let architecture = target.architecture();
+    [
+        "qemu-user-static".to_owned(),
+        format!("libc6-{architecture}-cross"),
+        format!("libgcc-s1-{architecture}-cross"),
+    ]
 }
 
 fn sysroot(target: Target) -> PathBuf {
@@ -49,8 +61,8 @@ fn sysroot(target: Target) -> PathBuf {
 ///
 /// # Errors
 /// A tool is missing, or the program does not do what it does on its own machine.
-pub(super) fn run(target: Target, program: &Path) -> Result<()> {
-    tools(target)?;
+pub(super) fn run(target: Target, program: &Path, install: Install) -> Result<()> {
+    tools(target, install)?;
     let emulated = wrapper(target, program)?;
     let emulated = emulated.to_str().context("the path of the workspace is not UTF-8")?;
     let version = said(emulated, &["--version"])?;
@@ -65,14 +77,27 @@ pub(super) fn run(target: Target, program: &Path) -> Result<()> {
     for name in TESTS {
         test.args(["--test", name]);
     }
-    if !knows_terminals(&said(target.emulator(), &["--version"])?) {
-        println!(
-            "    NOT RUN: {AT_A_TERMINAL}: this emulator is older than {TERMINALS_SINCE}.0 and asks no terminal for its settings"
-        );
+    if !at_terminals(target) {
         test.args(["--", "--skip", AT_A_TERMINAL]);
     }
     test.env(PROGRAM, emulated);
     steps::run(test)
+}
+
+/// Says which test this emulator cannot run.
+pub(super) fn left_out(steps: &mut Steps, target: Target) {
+    if !at_terminals(target) {
+        steps.skip(
+            OLD_EMULATOR,
+            &format!("the emulator is older than {TERMINALS_SINCE}.0 and asks no terminal for its settings"),
+        );
+    }
+}
+
+/// Whether the emulator can run a program at a terminal.
+fn at_terminals(target: Target) -> bool {
+    let version = command(target.emulator(), &["--version"]).output();
+    version.is_ok_and(|output| knows_terminals(&String::from_utf8_lossy(&output.stdout)))
 }
 
 /// From what an emulator says of itself: `qemu-aarch64 version 7.2.22 (Debian ...)`.

@@ -5,7 +5,8 @@ use std::fmt;
 use anyhow::{Result, bail};
 
 use super::Target;
-use crate::peers::{install, on_path};
+use crate::apt::{self, Install};
+use crate::needs::on_path;
 use crate::steps::{command, succeeds};
 
 /// A way to build, as it is asked for by name.
@@ -43,7 +44,7 @@ struct Found {
 ///
 /// # Errors
 /// There is none, or a tool is missing and cannot be installed here; the error is what to type.
-pub(super) fn choose(target: Target, asked: Option<Way>) -> Result<Way> {
+pub(super) fn choose(target: Target, asked: Option<Way>, install: Install) -> Result<Way> {
     let Some(way) = asked.or_else(|| first(found(target))) else {
         bail!(
             "nothing here builds for {0}; one of these will do:\n\n    rustup target add {0}\n    \
@@ -54,19 +55,27 @@ pub(super) fn choose(target: Target, asked: Option<Way>) -> Result<Way> {
     // The binutils look at the product whichever way it was built.
     let binutils = || on_path(&target.tool("objcopy"));
     let gcc = || on_path(&target.tool("gcc")) && binutils();
+    let [compiler, library, tools] = packages(target);
     let (there, package): (&dyn Fn() -> bool, String) = match way {
-        Way::Docker => (&binutils, format!("binutils-{}", target.gnu())),
-        Way::Rustup | Way::Debian => (&gcc, format!("gcc-{}", target.gnu())),
+        Way::Docker => (&binutils, tools),
+        Way::Rustup | Way::Debian => (&gcc, compiler),
     };
     if !there() {
-        // The C library with its headers is only recommended by the compiler.
-        let libc = format!("libc6-dev-{}-cross", target.architecture());
-        install(&[&package, &libc])?;
+        apt::install(&[&package, &library], install)?;
         if !there() {
             bail!("apt-get installed {package}, but its programs are still not found");
         }
     }
     Ok(way)
+}
+
+/// The C compiler, the C library with its headers, which the compiler only recommends, and the binutils alone.
+pub(super) fn packages(target: Target) -> [String; 3] {
+    [
+        format!("gcc-{}", target.gnu()),
+        format!("libc6-dev-{}-cross", target.architecture()),
+        format!("binutils-{}", target.gnu()),
+    ]
 }
 
 /// The quickest that there is: nothing to fetch, then everything in one container, then packages.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::{Board, configure, kconfig, output};
+use crate::apt::Install;
 use crate::steps::{Steps, command, root, run, succeeds};
 
 const FRAGMENTS: &str = "BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES";
 
 /// All that needs no network and no build.
-pub(super) fn all(steps: &mut Steps, buildroot: &Path) {
+pub(super) fn all(steps: &mut Steps, buildroot: &Path, install: Install) {
     for board in Board::ALL {
         steps.run(&format!("image: configuration of {board} in Buildroot"), || {
             configure(
@@ -21,7 +22,7 @@ pub(super) fn all(steps: &mut Steps, buildroot: &Path) {
             )
         });
     }
-    match check_package_python() {
+    match check_package_python(install) {
         Ok(python) => steps.run("image: check-package", || check_package(buildroot, &python)),
         Err(why) => steps.skip("image: check-package", &format!("{why:#}")),
     }
@@ -94,7 +95,7 @@ fn linux(out: &Path) -> Result<PathBuf> {
 }
 
 /// A Python that can run Buildroot's check-package, which needs packages of PyPI.
-fn check_package_python() -> Result<String> {
+fn check_package_python(install: Install) -> Result<String> {
     const PACKAGES: [&str; 2] = ["python-magic==0.4.27", "flake8==7.3.0"];
     let dir = root().join("target/peers/check-package");
     let python = dir.join("bin/python").to_string_lossy().into_owned();
@@ -102,6 +103,7 @@ fn check_package_python() -> Result<String> {
     if ready() {
         return Ok(python);
     }
+    install.ask(PACKAGES[0])?;
     let dir = dir.to_string_lossy().into_owned();
     run(command("python3", &["-m", "venv", "--clear", &dir]))?;
     run(command(&python, &["-m", "pip", "install", "--quiet", PACKAGES[0], PACKAGES[1]]))?;

@@ -2,25 +2,26 @@
 
 use anyhow::{Result, bail};
 
-use crate::peers::{self, By};
-use crate::steps::{command, run, succeeds};
+use crate::apt::{self, Apt, Install};
+use crate::needs::{self, By};
+use crate::steps::{command, succeeds};
 
 /// Where a machine with a QEMU from backports has to take the rest of QEMU from.
-const BACKPORTS: &str = "/etc/apt/sources.list.d/tidegate-backports.list";
+const BACKPORTS: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main\n";
 
 /// Whether everything is there.
 ///
 /// # Errors
 /// It is not; the error is what is missing.
 pub(super) fn present() -> Result<()> {
-    let missing = peers::missing(By::Qemu);
+    let missing = needs::missing(By::Qemu);
     if !missing.is_empty() {
         bail!(
             "the QEMU test machine needs {}: `cargo xtask qemu image` installs it as root",
             missing.join(", ")
         );
     }
-    if !peers::is_root() {
+    if !needs::is_root() {
         bail!("only root can unpack packages with the owners of their files: run this as root, as CI does");
     }
     Ok(())
@@ -30,19 +31,22 @@ pub(super) fn present() -> Result<()> {
 ///
 /// # Errors
 /// It cannot be installed here.
-pub(super) fn set_up() -> Result<()> {
-    let missing = peers::missing(By::Qemu);
-    if missing.is_empty() {
+pub(super) fn set_up(install: Install) -> Result<()> {
+    let missing = needs::missing(By::Qemu);
+    if missing.is_empty() || install == Install::Never {
         return present();
     }
-    if missing.contains(&peers::QEMU) && peers::is_root() {
+    if missing.contains(&needs::QEMU) && needs::is_root() {
         backports()?;
     }
-    peers::install(&missing)?;
+    let missing = needs::missing(By::Qemu);
+    if !missing.is_empty() {
+        apt::install(&missing, install)?;
+    }
     present()
 }
 
-/// QEMU's packages must all be of one version: where some came from backports, the rest has to come from there, too.
+/// QEMU's packages must all be of one version: where some came from backports, the rest has to come from there, too. Of that source nothing stays behind.
 fn backports() -> Result<()> {
     let mut query = command("dpkg-query", &["-W", "-f", "${Version} ", "qemu-utils", "qemu-system-common"]);
     let versions =
@@ -52,10 +56,8 @@ fn backports() -> Result<()> {
     {
         return Ok(());
     }
-    let line = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main\n";
-    std::fs::write(BACKPORTS, line)?;
-    run(command("apt-get", &["update", "--quiet"]))?;
-    let mut install = command("apt-get", &["install", "--quiet", "--yes", "--no-install-recommends"]);
-    install.args(["-t", "bookworm-backports", peers::QEMU]).env("DEBIAN_FRONTEND", "noninteractive");
-    run(install)
+    let apt = Apt::with_source(BACKPORTS)?;
+    apt.update()?;
+    let package = format!("{}/bookworm-backports", needs::QEMU);
+    apt.install(&[&package], &format!("sudo apt-get install --yes -t bookworm-backports {}", needs::QEMU))
 }
