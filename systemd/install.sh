@@ -1,23 +1,33 @@
 #!/bin/sh
-# Installs units, scripts and settings into a root folder: install.sh [--without-image-parts] ROOT
+# Installs units, scripts and settings into a root folder: install.sh [--without-image-parts] [--yes] ROOT
+# Takes them away again:                                   install.sh --uninstall ROOT
 #
 #   Buildroot and the test machines call it for their target folder. On a plain distribution: sudo systemd/install.sh --without-image-parts /
 #   which brings the gateway as a service and leaves partitions, network, journal, updates and the presets of others alone.
+#
+#   The whole of it turns a machine into a gateway. On the machine that runs, ROOT is /, it says what changes and asks; --yes is the answer of a script.
+#   Files of others that it replaces there are kept as FILE.before-tidegate, and --uninstall puts them back.
 #
 # The daemon itself is not installed here: it belongs at ROOT/usr/bin/gateway-daemon.
 set -eu
 
 usage() {
-    echo "usage: ${0##*/} [--without-image-parts] ROOT" >&2
+    echo "usage: ${0##*/} [--without-image-parts] [--yes] ROOT" >&2
+    echo "       ${0##*/} --uninstall ROOT" >&2
     exit 64
 }
 
-image=yes
-if [ "${1:-}" = --without-image-parts ]; then
-    image=no
+image=yes action=install sure=no
+while [ $# -gt 1 ]; do
+    case "$1" in
+    --without-image-parts) image=no ;;
+    --uninstall) action=uninstall ;;
+    --yes) sure=yes ;;
+    *) usage ;;
+    esac
     shift
-fi
-[ $# -eq 1 ] || usage
+done
+case "${1:-}" in '' | -*) usage ;; esac
 from=$(cd "$(dirname "$0")" && pwd)
 [ -d "$1" ] || {
     echo "${0##*/}: $1 is not a folder; expected the root of the system to install into" >&2
@@ -29,7 +39,50 @@ to=${to%/}
 # Of the units, those that the gateway needs on any machine.
 plain_units="tidegate.service tidegate.path tidegate.slice"
 
+# Nothing of a machine that runs is changed before its owner has said so.
+ask() {
+    [ "$sure" = no ] || return 0
+    cat >&2 <<'TEXT'
+This turns the running machine into a gateway, as on Tidegate's own image:
+  - nobody can log in at the console any more: getty@, serial-getty@ and console-getty are masked
+  - /etc/machine-id is emptied, so that each boot draws a new one
+  - /etc/resolv.conf becomes a link to systemd-resolved, and networkd has every wired card ask by DHCP
+  - journald, timesyncd, the watchdog and the presets of all units are set as the image has them; partitions are checked and mounted at boot
+To bring only the gateway as a service: --without-image-parts
+TEXT
+    if [ ! -t 0 ]; then
+        echo "${0##*/}: nothing was changed; to do all that, say --yes" >&2
+        exit 64
+    fi
+    printf 'Go on? [y/N] ' >&2
+    read -r answer || answer=
+    case "$answer" in
+    y | Y | yes) ;;
+    *)
+        echo "${0##*/}: nothing was changed" >&2
+        exit 64
+        ;;
+    esac
+}
+
+# On a machine that runs: what is replaced and not ours stays beside it.
+keep() { # FILE
+    [ -z "$to" ] || return 0
+    [ -e "$1" ] || [ -L "$1" ] || return 0
+    [ -e "$1.before-tidegate" ] || [ -L "$1.before-tidegate" ] || cp -a "$1" "$1.before-tidegate"
+}
+
+put_back() { # FILE
+    [ -e "$to$1.before-tidegate" ] || [ -L "$to$1.before-tidegate" ] || return 0
+    rm -f "$to$1"
+    mv "$to$1.before-tidegate" "$to$1"
+}
+
 put() { # FILE FOLDER [MODE]
+    if [ "$action" = uninstall ]; then
+        rm -f "$to$2/${1##*/}"
+        return
+    fi
     install -d -m 0755 "$to$2"
     install -m "${3:-0644}" "$from/$1" "$to$2/${1##*/}"
 }
@@ -77,10 +130,70 @@ enable_all() {
     done
 }
 
-put_all sysusers.d /usr/lib/sysusers.d
-put tmpfiles.d/tidegate.conf /usr/lib/tmpfiles.d
-put_all modules-load.d /usr/lib/modules-load.d
-put_all udev /usr/lib/udev/rules.d
+# Every file that is installed, and that an uninstalled machine has no more.
+put_plain() {
+    put_all sysusers.d /usr/lib/sysusers.d
+    put tmpfiles.d/tidegate.conf /usr/lib/tmpfiles.d
+    put_all modules-load.d /usr/lib/modules-load.d
+    put_all udev /usr/lib/udev/rules.d
+}
+
+put_image() {
+    put_all system /usr/lib/systemd/system
+    put_all system/tmp.mount.d /usr/lib/systemd/system/tmp.mount.d
+    put_all lib /usr/lib/tidegate 0755
+    put_all system-preset /usr/lib/systemd/system-preset
+    put_all network /usr/lib/systemd/network
+    for part in timesyncd journald system resolved; do
+        put_all "$part.conf.d" "/usr/lib/systemd/$part.conf.d"
+    done
+    put_all sysctl.d /usr/lib/sysctl.d
+}
+
+gettys="serial-getty@.service getty@.service console-getty.service"
+
+uninstall() {
+    units=$(cd "$from/system" && echo tidegate*.*)
+    # shellcheck disable=SC2086 # the names of units, one a word
+    if [ -z "$to" ]; then
+        systemctl disable --now $units 2>/dev/null || :
+    elif command -v systemctl >/dev/null; then
+        systemctl --root="$to/" disable $units 2>/dev/null || :
+    fi
+    for link in "$to"/etc/systemd/system/*.wants/tidegate*; do
+        [ ! -L "$link" ] || rm -f "$link"
+    done
+    if [ -e "$to/usr/lib/systemd/system-preset/10-tidegate.preset" ]; then
+        for unit in $gettys; do
+            [ ! -L "$to/etc/systemd/system/$unit" ] || rm -f "$to/etc/systemd/system/$unit"
+        done
+        for file in /etc/machine-id /etc/resolv.conf; do put_back "$file"; done
+        rm -f "$to/etc/e2fsck.conf"
+        put_back /etc/e2fsck.conf
+    fi
+    put_plain
+    put tmpfiles.d/tidegate-plain.conf /usr/lib/tmpfiles.d
+    put_image
+    for folder in tidegate systemd/system/tmp.mount.d; do
+        rmdir "$to/usr/lib/$folder" 2>/dev/null || :
+    done
+    [ -n "$to" ] || systemctl daemon-reload
+    cat >&2 <<TEXT
+The gateway is no service of this system any more. What is yours stays, and each of it can go by hand:
+  $to/etc/tidegate                configuration, certificates and keys
+  $to/var/lib/tidegate            readings that were not delivered
+  $to/usr/bin/gateway-daemon      the program
+  user and group tidegate
+TEXT
+}
+
+if [ "$action" = uninstall ]; then
+    uninstall
+    exit 0
+fi
+[ "$image" = no ] || [ -n "$to" ] || ask
+
+put_plain
 # Where the configuration lies or is mounted.
 install -d -m 0755 "$to/etc/tidegate"
 
@@ -98,21 +211,14 @@ if [ "$image" = no ]; then
     exit 0
 fi
 
-put_all system /usr/lib/systemd/system
-put_all system/tmp.mount.d /usr/lib/systemd/system/tmp.mount.d
-put_all lib /usr/lib/tidegate 0755
-put_all system-preset /usr/lib/systemd/system-preset
-put_all network /usr/lib/systemd/network
-for part in timesyncd journald system resolved; do
-    put_all "$part.conf.d" "/usr/lib/systemd/$part.conf.d"
-done
-put_all sysctl.d /usr/lib/sysctl.d
+put_image
+for file in /etc/machine-id /etc/resolv.conf /etc/e2fsck.conf; do keep "$file"; done
 put e2fsck.conf /etc
 add_users
 enable_all
 
 # Nobody can log in, so nobody is asked to: the consoles are for messages. The generator of serial consoles follows no preset.
-for unit in serial-getty@.service getty@.service console-getty.service; do
+for unit in $gettys; do
     ln -sf /dev/null "$to/etc/systemd/system/$unit"
 done
 

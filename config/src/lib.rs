@@ -17,6 +17,7 @@ pub mod fuzzing;
 mod keys;
 mod named;
 mod none;
+mod plain_updates;
 mod problem;
 mod read;
 mod reader;
@@ -43,6 +44,7 @@ use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
 
 pub use named::{NamedFile, named_files};
+pub use plain_updates::allows_http_updates;
 pub use problem::{PROBLEMS_MAX, Problem, Problems, Severity};
 pub use reference::reference;
 pub use schema::schema;

@@ -136,3 +136,19 @@ fn shipped_files_are_read_without_a_warning() {
         assert_eq!(warnings, [], "{name}");
     }
 }
+
+/// Whoever copies an example and starts it has opened nothing to strangers, and no password that others know.
+#[test]
+fn examples_are_safe_to_start_as_they_are() {
+    let folder = folder();
+    for name in ["gateway.example.toml", "minimal.toml", "demo.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        let (config, _) = parse(&text, name, folder.path(), &Environment::default()).unwrap();
+        let listeners = config.broker.iter().flat_map(|broker| &broker.listeners);
+        for listener in listeners {
+            assert!(listener.address.ip().is_loopback(), "{name}: {} is open to strangers", listener.name);
+        }
+        assert!(!text.to_lowercase().contains("password is"), "{name} tells a password");
+    }
+}

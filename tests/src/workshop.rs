@@ -42,11 +42,12 @@ impl Workshop {
         workshop.program(
             "rauc",
             "echo \"$*\" >>\"$HERE/calls\"\ncase $1 in\ninstall) . \"$HERE/install\" ;;\nstatus) \
-             if [ \"$2\" = --detailed ]; then cat \"$HERE/slots\"; fi ;;\nesac",
+             if [ \"$2\" = --detailed ]; then cat \"$HERE/slots\"; fi ;;\ninfo) . \"$HERE/info\" ;;\nesac",
         )?;
         workshop.program("systemctl", "echo \"$*\" >>\"$HERE/reboots\"")?;
         workshop.slots("rootfs.0", "rootfs.0")?;
         workshop.install("echo '100% Installing done.'")?;
+        workshop.info_fails()?;
         std::fs::write(workshop.path("update.raucb"), "a bundle")?;
         Ok(workshop)
     }
@@ -74,15 +75,63 @@ impl Workshop {
     /// # Errors
     /// The file cannot be written.
     pub fn slots(&self, booted: &str, primary: &str) -> anyhow::Result<()> {
+        self.slots_with(booted, primary, "1.2")
+    }
+
+    /// The running slot is `rootfs.0`, and the other one, which starts next, has a bundle of this version.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn bundle_in_slots(&self, version: &str) -> anyhow::Result<()> {
+        self.slots_with("rootfs.0", "rootfs.1", version)
+    }
+
+    fn slots_with(&self, booted: &str, primary: &str, version: &str) -> anyhow::Result<()> {
         let slot = |name: &str, bootname: &str| {
             let state = if name == booted { "booted" } else { "inactive" };
             format!(
-                r#"{{"{name}":{{"class":"rootfs","bootname":"{bootname}","state":"{state}","boot_status":"good","slot_status":{{"bundle":{{"version":"1.2"}}}}}}}}"#
+                r#"{{"{name}":{{"class":"rootfs","bootname":"{bootname}","state":"{state}","boot_status":"good","slot_status":{{"bundle":{{"version":"{version}"}}}}}}}}"#
             )
         };
         let slots = [slot("rootfs.0", "A"), slot("rootfs.1", "B")].join(",");
         let json = format!(r#"{{"booted":"A","boot_primary":"{primary}","slots":[{slots}]}}"#);
         Ok(std::fs::write(self.path("slots"), json)?)
+    }
+
+    /// The version of the running system.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn runs(&self, version: &str) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.path("os-release"), format!("NAME=Tidegate\nIMAGE_VERSION={version}\n"))?)
+    }
+
+    /// What the pretend RAUC says of a bundle before it is installed.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn info(&self, version: &str) -> anyhow::Result<()> {
+        let line = format!("echo '{{\"compatible\":\"tidegate-qemu-arm64\",\"version\":\"{version}\"}}'\n");
+        Ok(std::fs::write(self.path("info"), line)?)
+    }
+
+    /// The pretend RAUC cannot look at a bundle.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn info_fails(&self) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.path("info"), "exit 1\n")?)
+    }
+
+    /// Lets everybody ask the agent, as a socket's mode may.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open_to_all(&self) -> anyhow::Result<()> {
+        for path in [self.dir.path().to_owned(), self.socket()] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+        }
+        Ok(())
     }
 
     /// What the pretend RAUC does on `install`: lines of shell.
@@ -158,6 +207,7 @@ impl Workshop {
         let mut command = self.command()?;
         command.arg("update-agent").arg("--socket").arg(self.socket());
         command.arg("--state").arg(self.path("state")).arg("--control").arg(self.path("control.sock"));
+        command.arg("--config").arg(self.path("gateway.toml")).arg("--os-release").arg(self.path("os-release"));
         self.agent = Some(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?);
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {

@@ -2,6 +2,8 @@
 
 #[path = "e2e_update/agent.rs"]
 mod agent;
+#[path = "e2e_update/downgrade.rs"]
+mod downgrade;
 #[path = "e2e_update/health.rs"]
 mod health;
 #[path = "e2e_update/orders.rs"]

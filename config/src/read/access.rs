@@ -69,11 +69,23 @@ fn user(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, name: &str) -> Option<Use
     Some(User { hash, rules: rules? })
 }
 
+/// What config/gateway.example.toml had as a hash of a password that stood beside it.
+const PUBLISHED: &str = "$argon2id$v=19$m=7168,t=5,p=1$Woh1EV0peoOTL4ifvrHmzA$sls78NcPC6cQB+YB8voUmeody4SPN9ri1sa/58u1Ihs";
+
 /// What is wrong with a hash is said without repeating it: it may be the password itself.
 fn hash(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, name: &str) -> Option<Arc<str>> {
     let text = reader.text("password_hash")?;
     let error = match phc::parse(&text) {
-        Ok(_) => return Some(text.into()),
+        Ok(_) => {
+            if text == PUBLISHED {
+                let warning = format!(
+                    "this is the hash of the example of version 0.1, whose password everybody can read: make another one with `gateway-daemon passwd {}`",
+                    words::shown(name)
+                );
+                cx.found.warn(&reader.at("password_hash"), warning);
+            }
+            return Some(text.into());
+        }
         Err(error) => error,
     };
     let fix = match error {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use gateway_core::update::wire;
 
-use super::{SOCKET_PATH, parse};
+use super::{CONFIG_PATH, SOCKET_PATH, parse};
 use crate::update::FOLDER_PATH;
 
 /// `update`.
@@ -20,6 +20,7 @@ Examples:
   gateway-daemon update /media/stick/tidegate-1.2.raucb
   gateway-daemon update https://example.com/tidegate-1.2.raucb
   gateway-daemon update --no-reboot tidegate-1.2.raucb      starts with the next boot
+  sudo gateway-daemon update --allow-downgrade tidegate-1.1.raucb
   gateway-daemon update                                     what came of the last one?")]
 pub struct Update {
     /// Bundle to install: a file, or a URL that begins with https:// or http://
@@ -28,6 +29,9 @@ pub struct Update {
     /// Do not start the system again
     #[arg(long, requires = "source")]
     pub no_reboot: bool,
+    /// Also a version that is older than one that ran well here; only as root
+    #[arg(long, requires = "source")]
+    pub allow_downgrade: bool,
     /// Socket of the update agent
     #[arg(long, value_name = "PATH", default_value = wire::SOCKET_PATH)]
     pub socket: PathBuf,
@@ -51,7 +55,16 @@ pub struct UpdateAgent {
     /// Control socket of the running gateway
     #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
     pub control: PathBuf,
+    /// Configuration that may allow http://, where only root can change it
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    pub config: PathBuf,
+    /// File that names the version of the running system
+    #[arg(long, value_name = "FILE", default_value = OS_RELEASE_PATH)]
+    pub os_release: PathBuf,
 }
+
+/// The file that names the version of the running system (os-release(5)).
+const OS_RELEASE_PATH: &str = "/etc/os-release";
 
 /// `health`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -79,4 +92,7 @@ pub struct Health {
     /// Control socket of the running gateway
     #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
     pub control: PathBuf,
+    /// File that names the version of the running system
+    #[arg(long, value_name = "FILE", default_value = OS_RELEASE_PATH)]
+    pub os_release: PathBuf,
 }

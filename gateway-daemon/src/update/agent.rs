@@ -1,6 +1,7 @@
 //! The agent's loop: it owns the one installation, and clients ask it.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::files::{Folder, FolderError, boot_id};
 use super::job::{self, Event, JOB_MAX, Job};
 use super::rauc::Rauc;
-use super::{Look, lines};
+use super::{AllowHttp, Look, lines};
 
 /// Most clients at once: the daemon, a technician and a script, with room to spare.
 const CLIENTS_MAX: usize = 8;
@@ -45,12 +46,18 @@ pub struct Settings {
     pub rauc: Rauc,
     /// How to look at the running gateway.
     pub look: Look,
+    /// Whether sources may be `http://`.
+    pub allow_http: AllowHttp,
+    /// The file that names the version of the running system.
+    pub os_release: PathBuf,
     /// Ends when nobody has asked for this long; systemd starts it again with the next client.
     pub idle: Option<Duration>,
 }
 
 struct Ask {
     request: Request,
+    /// Whether the client runs as the same user as the agent: root, where it installs anything.
+    by_root: bool,
     replies: mpsc::Sender<Reply>,
 }
 
@@ -115,19 +122,33 @@ async fn next_event(running: &mut Option<Running>) -> Event {
 }
 
 impl Agent {
-    async fn asked(&mut self, Ask { request, replies }: Ask) {
+    async fn asked(&mut self, Ask { request, by_root, replies }: Ask) {
         self.settle().await;
         match request {
             Request::Status => tell(&replies, Reply::Status(self.status())),
-            Request::Install { source, reboot, key } => match self.admit(&source, reboot, key) {
-                Ok(job) => self.start(job, replies),
-                Err(failure) => tell(&replies, Reply::Failed(failure)),
-            },
+            Request::Install { downgrade: true, .. } if !by_root => {
+                tell(&replies, Reply::Failed(Failure::plain(Reason::Downgrade)));
+            }
+            Request::Install { source, reboot, key, downgrade } => {
+                match self.admit(&source, reboot, key, downgrade) {
+                    Ok(job) => self.start(job, replies),
+                    Err(failure) => tell(&replies, Reply::Failed(failure)),
+                }
+            }
         }
     }
 
-    fn admit(&self, source: &str, reboot: bool, key: Option<String>) -> Result<Job, Failure> {
-        let source = Source::new(source);
+    fn admit(
+        &self,
+        source: &str,
+        reboot: bool,
+        key: Option<String>,
+        downgrade: bool,
+    ) -> Result<Job, Failure> {
+        let source = Source::new(source).and_then(|source| {
+            let plain = source.as_str().starts_with("http://");
+            source.encrypted_unless(plain && (self.settings.allow_http)())
+        });
         let source = source.map_err(|fault| Failure::with(Reason::BadSource, &fault.to_string()))?;
         if let Some(running) = &self.running {
             let same = key.is_some() && running.job.key == key;
@@ -137,7 +158,9 @@ impl Agent {
         let (trial, last) = (self.settings.folder.trial().map_err(unread)?, self.settings.folder.last());
         // A last outcome that cannot be read is none to go by.
         let last = last.unwrap_or_default();
-        if key.as_ref().is_some_and(|key| record::repeated(key, trial.as_ref(), last.as_ref())) {
+        if key.as_ref().is_some_and(|key| {
+            record::repeated(key, trial.as_ref(), last.as_ref(), &self.settings.folder.history())
+        }) {
             return Err(Failure::plain(Reason::AlreadyDone));
         }
         match self.status().state {
@@ -147,7 +170,7 @@ impl Agent {
             _ => {}
         }
         job::check(&source)?;
-        Ok(Job { source, reboot, key })
+        Ok(Job { source, reboot, key, downgrade })
     }
 
     fn start(&mut self, job: Job, replies: mpsc::Sender<Reply>) {
@@ -210,20 +233,14 @@ impl Agent {
         match record::unwatched(&trial, slots.as_ref()) {
             None => {}
             Some(true) => {
-                let reboot = trial.reboot;
-                job::finish(&self.settings, trial);
-                if reboot {
-                    restart().await;
+                let (reboot, key) = (trial.reboot, trial.key.clone());
+                match job::finish(&self.settings, trial, slots.as_ref()).await {
+                    Ok(_) if reboot => restart().await,
+                    Ok(_) => {}
+                    Err(failure) => job::fail(&self.settings, failure, key),
                 }
             }
-            Some(false) => {
-                let failure = Failure::plain(Reason::Interrupted);
-                let key = trial.key;
-                let status = Status::failed(failure).with_id(id_of(key.as_ref()));
-                if let Err(fault) = folder.settle(&record::Last { status, key }) {
-                    log::error!("the outcome of the update cannot be kept: {fault}");
-                }
-            }
+            Some(false) => job::fail(&self.settings, Failure::plain(Reason::Interrupted), trial.key),
         }
     }
 }
@@ -246,6 +263,8 @@ fn tell(replies: &mpsc::Sender<Reply>, reply: Reply) {
 
 /// One request, and its replies.
 async fn client(stream: UnixStream, asks: mpsc::Sender<Ask>) {
+    let own = rustix::process::geteuid().as_raw();
+    let by_root = stream.peer_cred().is_ok_and(|peer| peer.uid() == own);
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     // One byte more than is allowed, so that too much is seen.
@@ -255,7 +274,7 @@ async fn client(stream: UnixStream, asks: mpsc::Sender<Ask>) {
     let (replies, mut answers) = mpsc::channel(REPLIES_MAX);
     match Request::parse(&line) {
         Ok(request) => {
-            if asks.send(Ask { request, replies }).await.is_err() {
+            if asks.send(Ask { request, by_root, replies }).await.is_err() {
                 return;
             }
         }

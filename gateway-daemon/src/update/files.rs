@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use gateway_core::update::record::{FILE_BYTES_MAX, Last, Trial};
+use gateway_core::update::record::{FILE_BYTES_MAX, History, Last, Trial};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,6 +21,7 @@ const FAULT: &str = "update-rolled-back";
 
 const BEFORE: &str = "before.json";
 const LAST: &str = "last.json";
+const HISTORY: &str = "history.json";
 const ROLLED_BACK: &str = "rolled-back";
 
 /// Why a record cannot be read or written.
@@ -49,6 +50,12 @@ impl Folder {
         Self { root: root.into(), faults }
     }
 
+    /// Where they are.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
     /// `before.json`, if there is one.
     ///
     /// # Errors
@@ -73,11 +80,34 @@ impl Folder {
         self.read(LAST)
     }
 
+    /// What earlier updates have left; nothing where it cannot be read.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.read(HISTORY)
+            .unwrap_or_else(|fault| {
+                log::warn!("which versions ran here is not known: {fault}");
+                None
+            })
+            .unwrap_or_default()
+    }
+
+    /// The system that runs has passed its test: older ones than it are installed only where root says so.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn set_passed(&self, version: Option<String>) -> Result<(), FolderError> {
+        self.write(HISTORY, &History { version, ..self.history() })
+    }
+
     /// The outcome is known: writes it and takes `before.json` away, in this order, so that a power cut in between finds the trial again.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn settle(&self, last: &Last) -> Result<(), FolderError> {
+        let mut history = self.history();
+        if history.add(last) {
+            self.write(HISTORY, &history)?;
+        }
         self.write(LAST, last)?;
         self.remove(&self.root.join(BEFORE))
     }
@@ -161,6 +191,15 @@ impl Folder {
     }
 }
 
+/// The version of the running system, as its os-release says: `IMAGE_VERSION=1.2`. A distribution's has none.
+#[must_use]
+pub fn system_version(os_release: &Path) -> Option<String> {
+    let text = String::from_utf8(read_bounded(os_release).ok()??).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix("IMAGE_VERSION="))?;
+    let value = value.trim().trim_matches('"').trim_matches('\'');
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
 /// This boot, as the kernel names it.
 ///
 /// # Errors
@@ -214,6 +253,7 @@ mod tests {
             reboot: true,
             version: None,
             key: None,
+            downgrade: false,
         }
     }
 
@@ -227,8 +267,27 @@ mod tests {
         let last = Last { status: Status::of(State::Good), key: Some("42".into()) };
         folder.settle(&last).unwrap();
         assert_eq!((folder.trial().unwrap(), folder.last().unwrap()), (None, Some(last)));
+        assert_eq!(folder.history().keys, ["42"]);
+        folder.set_passed(Some("1.2".into())).unwrap();
+        assert_eq!(folder.history().version.as_deref(), Some("1.2"));
         // Nothing is left beside them.
-        assert_eq!(fs::read_dir(dir.path().join("not/yet/there")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path().join("not/yet/there")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn the_version_of_the_running_system_is_that_of_its_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("os-release");
+        assert_eq!(system_version(&path), None);
+        for (text, version) in [
+            ("NAME=Tidegate\nIMAGE_VERSION=1.2\n", Some("1.2")),
+            ("IMAGE_VERSION=\"1.2-rc1\"\nVERSION_ID=9\n", Some("1.2-rc1")),
+            ("NAME=Debian\nVERSION_ID=\"12\"\n", None),
+            ("IMAGE_VERSION=\n", None),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(system_version(&path).as_deref(), version, "{text}");
+        }
     }
 
     #[test]

@@ -1,22 +1,26 @@
 //! One installation, from the record of what works to the outcome.
 
+use std::ffi::OsStr;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::update::order::id_of;
 use gateway_core::update::output::Step;
 use gateway_core::update::record::{Last, Trial};
+use gateway_core::update::slots::Slots;
 use gateway_core::update::source::Source;
 use gateway_core::update::trial::{Before, Observation};
 use gateway_core::update::wire::Status;
-use gateway_core::update::{Failure, Reason};
+use gateway_core::update::{Failure, Reason, version};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::agent::Settings;
 use super::files::FolderError;
-use super::{boot_id, rauc};
+use super::staging::Staged;
+use super::{boot_id, rauc, system_version};
 
 /// A gateway that does not answer within this does not work, and nothing of it is asked for afterwards.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -33,6 +37,8 @@ pub(super) struct Job {
     pub reboot: bool,
     /// Names the command.
     pub key: Option<String>,
+    /// Whether it may be older than what ran here.
+    pub downgrade: bool,
 }
 
 /// What a job reports.
@@ -71,7 +77,7 @@ async fn carry_out(
     if look.is_none() {
         log::warn!("the gateway does not answer; the updated system is only asked to run");
     }
-    let mut trial = Trial {
+    let trial = Trial {
         boot: boot_id().map_err(unwritten)?,
         slot: booted,
         before: look.as_ref().map(Before::of).unwrap_or_default(),
@@ -79,34 +85,104 @@ async fn carry_out(
         reboot: job.reboot,
         version: None,
         key: job.key.clone(),
+        downgrade: job.downgrade,
     };
     settings.folder.set_trial(&trial).map_err(unwritten)?;
     let _ = events.send(Event::Taken).await;
     log::info!("installing {}", job.source);
-    if let Err(failure) = install(job, settings, events).await {
-        let status = Status::failed(failure.clone()).with_id(id_of(job.key.as_ref()));
-        if let Err(fault) = settings.folder.settle(&Last { status, key: job.key.clone() }) {
-            log::error!("the outcome of the update cannot be kept: {fault}");
-        }
-        return Err(failure);
+    let installed = async {
+        let source = staged(job, settings).await?;
+        refuse_older(&source, job, settings).await?;
+        install(&source, settings, events).await?;
+        let slots = settings.rauc.slots().await;
+        finish(settings, trial, slots.ok().as_ref()).await
+    };
+    let outcome = installed.await;
+    if let Err(failure) = &outcome {
+        fail(settings, failure.clone(), job.key.clone());
     }
-    let slots = settings.rauc.slots().await;
-    trial.version = slots.ok().and_then(|slots| slots.primary_version().map(str::to_owned));
-    let version = trial.version.clone();
-    finish(settings, trial);
-    Ok(version)
+    outcome
 }
 
-/// The updated system is whole: what is known of it is written down. If that fails the records of the beginning are there, and they say enough.
-pub(super) fn finish(settings: &Settings, trial: Trial) {
-    let done = Trial { installed: true, ..trial };
+/// Where RAUC finds what is to be installed.
+#[derive(Debug)]
+enum From {
+    File(Staged),
+    Url(Source),
+}
+
+impl From {
+    fn text(&self) -> &OsStr {
+        match self {
+            Self::File(staged) => staged.path().as_os_str(),
+            Self::Url(url) => OsStr::new(url.as_str()),
+        }
+    }
+}
+
+async fn staged(job: &Job, settings: &Settings) -> Result<From, Failure> {
+    let Source::File(path) = &job.source else { return Ok(From::Url(job.source.clone())) };
+    let (path, folder) = (PathBuf::from(path), settings.folder.path().to_owned());
+    let staged = tokio::task::spawn_blocking(move || Staged::of(&path, &folder)).await;
+    let lost = |_| Err(Failure::with(Reason::Other, "a fault of this program"));
+    staged.unwrap_or_else(lost).map(From::File)
+}
+
+/// Looks at the version before anything is written. A bundle that does not say one is looked at once more when it is installed, and one that cannot be read
+/// at all fails when it is.
+async fn refuse_older(source: &From, job: &Job, settings: &Settings) -> Result<(), Failure> {
+    if job.downgrade {
+        return Ok(());
+    }
+    match settings.rauc.version(source.text()).await {
+        Some(version) => follows(settings, Some(&version)),
+        None => Ok(()),
+    }
+}
+
+fn follows(settings: &Settings, version: Option<&str>) -> Result<(), Failure> {
+    let (passed, running) = (settings.folder.history().version, system_version(&settings.os_release));
+    let ran = passed.iter().chain(&running).map(String::as_str);
+    version::follows(version, ran).map_err(|why| Failure::with(Reason::Downgrade, &why))
+}
+
+/// The updated system is whole: what is known of it is written down, and its version is given. If that fails the records of the beginning are there, and they
+/// say enough. Who gave RAUC the bundle may have shown it another one before, so the version that was written counts.
+///
+/// # Errors
+/// It is older than what ran here, and the slot that runs stays the one that starts.
+pub(super) async fn finish(
+    settings: &Settings,
+    trial: Trial,
+    slots: Option<&Slots>,
+) -> Result<Option<String>, Failure> {
+    let version = slots.and_then(Slots::primary_version).map(str::to_owned);
+    if !trial.downgrade
+        && let Err(failure) = follows(settings, version.as_deref())
+    {
+        settings.rauc.take_back().await.map_err(|fault| {
+            log::error!("an older system is installed and starts with the next boot: {fault}");
+            Failure::with(Reason::Downgrade, &format!("it could not be taken back: {fault}"))
+        })?;
+        return Err(failure);
+    }
+    let done = Trial { installed: true, version: version.clone(), ..trial };
     let kept = settings.folder.set_trial(&done).and_then(|()| settings.folder.clear_why_back());
     if let Err(fault) = kept {
         log::error!("the end of the installation cannot be kept: {fault}");
     }
+    Ok(version)
 }
 
-async fn install(job: &Job, settings: &Settings, events: &mpsc::Sender<Event>) -> Result<(), Failure> {
+/// Nothing was installed: the outcome is written down.
+pub(super) fn fail(settings: &Settings, failure: Failure, key: Option<String>) {
+    let status = Status::failed(failure).with_id(id_of(key.as_ref()));
+    if let Err(fault) = settings.folder.settle(&Last { status, key }) {
+        log::error!("the outcome of the update cannot be kept: {fault}");
+    }
+}
+
+async fn install(source: &From, settings: &Settings, events: &mpsc::Sender<Event>) -> Result<(), Failure> {
     let (steps, mut taken) = mpsc::channel(STEPS_MAX);
     let forward = async {
         while let Some(step) = taken.recv().await {
@@ -114,7 +190,7 @@ async fn install(job: &Job, settings: &Settings, events: &mpsc::Sender<Event>) -
         }
     };
     let install = async {
-        let outcome = settings.rauc.install(&job.source, &steps).await;
+        let outcome = settings.rauc.install(source.text(), &steps).await;
         drop(steps);
         outcome
     };

@@ -1,14 +1,13 @@
 //! The program `rauc`: asked for the slots, told to install, to mark. Its texts are read in [`gateway_core::update`].
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use gateway_core::update::output::{COMPLAINTS_MAX, Exit, LINE_BYTES_MAX, Output, Step};
-use gateway_core::update::slots::Slots;
-use gateway_core::update::source::Source;
+use gateway_core::update::slots::{Bundle, Slots};
 use gateway_core::update::{Failure, Reason};
 use tokio::io::BufReader;
 use tokio::process::Command;
@@ -75,13 +74,42 @@ impl Rauc {
         Slots::parse(&String::from_utf8_lossy(&output.stdout)).map_err(RaucError::Strange)
     }
 
+    /// The version of a bundle, if it has a right signature and says one. Of a URL only the signed part is fetched.
+    pub(super) async fn version(&self, source: &OsStr) -> Option<String> {
+        let mut command = self.command();
+        command.args(["info", "--output-format=json"]).arg(source);
+        let output = timeout(ANSWER_MAX, command.output()).await.ok()?.ok()?;
+        if !output.status.success() {
+            return None;
+        }
+        let info = serde_json::from_slice::<Bundle>(&output.stdout).ok()?;
+        info.version.filter(|version| !version.is_empty())
+    }
+
+    /// The system that runs is the one that starts next, whatever was installed.
+    ///
+    /// # Errors
+    /// RAUC cannot do that.
+    pub(super) async fn take_back(&self) -> Result<(), RaucError> {
+        const WHAT: &str = "status mark-active";
+        let mut command = self.command();
+        command.args(["status", "mark-active", "booted"]);
+        let output = timeout(ANSWER_MAX, command.output()).await.map_err(|_| RaucError::Late(WHAT))?;
+        let output = output.map_err(RaucError::Start)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(RaucError::Failed { what: WHAT, words })
+    }
+
     /// Installs; steps go to `steps` as long as there is room.
     ///
     /// # Errors
     /// Why nothing is installed.
-    pub(super) async fn install(&self, source: &Source, steps: &mpsc::Sender<Step>) -> Result<(), Failure> {
+    pub(super) async fn install(&self, source: &OsStr, steps: &mpsc::Sender<Step>) -> Result<(), Failure> {
         let mut command = self.command();
-        command.args(["install", source.as_str()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg("install").arg(source).stdout(Stdio::piped()).stderr(Stdio::piped());
         let unstarted =
             |fault: io::Error| Failure::with(Reason::NoAgent, &RaucError::Start(fault).to_string());
         let mut child = command.spawn().map_err(unstarted)?;

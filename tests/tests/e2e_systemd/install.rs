@@ -21,8 +21,7 @@ fn skeleton() -> TempDir {
 }
 
 fn install(root: &Path, options: &[&str], path: Option<&Path>) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/install.sh");
-    let mut command = Command::new(script);
+    let mut command = Command::new(script());
     command.args(options).arg(root);
     if let Some(path) = path {
         command.env("PATH", path);
@@ -85,4 +84,63 @@ fn a_build_machine_without_systemd_makes_the_same_users_and_links() {
     install(without.path(), &[], Some(tools.path()));
     let text = std::fs::read_to_string(without.path().join("etc/passwd")).unwrap();
     assert_eq!(text.lines().filter(|line| line.starts_with("tidegate:")).count(), 1, "{text}");
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/install.sh")
+}
+
+/// Every file and link below a folder, but those that systemd-sysusers leaves.
+fn files(root: &Path) -> Vec<String> {
+    let output = Command::new("find").arg(root).args(["!", "-type", "d", "-printf", "%P\n"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut files: Vec<String> = text.lines().map(str::to_owned).collect();
+    files.retain(|file| !file.contains("passwd") && !file.contains("group") && !file.contains("shadow") && !file.ends_with(".lock"));
+    files.sort();
+    files
+}
+
+#[test]
+fn what_was_installed_is_gone_after_uninstall_and_what_is_the_users_stays() {
+    for options in [&[][..], &["--without-image-parts"]] {
+        let root = skeleton();
+        std::fs::create_dir_all(root.path().join("usr/lib/systemd/system")).unwrap();
+        std::fs::write(root.path().join("usr/lib/systemd/system/other.service"), "[Service]\n").unwrap();
+        install(root.path(), options, None);
+        assert!(files(root.path()).iter().any(|file| file.contains("tidegate.service")));
+        std::fs::write(root.path().join("etc/tidegate/gateway.toml"), "[gateway]\n").unwrap();
+        install(root.path(), &["--uninstall"], None);
+        let left = files(root.path());
+        let of_others = |file: &String| {
+            matches!(file.as_str(), "usr/lib/systemd/system/other.service" | "etc/tidegate/gateway.toml")
+                // Of the image alone: a root that is built has them from nowhere else.
+                || matches!(file.as_str(), "etc/machine-id" | "etc/resolv.conf" | "etc/hosts" | "usr/lib/clock-epoch")
+        };
+        let strays: Vec<&String> = left.iter().filter(|file| !of_others(file)).collect();
+        assert!(strays.is_empty(), "{options:?}: {strays:?}");
+        assert!(left.contains(&"etc/tidegate/gateway.toml".to_owned()));
+        // Again is the same as once.
+        install(root.path(), &["--uninstall"], None);
+        assert_eq!(files(root.path()), left);
+    }
+}
+
+/// In a namespace in which nothing can be written, so that a script that does not ask does no harm.
+#[test]
+fn a_running_machine_is_not_turned_into_a_gateway_without_a_word() {
+    if !super::able("a_running_machine_is_not_turned_into_a_gateway_without_a_word") {
+        return;
+    }
+    for (options, said) in [("", "--yes"), ("--uninstall --what", "usage")] {
+        let line = format!("mount -o remount,ro,bind / && exec \"$0\" {options} / </dev/null");
+        let output = Command::new("unshare").args(["--mount", "sh", "-c", &line]).arg(script()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{text}");
+        assert!(text.contains(said), "{text}");
+        if options.is_empty() {
+            for word in ["machine-id", "getty", "resolv.conf", "--without-image-parts", "nothing was changed"] {
+                assert!(text.contains(word), "{word} is not in {text}");
+            }
+        }
+    }
 }

@@ -70,6 +70,21 @@ async fn its_exposure_is_low() {
     assert!(found <= EXPOSURE_MAX, "the gateway is exposed by {found}, at most {EXPOSURE_MAX} is allowed");
 }
 
+/// `--threshold` counts in tenths and fails above it.
+#[tokio::test]
+async fn the_units_of_updates_are_exposed_by_at_most_three() {
+    if !able("the_units_of_updates_are_exposed_by_at_most_three") {
+        return;
+    }
+    let machine = with_config().await;
+    for unit in ["update", "health", "mark-good", "roll-back"] {
+        let unit = format!("tidegate-{unit}.service");
+        let words = ["systemd-analyze", "security", "--no-pager", "--threshold=30", &unit];
+        let judged = machine.run(&words).await.unwrap();
+        assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
+    }
+}
+
 #[tokio::test]
 async fn every_unit_is_in_order_for_the_systemd_of_the_image() {
     if !able("every_unit_is_in_order_for_the_systemd_of_the_image") {

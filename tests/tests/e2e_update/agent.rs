@@ -13,12 +13,12 @@ use tokio::net::UnixStream;
 
 use super::said;
 
-fn install(source: &str, key: Option<&str>) -> Request {
-    Request::Install { source: source.into(), reboot: false, key: key.map(str::to_owned) }
+pub(super) fn install(source: &str, key: Option<&str>) -> Request {
+    Request::Install { source: source.into(), reboot: false, key: key.map(str::to_owned), downgrade: false }
 }
 
 /// Everything that the agent says to one request.
-async fn replies(workshop: &Workshop, request: &Request) -> Result<Vec<Reply>> {
+pub(super) async fn replies(workshop: &Workshop, request: &Request) -> Result<Vec<Reply>> {
     let mut client = Client::ask(&workshop.socket(), request).await?;
     let mut replies = Vec::new();
     loop {
@@ -31,7 +31,7 @@ async fn replies(workshop: &Workshop, request: &Request) -> Result<Vec<Reply>> {
     }
 }
 
-async fn refusal(workshop: &Workshop, request: &Request) -> Result<Reason> {
+pub(super) async fn refusal(workshop: &Workshop, request: &Request) -> Result<Reason> {
     match replies(workshop, request).await?.pop() {
         Some(Reply::Failed(failure)) => Ok(failure.reason),
         other => anyhow::bail!("not refused: {other:?}"),

@@ -10,7 +10,7 @@
 //! - [`output`]: what `rauc install` prints, as steps and as reasons for a failure; [`slots`]: what `rauc status` prints.
 //! - [`source`]: which sources may be installed at all. [`wire`]: what is said on the agent's socket.
 //! - [`trial`]: what was true before, and what is seen of a running gateway. [`gate`]: the verdict about an updated system.
-//! - [`record`]: what survives reboots. [`order`]: commands of the cloud. [`herald`]: what the cloud is told, and how often.
+//! - [`version`]: which of two is the newer one. [`record`]: what survives reboots. [`order`]: commands of the cloud. [`herald`]: what the cloud is told, and how often.
 //!
 //! It never runs a program, opens a file or a socket, or reads a clock.
 
@@ -24,6 +24,7 @@ pub mod settings;
 pub mod slots;
 pub mod source;
 pub mod trial;
+pub mod version;
 pub mod wire;
 
 pub use gate::{Gate, Verdict};

@@ -27,6 +27,8 @@ pub enum Reason {
     DownloadFailed,
     /// The source is none that may be installed.
     BadSource,
+    /// It is older than a system that ran well here, or nobody can tell.
+    Downgrade,
     /// Another installation is running.
     Busy,
     /// The last update has not passed its test: the other slot holds the only system that is known to work.
@@ -47,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, for tests and documents.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadSignature,
         Self::Clock,
         Self::Damaged,
@@ -56,6 +58,7 @@ impl Reason {
         Self::NotABundle,
         Self::DownloadFailed,
         Self::BadSource,
+        Self::Downgrade,
         Self::Busy,
         Self::Testing,
         Self::Interrupted,
@@ -78,6 +81,7 @@ impl Reason {
             Self::NotABundle => "not-a-bundle",
             Self::DownloadFailed => "download-failed",
             Self::BadSource => "bad-source",
+            Self::Downgrade => "downgrade",
             Self::Busy => "busy",
             Self::Testing => "testing",
             Self::Interrupted => "interrupted",
@@ -114,6 +118,9 @@ impl Reason {
             }
             Self::BadSource => {
                 "this cannot be installed; expected a file's full path, or a URL that begins with https:// or http://"
+            }
+            Self::Downgrade => {
+                "an older version is installed only at the machine: run gateway-daemon update --allow-downgrade FILE as root on the gateway"
             }
             Self::Busy => "another update is being installed; wait until it is done, then try again",
             Self::Testing => {

@@ -3,6 +3,7 @@
 //! ```text
 //!  before.json  written and synced before anything is installed; gone when the outcome is known
 //!  last.json    the last outcome, and the key of its command
+//!  history.json the version of the last system that passed its test, and the keys of the last commands that changed something
 //!  rolled-back  why the last updated system had to go, as a text; gone when a later update is installed
 //! ```
 //! While `before.json` is there:
@@ -46,6 +47,33 @@ pub struct Trial {
     /// Key of the command.
     #[serde(default)]
     pub key: Option<String>,
+    /// Whether it may be older than what ran here.
+    #[serde(default)]
+    pub downgrade: bool,
+}
+
+/// Most commands that are remembered: a cloud that sends its last ones again sends a few.
+pub const KEYS_MAX: usize = 16;
+
+/// `history.json`. A file of its own, which earlier versions of this program leave alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// Version of the last system that passed its test.
+    pub version: Option<String>,
+    /// Keys of commands that changed something, the newest first.
+    pub keys: Vec<String>,
+}
+
+impl History {
+    /// Remembers the command of an outcome, if there is one to remember.
+    pub fn add(&mut self, last: &Last) -> bool {
+        let Some(key) = last.key.as_ref().filter(|_| last.changed_something()) else { return false };
+        self.keys.retain(|known| known != key);
+        self.keys.insert(0, key.clone());
+        self.keys.truncate(KEYS_MAX);
+        true
+    }
 }
 
 /// `last.json`.
@@ -56,6 +84,13 @@ pub struct Last {
     pub status: Status,
     /// Key of the command.
     pub key: Option<String>,
+}
+
+impl Last {
+    /// Whether another system was started: what failed has changed nothing, and may be tried again.
+    fn changed_something(&self) -> bool {
+        matches!(self.status.state, State::Good | State::RolledBack)
+    }
 }
 
 /// What a boot finds.
@@ -136,15 +171,12 @@ pub fn unwatched(trial: &Trial, slots: Option<&Slots>) -> Option<bool> {
     slots?.primary.as_ref().map(|primary| *primary != trial.slot)
 }
 
-/// Whether a command was carried out before, with the last outcome.
+/// Whether a command was carried out before.
 #[must_use]
-pub fn repeated(key: &str, trial: Option<&Trial>, last: Option<&Last>) -> bool {
+pub fn repeated(key: &str, trial: Option<&Trial>, last: Option<&Last>, history: &History) -> bool {
     let is_trial = trial.is_some_and(|trial| trial.key.as_deref() == Some(key));
-    // What failed has changed nothing, and may be tried again.
-    let is_last = last.is_some_and(|last| {
-        last.key.as_deref() == Some(key) && matches!(last.status.state, State::Good | State::RolledBack)
-    });
-    is_trial || is_last
+    let is_last = last.is_some_and(|last| last.key.as_deref() == Some(key) && last.changed_something());
+    is_trial || is_last || history.keys.iter().any(|known| known == key)
 }
 
 #[cfg(test)]
@@ -170,6 +202,7 @@ mod tests {
             reboot: true,
             version: Some("2".into()),
             key: Some("42".into()),
+            downgrade: false,
         }
     }
 
@@ -247,11 +280,29 @@ mod tests {
     #[test]
     fn a_command_that_changed_something_is_not_carried_out_twice_and_one_that_failed_may_be_tried_again() {
         let last = |state, key: &str| Last { status: Status::of(state), key: Some(key.to_owned()) };
-        assert!(repeated("42", Some(&trial(false)), None));
-        assert!(repeated("42", None, Some(&last(State::Good, "42"))));
-        assert!(repeated("42", None, Some(&last(State::RolledBack, "42"))));
-        assert!(!repeated("42", None, Some(&last(State::Failed, "42"))));
-        assert!(!repeated("43", Some(&trial(true)), Some(&last(State::Good, "42"))));
+        let none = History::default();
+        assert!(repeated("42", Some(&trial(false)), None, &none));
+        assert!(repeated("42", None, Some(&last(State::Good, "42")), &none));
+        assert!(repeated("42", None, Some(&last(State::RolledBack, "42")), &none));
+        assert!(!repeated("42", None, Some(&last(State::Failed, "42")), &none));
+        assert!(!repeated("43", Some(&trial(true)), Some(&last(State::Good, "42")), &none));
+    }
+
+    #[test]
+    fn a_command_is_known_again_after_others_were_carried_out() {
+        let mut history = History::default();
+        let last = |state, key: &str| Last { status: Status::of(state), key: Some(key.to_owned()) };
+        for key in ["A", "B"] {
+            assert!(history.add(&last(State::Good, key)));
+        }
+        assert!(!history.add(&last(State::Failed, "C")));
+        let newest = last(State::Good, "B");
+        assert!(repeated("A", None, Some(&newest), &history));
+        assert!(!repeated("C", None, Some(&newest), &history));
+        for number in 0..KEYS_MAX * 2 {
+            assert!(history.add(&last(State::RolledBack, &number.to_string())));
+        }
+        assert_eq!((history.keys.len(), history.keys[0].as_str()), (KEYS_MAX, "31"));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Written {
     pub bundle: Option<Bundle>,
 }
 
-/// A bundle.
+/// A bundle, as `rauc info --output-format=json` prints it, too.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct Bundle {

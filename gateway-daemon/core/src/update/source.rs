@@ -40,7 +40,9 @@ pub enum SourceError {
     )]
     Login,
     /// `http://` where it is not allowed.
-    #[error("http:// is not allowed: use https://, or set allow_http = true in [update]")]
+    #[error(
+        "http:// is not allowed: use https://, or set allow_http = true below [update] of gateway.toml, a file of root"
+    )]
     Plain,
 }
 
@@ -85,8 +87,18 @@ impl Source {
     pub fn of_cloud(text: &str, http: bool) -> Result<Self, SourceError> {
         match Self::new(text)? {
             Self::File(_) => Err(SourceError::Kind),
+            url @ Self::Url(_) => url.encrypted_unless(http),
+        }
+    }
+
+    /// Refuses what is fetched without encryption, where that is not allowed.
+    ///
+    /// # Errors
+    /// It would be.
+    pub fn encrypted_unless(self, http: bool) -> Result<Self, SourceError> {
+        match self {
             Self::Url(url) if !http && url.starts_with("http://") => Err(SourceError::Plain),
-            url @ Self::Url(_) => Ok(url),
+            source => Ok(source),
         }
     }
 

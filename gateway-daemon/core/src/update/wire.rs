@@ -38,6 +38,9 @@ pub enum Request {
         /// Names the command: one with the key of the last one that was carried out is not carried out again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<String>,
+        /// Whether it may be older than what ran here: only root may say so.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        downgrade: bool,
     },
     /// How is the last update?
     Status,
@@ -218,7 +221,7 @@ mod tests {
     use super::*;
 
     fn install(source: &str, reboot: bool, key: Option<&str>) -> Request {
-        Request::Install { source: source.into(), reboot, key: key.map(str::to_owned) }
+        Request::Install { source: source.into(), reboot, key: key.map(str::to_owned), downgrade: false }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 use super::look::Looker;
 use crate::cli::{self, exit};
 use crate::status::journal;
-use crate::update::{Folder, Look, Rauc, Settings, serve};
+use crate::update::{Folder, Look, Rauc, Settings, is_ours_alone, serve};
 
 /// An agent that systemd has started ends after this long without a client; the next one starts it again.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -37,7 +37,16 @@ pub(in super::super) fn agent(args: &cli::UpdateAgent) -> u8 {
             Box::pin(async move { looker.look().await })
         });
         let folder = Folder::new(&args.state);
-        match serve(listener, Settings { folder, rauc: Rauc::default(), look, idle }).await {
+        let config = args.config.clone();
+        let settings = Settings {
+            folder,
+            rauc: Rauc::default(),
+            look,
+            idle,
+            allow_http: Box::new(move || http_is_allowed(&config)),
+            os_release: args.os_release.clone(),
+        };
+        match serve(listener, settings).await {
             Ok(()) => exit::OK,
             Err(fault) => {
                 log::error!("the socket: {fault}");
@@ -45,6 +54,11 @@ pub(in super::super) fn agent(args: &cli::UpdateAgent) -> u8 {
             }
         }
     })
+}
+
+/// By the word of a file that root alone can change: the gateway, which asks, is nobody to allow itself anything.
+fn http_is_allowed(config: &Path) -> bool {
+    is_ours_alone(config) && gateway_config::allows_http_updates(config)
 }
 
 fn inherited() -> io::Result<UnixListener> {

@@ -12,7 +12,7 @@ use gateway_core::update::wire::{State, Status};
 use super::look::Looker;
 use crate::cli::{self, exit};
 use crate::status::journal;
-use crate::update::{Folder, FolderError, Rauc, boot_id, is_try};
+use crate::update::{Folder, FolderError, Rauc, boot_id, is_try, system_version};
 
 /// How often the gateway is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,7 +25,11 @@ pub(in super::super) fn health(args: &cli::Health) -> u8 {
     journal::init(clock::now);
     super::run(async {
         let folder = Folder::new(&args.state);
-        let outcome = if args.passed { passed(&folder) } else { judge(args, &folder).await };
+        let outcome = if args.passed {
+            passed(&folder, system_version(&args.os_release))
+        } else {
+            judge(args, &folder).await
+        };
         outcome.unwrap_or_else(|fault| {
             log::error!("{fault}");
             exit::IO
@@ -126,7 +130,7 @@ fn came_back(folder: &Folder, status: Status) -> Result<(), FolderError> {
 }
 
 /// `--passed`: the slot is marked good.
-fn passed(folder: &Folder) -> Result<u8, FolderError> {
+fn passed(folder: &Folder, version: Option<String>) -> Result<u8, FolderError> {
     let trial = match folder.trial() {
         Ok(Some(trial)) if trial.boot != boot_id()? => trial,
         // What cannot be read has done its service.
@@ -138,6 +142,7 @@ fn passed(folder: &Folder) -> Result<u8, FolderError> {
     };
     folder.clear_why_back()?;
     folder.set_fault(None)?;
+    folder.set_passed(version.or_else(|| trial.version.clone()))?;
     let status = Status { version: trial.version, id: id_of(trial.key.as_ref()), ..Status::of(State::Good) };
     folder.settle(&Last { status, key: trial.key })?;
     Ok(exit::OK)

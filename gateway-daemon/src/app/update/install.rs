@@ -14,7 +14,10 @@ pub(in super::super) fn update(args: &cli::Update) -> u8 {
     let request = match &args.source {
         None => Request::Status,
         Some(text) => match source(text) {
-            Ok(source) => Request::Install { source, reboot: !args.no_reboot, key: None },
+            Ok(source) => {
+                let (reboot, downgrade) = (!args.no_reboot, args.allow_downgrade);
+                Request::Install { source, reboot, key: None, downgrade }
+            }
             Err(sentence) => {
                 say::error(sentence);
                 return exit::NO;

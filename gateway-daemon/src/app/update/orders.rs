@@ -253,7 +253,9 @@ async fn status(socket: &Path) -> Result<Status, ClientError> {
 async fn carry_out(socket: &Path, Task { order, place }: Task, news: &mpsc::Sender<News>) {
     let Order { source, id, key } = order;
     let first = if source.as_str().starts_with("http") { State::Downloading } else { State::Installing };
-    let request = Request::Install { source: source.to_string(), reboot: true, key: Some(key) };
+    // A command of the cloud never goes back to an older version.
+    let request =
+        Request::Install { source: source.to_string(), reboot: true, key: Some(key), downgrade: false };
     let mut status = Status::of(first).with_id(id.clone());
     let mut client = None;
     let mut waits = place;
