@@ -207,7 +207,11 @@ impl Workshop {
         let mut command = self.command()?;
         command.arg("update-agent").arg("--socket").arg(self.socket());
         command.arg("--state").arg(self.path("state")).arg("--control").arg(self.path("control.sock"));
-        command.arg("--config").arg(self.path("gateway.toml")).arg("--os-release").arg(self.path("os-release"));
+        command
+            .arg("--config")
+            .arg(self.path("gateway.toml"))
+            .arg("--os-release")
+            .arg(self.path("os-release"));
         self.agent = Some(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?);
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {

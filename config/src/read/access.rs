@@ -70,7 +70,8 @@ fn user(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, name: &str) -> Option<Use
 }
 
 /// What config/gateway.example.toml had as a hash of a password that stood beside it.
-const PUBLISHED: &str = "$argon2id$v=19$m=7168,t=5,p=1$Woh1EV0peoOTL4ifvrHmzA$sls78NcPC6cQB+YB8voUmeody4SPN9ri1sa/58u1Ihs";
+const PUBLISHED: &str =
+    "$argon2id$v=19$m=7168,t=5,p=1$Woh1EV0peoOTL4ifvrHmzA$sls78NcPC6cQB+YB8voUmeody4SPN9ri1sa/58u1Ihs";
 
 /// What is wrong with a hash is said without repeating it: it may be the password itself.
 fn hash(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, name: &str) -> Option<Arc<str>> {

@@ -92,10 +92,16 @@ fn script() -> PathBuf {
 
 /// Every file and link below a folder, but those that systemd-sysusers leaves.
 fn files(root: &Path) -> Vec<String> {
-    let output = Command::new("find").arg(root).args(["!", "-type", "d", "-printf", "%P\n"]).output().unwrap();
+    let output =
+        Command::new("find").arg(root).args(["!", "-type", "d", "-printf", "%P\n"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let mut files: Vec<String> = text.lines().map(str::to_owned).collect();
-    files.retain(|file| !file.contains("passwd") && !file.contains("group") && !file.contains("shadow") && !file.ends_with(".lock"));
+    files.retain(|file| {
+        !file.contains("passwd")
+            && !file.contains("group")
+            && !file.contains("shadow")
+            && !file.ends_with(".lock")
+    });
     files.sort();
     files
 }
@@ -133,12 +139,14 @@ fn a_running_machine_is_not_turned_into_a_gateway_without_a_word() {
     }
     for (options, said) in [("", "--yes"), ("--uninstall --what", "usage")] {
         let line = format!("mount -o remount,ro,bind / && exec \"$0\" {options} / </dev/null");
-        let output = Command::new("unshare").args(["--mount", "sh", "-c", &line]).arg(script()).output().unwrap();
+        let output =
+            Command::new("unshare").args(["--mount", "sh", "-c", &line]).arg(script()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(64), "{text}");
         assert!(text.contains(said), "{text}");
         if options.is_empty() {
-            for word in ["machine-id", "getty", "resolv.conf", "--without-image-parts", "nothing was changed"] {
+            for word in ["machine-id", "getty", "resolv.conf", "--without-image-parts", "nothing was changed"]
+            {
                 assert!(text.contains(word), "{word} is not in {text}");
             }
         }

@@ -99,7 +99,8 @@ async fn root_at_the_machine_may_go_back_and_older_ones_follow_from_there() -> R
     let workshop = with_version("1.5").await?;
     workshop.info("1.4")?;
     workshop.bundle_in_slots("1.4")?;
-    let (code, text) = said(&workshop.run(&["update", "--no-reboot", "--allow-downgrade", "update.raucb"]).await?);
+    let (code, text) =
+        said(&workshop.run(&["update", "--no-reboot", "--allow-downgrade", "update.raucb"]).await?);
     assert_eq!(code, Some(0), "{text}");
     // The next boot runs it, it passes its test, and is what counts from here on.
     let trial = workshop.folder().trial()?.context("a record")?;

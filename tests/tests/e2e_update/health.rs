@@ -44,6 +44,7 @@ pub(crate) fn on_trial(workshop: &Workshop, installed: bool) -> Result<()> {
         reboot: true,
         version: Some("1.2".into()),
         key: Some("42".into()),
+        downgrade: false,
     })?)
 }
 

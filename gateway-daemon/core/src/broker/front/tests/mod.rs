@@ -1,5 +1,6 @@
 //! Tests of the front. The library's builders and parsers are the peer: they know nothing of how the front reads and writes.
 
+mod contract;
 mod cuts;
 mod hello;
 mod hostile;
