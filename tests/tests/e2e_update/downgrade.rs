@@ -133,9 +133,17 @@ async fn who_is_not_root_may_not_go_back() -> Result<()> {
     };
     let line = format!("{}\n", serde_json::to_string(&request)?);
     workshop.open_to_all()?;
-    let program = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\ns.sendall(sys.argv[2].encode())\nprint(s.makefile().readline())";
+    let program = "$s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die $!; print $s $ARGV[1]; print <$s>";
     let asked = tokio::process::Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", program])
+        .args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "perl",
+            "-MIO::Socket::UNIX",
+            "-e",
+            program,
+        ])
         .arg(workshop.socket())
         .arg(line)
         .output()
