@@ -5,7 +5,7 @@
 //! next one, first and alone, unless it may have written something. A bus is down when it cannot be opened, when connections in a row bring no
 //! answer at all, or when the line broke in another way.
 //!
-//! Bounds: [`FRUITLESS_MAX`] connections without an answer in a row; a connection that was good is tried again for [`RECONNECT_FOR`].
+//! Bounds: [`super::history::FRUITLESS_MAX`] connections without an answer in a row; a connection that was good is tried again for [`RECONNECT_FOR`].
 
 #[cfg(test)]
 mod tests;
@@ -21,10 +21,6 @@ use super::wire::{Dial, Wire};
 use super::{CommandError, Orders, REOPEN_MIN, WireCounters};
 use crate::clock;
 
-/// Connections without an answer in a row after which a bus that has worked is down: one may end in the middle of a request, one more by bad luck.
-pub(super) const FRUITLESS_MAX: u32 = 3;
-/// The same for a bus that has not answered since it was down.
-pub(super) const FRUITLESS_UNPROVEN_MAX: u32 = 2;
 /// So long a device may refuse the connection after one on which it has answered, before its bus is down: small devices keep a place for
 /// one connection, and free it some time after the last has ended.
 pub(super) const RECONNECT_FOR: Duration = Duration::from_secs(2);
@@ -58,70 +54,6 @@ impl Habits {
     /// Whether a connection on which nothing is to be asked before `next` has done its work.
     pub(super) fn cycle_is_done(&self, now: BootNs, next: BootNs) -> bool {
         self.connection == Connection::PerCycle && next > now.plus(WITHIN_CYCLE)
-    }
-}
-
-/// What is known from the connections so far.
-#[derive(Debug, Default)]
-pub(super) struct History {
-    /// This connection has brought an answer.
-    answered: bool,
-    /// One has, since the bus was last down.
-    proven: bool,
-    /// Connections in a row that ended without one.
-    fruitless: u32,
-    /// The unit whose request was lost with each of them, as long as it was the same.
-    suspect: Option<u8>,
-    /// The unit that answered last.
-    last_answer_of: Option<u8>,
-}
-
-impl History {
-    /// A connection is open.
-    pub(super) fn opened(&mut self) {
-        self.answered = false;
-    }
-
-    /// A unit has answered.
-    pub(super) fn answered(&mut self, unit: u8) {
-        (self.answered, self.proven) = (true, true);
-        (self.fruitless, self.suspect) = (0, None);
-        self.last_answer_of = Some(unit);
-    }
-
-    /// The bus is down.
-    pub(super) fn down(&mut self) {
-        (self.answered, self.proven) = (false, false);
-        (self.fruitless, self.suspect) = (0, None);
-    }
-
-    /// Whether this connection has brought an answer.
-    pub(super) fn has_answered(&self) -> bool {
-        self.answered
-    }
-
-    /// Whether a connection has brought an answer since the bus was last down.
-    pub(super) fn is_proven(&self) -> bool {
-        self.proven
-    }
-
-    /// The other side has closed the connection, and requests to these units were lost or could not be sent. Returns whether the bus goes on.
-    ///
-    /// Some gateways close the connection instead of telling that one of their units is silent: as long as only requests to one unit are lost while
-    /// another answers, that is the unit's fault, and the schedule finds it dead.
-    pub(super) fn goes_on(&mut self, units: &[u8]) -> bool {
-        if self.answered || units.is_empty() {
-            return true;
-        }
-        let first = self.fruitless == 0;
-        self.fruitless = self.fruitless.saturating_add(1);
-        let same = units.iter().all(|unit| *unit == units[0]);
-        let suspect = same.then_some(units[0]).filter(|unit| first || self.suspect == Some(*unit));
-        self.suspect = suspect;
-        let others_answer =
-            suspect.is_some() && self.last_answer_of.is_some_and(|other| Some(other) != suspect);
-        let max = if self.proven { FRUITLESS_MAX } else { FRUITLESS_UNPROVEN_MAX };
-        self.fruitless < max || (self.proven && others_answer)
     }
 }
 
@@ -171,7 +103,7 @@ pub(super) async fn run<O: Orders>(
     habits: Habits,
     mut line: impl Talk<O>,
 ) {
-    let mut wanted = habits.connection == Connection::Keep;
+    let mut wanted = true;
     loop {
         if !wanted && desk.waiting.is_empty() {
             match desk.until_wanted(|| line.counters()).await {

@@ -10,7 +10,8 @@ use gateway_core::poll::settings::{self, Medium};
 use gateway_core::tag::{BootNs, Name};
 use tokio::sync::{mpsc, watch};
 
-use super::connection::{History, Waiting};
+use super::connection::Waiting;
+use super::history::History;
 use super::{
     Command, CommandError, Counters, LineState, Orders, Outlet, REOPEN_MAX, REOPEN_MIN, REPORT_EVERY, Report,
 };

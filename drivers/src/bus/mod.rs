@@ -13,6 +13,7 @@
 
 mod connection;
 mod desk;
+mod history;
 mod rtu;
 mod tcp;
 #[cfg(test)]

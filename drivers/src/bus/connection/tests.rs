@@ -17,7 +17,7 @@ use super::super::desk::Desk;
 use super::super::tests::settings;
 use super::super::wire::{Dial, Wire, timing};
 use super::super::{Asker, COMMANDS_MAX, CommandError, LineState, Report, Times, rtu, tcp};
-use super::{FRUITLESS_MAX, Habits, History, run};
+use super::{Habits, run};
 use crate::clock;
 use crate::modbus::mbap::{Head, append_frame, head};
 use crate::modbus::rtu::append_crc;
@@ -468,38 +468,6 @@ async fn rtu_through_a_serial_server_that_closes_is_polled_without_a_word() {
     rig.pass(2 * SECOND).await;
     assert_eq!(rig.ask(write).await, Err(CommandError::Unanswered));
     assert_eq!(locked(&rig.facts).writes, [1]);
-}
-
-#[test]
-fn only_connections_without_an_answer_in_a_row_end_a_bus() {
-    let mut history = History::default();
-    history.opened();
-    assert!(history.goes_on(&[]), "an idle end is no fault");
-    history.answered(1);
-    assert!(history.goes_on(&[1]), "it was good");
-    for _ in 1..FRUITLESS_MAX {
-        history.opened();
-        assert!(history.goes_on(&[1]));
-    }
-    history.opened();
-    assert!(!history.goes_on(&[1]));
-    history.down();
-    history.opened();
-    assert!(history.goes_on(&[1]));
-    history.opened();
-    assert!(!history.goes_on(&[1]), "sooner where nothing has answered");
-}
-
-#[test]
-fn one_unit_alone_does_not_end_a_bus_on_which_another_answers() {
-    let mut history = History::default();
-    history.answered(1);
-    for _ in 0..100 {
-        history.opened();
-        assert!(history.goes_on(&[2]));
-    }
-    history.opened();
-    assert!(!history.goes_on(&[3]), "but two of them do");
 }
 
 #[test]
