@@ -22,6 +22,10 @@ const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 /// Time since boot, suspend included (`CLOCK_BOOTTIME`).
 #[must_use]
 pub fn now() -> BootNs {
+    #[cfg(test)]
+    if let Some(now) = crate::virtual_time::now() {
+        return now;
+    }
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);

@@ -59,7 +59,7 @@ pub fn fuzz_rtu(data: &[u8]) {
                 Step::Done(_) | Step::Idle => break,
                 Step::Send => {
                     assert!(pdu::PDU_BYTES_MAX + 3 >= master.frame().len());
-                    master.sent(now);
+                    master.sent(now, now);
                 }
                 Step::Wait(until) => {
                     assert!(until > now, "a wait into the past");

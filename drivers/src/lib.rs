@@ -14,3 +14,5 @@ pub mod passed;
 pub mod serial;
 pub mod sim;
 mod sys;
+#[cfg(test)]
+mod virtual_time;

@@ -1,5 +1,5 @@
 //! The kernel calls that no safe crate offers: RS485 direction control, low latency of USB serial adapters, how much output
-//! a port still holds, the state of the kernel clock, the socket that systemd hands over, what the kernel keeps for a socket, and what the allocator keeps of
+//! a port still holds, the state of the kernel clock, the socket that systemd hands over, what the kernel keeps for a socket, which threads run first, and what the allocator keeps of
 //! freed memory.
 //!
 //! The only module of the workspace with `unsafe`. Each block passes the kernel a pointer to a whole, initialised,
@@ -187,6 +187,16 @@ pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 pub(crate) fn first_passed() -> OwnedFd {
     // SAFETY: systemd has opened descriptor 3 for this process (the caller has read $LISTEN_PID and $LISTEN_FDS), and nobody else here knows of it.
     unsafe { OwnedFd::from_raw_fd(FIRST_PASSED) }
+}
+
+/// Asks that the calling thread runs before all that are not real-time threads (`SCHED_FIFO`).
+///
+/// # Errors
+/// `EPERM`: neither root nor a limit of real-time priorities (RLIMIT_RTPRIO) allows it.
+pub(crate) fn run_first() -> io::Result<()> {
+    let least = libc::sched_param { sched_priority: 1 };
+    // SAFETY: sched_setscheduler reads one `struct sched_param`; 0 is the calling thread.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const least) })
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -11,7 +11,7 @@ use drivers::clock;
 use drivers::sim::line::{FarEnd, Line, Settings as LineSettings};
 use gateway_core::poll::request::{Answer, LineFault, Query, Request, Table, UnitId};
 use gateway_core::poll::schedule::Schedule;
-use gateway_core::poll::settings::{Bus as BusSettings, Medium, Parity, Serial, Settings};
+use gateway_core::poll::settings::{Bus as BusSettings, Connection, Medium, Parity, Serial, Settings};
 use gateway_core::tag::Name;
 use tempfile::TempDir;
 use tidegate_tests::peers::{self, Server};
@@ -47,7 +47,14 @@ impl Rig {
     fn tcp(server: Server) -> Result<Self> {
         let (host, port) = ("127.0.0.1".to_owned(), server.port.parse()?);
         Self::new(
-            Medium::Tcp { host, port, pipeline: 1, connect_timeout: Duration::from_secs(20) },
+            Medium::Tcp {
+                host,
+                port,
+                pipeline: 1,
+                connect_timeout: Duration::from_secs(20),
+                connect_pause: Duration::ZERO,
+                connection: Connection::Keep,
+            },
             server,
             None,
         )

@@ -30,6 +30,16 @@ pub(crate) static BUS: Section = Section {
             .or("1")
             .only(&[TCP]),
         key("connect_timeout", duration(100, MINUTE), "Time for DNS and TCP.").or("\"5s\"").only(&[TCP, RTU_OVER_TCP]),
+        key(
+            "connect_pause",
+            duration(0, 10 * SECOND),
+            "Pause between a connection's handshake and its first request, for devices that lose what comes sooner.",
+        )
+        .or("\"0ms\"")
+        .only(&[TCP, RTU_OVER_TCP]),
+        key("connection", Kind::Choice(CONNECTIONS, CONNECTION_ALIASES), "How long a connection lives.")
+            .or("\"keep\"")
+            .only(&[TCP, RTU_OVER_TCP]),
         key("frame_silence", duration(1, 10 * SECOND), "Silence that ends a frame.").or("\"50ms\"").only(&[RTU_OVER_TCP]),
         key(
             "pause",
@@ -70,8 +80,15 @@ pub(crate) static BUS: Section = Section {
         ("ip_address", "host"),
         ("server", "host"),
         ("timeout", "connect_timeout"),
+        ("pause_after_connect", "connect_pause"),
+        ("connect_delay", "connect_pause"),
+        ("delay_after_connect", "connect_pause"),
+        ("connection_mode", "connection"),
     ],
     refused: &[
+        ("close_connection_after_gather", "write connection = \"per-cycle\" to close it after each poll cycle"),
+        ("persistent", "write connection = \"keep\" or \"per-cycle\""),
+        ("keep_alive", "write connection = \"keep\" or \"per-cycle\"; a dead connection is always noticed"),
         ("data_bits", "Modbus RTU always has 8 data bits: remove this key"),
         ("databits", "Modbus RTU always has 8 data bits: remove this key"),
         ("bytesize", "Modbus RTU always has 8 data bits: remove this key"),
@@ -96,6 +113,25 @@ const DRIVER_ALIASES: &[(&str, &str)] = &[
     ("rtuovertcp", RTU_OVER_TCP),
     ("simulator", SIM),
     ("simulation", SIM),
+];
+const CONNECTIONS: &[Word] = &[
+    word(
+        "keep",
+        "as long as the device keeps it; one that the device has closed is opened again when it is needed",
+    ),
+    word(
+        "per-cycle",
+        "closed after each poll cycle and opened for the next, for devices that others have to reach in between",
+    ),
+];
+const CONNECTION_ALIASES: &[(&str, &str)] = &[
+    ("persistent", "keep"),
+    ("permanent", "keep"),
+    ("keep-alive", "keep"),
+    ("per-poll", "per-cycle"),
+    ("per-request", "per-cycle"),
+    ("cycle", "per-cycle"),
+    ("close", "per-cycle"),
 ];
 const PARITIES: &[Word] =
     &[word("none", "no parity bit"), word("even", "the default of Modbus"), word("odd", "odd parity")];

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gateway_core::poll::settings::{Bus, Medium, Parity, Rs485, Serial};
+use gateway_core::poll::settings::{Bus, Connection, Medium, Parity, Rs485, Serial};
 use gateway_core::tag::Name;
 use toml::de::DeValue;
 
@@ -89,6 +89,7 @@ fn look_without_driver<'a, 't>(cx: &Context<'a, 't>, reader: &Reader<'a, 't>) {
         let _ = serial(cx, reader);
     } else if reader.has("host") {
         let _ = (host(cx, reader, TCP), tcp_port(cx, reader), reader.duration("connect_timeout"));
+        let _ = (reader.duration("connect_pause"), connection(reader));
     }
 }
 
@@ -110,26 +111,36 @@ fn medium<'a, 't>(cx: &Context<'a, 't>, reader: &Reader<'a, 't>, driver: &'stati
         TCP => {
             let (host, port) = (host(cx, reader, driver), tcp_port(cx, reader));
             let (pipeline, connect_timeout) = (reader.uint("pipeline"), reader.duration("connect_timeout"));
+            let (connect_pause, connection) = (reader.duration("connect_pause"), connection(reader));
             Some(Medium::Tcp {
                 host: host?,
                 port: port?,
                 pipeline: pipeline?,
                 connect_timeout: connect_timeout?,
+                connect_pause: connect_pause?,
+                connection: connection?,
             })
         }
         RTU_OVER_TCP => {
             let (host, port) = (host(cx, reader, driver), tcp_port(cx, reader));
             let (connect_timeout, frame_silence) =
                 (reader.duration("connect_timeout"), reader.duration("frame_silence"));
+            let (connect_pause, connection) = (reader.duration("connect_pause"), connection(reader));
             Some(Medium::RtuOverTcp {
                 host: host?,
                 port: port?,
                 connect_timeout: connect_timeout?,
+                connect_pause: connect_pause?,
+                connection: connection?,
                 frame_silence: frame_silence?,
             })
         }
         _ => Some(Medium::Sim),
     }
+}
+
+fn connection(reader: &Reader<'_, '_>) -> Option<Connection> {
+    Some(if reader.choice("connection")? == "per-cycle" { Connection::PerCycle } else { Connection::Keep })
 }
 
 fn lacks(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, driver: &str, key: &str, example: &str) {

@@ -34,7 +34,7 @@ pub(crate) fn report(cx: &Context<'_, '_>, settings: &Settings, places: &FieldPl
         for remark in &plan.remarks {
             let place = match remark {
                 Remark::Tight { .. } => bus,
-                Remark::Blocked { group, .. } => every(group),
+                Remark::Blocked { group, .. } | Remark::Connecting { group, .. } => every(group),
             };
             if let Some(place) = place.or(bus) {
                 cx.found.warn(place, format!("bus `{name}`: {}", remark.text(settings)));

@@ -1,14 +1,17 @@
 //! What both kinds of bus tasks share: the schedule, the channels, the state of the line and its report.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use gateway_core::poll::request::{Answer, LineFault};
-use gateway_core::poll::schedule::{Step, Ticket};
+use gateway_core::poll::request::{Answer, LineFault, Query, Request};
+use gateway_core::poll::schedule::{Order, Step, Ticket};
 use gateway_core::poll::settings::{self, Medium};
 use gateway_core::tag::{BootNs, Name};
 use tokio::sync::{mpsc, watch};
 
+use super::connection::Waiting;
+use super::history::History;
 use super::{
     Command, CommandError, Counters, LineState, Orders, Outlet, REOPEN_MAX, REOPEN_MIN, REPORT_EVERY, Report,
 };
@@ -17,12 +20,53 @@ use crate::alarm::Alarm;
 use crate::clock;
 use crate::modbus::{mbap, rtu};
 
+/// What is asked of a device: a poll or a command.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// An order of the schedule.
+    Poll(Order),
+    /// A request of a person or program.
+    Command(Command),
+}
+
+impl Question {
+    pub(super) fn request(&self) -> &Request {
+        match self {
+            Self::Poll(order) => &order.request,
+            Self::Command(command) => &command.request,
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        match self {
+            Self::Poll(order) => order.timeout,
+            Self::Command(command) => command.times.timeout,
+        }
+    }
+
+    pub(super) fn unit(&self) -> u8 {
+        self.request().unit.get()
+    }
+
+    /// Whether it changes nothing in the device, so that it can be asked twice.
+    pub(super) fn only_reads(&self) -> bool {
+        only_reads(self.request())
+    }
+}
+
+/// Whether a request changes nothing in its device.
+pub(super) fn only_reads(request: &Request) -> bool {
+    matches!(request.query, Query::Read { .. } | Query::Identify { .. })
+}
+
 /// The task was told to stop, or nobody is left to work for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stopped;
 
 /// Orders answered in one go while the line is down: a schedule that goes on asking must not hold the task up.
 const DOWN_ORDERS_MAX: usize = 1000;
+/// Reasons why a bus is down of which the log has told since it was up; with more of them the oldest is told again.
+const REASONS_MAX: usize = 8;
 
 pub(super) struct Desk<O> {
     pub(super) name: Name,
@@ -30,6 +74,9 @@ pub(super) struct Desk<O> {
     pub(super) orders: O,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) alarm: Alarm,
+    /// Questions that were lost with a connection, or wait for one; at most as many as can be on the line, and one.
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) history: History,
     cycles: Box<dyn Outlet>,
     stop: watch::Receiver<bool>,
     reports: watch::Sender<Report>,
@@ -37,6 +84,11 @@ pub(super) struct Desk<O> {
     line: LineState,
     reported: BootNs,
     reopen_after: Duration,
+    /// What the log says: that the bus is up, or why it is not.
+    told_up: bool,
+    told_down: VecDeque<String>,
+    /// The line was lost soon after it was opened, and without an answer: that it is open again is no news before an answer comes.
+    doubtful: bool,
 }
 
 impl<O: Orders> Desk<O> {
@@ -67,6 +119,8 @@ impl<O: Orders> Desk<O> {
             orders,
             commands,
             alarm: Alarm::new()?,
+            waiting: VecDeque::new(),
+            history: History::default(),
             cycles,
             stop,
             reports,
@@ -74,6 +128,9 @@ impl<O: Orders> Desk<O> {
             line,
             reported: now,
             reopen_after: REOPEN_MIN,
+            told_up: false,
+            told_down: VecDeque::new(),
+            doubtful: false,
         };
         Ok((desk, report))
     }
@@ -87,22 +144,49 @@ impl<O: Orders> Desk<O> {
         }
     }
 
-    /// The line is open.
+    /// The line is open. Nobody hears of it when it was only closed meanwhile.
     pub(super) fn up(&mut self, now: BootNs) {
         self.counters.opens += 1;
+        self.history.opened();
+        if self.is_up() {
+            return;
+        }
         self.line = LineState::Up { since: now };
-        log::info!(bus = self.name.as_str(); "bus up");
+        if !self.doubtful {
+            self.tell_up();
+        }
         self.orders.bus_up(now);
         self.hand_on();
         self.reported = BootNs(0);
     }
 
-    /// The line is lost or could not be opened. Repeated reasons are logged once.
+    /// Whether the bus is up, with or without a connection at this moment.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.line, LineState::Up { .. })
+    }
+
+    fn tell_up(&mut self) {
+        if !std::mem::replace(&mut self.told_up, true) {
+            self.told_down.clear();
+            self.doubtful = false;
+            log::info!(bus = self.name.as_str(); "bus up");
+        }
+    }
+
+    /// The other side has closed the connection in order.
+    pub(super) fn count_close(&mut self) {
+        self.counters.closes += 1;
+    }
+
+    /// The line is lost or could not be opened. Each reason is logged once until the bus is up again.
     pub(super) fn down(&mut self, now: BootNs, why: &str) {
+        let proven = self.history.is_proven();
+        self.history.down();
         let since = match &self.line {
             LineState::Up { since } => {
                 self.counters.losses += 1;
-                if now.since(*since) >= REOPEN_MAX {
+                self.doubtful = !proven && now.since(*since) < REOPEN_MAX;
+                if !self.doubtful {
                     self.reopen_after = REOPEN_MIN;
                 }
                 now
@@ -112,14 +196,33 @@ impl<O: Orders> Desk<O> {
                 *since
             }
         };
-        let repeated = matches!(&self.line, LineState::Down { why: before, .. } if before == why);
-        let level = if repeated { log::Level::Debug } else { log::Level::Warn };
+        let level =
+            if self.told_down.iter().any(|told| told == why) { log::Level::Debug } else { log::Level::Warn };
+        self.told_up = false;
+        if level == log::Level::Warn {
+            if self.told_down.len() == REASONS_MAX {
+                self.told_down.pop_front();
+            }
+            self.told_down.push_back(why.to_owned());
+        }
         let retry_ms = self.reopen_after.as_millis();
         log::log!(level, bus = self.name.as_str(), reason = why, retry_ms = u64::try_from(retry_ms).unwrap_or(0); "bus down: {why}");
         self.line = LineState::Down { since, why: why.to_owned() };
         self.orders.bus_down(now);
         self.hand_on();
         self.reported = BootNs(0);
+    }
+
+    /// A question has ended.
+    pub(super) fn finish(&mut self, now: BootNs, question: Question, outcome: Result<Answer, LineFault>) {
+        if !matches!(outcome, Err(LineFault::Silence | LineFault::Down)) {
+            self.history.answered(question.unit());
+            self.tell_up();
+        }
+        match question {
+            Question::Poll(order) => self.answered(now, order.ticket, outcome),
+            Question::Command(command) => self.reply(command, outcome.map_err(CommandError::from)),
+        }
     }
 
     /// An order has ended.
@@ -144,6 +247,9 @@ impl<O: Orders> Desk<O> {
 
     /// Publishes a report if the last one is old.
     pub(super) fn report(&mut self, now: BootNs, wire: impl FnOnce() -> WireCounters) {
+        if matches!(self.line, LineState::Up { since } if now.since(since) >= REOPEN_MAX) {
+            self.tell_up();
+        }
         if now.since(self.reported) < REPORT_EVERY {
             return;
         }
@@ -179,6 +285,49 @@ impl<O: Orders> Desk<O> {
                     None => return Err(Stopped),
                 },
                 rung = self.alarm.until(wake) => rung.map_err(|_| Stopped)?,
+            }
+        }
+    }
+
+    /// Waits for something to ask while there is no connection, and the bus is not down.
+    pub(super) async fn until_wanted(
+        &mut self,
+        wire: impl Fn() -> WireCounters,
+    ) -> Result<Question, Stopped> {
+        loop {
+            let now = clock::now();
+            self.report(now, &wire);
+            let wake = match self.next(now) {
+                Step::Ask(order) => return Ok(Question::Poll(order)),
+                Step::Wait(moment) => moment.min(now.plus(REPORT_EVERY)),
+            };
+            let stopped = self.stopped();
+            tokio::select! {
+                biased;
+                () = stopped => return Err(Stopped),
+                command = self.commands.recv() => return command.map(Question::Command).ok_or(Stopped),
+                rung = self.alarm.until(wake) => rung.map_err(|_| Stopped)?,
+            }
+        }
+    }
+
+    /// Asks nothing until `moment`.
+    pub(super) async fn pause_until(
+        &mut self,
+        moment: BootNs,
+        wire: impl Fn() -> WireCounters,
+    ) -> Result<(), Stopped> {
+        loop {
+            let now = clock::now();
+            self.report(now, &wire);
+            if now >= moment {
+                return Ok(());
+            }
+            let stopped = self.stopped();
+            tokio::select! {
+                biased;
+                () = stopped => return Err(Stopped),
+                rung = self.alarm.until(moment.min(now.plus(REPORT_EVERY))) => rung.map_err(|_| Stopped)?,
             }
         }
     }

@@ -11,19 +11,21 @@
 //!
 //! It never decides what is asked when, and never interprets a value: that is `gateway_core::poll`.
 
+mod connection;
 mod desk;
+mod history;
 mod rtu;
 mod tcp;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::poll::request::{Answer, LineFault, Request};
 use gateway_core::poll::schedule::{self, DeviceState, Schedule, Step, Ticket};
-use gateway_core::poll::settings::{Medium, Settings};
+use gateway_core::poll::settings::{self, Medium, Settings};
 use gateway_core::tag::{BootNs, Cycle, Name, Reason};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -172,6 +174,8 @@ pub struct Counters {
     pub open_failures: u64,
     /// Times an open line was lost.
     pub losses: u64,
+    /// Times the other side closed a connection in order, which was opened again when it was needed.
+    pub closes: u64,
     /// Commands answered, by the device or by a fault.
     pub commands: u64,
 }
@@ -205,6 +209,11 @@ pub enum CommandError {
     /// The line is not open.
     #[error("bus down: {0}")]
     Down(String),
+    /// The connection was closed after a request that changes something had been sent, and before its answer.
+    #[error(
+        "the connection was closed before the answer came: nobody knows whether it was written, so it was not sent again; read it before you write again"
+    )]
+    Unanswered,
     /// Too many commands are waiting.
     #[error("{COMMANDS_MAX} commands are waiting for this bus already; try again when they are done")]
     Full,
@@ -321,11 +330,25 @@ pub fn spawn(
     let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopped) = watch::channel(false);
     let (desk, reports) = desk::Desk::new(&line, orders, Box::new(cycles), waiting, stopped)?;
-    let task = match line.medium {
-        Medium::Tcp { .. } => tokio::spawn(tcp::run(desk, line.medium)),
-        Medium::Serial(_) | Medium::RtuOverTcp { .. } | Medium::Sim => {
-            tokio::spawn(rtu::run(desk, wire::Opener::new(settings, bus, &line)))
-        }
-    };
+    let opener = wire::Opener::new(settings, bus, &line);
+    let task = start(desk, opener, &line);
     Ok(Bus { asker: Asker { commands }, reports, stop, task })
+}
+
+fn start<O: Orders>(
+    desk: desk::Desk<O>,
+    dial: impl wire::Dial + 'static,
+    line: &settings::Bus,
+) -> JoinHandle<()> {
+    let habits = connection::Habits::of(&line.medium);
+    match &line.medium {
+        Medium::Tcp { host, port, pipeline, .. } => {
+            let talk = tcp::Line::new(host, *port, *pipeline, habits);
+            tokio::spawn(connection::run(desk, dial, habits, talk))
+        }
+        Medium::Serial(_) | Medium::RtuOverTcp { .. } | Medium::Sim => {
+            let talk = rtu::Line::new(wire::timing(&line.medium, line.fences), habits);
+            tokio::spawn(connection::run(desk, dial, habits, talk))
+        }
+    }
 }

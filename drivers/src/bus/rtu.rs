@@ -1,22 +1,23 @@
 //! The task of an RTU bus: one exchange at a time.
 
-use std::future::poll_fn;
+#[cfg(test)]
+mod tests;
+
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use gateway_core::poll::request::{Answer, LineFault};
-use gateway_core::poll::schedule::{Order, Step as ScheduleStep};
+use gateway_core::poll::schedule::Step as ScheduleStep;
 use gateway_core::tag::BootNs;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::desk::{Desk, Stopped};
-use super::wire::{Opener, Wire};
-use super::{Command, Orders, WireCounters};
+use super::connection::{End, Habits, Lost, Talk, Waiting};
+use super::desk::{Desk, Question};
+use super::wire::Wire;
+use super::{Orders, WireCounters};
 use crate::alarm::Alarm;
 use crate::clock;
-use crate::modbus::rtu::{Ask, Master, Step};
+use crate::modbus::rtu::{Ask, Master, Step, Timing};
 
 /// Bytes read at once: more than a frame and its echo.
 const READ_BYTES_MAX: usize = 1024;
@@ -25,158 +26,144 @@ const DRAIN_READS_MAX: usize = 64;
 /// A port that takes no bytes for so long is broken: the longest frame takes 2.4 s at 1200 baud, and buffers hold 4 kB.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why talking ended.
-enum End {
-    Stopped,
-    Lost(io::Error),
+/// The master of a bus and what it is asked.
+pub(super) struct Line {
+    master: Master,
+    habits: Habits,
+    /// The question whose exchange the line did not survive, and whether its request had been sent.
+    lost: Option<Lost>,
 }
 
-impl From<io::Error> for End {
-    fn from(error: io::Error) -> Self {
-        Self::Lost(error)
+impl<O: Orders> Talk<O> for Line {
+    fn opened(&mut self, now: BootNs, again: bool) {
+        if again {
+            self.master.resumed(now);
+        } else {
+            self.master.reopened(now);
+        }
+    }
+
+    async fn talk(&mut self, desk: &mut Desk<O>, wire: &mut dyn Wire) -> End {
+        match self.turns(desk, wire).await {
+            Ok(end) => end,
+            Err(error) if is_close(&error) => End::Closed("the line was closed by the other side".to_owned()),
+            Err(error) => End::Broken(format!("the line broke: {error}")),
+        }
+    }
+
+    fn take_lost(&mut self) -> Vec<Lost> {
+        self.lost.take().into_iter().collect()
+    }
+
+    fn counters(&self) -> WireCounters {
+        WireCounters::Rtu(*self.master.counters())
     }
 }
 
-pub(super) async fn run<O: Orders>(mut desk: Desk<O>, opener: Opener) {
-    let mut master = Master::new(opener.timing(), clock::now());
-    loop {
-        let stopped = desk.stopped();
-        let opened = tokio::select! {
-            biased;
-            () = stopped => return,
-            opened = opener.open() => opened,
-        };
-        match opened {
-            Ok(mut wire) => {
-                master.reopened(clock::now());
-                desk.up(clock::now());
-                match talk(&mut desk, wire.as_mut(), &mut master).await {
-                    End::Stopped => return,
-                    End::Lost(error) => desk.down(clock::now(), &words(&error)),
-                }
+fn is_close(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+    )
+}
+
+impl Line {
+    pub(super) fn new(timing: Timing, habits: Habits) -> Self {
+        Self { master: Master::new(timing, clock::now()), habits, lost: None }
+    }
+
+    /// What was lost with a connection, commands and polls in turn, until the line is lost or its cycle is done.
+    async fn turns<O: Orders>(&mut self, desk: &mut Desk<O>, wire: &mut dyn Wire) -> io::Result<End> {
+        let mut buffer = [0; READ_BYTES_MAX];
+        loop {
+            if let Some(waiting) = desk.waiting.pop_front() {
+                self.serve(desk, wire, waiting).await?;
+                continue;
             }
-            Err(why) => desk.down(clock::now(), &why),
-        }
-        if desk.rest(|| WireCounters::Rtu(*master.counters())).await == Err(Stopped) {
-            return;
-        }
-    }
-}
-
-fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the line was closed by the other side".to_owned(),
-        _ => format!("the line broke: {error}"),
-    }
-}
-
-/// Polls and commands in turn until the line is lost or the task is stopped.
-async fn talk<O: Orders>(desk: &mut Desk<O>, wire: &mut dyn Wire, master: &mut Master) -> End {
-    let stopped = desk.stopped();
-    tokio::select! {
-        biased;
-        () = stopped => End::Stopped,
-        end = turns(desk, wire, master) => end,
-    }
-}
-
-async fn turns<O: Orders>(desk: &mut Desk<O>, wire: &mut dyn Wire, master: &mut Master) -> End {
-    let mut buffer = [0; READ_BYTES_MAX];
-    loop {
-        if let Ok(command) = desk.commands.try_recv()
-            && let Err(error) = serve(desk, wire, master, command).await
-        {
-            return error.into();
-        }
-        let now = clock::now();
-        desk.report(now, || WireCounters::Rtu(*master.counters()));
-        match desk.next(now) {
-            ScheduleStep::Ask(order) => {
-                if let Err(error) = poll_device(desk, wire, master, order).await {
-                    return error.into();
-                }
+            if let Ok(command) = desk.commands.try_recv() {
+                self.serve(desk, wire, fresh(Question::Command(command))).await?;
             }
-            ScheduleStep::Wait(moment) => {
-                let wake = moment.min(now.plus(super::REPORT_EVERY));
-                tokio::select! {
-                    biased;
-                    command = desk.commands.recv() => match command {
-                        Some(command) => {
-                            if let Err(error) = serve(desk, wire, master, command).await {
-                                return error.into();
-                            }
-                        }
-                        None => return End::Stopped,
-                    },
-                    read = wire.read(&mut buffer) => match read {
-                        Ok(0) => return End::Lost(io::ErrorKind::UnexpectedEof.into()),
-                        Ok(bytes) => master.received(clock::now(), &buffer[..bytes]),
-                        Err(error) => return error.into(),
-                    },
-                    rung = desk.alarm.until(wake) => if let Err(error) = rung {
-                        return error.into();
-                    },
+            let now = clock::now();
+            desk.report(now, || WireCounters::Rtu(*self.master.counters()));
+            let moment = match desk.next(now) {
+                ScheduleStep::Ask(order) => {
+                    self.serve(desk, wire, fresh(Question::Poll(order))).await?;
+                    continue;
                 }
+                ScheduleStep::Wait(moment) if self.habits.cycle_is_done(now, moment) => {
+                    return Ok(End::CycleDone);
+                }
+                ScheduleStep::Wait(moment) => moment.min(now.plus(super::REPORT_EVERY)),
+            };
+            tokio::select! {
+                biased;
+                command = desk.commands.recv() => match command {
+                    Some(command) => self.serve(desk, wire, fresh(Question::Command(command))).await?,
+                    None => return Ok(End::Stopped),
+                },
+                read = wire.read(&mut buffer) => match read? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    bytes => self.master.received(clock::now(), &buffer[..bytes]),
+                },
+                rung = desk.alarm.until(moment) => rung?,
             }
         }
     }
+
+    /// Carries one question to its end, or keeps it when the line does not survive it.
+    async fn serve<O: Orders>(
+        &mut self,
+        desk: &mut Desk<O>,
+        wire: &mut dyn Wire,
+        waiting: Waiting,
+    ) -> io::Result<()> {
+        if let Err(error) = self.master.start(clock::now(), ask(&waiting.question, desk.pause)) {
+            match waiting.question {
+                Question::Poll(order) => {
+                    log::error!(bus = desk.name.as_str(); "a poll cannot be put on the wire: {error}");
+                    desk.answered(clock::now(), order.ticket, Err(LineFault::Mismatch));
+                }
+                Question::Command(command) => desk.reply(command, Err(error.into())),
+            }
+            return Ok(());
+        }
+        match exchange(wire, &mut self.master, &mut desk.alarm).await {
+            Ok(outcome) => {
+                desk.finish(clock::now(), waiting.question, outcome);
+                Ok(())
+            }
+            Err(error) => {
+                self.lost = Some(Lost { waiting, sent: self.master.request_is_out() });
+                Err(error)
+            }
+        }
+    }
 }
 
-async fn poll_device<O: Orders>(
-    desk: &mut Desk<O>,
-    wire: &mut dyn Wire,
-    master: &mut Master,
-    order: Order,
-) -> io::Result<()> {
-    let Order { ticket, request, timeout, delay_before, turnaround, .. } = order;
-    let ask = Ask { request, timeout, delay_before, turnaround };
-    let outcome = match master.start(clock::now(), ask) {
-        Ok(()) => exchange(wire, master, &mut desk.alarm).await,
-        Err(error) => {
-            log::error!(bus = desk.name.as_str(); "a poll cannot be put on the wire: {error}");
-            Ok(Err(LineFault::Mismatch))
-        }
-    };
-    let now = clock::now();
-    match outcome {
-        Ok(outcome) => {
-            desk.answered(now, ticket, outcome);
-            Ok(())
-        }
-        Err(error) => {
-            desk.answered(now, ticket, Err(LineFault::Down));
-            Err(error)
-        }
+fn ask(question: &Question, pause: Duration) -> Ask {
+    let request = question.request().clone();
+    match question {
+        Question::Poll(order) => Ask {
+            request,
+            timeout: order.timeout,
+            delay_before: order.delay_before,
+            turnaround: order.turnaround,
+        },
+        Question::Command(command) => Ask {
+            request,
+            timeout: command.times.timeout,
+            delay_before: command.times.delay_before + pause,
+            turnaround: command.times.turnaround,
+        },
     }
 }
 
-async fn serve<O: Orders>(
-    desk: &mut Desk<O>,
-    wire: &mut dyn Wire,
-    master: &mut Master,
-    command: Command,
-) -> io::Result<()> {
-    let times = command.times;
-    let ask = Ask {
-        request: command.request.clone(),
-        timeout: times.timeout,
-        delay_before: times.delay_before + desk.pause,
-        turnaround: times.turnaround,
-    };
-    if let Err(error) = master.start(clock::now(), ask) {
-        desk.reply(command, Err(error.into()));
-        return Ok(());
-    }
-    match exchange(wire, master, &mut desk.alarm).await {
-        Ok(outcome) => {
-            desk.reply(command, outcome.map_err(Into::into));
-            Ok(())
-        }
-        Err(error) => {
-            desk.reply(command, Err(LineFault::Down.into()));
-            Err(error)
-        }
-    }
+fn fresh(question: Question) -> Waiting {
+    Waiting { question, again: false }
 }
 
 /// Carries the exchange that was started on `master` to its end. Dropping the future leaves the exchange unfinished; the next
@@ -192,24 +179,26 @@ pub async fn exchange(
     let mut buffer = [0; READ_BYTES_MAX];
     let (mut drained_until, mut begun) = (None, BootNs::default());
     loop {
-        let now = clock::now();
-        match master.poll(now) {
-            Step::Done(outcome) => return Ok(outcome),
-            Step::Idle => return Ok(Err(LineFault::Down)),
-            Step::Send => {
-                if drain(wire, master, &mut buffer).await? {
-                    continue;
-                }
+        // Time alone judges only what had not arrived by then: the bytes are read first, however late this thread runs.
+        let (now, lost) = match drain(wire, master, &mut buffer) {
+            Ok(now) => (now, None),
+            Err(error) => (clock::now(), Some(error)),
+        };
+        match (master.poll(now), lost) {
+            // The answer may have come just before the end of the line.
+            (Step::Done(outcome), _) => return Ok(outcome),
+            (_, Some(error)) => return Err(error),
+            (Step::Idle, None) => return Ok(Err(LineFault::Down)),
+            (Step::Send, None) => {
                 wire.flush_input()?;
                 begun = clock::now();
                 send(wire, master.frame()).await?;
-                master.sent(begun);
+                master.sent(begun, clock::now());
             }
-            Step::Wait(_) if wire.is_line() && master.whole_at().is_some_and(|whole| whole > now) => {
+            (Step::Wait(_), None) if wire.is_line() && master.whole_at().is_some_and(|whole| whole > now) => {
                 alarm.until(master.whole_at().unwrap_or(now)).await?;
-                drain(wire, master, &mut buffer).await?;
             }
-            Step::Wait(until) => {
+            (Step::Wait(until), None) => {
                 let end = master
                     .sending_until()
                     .filter(|_| wire.is_line() && drained_until != master.sending_until());
@@ -241,28 +230,18 @@ pub async fn exchange(
     }
 }
 
-/// Gives the master what can be read at this moment. Returns whether there was anything.
-async fn drain(wire: &mut dyn Wire, master: &mut Master, buffer: &mut [u8]) -> io::Result<bool> {
-    for reads in 0..DRAIN_READS_MAX {
-        match read_at_once(wire, buffer).await {
-            None => return Ok(reads > 0),
-            Some(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Some(Ok(bytes)) => master.received(clock::now(), &buffer[..bytes]),
-            Some(Err(error)) => return Err(error),
+/// Gives the master what can be read. Returns a moment by which nothing else had arrived.
+fn drain(wire: &mut dyn Wire, master: &mut Master, buffer: &mut [u8]) -> io::Result<BootNs> {
+    for _ in 0..DRAIN_READS_MAX {
+        let now = clock::now();
+        match wire.read_waiting(buffer)? {
+            None => return Ok(now),
+            Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(bytes) => master.received(clock::now(), &buffer[..bytes]),
         }
     }
-    Ok(true)
-}
-
-async fn read_at_once(wire: &mut dyn Wire, buffer: &mut [u8]) -> Option<io::Result<usize>> {
-    poll_fn(|cx| {
-        let mut buffer = ReadBuf::new(buffer);
-        Poll::Ready(match Pin::new(&mut *wire).poll_read(cx, &mut buffer) {
-            Poll::Pending => None,
-            Poll::Ready(read) => Some(read.map(|()| buffer.filled().len())),
-        })
-    })
-    .await
+    // It babbles: the master sees that the line is never silent.
+    Ok(clock::now())
 }
 
 async fn send(wire: &mut dyn Wire, frame: &[u8]) -> io::Result<()> {

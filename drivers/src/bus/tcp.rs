@@ -1,186 +1,259 @@
-//! The task of a Modbus TCP bus: several requests in flight on one connection.
+//! Modbus TCP on a connection: several requests in flight.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use gateway_core::poll::request::{Answer, LineFault};
-use gateway_core::poll::schedule::{Order, Step, Ticket};
-use gateway_core::poll::settings::Medium;
+use gateway_core::poll::request::LineFault;
+use gateway_core::poll::schedule::Step;
 use gateway_core::tag::BootNs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::desk::{Desk, Stopped};
-use super::{Command, CommandError, Orders, WireCounters, wire};
+use super::connection::{End, Habits, Lost, Talk, Waiting};
+use super::desk::{Desk, Question};
+use super::wire::Wire;
+use super::{Orders, WireCounters};
 use crate::clock;
 use crate::modbus::mbap::{Client, PIPELINE_MAX};
 
 /// Bytes read at once: several answers.
 const READ_BYTES_MAX: usize = 4096;
+/// Reads in a row before a request goes out; a device that babbles faster must not hold the task up.
+const WAITING_READS_MAX: usize = 64;
 /// A connection that takes no bytes for so long is dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeouts in a row, without any byte in between, after which a connection is given up: the other side may have forgotten it.
 const SILENT_MAX: u32 = 5;
 
-/// Who asked for what is in flight.
-enum Asker {
-    Schedule(Ticket),
-    Command(Command),
+/// A request in flight.
+struct Flight {
+    waiting: Waiting,
+    /// Bytes of this connection up to the end of its frame.
+    ends_at: u64,
 }
 
-struct Line {
+/// The requests of a bus and its connection.
+pub(super) struct Line {
+    /// HOST:PORT, for a person.
+    place: String,
+    habits: Habits,
     client: Client,
-    askers: BTreeMap<u64, Asker>,
+    flights: BTreeMap<u64, Flight>,
     next_key: u64,
-    /// An order whose delay is not over yet.
-    held: Option<Order>,
     last_answer: BootNs,
     pipeline: usize,
     out: Vec<u8>,
+    /// Bytes that were put into `out` since the connection was opened, and how many of them the kernel has taken.
+    queued: u64,
+    written: u64,
     command_was_last: bool,
 }
 
-pub(super) async fn run<O: Orders>(mut desk: Desk<O>, medium: Medium) {
-    let Medium::Tcp { host, port, pipeline, connect_timeout } = medium else { return };
-    let mut line = Line {
-        client: Client::new(),
-        askers: BTreeMap::new(),
-        next_key: 0,
-        held: None,
-        last_answer: clock::now(),
-        pipeline: usize::from(pipeline).clamp(1, PIPELINE_MAX),
-        out: Vec::new(),
-        command_was_last: false,
-    };
-    loop {
-        let stopped = desk.stopped();
-        let connected = tokio::select! {
-            biased;
-            () = stopped => return,
-            connected = wire::connect(&host, port, connect_timeout) => connected,
-        };
-        match connected {
-            Ok(mut stream) => {
-                desk.up(clock::now());
-                let stopped = desk.stopped();
-                let why = tokio::select! {
-                    biased;
-                    () = stopped => return,
-                    error = talk(&mut desk, &mut stream, &mut line) => error.to_string(),
-                };
-                line.lost(&mut desk);
-                desk.down(clock::now(), &format!("connection to {host}:{port} lost: {why}"));
+impl<O: Orders> Talk<O> for Line {
+    fn opened(&mut self, now: BootNs, _: bool) {
+        self.client.abandon();
+        self.out.clear();
+        (self.queued, self.written) = (0, 0);
+        self.last_answer = now;
+    }
+
+    async fn talk(&mut self, desk: &mut Desk<O>, wire: &mut dyn Wire) -> End {
+        match self.turns(desk, wire).await {
+            Ok(end) => end,
+            Err(error) => {
+                // What came before the end counts.
+                if self.read_waiting(wire).is_err() {
+                    log::debug!(bus = desk.name.as_str(); "the connection has ended: {error}");
+                }
+                self.settle(desk, clock::now());
+                let why = format!("connection to {} lost: {}", self.place, words(&error));
+                if is_close(&error) { End::Closed(why) } else { End::Broken(why) }
             }
-            Err(why) => desk.down(clock::now(), &why),
         }
-        if desk.rest(|| WireCounters::Tcp(*line.client.counters())).await == Err(Stopped) {
-            return;
-        }
+    }
+
+    fn take_lost(&mut self) -> Vec<Lost> {
+        self.client.abandon();
+        let written = self.written;
+        let lost = |flight: Flight| Lost { sent: flight.ends_at <= written, waiting: flight.waiting };
+        std::mem::take(&mut self.flights).into_values().map(lost).collect()
+    }
+
+    fn counters(&self) -> WireCounters {
+        WireCounters::Tcp(*self.client.counters())
     }
 }
 
-/// Asks and answers until the connection is lost.
-async fn talk<O: Orders>(desk: &mut Desk<O>, stream: &mut TcpStream, line: &mut Line) -> io::Error {
-    let mut buffer = [0; READ_BYTES_MAX];
-    loop {
-        let now = clock::now();
-        desk.report(now, || WireCounters::Tcp(*line.client.counters()));
-        let wake = line.fill(desk, now);
-        if !line.out.is_empty() {
-            if let Err(error) = send(stream, &line.out).await {
-                return error;
-            }
-            line.out.clear();
-        }
-        let wake = wake.min(line.client.poll_timeout().unwrap_or(wake)).min(now.plus(super::REPORT_EVERY));
-        tokio::select! {
-            biased;
-            read = stream.read(&mut buffer) => match read {
-                Ok(0) => return io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the device"),
-                Ok(bytes) => if let Err(lost) = line.client.received(&buffer[..bytes]) {
-                    return io::Error::new(io::ErrorKind::InvalidData, lost);
-                },
-                Err(error) => return error,
-            },
-            command = desk.commands.recv(), if line.has_room() => match command {
-                Some(command) => line.command(desk, command, now),
-                None => return io::Error::other("nobody is left to work for"),
-            },
-            rung = desk.alarm.until(wake) => if let Err(error) = rung {
-                return error;
-            },
-        }
-        line.settle(desk, clock::now());
-        if line.client.silent_in_row() >= SILENT_MAX {
-            return io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("{SILENT_MAX} requests in a row without an answer"),
-            );
-        }
-    }
+/// Whether an error says that the other side has closed the connection, or does not know it any more.
+fn is_close(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+    )
 }
 
-async fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-    match tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(bytes)).await {
-        Ok(written) => written,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the device takes no bytes")),
-    }
+fn words(error: &io::Error) -> String {
+    if is_close(error) { "closed by the device".to_owned() } else { error.to_string() }
 }
 
 impl Line {
-    fn has_room(&self) -> bool {
-        self.client.in_flight() < self.pipeline
+    pub(super) fn new(host: &str, port: u16, pipeline: u8, habits: Habits) -> Self {
+        Self {
+            place: format!("{host}:{port}"),
+            habits,
+            client: Client::new(),
+            flights: BTreeMap::new(),
+            next_key: 0,
+            last_answer: clock::now(),
+            pipeline: usize::from(pipeline).clamp(1, PIPELINE_MAX),
+            out: Vec::new(),
+            queued: 0,
+            written: 0,
+            command_was_last: false,
+        }
     }
 
-    /// Fills the pipeline from the commands and the schedule in turn. Returns when there may be more to ask.
-    fn fill<O: Orders>(&mut self, desk: &mut Desk<O>, now: BootNs) -> BootNs {
-        while self.has_room() {
-            if !self.command_was_last
-                && let Ok(command) = desk.commands.try_recv()
-            {
-                self.command_was_last = true;
-                self.command(desk, command, now);
-                continue;
+    /// Asks and answers until the connection is lost or its cycle is done.
+    async fn turns<O: Orders>(&mut self, desk: &mut Desk<O>, wire: &mut dyn Wire) -> io::Result<End> {
+        let mut buffer = [0; READ_BYTES_MAX];
+        loop {
+            let now = clock::now();
+            desk.report(now, || WireCounters::Tcp(*self.client.counters()));
+            let next = self.fill(desk, now);
+            if !self.out.is_empty() {
+                // A request is not given to a connection that has ended: then it surely was not sent.
+                self.read_waiting(wire)?;
+                self.settle(desk, clock::now());
+                self.send(wire).await?;
             }
-            self.command_was_last = false;
-            let order = match self.held.take() {
-                Some(order) => order,
-                None => match desk.next(now) {
-                    Step::Ask(order) => order,
-                    Step::Wait(moment) => return moment,
+            if self.flights.is_empty() && desk.waiting.is_empty() && self.habits.cycle_is_done(now, next) {
+                return Ok(End::CycleDone);
+            }
+            let wake =
+                next.min(self.client.poll_timeout().unwrap_or(next)).min(now.plus(super::REPORT_EVERY));
+            tokio::select! {
+                biased;
+                read = wire.read(&mut buffer) => self.take(&buffer, read?)?,
+                command = desk.commands.recv(), if self.has_room(desk) => match command {
+                    Some(command) => self.ask(desk, fresh(Question::Command(command)), clock::now()),
+                    None => return Ok(End::Stopped),
+                },
+                rung = desk.alarm.until(wake) => {
+                    rung?;
+                    // An answer that is there is read before its timeout is judged, however late this thread runs.
+                    self.read_waiting(wire)?;
+                }
+            }
+            self.settle(desk, clock::now());
+            if self.client.silent_in_row() >= SILENT_MAX {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("{SILENT_MAX} requests in a row without an answer"),
+                ));
+            }
+        }
+    }
+
+    fn take(&mut self, buffer: &[u8], bytes: usize) -> io::Result<()> {
+        if bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let taken = self.client.received(&buffer[..bytes]);
+        taken.map_err(|lost| io::Error::new(io::ErrorKind::InvalidData, lost))
+    }
+
+    /// Takes what can be read at this moment.
+    fn read_waiting(&mut self, wire: &mut dyn Wire) -> io::Result<()> {
+        let mut buffer = [0; READ_BYTES_MAX];
+        for _ in 0..WAITING_READS_MAX {
+            match wire.read_waiting(&mut buffer)? {
+                Some(bytes) => self.take(&buffer, bytes)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, wire: &mut dyn Wire) -> io::Result<()> {
+        while !self.out.is_empty() {
+            let written = tokio::time::timeout(WRITE_TIMEOUT, wire.write(&self.out)).await;
+            let bytes = written
+                .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the device takes no bytes"))??;
+            if bytes == 0 {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.out.drain(..bytes);
+            self.written += bytes as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether another request may go out. One that was lost with a connection is alone on the line.
+    fn has_room<O>(&self, desk: &Desk<O>) -> bool {
+        let again = desk.waiting.front().is_some_and(|waiting| waiting.again)
+            || self.flights.values().any(|flight| flight.waiting.again);
+        self.flights.len() < if again { 1 } else { self.pipeline }
+    }
+
+    /// Fills the pipeline with what waits, and from the commands and the schedule in turn. Returns when there may be more to ask.
+    fn fill<O: Orders>(&mut self, desk: &mut Desk<O>, now: BootNs) -> BootNs {
+        while self.has_room(desk) {
+            let waiting = match desk.waiting.pop_front() {
+                Some(waiting) => waiting,
+                None => match self.choose(desk, now) {
+                    Ok(question) => fresh(question),
+                    Err(moment) => return moment,
                 },
             };
-            let due = self.last_answer.plus(order.delay_before);
+            let delay = match &waiting.question {
+                Question::Poll(order) => order.delay_before,
+                Question::Command(_) => Duration::ZERO,
+            };
+            let due = self.last_answer.plus(delay);
             if now < due {
-                self.held = Some(order);
+                desk.waiting.push_front(waiting);
                 return due;
             }
-            self.order(desk, order, now);
+            self.ask(desk, waiting, now);
         }
         BootNs(u64::MAX)
     }
 
-    fn order<O: Orders>(&mut self, desk: &mut Desk<O>, order: Order, now: BootNs) {
-        let key = self.key();
-        match self.client.send(now, key, &order.request, order.timeout, &mut self.out) {
-            Ok(()) => {
-                self.askers.insert(key, Asker::Schedule(order.ticket));
-            }
-            Err(error) => {
-                log::error!(bus = desk.name.as_str(); "a poll cannot be put on the wire: {error}");
-                desk.answered(now, order.ticket, Err(LineFault::Mismatch));
-            }
+    /// The next command or order in turn, or when there may be one.
+    fn choose<O: Orders>(&mut self, desk: &mut Desk<O>, now: BootNs) -> Result<Question, BootNs> {
+        if !self.command_was_last
+            && let Ok(command) = desk.commands.try_recv()
+        {
+            self.command_was_last = true;
+            return Ok(Question::Command(command));
+        }
+        self.command_was_last = false;
+        match desk.next(now) {
+            Step::Ask(order) => Ok(Question::Poll(order)),
+            Step::Wait(moment) => Err(moment),
         }
     }
 
-    fn command<O: Orders>(&mut self, desk: &mut Desk<O>, command: Command, now: BootNs) {
-        let key = self.key();
-        match self.client.send(now, key, &command.request, command.times.timeout, &mut self.out) {
+    fn ask<O: Orders>(&mut self, desk: &mut Desk<O>, waiting: Waiting, now: BootNs) {
+        self.next_key += 1;
+        let (key, before) = (self.next_key, self.out.len());
+        let question = &waiting.question;
+        match self.client.send(now, key, question.request(), question.timeout(), &mut self.out) {
             Ok(()) => {
-                self.askers.insert(key, Asker::Command(command));
+                self.queued += (self.out.len() - before) as u64;
+                self.flights.insert(key, Flight { waiting, ends_at: self.queued });
             }
-            Err(error) => desk.reply(command, Err(error.into())),
+            Err(error) => match waiting.question {
+                Question::Poll(order) => {
+                    log::error!(bus = desk.name.as_str(); "a poll cannot be put on the wire: {error}");
+                    desk.answered(now, order.ticket, Err(LineFault::Mismatch));
+                }
+                Question::Command(command) => desk.reply(command, Err(error.into())),
+            },
         }
     }
 
@@ -188,37 +261,13 @@ impl Line {
     fn settle<O: Orders>(&mut self, desk: &mut Desk<O>, now: BootNs) {
         while let Some((key, outcome)) = self.client.poll(now) {
             self.last_answer = now;
-            self.finish(desk, now, key, outcome);
+            if let Some(flight) = self.flights.remove(&key) {
+                desk.finish(now, flight.waiting.question, outcome);
+            }
         }
     }
+}
 
-    /// The connection is gone, and with it what was in flight or held.
-    fn lost<O: Orders>(&mut self, desk: &mut Desk<O>) {
-        let now = clock::now();
-        self.client.abandon();
-        self.out.clear();
-        self.settle(desk, now);
-        if let Some(order) = self.held.take() {
-            desk.answered(now, order.ticket, Err(LineFault::Down));
-        }
-    }
-
-    fn finish<O: Orders>(
-        &mut self,
-        desk: &mut Desk<O>,
-        now: BootNs,
-        key: u64,
-        outcome: Result<Answer, LineFault>,
-    ) {
-        match self.askers.remove(&key) {
-            Some(Asker::Schedule(ticket)) => desk.answered(now, ticket, outcome),
-            Some(Asker::Command(command)) => desk.reply(command, outcome.map_err(CommandError::from)),
-            None => {}
-        }
-    }
-
-    fn key(&mut self) -> u64 {
-        self.next_key += 1;
-        self.next_key
-    }
+fn fresh(question: Question) -> Waiting {
+    Waiting { question, again: false }
 }

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use gateway_core::poll::request::{Answer, LineFault, Query, Request, Table, UnitId};
 use gateway_core::poll::schedule::{Order, Schedule, Step, Ticket};
-use gateway_core::poll::settings::{Bus as BusSettings, Device, Group, Kind, Medium, Point, Settings, Tag};
+use gateway_core::poll::settings::{
+    Bus as BusSettings, Connection, Device, Group, Kind, Medium, Point, Settings, Tag,
+};
 use gateway_core::process::settings::{Deadband, Filter};
 use gateway_core::tag::{BootNs, Cycle, GroupId, Name, Reading, Sample, Value};
+use rustix::net::sockopt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -111,7 +115,7 @@ fn read_one() -> Request {
     Request { unit: UnitId::serial(1).unwrap(), query }
 }
 
-fn settings(medium: Medium) -> Arc<Settings> {
+pub(super) fn settings(medium: Medium) -> Arc<Settings> {
     let name = |text: &str| Name::new(text).unwrap();
     let bus =
         BusSettings { name: name("line"), medium, probe_share: 0.05, fences: true, pause: Duration::ZERO };
@@ -168,7 +172,14 @@ async fn tcp_slave() -> (u16, tokio::task::JoinHandle<()>) {
 }
 
 fn tcp_medium(port: u16, pipeline: u8) -> Medium {
-    Medium::Tcp { host: "127.0.0.1".to_owned(), port, pipeline, connect_timeout: Duration::from_secs(5) }
+    Medium::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port,
+        pipeline,
+        connect_timeout: Duration::from_secs(5),
+        connect_pause: Duration::ZERO,
+        connection: Connection::Keep,
+    }
 }
 
 async fn up(bus: &Bus) {
@@ -277,6 +288,8 @@ async fn rtu_through_tcp_is_polled() {
         host: "127.0.0.1".to_owned(),
         port,
         connect_timeout: Duration::from_secs(5),
+        connect_pause: Duration::ZERO,
+        connection: Connection::Keep,
         frame_silence: Duration::from_millis(20),
     };
     let (cycles, mut taken) = mpsc::channel(10);
@@ -312,4 +325,93 @@ async fn unplugged_port_is_opened_again_by_its_stable_path() {
     line.plug_in();
     good_cycles(&mut taken, 3).await;
     bus.stop().await;
+}
+
+/// How a device with real sockets ends a connection after its second answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ending {
+    /// The answer and the end in one segment.
+    OneSegment,
+    /// A reset behind the answer.
+    ResetAfterAnswer,
+    /// It sends no more and still listens.
+    HalfClose,
+    /// A reset instead of the third answer.
+    ResetOnRequest,
+    /// An end instead of the third answer.
+    EndOnRequest,
+}
+
+async fn ending_device(listener: TcpListener, ending: Ending) {
+    let mut half_closed = Vec::new();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 12];
+        for number in 1..=3 {
+            if stream.read_exact(&mut request).await.is_err() {
+                break;
+            }
+            if number == 3 {
+                // Unread bytes and no time to linger make a reset of the end.
+                let reset = (ending == Ending::ResetOnRequest).then_some(Duration::ZERO);
+                sockopt::set_socket_linger(&stream, reset).unwrap();
+                break;
+            }
+            let last = number == 2;
+            sockopt::set_tcp_cork(&stream, last && ending == Ending::OneSegment).unwrap();
+            let answer = [request[0], request[1], 0, 0, 0, 5, request[6], 3, 2, 0, 1];
+            stream.write_all(&answer).await.unwrap();
+            match ending {
+                Ending::OneSegment if last => {
+                    stream.shutdown().await.unwrap();
+                    break;
+                }
+                Ending::ResetAfterAnswer if last => {
+                    sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+                    break;
+                }
+                Ending::HalfClose if last => {
+                    stream.shutdown().await.unwrap();
+                    half_closed.push(stream);
+                    break;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_way_of_closing_a_real_connection_costs_a_reading_or_the_bus() {
+    let endings = [
+        Ending::OneSegment,
+        Ending::ResetAfterAnswer,
+        Ending::HalfClose,
+        Ending::ResetOnRequest,
+        Ending::EndOnRequest,
+    ];
+    for ending in endings {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let device = tokio::spawn(ending_device(listener, ending));
+        let (cycles, mut taken) = mpsc::channel(10);
+        let bus = spawn(&settings(tcp_medium(port, 1)), 0, Again::new(read(0), 1), cycles).unwrap();
+        for number in 0..40 {
+            let cycle =
+                tokio::time::timeout(DEADLINE, taken.recv()).await.expect("in time").expect("bus runs");
+            assert_eq!(cycle.group, GroupId(0), "{ending:?}: request {number} failed");
+        }
+        let mut reports = bus.reports();
+        let closed = reports.wait_for(|report| report.task.closes >= 20);
+        let report = tokio::time::timeout(DEADLINE, async {
+            tokio::select! {
+                report = closed => report.unwrap().clone(),
+                () = async { while taken.recv().await.is_some() {} } => panic!("the bus has ended"),
+            }
+        });
+        let report = report.await.expect("in time");
+        assert_eq!((report.task.losses, report.task.open_failures), (0, 0), "{ending:?}");
+        bus.stop().await;
+        device.abort();
+    }
 }

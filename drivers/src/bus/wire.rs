@@ -1,12 +1,14 @@
 //! Ways to the bytes of a line, and how each is opened.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use gateway_core::poll::settings::{Bus, Medium, Settings};
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::modbus::rtu::Timing;
@@ -14,6 +16,13 @@ use crate::{serial, sim};
 
 /// Bytes in both directions, as RTU needs them.
 pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Reads what is there at this very moment; `None` if that is nothing, 0 bytes if the other side has closed. Unlike a read of the runtime it asks the
+    /// kernel and not what the runtime last heard of it, so what it does not find had not arrived when it was called.
+    ///
+    /// # Errors
+    /// The line is gone.
+    fn read_waiting(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
+
     /// Throws away what has been received and not read.
     ///
     /// # Errors
@@ -33,8 +42,33 @@ pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {
     }
 }
 
-impl Wire for TcpStream {}
-impl Wire for DuplexStream {}
+impl Wire for TcpStream {
+    fn read_waiting(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        found(rustix::io::read(&*self, buffer).map_err(io::Error::from))
+    }
+}
+
+impl Wire for DuplexStream {
+    fn read_waiting(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        // Whoever waits for bytes polls again and leaves its own waker.
+        match Pin::new(self).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(read) => read.map(|()| Some(buffer.filled().len())),
+        }
+    }
+}
+
+/// The outcome of a read that does not wait.
+pub(crate) fn found(read: io::Result<usize>) -> io::Result<Option<usize>> {
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
 
 /// Unacknowledged bytes for so long end a connection: half of the time in which a person looks twice.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,26 +81,32 @@ pub(super) struct Opener {
     settings: Arc<Settings>,
     bus: usize,
     medium: Medium,
-    fences: bool,
 }
 
 impl Opener {
     pub(super) fn new(settings: &Arc<Settings>, bus: usize, line: &Bus) -> Self {
-        Self { settings: Arc::clone(settings), bus, medium: line.medium.clone(), fences: line.fences }
+        Self { settings: Arc::clone(settings), bus, medium: line.medium.clone() }
     }
+}
 
-    /// Times of the line.
-    pub(super) fn timing(&self) -> Timing {
-        let timing = match &self.medium {
-            Medium::Serial(serial) => Timing::serial(serial),
-            Medium::RtuOverTcp { frame_silence, .. } => Timing::stream(*frame_silence),
-            Medium::Tcp { .. } | Medium::Sim => Timing::stream(Duration::from_millis(20)),
-        };
-        Timing { fences: self.fences, ..timing }
-    }
+/// Times of an RTU line.
+pub(super) fn timing(medium: &Medium, fences: bool) -> Timing {
+    let timing = match medium {
+        Medium::Serial(serial) => Timing::serial(serial),
+        Medium::RtuOverTcp { frame_silence, .. } => Timing::stream(*frame_silence),
+        Medium::Tcp { .. } | Medium::Sim => Timing::stream(Duration::from_millis(20)),
+    };
+    Timing { fences, ..timing }
+}
 
+/// Opens a wire, again and again.
+pub(super) trait Dial: Send {
     /// Opens it; the error is for a person.
-    pub(super) async fn open(&self) -> Result<Box<dyn Wire>, String> {
+    fn dial(&mut self) -> impl Future<Output = Result<Box<dyn Wire>, String>> + Send;
+}
+
+impl Dial for Opener {
+    async fn dial(&mut self) -> Result<Box<dyn Wire>, String> {
         match &self.medium {
             Medium::Serial(settings) => match serial::open(settings) {
                 Ok(port) => Ok(Box::new(port)),

@@ -17,7 +17,7 @@ use tokio_serial::{ClearBuffer, DataBits, FlowControl, SerialPort, SerialStream,
 
 pub use error::{OpenError, existing_ports};
 
-use crate::bus::Wire;
+use crate::bus::{Wire, wire};
 use crate::sys;
 
 /// An open serial port.
@@ -91,6 +91,10 @@ fn characters(serial: &Serial) -> Result<(DataBits, tokio_serial::Parity, StopBi
 }
 
 impl Wire for Port {
+    fn read_waiting(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        wire::found(self.stream.try_read(buffer))
+    }
+
     fn flush_input(&mut self) -> io::Result<()> {
         self.stream.clear(ClearBuffer::Input).map_err(io::Error::from)
     }

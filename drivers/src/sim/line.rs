@@ -37,6 +37,8 @@ pub struct Settings {
     pub seed: u64,
     /// Whether the gateway hears what it sends.
     pub echo: bool,
+    /// The adapter of the gateway hands over what it has received every so often only, as USB adapters do; zero is at once.
+    pub burst: Duration,
     /// Frames that come up to `late_max` late.
     pub late: u64,
     /// How late at most.
@@ -62,6 +64,7 @@ impl Settings {
             bits: 11,
             seed: 0,
             echo: false,
+            burst: Duration::ZERO,
             late: 0,
             late_max: Duration::ZERO,
             lost: 0,
@@ -98,7 +101,14 @@ pub struct Seen {
     pub answers: u64,
     /// Faults that were made.
     pub faults: u64,
+    /// Times the thread of the line was late by more than [`LATE_MIN`] in handing bytes to the gateway: a busy machine holds it up.
+    pub late_turns: u64,
+    /// The longest that it was late since [`Line::take_late_max`], ns.
+    pub late_max_ns: u64,
 }
+
+/// A thread of a line that is late by less is on time.
+pub const LATE_MIN: Duration = Duration::from_millis(2);
 
 /// The other end of a line.
 pub enum FarEnd {
@@ -169,6 +179,13 @@ impl Line {
     #[must_use]
     pub fn seen(&self) -> Seen {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The longest that the line's own thread was late since this was asked last.
+    #[must_use]
+    pub fn take_late_max(&self) -> Duration {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        Duration::from_nanos(std::mem::take(&mut seen.late_max_ns))
     }
 
     /// Unplugs the gateway's adapter: its port hangs up and the path is gone.

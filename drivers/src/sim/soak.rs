@@ -237,7 +237,7 @@ impl World {
                     }
                     self.check_silence(*now, silence);
                     let frame = master.frame().to_vec();
-                    master.sent(BootNs(*now));
+                    master.sent(BootNs(*now), BootNs(*now));
                     self.transmit(*now, &frame, number);
                 }
             }

@@ -61,6 +61,7 @@ fn bus(page: &mut Page, report: &Report) {
     page.count(&m::BUS_CYCLES_DROPPED, labels, report.task.cycles_dropped);
     page.count(&m::BUS_OPENS, labels, report.task.opens);
     page.count(&m::BUS_OPEN_FAILURES, labels, report.task.open_failures);
+    page.count(&m::BUS_CLOSES, labels, report.task.closes);
     page.count(&m::BUS_LOSSES, labels, report.task.losses);
     page.count(&m::BUS_COMMANDS, labels, report.task.commands);
     let (sent, received, late) = match &report.wire {

@@ -59,11 +59,12 @@ table! {
     TURN_CPU_MAX_LATELY Gauge "gateway_turn_cpu_seconds_max_lately" [] "The same of the last minute, or of the last two.";
     CONFIG_REFUSED Gauge "gateway_config_refused" [] "1 while the file on disk is a changed one that was refused.";
 
-    BUS_UP Gauge "bus_up" ["bus"] "1 while the port or connection is open.";
+    BUS_UP Gauge "bus_up" ["bus"] "1 while the port or connection is open, or is opened when it is needed.";
     BUS_CYCLES Counter "bus_cycles_total" ["bus"] "Poll cycles handed on to processing.";
     BUS_CYCLES_DROPPED Counter "bus_cycles_dropped_total" ["bus"] "Poll cycles dropped because processing had no room for them.";
     BUS_OPENS Counter "bus_opens_total" ["bus"] "Times the port or connection was opened.";
     BUS_OPEN_FAILURES Counter "bus_open_failures_total" ["bus"] "Tries to open it that failed.";
+    BUS_CLOSES Counter "bus_closes_total" ["bus"] "Times the other side closed a connection in order; it was opened again when it was needed.";
     BUS_LOSSES Counter "bus_losses_total" ["bus"] "Times it was lost while open.";
     BUS_RESTARTS Counter "bus_restarts_total" ["bus"] "Times the task of the bus was started again after a fault of the program.";
     BUS_COMMANDS Counter "bus_commands_total" ["bus"] "One-off requests between polls: read, write.";

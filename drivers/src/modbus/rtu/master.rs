@@ -90,12 +90,17 @@ impl Master {
 
     /// The line was opened again at `now`: what was under way on it is gone, who owes answers is not forgotten.
     pub fn reopened(&mut self, now: BootNs) {
+        self.resumed(now);
+        self.echo = Echo::UNKNOWN;
+        self.no_rate = false;
+    }
+
+    /// The connection to the same line was made anew at `now`: as [`Self::reopened`], but whether the line echoes is known.
+    pub fn resumed(&mut self, now: BootNs) {
         self.abandon();
         self.receiver.clear();
         self.last_byte = now;
         self.quiet_since = now;
-        self.echo = Echo::UNKNOWN;
-        self.no_rate = false;
     }
 
     /// The frame to write after [`Step::Send`].
@@ -115,13 +120,14 @@ impl Master {
         Some(self.last_byte.plus(self.timing.character.saturating_mul(missing.saturating_sub(1))))
     }
 
-    /// The frame was written, beginning at `begun`. The timeout runs from the computed end of its last bit.
-    pub fn sent(&mut self, begun: BootNs) {
+    /// The frame was written: it began between `begun` and `written`, as the thread may have been held up on both sides of the write. What may be too
+    /// early for an answer is judged from the first, the timeout and the silence from the second.
+    pub fn sent(&mut self, begun: BootNs, written: BootNs) {
         self.receiver.clear();
         let Some(exchange) = &mut self.exchange else { return };
         let bytes = u32::try_from(exchange.frame.len()).unwrap_or(u32::MAX);
         let duration = self.timing.character.saturating_mul(bytes);
-        let end = begun.plus(duration);
+        let end = written.max(begun).plus(duration);
         self.quiet_since = end;
         self.counters.sent_bytes = self.counters.sent_bytes.saturating_add(u64::from(bytes));
         let unit = &mut self.units[usize::from(exchange.unit())];
@@ -156,6 +162,14 @@ impl Master {
             *deadline = later.plus(exchange.ask.timeout);
             self.quiet_since = later;
         }
+    }
+
+    /// Whether the request itself (no fence before it) has been sent completely, so that its unit may act on it.
+    #[must_use]
+    pub fn request_is_out(&self) -> bool {
+        self.exchange
+            .as_ref()
+            .is_some_and(|exchange| !matches!(exchange.phase, Phase::Before) && exchange.fence.is_none())
     }
 
     /// When the request that is on the line has been sent completely, as far as is known.

@@ -47,9 +47,9 @@ pub const QUARANTINE_MAX: Duration = Duration::from_secs(2);
 pub const LATE_GUARD: Duration = Duration::from_secs(1);
 /// Bytes of line noise tolerated right before or after a whole, correct answer: drivers being switched on and off make one or two.
 pub const JUNK_BYTES_MAX: usize = 4;
-/// How long a read can be held up by the kernel, a USB adapter (FTDI without low latency: 16 ms) or a busy machine. Silence
-/// inside an answer counts as its end only beyond this.
-const HELD_UP_MAX: Duration = Duration::from_millis(20);
+/// How long bytes can be held up before this process can read them: by a USB adapter (FTDI without low latency: 16 ms) and by the kernel's own threads on a
+/// busy machine. Silence inside an answer counts as its end only beyond this. How late this process itself looks does not matter: it reads before it judges.
+const HELD_UP_MAX: Duration = Duration::from_millis(50);
 
 /// Times of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

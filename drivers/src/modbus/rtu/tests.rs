@@ -45,7 +45,7 @@ impl Bench {
                 other => panic!("{other:?} instead of a frame"),
             }
         }
-        self.master.sent(self.now);
+        self.master.sent(self.now, self.now);
         self.master.frame().to_vec()
     }
 

@@ -11,10 +11,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::far::{Far, answers};
 use super::pty::Pty;
-use super::{Order, QUEUE_BYTES_MAX, Seen, Settings};
+use super::{LATE_MIN, Order, QUEUE_BYTES_MAX, Seen, Settings};
 use crate::clock;
 use crate::modbus::rtu::append_crc;
 use crate::sim::Dice;
+use crate::sys;
 
 /// Bytes on the way, each with the moment at which its last bit arrives, ns since boot.
 type Way = VecDeque<(u64, u8)>;
@@ -24,6 +25,7 @@ pub(super) struct Pump {
     dice: Dice,
     character_ns: u64,
     silence_ns: u64,
+    burst_ns: u64,
     near: Pty,
     far: Far,
     to_near: Way,
@@ -47,6 +49,7 @@ impl Pump {
             dice: Dice::new(settings.seed),
             character_ns: nanos(settings.character()),
             silence_ns: nanos(settings.frame_silence()),
+            burst_ns: nanos(settings.burst),
             settings,
             near,
             far,
@@ -65,6 +68,8 @@ impl Pump {
     pub(super) fn run(mut self, orders: &Receiver<Order>, woken: &OwnedFd) -> io::Result<()> {
         // The kernel may otherwise delay this thread by 50 us to save power; bytes would be late by half a character.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        // A wire does not wait for a processor. Where this is not allowed, a busy machine makes silences that no wire would; `Seen` tells of them.
+        let _ = sys::run_first();
         let mut buffer = [0; 1024];
         loop {
             let now = clock::now().0;
@@ -115,6 +120,13 @@ impl Pump {
 
     /// Hands over what has arrived. Returns when the next byte does.
     fn deliver(&mut self, now: u64) -> Option<u64> {
+        if let Some((due, _)) = self.to_near.front().filter(|(due, _)| *due <= now) {
+            let late = now - due;
+            self.count(|seen| {
+                seen.late_turns += u64::from(late > nanos(LATE_MIN));
+                seen.late_max_ns = seen.late_max_ns.max(late);
+            });
+        }
         let (near, heard_at) = arrived(&mut self.to_near, now);
         if !near.is_empty() {
             self.near.write(&near);
@@ -142,7 +154,7 @@ impl Pump {
             let due = start + number * self.character_ns;
             push(&mut self.to_far, due, *byte);
             if self.settings.echo {
-                push(&mut self.to_near, due, *byte);
+                push(&mut self.to_near, handed_over(due, self.burst_ns), *byte);
             }
             self.near_sends_until = due;
         }
@@ -225,8 +237,9 @@ impl Pump {
     fn put_near(&mut self, at: u64, bytes: &[u8]) {
         let at = at.max(self.far_sends_until);
         for (number, byte) in (1u64..).zip(bytes) {
-            push(&mut self.to_near, at + number * self.character_ns, *byte);
-            self.far_sends_until = at + number * self.character_ns;
+            let due = at + number * self.character_ns;
+            push(&mut self.to_near, handed_over(due, self.burst_ns), *byte);
+            self.far_sends_until = due;
         }
     }
 
@@ -251,6 +264,11 @@ fn push(way: &mut Way, due: u64, byte: u8) {
         let place = way.partition_point(|(other, _)| *other <= due);
         way.insert(place, (due, byte));
     }
+}
+
+/// When an adapter that looks every `burst` hands over a byte that has arrived at `due`.
+fn handed_over(due: u64, burst: u64) -> u64 {
+    due.checked_next_multiple_of(burst).unwrap_or(due)
 }
 
 /// Takes what has arrived by `now`, and when the last of it did.

@@ -51,6 +51,10 @@ pub enum Medium {
         pipeline: u8,
         /// Time for DNS and TCP handshake.
         connect_timeout: Duration,
+        /// Pause between the handshake and the first request, up to 10 s.
+        connect_pause: Duration,
+        /// How long a connection lives.
+        connection: Connection,
     },
     /// RTU frames with CRC through a TCP connection (serial servers).
     RtuOverTcp {
@@ -60,11 +64,25 @@ pub enum Medium {
         port: u16,
         /// Time for DNS and TCP handshake.
         connect_timeout: Duration,
+        /// Pause between the handshake and the first request, up to 10 s.
+        connect_pause: Duration,
+        /// How long a connection lives.
+        connection: Connection,
         /// Frames end after this much silence.
         frame_silence: Duration,
     },
     /// A simulated bus inside the process with one answering unit per configured device; for `demo` and tests.
     Sim,
+}
+
+/// How long a TCP connection to a device lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Connection {
+    /// As long as the device keeps it open; what the device closes is opened again when it is needed.
+    #[default]
+    Keep,
+    /// For one poll cycle: closed when nothing is to be asked, opened for the next.
+    PerCycle,
 }
 
 /// A serial port and its line settings.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::request::{Table, UnitId};
-use super::settings::{Bus, Device, Group, Kind, Medium, Parity, Point, Serial, Settings, Tag};
+use super::settings::{Bus, Connection, Device, Group, Kind, Medium, Parity, Point, Serial, Settings, Tag};
 use crate::process::settings::{Deadband, Filter};
 use crate::tag::Name;
 
@@ -29,7 +29,14 @@ impl Build {
 
     pub(crate) fn tcp(pipeline: u8) -> Self {
         let connect_timeout = Duration::from_secs(1);
-        Self::on(Medium::Tcp { host: "localhost".into(), port: 502, pipeline, connect_timeout })
+        Self::on(Medium::Tcp {
+            host: "localhost".into(),
+            port: 502,
+            pipeline,
+            connect_timeout,
+            connect_pause: Duration::ZERO,
+            connection: Connection::Keep,
+        })
     }
 
     pub(crate) fn on(medium: Medium) -> Self {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_core::poll::settings::{Bus, Medium, Parity, Serial};
+use gateway_core::poll::settings::{Bus, Connection, Medium, Parity, Serial};
 use gateway_core::tag::Name;
 
 use super::ScanError;
@@ -27,17 +27,24 @@ impl Attempt {
 #[must_use]
 pub fn attempts(args: &cli::Scan) -> Vec<Attempt> {
     let connect_timeout = Duration::from_secs(5);
+    let (connect_pause, connection) = (Duration::ZERO, Connection::Keep);
     let mut attempts = Vec::new();
     if let Some(endpoint) = &args.tcp {
         let (host, port) = (endpoint.host.clone(), endpoint.port.unwrap_or(502));
         let label = format!("{host}:{port}");
-        attempts.extend(attempt(label, Medium::Tcp { host, port, pipeline: 1, connect_timeout }));
+        attempts.extend(attempt(
+            label,
+            Medium::Tcp { host, port, pipeline: 1, connect_timeout, connect_pause, connection },
+        ));
     }
     if let Some(endpoint) = &args.rtu_over_tcp {
         let (host, port) = (endpoint.host.clone(), endpoint.port.unwrap_or(502));
         let label = format!("{host}:{port}");
         let frame_silence = Duration::from_millis(50);
-        attempts.extend(attempt(label, Medium::RtuOverTcp { host, port, connect_timeout, frame_silence }));
+        attempts.extend(attempt(
+            label,
+            Medium::RtuOverTcp { host, port, connect_timeout, connect_pause, connection, frame_silence },
+        ));
     }
     if let Some(path) = &args.port {
         for parity in &args.parity {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::advice::{Advice, advice};
 use super::blocks::{Limits, Span, blocks};
 use super::wire::Cost;
-use crate::poll::settings::{Bus, Medium, Settings};
+use crate::poll::settings::{Bus, Connection, Medium, Settings};
 use crate::tag::GroupId;
 
 /// Fewest round trips per second and slot of a pipeline that no Modbus TCP device can keep up with: 100 us each is less
@@ -14,6 +14,9 @@ pub const ROUND_TRIPS_PER_S_MAX: f64 = 10_000.0;
 
 /// Share of a serial line above which the time that devices need to think probably does not fit any more.
 pub const SHARE_COMFORTABLE: f64 = 0.8;
+
+/// Least interval, beside the pause after connecting, with which a connection for each cycle is comfortable for small devices.
+const CONNECTING_COMFORTABLE: Duration = Duration::from_secs(1);
 
 /// Blocks and cost of one poll group.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +87,15 @@ pub enum Remark {
         needs: Duration,
         /// Its interval.
         every: Duration,
+    },
+    /// A group for whose every cycle a connection is opened is due sooner than is comfortable for that.
+    Connecting {
+        /// The group with the shortest interval.
+        group: GroupId,
+        /// Its interval.
+        every: Duration,
+        /// The pause after connecting.
+        pause: Duration,
     },
 }
 
@@ -166,6 +178,21 @@ impl BusPlan {
         }
         if self.fits() {
             self.remark_blocked(longest);
+        }
+        self.remark_connecting(&line.medium);
+    }
+
+    /// A connection for each cycle takes a handshake and the pause, and devices free the last one only after a while.
+    fn remark_connecting(&mut self, medium: &Medium) {
+        let (Medium::Tcp { connection: Connection::PerCycle, connect_pause: pause, .. }
+        | Medium::RtuOverTcp { connection: Connection::PerCycle, connect_pause: pause, .. }) = *medium
+        else {
+            return;
+        };
+        let shortest = self.groups.iter().min_by_key(|group| group.every);
+        if let Some(group) = shortest.filter(|group| group.every < pause + CONNECTING_COMFORTABLE) {
+            let (group, every) = (group.group, group.every);
+            self.remarks.push(Remark::Connecting { group, every, pause });
         }
     }
 

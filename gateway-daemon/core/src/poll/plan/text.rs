@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::advice::Advice;
 use super::bus_plan::{BusPlan, GroupPlan, Problem, Remark};
 use super::wire::Cost;
-use crate::poll::settings::{Medium, Parity, Settings};
+use crate::poll::settings::{Connection, Medium, Parity, Settings};
 use crate::tag::GroupId;
 
 const HEAD: [&str; 10] = [
@@ -122,6 +122,13 @@ impl Remark {
                 group_name(settings, *by),
                 ms(*needs)
             ),
+            Self::Connecting { group, every, pause } => format!(
+                "group {} is due every {} ms, and connection = \"per-cycle\" opens a connection for each cycle and waits {} ms (`connect_pause`): \
+                 poll it less often, or write connection = \"keep\"",
+                group_name(settings, *group),
+                ms(*every),
+                ms(*pause)
+            ),
         }
     }
 }
@@ -182,12 +189,23 @@ fn line(medium: &Medium) -> String {
             };
             format!("{} baud {}{parity}{}", serial.baud, serial.data_bits, serial.stop_bits)
         }
-        Medium::Tcp { host, port, pipeline: 0 | 1, .. } => format!("Modbus TCP {host}:{port}"),
-        Medium::Tcp { host, port, pipeline, .. } => {
-            format!("Modbus TCP {host}:{port}, {pipeline} requests at once")
+        Medium::Tcp { host, port, pipeline: 0 | 1, connection, .. } => {
+            format!("Modbus TCP {host}:{port}{}", each_cycle(*connection))
         }
-        Medium::RtuOverTcp { host, port, .. } => format!("RTU over TCP {host}:{port}"),
+        Medium::Tcp { host, port, pipeline, connection, .. } => {
+            format!("Modbus TCP {host}:{port}, {pipeline} requests at once{}", each_cycle(*connection))
+        }
+        Medium::RtuOverTcp { host, port, connection, .. } => {
+            format!("RTU over TCP {host}:{port}{}", each_cycle(*connection))
+        }
         Medium::Sim => "simulated".to_owned(),
+    }
+}
+
+fn each_cycle(connection: Connection) -> &'static str {
+    match connection {
+        Connection::Keep => "",
+        Connection::PerCycle => ", a connection for each cycle",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ALWAYS, cycle, field, filtered, int, name, s, tag, u16_tag};
-use crate::poll::settings::{self as poll, Bus, Kind, Medium};
+use crate::poll::settings::{self as poll, Bus, Connection, Kind, Medium};
 use crate::process::Processor;
 use crate::process::settings::{Deadband, Filter};
 use crate::tag::{Reason, Sample};
@@ -11,8 +11,14 @@ use crate::tag::{Reason, Sample};
 const CLOSE: Deadband = Deadband::Absolute(10.0);
 
 fn on_a_bus(tags: Vec<poll::Tag>) -> poll::Settings {
-    let medium =
-        Medium::Tcp { host: "m".into(), port: 502, pipeline: 1, connect_timeout: Duration::from_secs(1) };
+    let medium = Medium::Tcp {
+        host: "m".into(),
+        port: 502,
+        pipeline: 1,
+        connect_timeout: Duration::from_secs(1),
+        connect_pause: Duration::ZERO,
+        connection: Connection::Keep,
+    };
     let bus = Bus { name: name("line"), medium, probe_share: 0.05, fences: true, pause: Duration::ZERO };
     poll::Settings { buses: vec![bus], ..field(tags) }
 }

@@ -64,6 +64,20 @@ fn a_changed_tag_restarts_its_bus_alone() {
 }
 
 #[test]
+fn a_changed_life_of_connections_or_pause_after_connecting_restarts_its_bus_alone() {
+    let bus = "[bus.one]\ndriver = \"modbus-tcp\"\nhost = \"10.0.0.8\"\n";
+    let with = |keys: &str| BASE.replacen("[bus.one]\ndriver = \"sim\"\n", &format!("{bus}{keys}"), 1);
+    let between = |before: &str, after: &str| Delta::between(&config(&with(before)), &config(&with(after)));
+    let written_down = "connection = \"keep\"\nconnect_pause = \"0ms\"\n";
+    assert_eq!(between("", written_down), Ok(same()), "the defaults");
+    for keys in ["connection = \"per-cycle\"\n", "connect_pause = \"100ms\"\n"] {
+        let one = Ok(Delta { kept: vec![None, Some(1)], ended: vec![0], ..same() });
+        assert_eq!(between("", keys), one, "{keys}");
+        assert_eq!(between(keys, ""), one, "{keys}");
+    }
+}
+
+#[test]
 fn a_device_more_on_one_bus_leaves_the_other_alone_although_its_numbers_shift() {
     let more = "[device.m0]\nbus = \"one\"\nunit = 9\n[[device.m0.poll]]\nevery = \"1s\"\ntags.b = { coil = 0 }\n[device.m1]";
     let after = BASE.replacen("[device.m1]", more, 1);
