@@ -45,7 +45,7 @@ impl Changes {
         let seen = self.seen.get_mut(view.device)?;
         let before = *seen;
         let present = match view.state {
-            DeviceState::Unknown | DeviceState::Doubtful { .. } => return None,
+            DeviceState::Unknown | DeviceState::Failing { .. } => return None,
             DeviceState::Alive => Seen::Alive,
             DeviceState::Dead { .. } => Seen::Dead { since: view.since },
         };
@@ -108,7 +108,7 @@ mod tests {
             (DeviceState::Unknown, 0, None),
             (DeviceState::Alive, 1, Some(Change::Found)),
             (DeviceState::Alive, 1, None),
-            (DeviceState::Doubtful { failures: 1 }, 1, None),
+            (DeviceState::Failing { failures: 1 }, 1, None),
             (DEAD, 5, Some(Change::Died(Some(Reason::Timeout)))),
             (DEAD, 5, None),
             (DeviceState::Alive, 12, Some(Change::Recovered(Duration::from_secs(7)))),

@@ -79,7 +79,7 @@ impl Gateway {
                 device.health = match seen.state {
                     DeviceState::Unknown => Health::Unknown,
                     DeviceState::Alive => Health::Good,
-                    DeviceState::Doubtful { .. } => Health::Failing,
+                    DeviceState::Failing { .. } => Health::Failing,
                     DeviceState::Dead { .. } => Health::Dead,
                 };
                 device.why = seen.last_failure.map(|reason| reason.to_string());

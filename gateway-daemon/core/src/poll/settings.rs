@@ -230,8 +230,7 @@ impl Limit {
     #[must_use]
     pub fn to_f64(self) -> f64 {
         match self {
-            #[expect(clippy::cast_precision_loss, reason = "the nearest is what is asked for")]
-            Self::Whole(number) => number as f64,
+            Self::Whole(number) => nearest(number),
             Self::Float(number) => number,
         }
     }
@@ -246,10 +245,10 @@ impl Limit {
     }
 }
 
-impl From<f64> for Limit {
-    fn from(number: f64) -> Self {
-        Self::Float(number)
-    }
+/// The f64 nearest to an integer.
+#[expect(clippy::cast_precision_loss, reason = "the nearest is what is asked for")]
+pub(crate) fn nearest(number: i128) -> f64 {
+    number as f64
 }
 
 impl std::fmt::Display for Limit {

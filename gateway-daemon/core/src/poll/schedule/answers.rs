@@ -44,7 +44,7 @@ impl Schedule {
         if matches!(outcome, Outcome::Failed(_)) && flight.poll.is_some() {
             // The first failure is only paid for when another follows: most answers that are lost are lost to noise.
             let owed = &mut self.devices[flight.device].owed;
-            if flight.in_doubt {
+            if flight.failing {
                 self.probes.spent(flight.asked_at, now, std::mem::take(owed));
             } else {
                 *owed = now.since(flight.asked_at);
@@ -57,10 +57,10 @@ impl Schedule {
         self.call_up(flight.device, now);
     }
 
-    /// Whoever waits for an answer of a device, or because it is in doubt, finds its place anew.
+    /// Whoever waits for an answer of a device, or because it is failing, finds its place anew.
     pub(super) fn call_up(&mut self, device: usize, now: BootNs) {
         let device = &mut self.devices[device];
-        let waiting = [std::mem::take(&mut device.parked), std::mem::take(&mut device.doubted)];
+        let waiting = [std::mem::take(&mut device.parked), std::mem::take(&mut device.behind)];
         for group in waiting.into_iter().flatten() {
             if let Some(run) = &mut self.groups[group].run {
                 run.queued = false;
@@ -138,7 +138,7 @@ impl Schedule {
             }
             Outcome::Busy(code) | Outcome::Refused(code) => group.mark(block, Reason::Exception(code), now),
             Outcome::Failed(reason) => {
-                self.devices[flight.device].stumbled(reason, now);
+                self.devices[flight.device].missed(reason, now);
                 if may_retry {
                     group.ask_again(Again { block, attempt: attempt + 1, after: now });
                 } else {
@@ -156,7 +156,7 @@ impl Schedule {
 
     fn settle_probe(&mut self, flight: &Flight, outcome: &Outcome, now: BootNs) {
         if let Outcome::Failed(reason) = outcome {
-            self.devices[flight.device].stumbled(*reason, now);
+            self.devices[flight.device].missed(*reason, now);
             self.devices[flight.device].probe_failed(now);
             self.choose_probe();
         } else {

@@ -20,9 +20,9 @@ impl Schedule {
                 self.give_up(index, Reason::DeviceDown, now);
                 continue;
             }
-            if device.is_in_doubt() {
+            if device.is_failing() {
                 run.queued = true;
-                device.doubted.push(index);
+                device.behind.push(index);
                 continue;
             }
             if device.in_flight > 0 && !device.is_trusted() {
@@ -83,8 +83,8 @@ impl Schedule {
             counters.retries += u64::from(attempt > 0);
             counters.probes += u64::from(poll.is_none());
         }
-        let in_doubt = device.is_in_doubt();
-        self.in_flight.push(Flight { ticket, device: own, asked_at: now, in_doubt, poll });
+        let failing = device.is_failing();
+        self.in_flight.push(Flight { ticket, device: own, asked_at: now, failing, poll });
         self.busy_since.get_or_insert(now);
         Order {
             ticket,

@@ -1,4 +1,4 @@
-//! One device: alive, in doubt, or dead and probed.
+//! One device: alive, failing, or dead and probed.
 
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ pub(super) struct Device {
     pub(super) in_flight: usize,
     /// Groups that wait until its only order is answered.
     pub(super) parked: Vec<usize>,
-    /// Groups that wait behind all others because it is in doubt.
-    pub(super) doubted: Vec<usize>,
+    /// Groups that wait behind all others because it is failing.
+    pub(super) behind: Vec<usize>,
     /// Tries that failed since its last answer.
     pub(super) misses: u32,
     /// Time that its first failure took.
@@ -51,7 +51,7 @@ pub(super) struct Device {
     pub(super) failed_at: BootNs,
     life: Life,
     /// Whether the last try failed, even if a retry may still succeed.
-    shaky: bool,
+    last_try_failed: bool,
     since: BootNs,
     last_answer: Option<BootNs>,
     last_failure: Option<Reason>,
@@ -73,13 +73,13 @@ impl Device {
             groups: Vec::new(),
             in_flight: 0,
             parked: Vec::new(),
-            doubted: Vec::new(),
+            behind: Vec::new(),
             misses: 0,
             owed: Duration::ZERO,
             asked_at: BootNs(0),
             failed_at: BootNs(0),
             life: Life::Polled { failures: 0 },
-            shaky: false,
+            last_try_failed: false,
             since: now,
             last_answer: None,
             last_failure: None,
@@ -93,12 +93,12 @@ impl Device {
 
     /// Whether it may have several orders on the line: it has answered, and its last try did not fail.
     pub(super) fn is_trusted(&self) -> bool {
-        self.last_answer.is_some() && !self.is_in_doubt()
+        self.last_answer.is_some() && !self.is_failing()
     }
 
     /// Whether its last try failed.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.shaky || !matches!(self.life, Life::Polled { failures: 0 })
+    pub(super) fn is_failing(&self) -> bool {
+        self.last_try_failed || !matches!(self.life, Life::Polled { failures: 0 })
     }
 
     /// When it wants to be probed, if it is dead.
@@ -113,7 +113,7 @@ impl Device {
     pub(super) fn answered(&mut self, now: BootNs) -> bool {
         let was_dead = self.is_dead();
         self.last_answer = Some(now);
-        (self.shaky, self.misses) = (false, 0);
+        (self.last_try_failed, self.misses) = (false, 0);
         self.life = Life::Polled { failures: 0 };
         if was_dead {
             self.since = now;
@@ -123,8 +123,8 @@ impl Device {
     }
 
     /// One try failed; a retry may follow.
-    pub(super) fn stumbled(&mut self, reason: Reason, now: BootNs) {
-        self.shaky = true;
+    pub(super) fn missed(&mut self, reason: Reason, now: BootNs) {
+        self.last_try_failed = true;
         self.failed_at = now;
         self.misses = self.misses.saturating_add(1);
         self.last_failure = Some(reason);
@@ -154,10 +154,10 @@ impl Device {
 
     /// The bus came back: whoever was dead gets one chance, for a cable may have been mended.
     pub(super) fn bus_up(&mut self, now: BootNs) {
-        self.shaky = false;
+        self.last_try_failed = false;
         if self.is_dead() {
             self.since = now;
-            self.shaky = true;
+            self.last_try_failed = true;
             self.life = Life::Polled { failures: self.dead_after - 1 };
         }
     }
@@ -170,7 +170,7 @@ impl Device {
     pub(super) fn health(&self) -> DeviceHealth<'_> {
         let state = match self.life {
             Life::Dead { next_probe, .. } => DeviceState::Dead { next_probe },
-            Life::Polled { failures } if failures > 0 || self.shaky => DeviceState::Doubtful { failures },
+            Life::Polled { failures } if failures > 0 || self.last_try_failed => DeviceState::Failing { failures },
             Life::Polled { .. } if self.last_answer.is_none() => DeviceState::Unknown,
             Life::Polled { .. } => DeviceState::Alive,
         };

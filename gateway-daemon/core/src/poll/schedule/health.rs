@@ -12,7 +12,7 @@ pub enum DeviceState {
     /// The last request was answered.
     Alive,
     /// The last try failed, but the device is still polled.
-    Doubtful {
+    Failing {
         /// Requests in a row that failed with all their retries.
         failures: u32,
     },
@@ -30,7 +30,7 @@ impl DeviceState {
         match self {
             Self::Unknown => "unknown",
             Self::Alive => "alive",
-            Self::Doubtful { .. } => "doubtful",
+            Self::Failing { .. } => "failing",
             Self::Dead { .. } => "dead",
         }
     }

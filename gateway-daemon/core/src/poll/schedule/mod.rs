@@ -16,8 +16,8 @@
 //! groups of one interval do not fall due together, and one every interval after it. A due cycle is delivered or counted
 //! as an overrun; late ones are never queued up. Between two requests the group with the earliest deadline goes first.
 //!
-//! **Failures.** A request is tried `1 + retries` times. A device whose last try failed is in doubt and waits behind all due polls of those that
-//! answer: its next request goes out when nobody else is due within its time-out, or within the bus's share of probe time (see `doubt`). A cycle that
+//! **Failures.** A request is tried `1 + retries` times. A device whose last try failed is failing and waits behind all due polls of those that
+//! answer: its next request goes out when nobody else is due within its time-out, or within the bus's share of probe time (see `failing`). A cycle that
 //! could not be asked until its interval was over reports what the last try failed of. So of many devices that die together each costs the others one
 //! time-out, its first. After
 //! `dead_after` failed requests in a row the device is dead: the failing poll reports its own reason, whatever is due afterwards
@@ -40,7 +40,7 @@ mod answers;
 mod ask;
 mod counters;
 mod device;
-mod doubt;
+mod failing;
 mod group;
 mod health;
 mod order;
@@ -85,8 +85,8 @@ struct Flight {
     /// Index in the schedule's own list.
     device: usize,
     asked_at: BootNs,
-    /// Its device was in doubt.
-    in_doubt: bool,
+    /// Its device was failing.
+    failing: bool,
     /// Group, block and number of the try; `None` for a probe.
     poll: Option<(usize, usize, u8)>,
 }
@@ -176,13 +176,13 @@ impl Schedule {
             if self.down {
                 return Step::Wait(self.next_waking());
             }
-            self.expire_doubted(now);
+            self.expire_failing(now);
             let has_room = self.in_flight.len() < self.in_flight_max;
             if let Some(order) = has_room.then(|| self.choose(now)).flatten() {
                 return Step::Ask(order);
             }
             // A late cycle that was given up may leave a group that is due again, and one that was ready may have to end.
-            let until = self.next_waking().min(self.next_doubted(now));
+            let until = self.next_waking().min(self.next_failing(now));
             if until > now {
                 return Step::Wait(until.min(self.next_probing(now)));
             }
@@ -191,9 +191,9 @@ impl Schedule {
 
     fn choose(&mut self, now: BootNs) -> Option<Order> {
         self.probe(now)
-            .or_else(|| self.poll_doubted(now, true))
+            .or_else(|| self.poll_failing(now, true))
             .or_else(|| self.poll(now))
-            .or_else(|| self.poll_doubted(now, false))
+            .or_else(|| self.poll_failing(now, false))
     }
 
     /// The cycles delivered since the last call, in the order of their delivery.
@@ -222,7 +222,7 @@ impl Schedule {
         self.ready.clear();
         for device in &mut self.devices {
             device.parked.clear();
-            device.doubted.clear();
+            device.behind.clear();
         }
         for group in 0..self.groups.len() {
             if let Some(run) = &mut self.groups[group].run {
@@ -353,8 +353,8 @@ impl Schedule {
                 }
                 run.queued = true;
                 let device = &mut self.devices[group.device];
-                if device.is_in_doubt() {
-                    device.doubted.push(index);
+                if device.is_failing() {
+                    device.behind.push(index);
                 } else {
                     self.ready.push(Reverse((run.key, index, group.nap)));
                 }

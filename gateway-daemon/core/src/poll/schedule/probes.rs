@@ -29,7 +29,7 @@ impl Probes {
         Self { share, free_at: BootNs(0), turn: None, in_flight: false }
     }
 
-    /// Accounts for a probe, or for a failed request to a device in doubt, and for what was `owed` before it.
+    /// Accounts for a probe, or for a failed request to a failing device, and for what was `owed` before it.
     pub(super) fn spent(&mut self, asked_at: BootNs, now: BootNs, owed: Duration) {
         let pause = now.since(asked_at).saturating_add(owed).as_secs_f64() / self.share;
         self.free_at = asked_at.plus(Duration::try_from_secs_f64(pause).unwrap_or(Duration::MAX));

@@ -49,7 +49,7 @@ fn scaled(kind: poll::Kind, factor: f64, offset: f64) -> poll::Tag {
 }
 
 fn ranged(tag: poll::Tag, min: Option<f64>, max: Option<f64>, clamp: bool) -> poll::Tag {
-    let (min, max) = (min.map(poll::Limit::from), max.map(poll::Limit::from));
+    let (min, max) = (min.map(poll::Limit::Float), max.map(poll::Limit::Float));
     poll::Tag { range: Some(poll::Range { min, max, clamp }), ..tag }
 }
 

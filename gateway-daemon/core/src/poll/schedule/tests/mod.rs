@@ -585,7 +585,7 @@ fn devices_that_die_together_cost_the_others_their_first_time_outs_and_no_more()
 }
 
 #[test]
-fn a_device_in_doubt_reports_its_last_failure_each_interval_while_it_waits_for_its_turn() {
+fn a_failing_device_reports_its_last_failure_each_interval_while_it_waits_for_its_turn() {
     let mut sim = dying(10, 0.9, Duration::from_secs(1), None);
     sim.run_until(40_000);
     for group in 0..10 {

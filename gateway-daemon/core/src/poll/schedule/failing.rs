@@ -12,17 +12,17 @@ use super::{Order, PROBE_PATIENCE, Schedule};
 const MISSES_MIN: u32 = 2;
 
 impl Schedule {
-    /// Ends cycles of devices in doubt that could not be asked within their interval.
-    pub(super) fn expire_doubted(&mut self, now: BootNs) {
+    /// Ends cycles of failing devices that could not be asked within their interval.
+    pub(super) fn expire_failing(&mut self, now: BootNs) {
         for own in 0..self.devices.len() {
-            if self.devices[own].doubted.is_empty() {
+            if self.devices[own].behind.is_empty() {
                 continue;
             }
             let groups = &self.groups;
             let late = |group: &mut usize| groups[*group].overdue_at().is_none_or(|at| at <= now);
             let device = &mut self.devices[own];
             let reason = device.last_failure().unwrap_or(Reason::Timeout);
-            let late: Vec<usize> = device.doubted.extract_if(.., late).collect();
+            let late: Vec<usize> = device.behind.extract_if(.., late).collect();
             for group in late {
                 // What was tried in vain has failed, although there was no time for all of its retries; and of a device that did not answer twice, so has
                 // what there was no time for at all: how soon it is given up does not depend on how busy the line is.
@@ -41,14 +41,14 @@ impl Schedule {
         }
     }
 
-    /// The next request to a device in doubt: to the one that was not asked for the longest. With `patient` only if it has waited for
+    /// The next request to a failing device: to the one that was not asked for the longest. With `patient` only if it has waited for
     /// [`PROBE_PATIENCE`] although there was time to spend.
-    pub(super) fn poll_doubted(&mut self, now: BootNs, patient: bool) -> Option<Order> {
-        if self.in_flight.iter().any(|flight| flight.in_doubt) {
+    pub(super) fn poll_failing(&mut self, now: BootNs, patient: bool) -> Option<Order> {
+        if self.in_flight.iter().any(|flight| flight.failing) {
             return None;
         }
         let waiting = self.devices.iter().enumerate();
-        let waiting = waiting.filter(|(_, device)| !device.doubted.is_empty() && device.in_flight == 0);
+        let waiting = waiting.filter(|(_, device)| !device.behind.is_empty() && device.in_flight == 0);
         let (own, device) = waiting.min_by_key(|(_, device)| device.asked_at)?;
         let free_at = self.probes.free_at();
         let allowed = if patient {
@@ -59,16 +59,16 @@ impl Schedule {
         if !allowed {
             return None;
         }
-        let index = self.devices[own].doubted.remove(0);
+        let index = self.devices[own].behind.remove(0);
         if let Some(run) = &mut self.groups[index].run {
             run.queued = false;
         }
         self.ask_next_block(index, now)
     }
 
-    /// When a cycle of a device in doubt ends unasked, or one may be asked.
-    pub(super) fn next_doubted(&self, now: BootNs) -> BootNs {
-        let waiting = || self.devices.iter().flat_map(|device| &device.doubted);
+    /// When a cycle of a failing device ends unasked, or one may be asked.
+    pub(super) fn next_failing(&self, now: BootNs) -> BootNs {
+        let waiting = || self.devices.iter().flat_map(|device| &device.behind);
         let late = waiting().filter_map(|group| self.groups[*group].overdue_at()).min();
         let free = self.probes.free_at();
         let free = (free > now && waiting().next().is_some()).then_some(free);
@@ -81,7 +81,7 @@ impl Schedule {
             let (_, index, nap) = entry.0;
             let group = &self.groups[index];
             let device = &self.devices[group.device];
-            group.nap == nap && !device.is_dead() && !device.is_in_doubt()
+            group.nap == nap && !device.is_dead() && !device.is_failing()
         });
         sleeping.map(|entry| entry.0.0).min().unwrap_or(BootNs(u64::MAX))
     }
