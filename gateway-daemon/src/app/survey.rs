@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use drivers::bus::LineState;
+use drivers::bus::{DeviceView, LineState};
 use gateway_core::broker;
 use gateway_core::poll::schedule::DeviceState;
 use gateway_core::poll::settings::{Medium, Parity};
+use gateway_core::poll::words;
 use gateway_core::settings::{LinkSettings, ListenerSettings, Transport};
 use gateway_core::tag::{BootNs, TagId, WallClock as _, WallMs};
 use gateway_core::uplink::link::LinkEvent;
@@ -82,13 +83,30 @@ impl Gateway {
                     DeviceState::Failing { .. } => Health::Failing,
                     DeviceState::Dead { .. } => Health::Dead,
                 };
-                device.why = seen.last_failure.map(|reason| reason.to_string());
+                device.why = seen.last_failure.map(|cause| cause.reason().to_string());
+                (device.wrong, device.notes) = self.sentences(line, seen);
                 device.polls_per_s = line.device_answers(seen.device);
                 device.requests = seen.counters.requests;
                 device.errors = seen.counters.faults.total().saturating_add(seen.counters.exceptions.total());
             }
         }
         devices
+    }
+
+    /// What is wrong with a device, and what else a person should know of it.
+    fn sentences(&self, line: &Line, seen: &DeviceView) -> (Vec<String>, Vec<String>) {
+        let (field, own) = (&line.part().field, seen.device);
+        let Some(device) = field.devices.get(own) else { return Default::default() };
+        let is_up = matches!(line.report().line, LineState::Up { .. });
+        match seen.state {
+            DeviceState::Dead { .. } => (vec![words::given_up(device, seen.last_failure)], Vec::new()),
+            DeviceState::Alive | DeviceState::Failing { .. } if is_up => {
+                let mut wrong = words::failing(field, own, &seen.requests);
+                wrong.extend(line.bad_values(own, &self.processor));
+                (wrong, words::apart(&seen.requests).into_iter().collect())
+            }
+            DeviceState::Unknown | DeviceState::Alive | DeviceState::Failing { .. } => Default::default(),
+        }
     }
 
     fn tags(&self, now: BootNs) -> Vec<snapshot::Tag> {

@@ -159,6 +159,8 @@ pub struct Device {
     pub gap_max: u16,
     /// Whether every point gets its own request.
     pub one_by_one: bool,
+    /// The number that the file gives to its first address, 0 or 1: messages count as the file does.
+    pub base: u16,
 }
 
 /// Points of one device that are polled together.

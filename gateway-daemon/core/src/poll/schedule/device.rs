@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::poll::request::{Request, UnitId};
 use crate::poll::settings::Device as Settings;
-use crate::tag::{BootNs, Reason};
+use crate::tag::BootNs;
 
 use super::counters::Counters;
+use super::failures::{Cause, Requests};
 use super::health::{DeviceHealth, DeviceState};
 
 /// Pause before the first probe of a dead device; doubles up to the device's `probe_max`.
@@ -54,7 +55,7 @@ pub(super) struct Device {
     last_try_failed: bool,
     since: BootNs,
     last_answer: Option<BootNs>,
-    last_failure: Option<Reason>,
+    last_failure: Option<Cause>,
     pub(super) counters: Counters,
 }
 
@@ -123,11 +124,11 @@ impl Device {
     }
 
     /// One try failed; a retry may follow.
-    pub(super) fn missed(&mut self, reason: Reason, now: BootNs) {
+    pub(super) fn missed(&mut self, cause: Cause, now: BootNs) {
         self.last_try_failed = true;
         self.failed_at = now;
         self.misses = self.misses.saturating_add(1);
-        self.last_failure = Some(reason);
+        self.last_failure = Some(cause);
     }
 
     /// A request failed with all its retries. True if that was its death.
@@ -163,14 +164,16 @@ impl Device {
     }
 
     /// Why its last try failed.
-    pub(super) fn last_failure(&self) -> Option<Reason> {
+    pub(super) fn last_failure(&self) -> Option<Cause> {
         self.last_failure
     }
 
-    pub(super) fn health(&self) -> DeviceHealth<'_> {
+    pub(super) fn health(&self, requests: Requests) -> DeviceHealth<'_> {
         let state = match self.life {
             Life::Dead { next_probe, .. } => DeviceState::Dead { next_probe },
-            Life::Polled { failures } if failures > 0 || self.last_try_failed => DeviceState::Failing { failures },
+            Life::Polled { failures } if failures > 0 || self.last_try_failed => {
+                DeviceState::Failing { failures }
+            }
             Life::Polled { .. } if self.last_answer.is_none() => DeviceState::Unknown,
             Life::Polled { .. } => DeviceState::Alive,
         };
@@ -180,6 +183,7 @@ impl Device {
             since: self.since,
             last_answer: self.last_answer,
             last_failure: self.last_failure,
+            requests,
             counters: &self.counters,
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! A request to such a device may hold the line for its whole time-out. It goes out only when nobody who answers is due, and then either because nobody
 //! will be due within that time, or at the cost of the share of time that dead devices may take as well ([`super::probes`]); where the line is never free, that
-//! share is taken after [`PROBE_PATIENCE`]. One is on the line at a time.
+//! share is taken after [`PROBE_PATIENCE`]. One is on the line at a time. Probes and failing devices take the share in turns, and what costs nobody any time is
+//! not counted: a device that never answers one of its requests must not keep others from being found again.
 
 use crate::tag::{BootNs, Reason};
 
+use super::failures::Cause;
 use super::{Order, PROBE_PATIENCE, Schedule};
 
 /// So many tries have to fail before a cycle that could not be asked counts as a failure.
@@ -21,14 +23,18 @@ impl Schedule {
             let groups = &self.groups;
             let late = |group: &mut usize| groups[*group].overdue_at().is_none_or(|at| at <= now);
             let device = &mut self.devices[own];
-            let reason = device.last_failure().unwrap_or(Reason::Timeout);
+            let reason = device.last_failure().map_or(Reason::Timeout, Cause::reason);
             let late: Vec<usize> = device.behind.extract_if(.., late).collect();
             for group in late {
                 // What was tried in vain has failed, although there was no time for all of its retries; and of a device that did not answer twice, so has
                 // what there was no time for at all: how soon it is given up does not depend on how busy the line is.
+                let cause = self.devices[own].last_failure();
                 let tried = self.groups[group].is_retrying() || self.devices[own].misses >= MISSES_MIN;
                 if let Some(run) = &mut self.groups[group].run {
                     run.queued = false;
+                }
+                if let Some(cause) = cause {
+                    self.groups[group].give_up_retries(cause, now);
                 }
                 self.give_up(group, reason, now);
                 if tried {
@@ -51,10 +57,11 @@ impl Schedule {
         let waiting = waiting.filter(|(_, device)| !device.behind.is_empty() && device.in_flight == 0);
         let (own, device) = waiting.min_by_key(|(_, device)| device.asked_at)?;
         let free_at = self.probes.free_at();
+        let costs_nobody = self.costs_nobody(own, now);
         let allowed = if patient {
             now >= free_at.max(device.failed_at).plus(PROBE_PATIENCE)
         } else {
-            self.ready.is_empty() && (free_at <= now || self.next_healthy() >= now.plus(device.timeout))
+            costs_nobody || (self.ready.is_empty() && free_at <= now && !self.probes.comes_first(now))
         };
         if !allowed {
             return None;
@@ -63,7 +70,11 @@ impl Schedule {
         if let Some(run) = &mut self.groups[index].run {
             run.queued = false;
         }
-        self.ask_next_block(index, now)
+        let order = self.ask_next_block(index, now)?;
+        if let Some(flight) = self.in_flight.last_mut() {
+            flight.costs = !costs_nobody;
+        }
+        Some(order)
     }
 
     /// When a cycle of a failing device ends unasked, or one may be asked.
@@ -76,7 +87,7 @@ impl Schedule {
     }
 
     /// When the next group of a device that answers is due.
-    fn next_healthy(&self) -> BootNs {
+    pub(super) fn next_healthy(&self) -> BootNs {
         let sleeping = self.asleep.iter().filter(|entry| {
             let (_, index, nap) = entry.0;
             let group = &self.groups[index];

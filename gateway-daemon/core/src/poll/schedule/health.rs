@@ -1,8 +1,9 @@
 //! What is known about a device, for status pages and logs.
 
-use crate::tag::{BootNs, Reason};
+use crate::tag::BootNs;
 
 use super::counters::Counters;
+use super::failures::{Cause, Requests};
 
 /// Whether a device answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl DeviceState {
 }
 
 /// One device as its schedule sees it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeviceHealth<'a> {
     /// Index in [`crate::poll::Settings::devices`].
     pub device: usize,
@@ -48,7 +49,9 @@ pub struct DeviceHealth<'a> {
     /// When it last answered anything, exceptions included.
     pub last_answer: Option<BootNs>,
     /// Why the last failed request failed.
-    pub last_failure: Option<Reason>,
+    pub last_failure: Option<Cause>,
+    /// What it is asked, and what of it fails.
+    pub requests: Requests,
     /// What was counted for this device.
     pub counters: &'a Counters,
 }

@@ -41,6 +41,7 @@ mod ask;
 mod counters;
 mod device;
 mod failing;
+mod failures;
 mod group;
 mod health;
 mod order;
@@ -58,6 +59,7 @@ use crate::tag::{BootNs, Cycle, GroupId, Reason};
 
 pub use counters::{Counters, EXCEPTION_CODE_MAX, Exceptions, Faults, GroupCounters};
 pub use device::PROBE_PAUSE_MIN;
+pub use failures::{Cause, Failure, NAMED_MAX, NAMED_TAGS_MAX, Requests, Sort};
 pub use health::{DeviceHealth, DeviceState};
 pub use order::{Order, Step, Ticket};
 pub use probes::{PROBE_PATIENCE, PROBE_SHARE_MIN};
@@ -87,6 +89,10 @@ struct Flight {
     asked_at: BootNs,
     /// Its device was failing.
     failing: bool,
+    /// It is failing and was asked at the cost of those that answer.
+    costs: bool,
+    /// It asks for what gave no answer before, although its device does.
+    known: bool,
     /// Group, block and number of the try; `None` for a probe.
     poll: Option<(usize, usize, u8)>,
 }
@@ -259,7 +265,13 @@ impl Schedule {
 
     /// The devices of the bus, in the order of [`Settings::devices`].
     pub fn devices(&self) -> impl Iterator<Item = DeviceHealth<'_>> {
-        self.devices.iter().map(Device::health)
+        self.devices.iter().map(|device| {
+            let mut requests = Requests::default();
+            for group in &device.groups {
+                self.groups[*group].count_requests(&mut requests);
+            }
+            device.health(requests)
+        })
     }
 
     /// What was counted for a group; `None` if it is not on this bus.

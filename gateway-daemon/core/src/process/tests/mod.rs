@@ -73,6 +73,7 @@ fn field(tags: Vec<poll::Tag>) -> poll::Settings {
         bits_max: 2000,
         gap_max: 8,
         one_by_one: false,
+        base: 0,
     };
     let group = poll::Group { device: 0, name: name("1"), every: EVERY, tags_start: 0, tags_len: tags.len() };
     poll::Settings { buses: Vec::new(), devices: vec![device], groups: vec![group], tags }

@@ -1,11 +1,13 @@
 mod fake;
+mod hour;
 mod random;
+mod refused;
 
 use std::time::Duration;
 
 use fake::{Manner, START, Simulation, reason};
 
-use super::{BUSY_PAUSE, DeviceState, PROBE_PATIENCE, REFRESH_AFTER, SPREAD_MAX, Step, Ticket};
+use super::{BUSY_PAUSE, Cause, DeviceState, PROBE_PATIENCE, REFRESH_AFTER, SPREAD_MAX, Step, Ticket};
 use crate::poll::request::{Answer, LineFault, Query, Table, UnitId};
 use crate::poll::settings::{Kind, Point};
 use crate::poll::testing::{Build, holding};
@@ -105,7 +107,7 @@ fn the_poll_that_kills_a_device_reports_its_own_reason_and_the_next_ones_say_dev
     assert_eq!(sim.reasons(0, 0)[..6], [timeout, timeout, timeout, dead, dead, dead]);
     let health = sim.schedule.devices().next().unwrap();
     assert!(matches!(health.state, DeviceState::Dead { .. }));
-    assert_eq!((health.last_answer, health.last_failure), (None, Some(Reason::Timeout)));
+    assert_eq!((health.last_answer, health.last_failure), (None, Some(Cause::Line(LineFault::Silence))));
     assert_eq!(health.counters.deaths, 1);
 }
 
