@@ -74,7 +74,9 @@ impl Gateway {
             })
             .collect();
         for line in self.lines.iter() {
-            for seen in &line.report().schedule.devices {
+            let report = line.report();
+            let is_up = matches!(report.line, LineState::Up { .. });
+            for seen in &report.schedule.devices {
                 let place = line.part().device(seen.device);
                 let Some(device) = place.and_then(|place| devices.get_mut(place)) else { continue };
                 device.health = match seen.state {
@@ -84,7 +86,7 @@ impl Gateway {
                     DeviceState::Dead { .. } => Health::Dead,
                 };
                 device.why = seen.last_failure.map(|cause| cause.reason().to_string());
-                (device.wrong, device.notes) = self.sentences(line, seen);
+                (device.wrong, device.notes) = self.sentences(line, is_up, seen);
                 device.polls_per_s = line.device_answers(seen.device);
                 device.requests = seen.counters.requests;
                 device.errors = seen.counters.faults.total().saturating_add(seen.counters.exceptions.total());
@@ -94,10 +96,9 @@ impl Gateway {
     }
 
     /// What is wrong with a device, and what else a person should know of it.
-    fn sentences(&self, line: &Line, seen: &DeviceView) -> (Vec<String>, Vec<String>) {
+    fn sentences(&self, line: &Line, is_up: bool, seen: &DeviceView) -> (Vec<String>, Vec<String>) {
         let (field, own) = (&line.part().field, seen.device);
         let Some(device) = field.devices.get(own) else { return Default::default() };
-        let is_up = matches!(line.report().line, LineState::Up { .. });
         match seen.state {
             DeviceState::Dead { .. } => (vec![words::given_up(device, seen.last_failure)], Vec::new()),
             DeviceState::Alive | DeviceState::Failing { .. } if is_up => {
