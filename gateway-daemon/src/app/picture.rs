@@ -437,10 +437,11 @@ pub fn devices(devices: &[Device], ink: Ink) -> String {
     }
     let mut text = table.draw(ink);
     for device in devices {
-        // What is wrong stands at the top, among the troubles.
-        for note in &device.notes {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "device {}: {note}", device.name);
+        for (mood, sentences) in [(Mood::Bad, &device.wrong), (Mood::Calm, &device.notes)] {
+            for sentence in sentences {
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "{}", ink.paint(mood, &format!("device {}: {sentence}", device.name)));
+            }
         }
     }
     text

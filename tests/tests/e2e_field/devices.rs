@@ -80,6 +80,8 @@ async fn four_of_eight_die(
     die: impl FnOnce(),
     asked: impl Fn(u8) -> usize,
 ) {
+    // Longer than all time-outs together.
+    let config = config.replace("type = \"u16\"", "type = \"u16\", stale_after = 200");
     let mut gateway = Gateway::start(dir, &(head(dir, dead_port()) + &config)).unwrap();
     gateway.wait_for("eight devices", |now| now.tags.len() == 8 && all_good(now)).await.unwrap();
     let before: Vec<usize> = (1..=8).map(&asked).collect();
@@ -105,8 +107,7 @@ async fn devices_behind_a_tcp_gateway_that_die_together_leave_the_others_their_p
     let dir = tempfile::tempdir().unwrap();
     let units = Units::start().await.unwrap();
     let devices = (1..=8).map(|unit| device(&format!("d{unit}"), unit, "timeout = \"1s\"", 50, 0..1));
-    let config = bus(units.port)
-        + &devices.collect::<String>().replace("type = \"u16\"", "type = \"u16\", stale_after = 200");
+    let config = bus(units.port) + &devices.collect::<String>();
     let die =
         || (1..=4).for_each(|unit| units.set_manner(unit, Manner::Lost(0x0B, Duration::from_millis(300))));
     four_of_eight_die(config, dir.path(), die, |unit| units.requests(unit).len()).await;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::app::picture::tests::{check_golden, healthy, troubled};
-use crate::app::snapshot::{Device, Dropping, Health, Link, Refused, SetAside};
+use crate::app::snapshot::{Bus, Device, Dropping, Health, Link, Refused, SetAside, Tag};
 
 /// A change of a gateway that is well.
 type Change = fn(&mut Snapshot);

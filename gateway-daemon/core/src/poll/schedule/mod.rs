@@ -25,6 +25,9 @@
 //! and within the bus's share of probe time, and is polled again after any answer. An exception is an answer; only codes
 //! 10 and 11 are not, because a gateway sends them on behalf of a device that is silent.
 //!
+//! **Unanswered addresses.** A request that is not answered while others of its device are is tried again within the same share, and does not make a failing
+//! device of it: see `failures`.
+//!
 //! **Illegal addresses.** A block refused with exception 2 or 3 is cut in two within the same cycle until the bad points stand
 //! alone. They are still asked, alone, so that they come back by themselves, and cut blocks are tried joined again: see `refusals`.
 //!
