@@ -27,6 +27,7 @@ pub mod sim_broker;
 pub mod sink;
 pub mod site;
 pub mod trixie;
+pub mod units;
 pub mod wait;
 pub mod watcher;
 pub mod workshop;

@@ -170,7 +170,7 @@ async fn talk_to_libmodbus(rig: &Rig) {
     assert_eq!(rig.read(Table::Holding, 0x160 + 0x20, 1).await, Ok(Answer::Exception(2)));
     assert_eq!(rig.read(Table::Holding, 0x170, 1).await, Ok(Answer::Exception(6)), "busy on purpose");
     let short = rig.read(Table::Holding, 0x160, 2).await;
-    assert_eq!(short, Err(CommandError::Line(LineFault::Mismatch)), "one value where two were asked");
+    assert_eq!(short, Err(CommandError::Line(LineFault::Short)), "one value where two were asked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,11 +178,14 @@ async fn libmodbus_over_tcp_is_believed_only_where_it_is_right() -> Result<()> {
     let rig = Rig::tcp(peers::libmodbus(None).await?)?;
     talk_to_libmodbus(&rig).await;
     // One byte every 5 ms.
-    assert_eq!(rig.read(Table::Holding, 0x173, 1).await, Err(CommandError::Line(LineFault::ForeignUnit)));
+    let other = rig.read(Table::Holding, 0x173, 1).await;
+    assert!(matches!(other, Err(CommandError::Line(LineFault::ForeignUnit(_)))), "{other:?}");
     let impatient = Times { timeout: Duration::from_millis(100), ..PATIENT };
     let query = |address| Query::Read { table: Table::Holding, address, count: 1 };
     let silence = Err(CommandError::Line(LineFault::Silence));
-    assert_eq!(rig.ask(query(0x171), impatient).await, silence, "an invalid transaction id");
+    let other = rig.ask(query(0x171), impatient).await;
+    let is_known = matches!(other, Err(CommandError::Line(LineFault::Transaction(_))));
+    assert!(is_known, "an invalid transaction id: {other:?}");
     assert_eq!(rig.ask(query(0x172), impatient).await, silence, "half a second late");
     // The late answer of 0x172 arrives before this one and is not taken for it.
     let write = Query::WriteRegister { address: 0x161, value: 99 };
@@ -203,7 +206,7 @@ async fn libmodbus_over_rtu_is_believed_only_where_it_is_right() -> Result<()> {
     let impatient = Times { timeout: Duration::from_millis(200), ..PATIENT };
     let query = |address| Query::Read { table: Table::Holding, address, count: 1 };
     let other = rig.ask(query(0x171), impatient).await;
-    assert_eq!(other, Err(CommandError::Line(LineFault::ForeignUnit)), "an answer of unit 18");
+    assert_eq!(other, Err(CommandError::Line(LineFault::ForeignUnit(18))), "an answer of unit 18");
     // Its answer comes half a second late, it knows no fences, and it chokes on them for a while: what comes must be right.
     let late = rig.ask(query(0x172), impatient).await;
     assert!(matches!(late, Err(CommandError::Line(_))), "{late:?}");

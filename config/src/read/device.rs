@@ -139,6 +139,7 @@ fn device(reader: &Reader<'_, '_>, name: Name, bus: usize, unit: Option<(i64, bo
     let bits_max = reader.uint("bits_max");
     let gap_max = reader.uint("gap_max");
     let one_by_one = reader.bool("one_by_one");
+    let base = reader.int("base").unwrap_or(0);
     let (unit, is_serial) = unit?;
     let unit = u8::try_from(unit).ok()?;
     Some(Device {
@@ -155,6 +156,7 @@ fn device(reader: &Reader<'_, '_>, name: Name, bus: usize, unit: Option<(i64, bo
         bits_max: bits_max?,
         gap_max: gap_max?,
         one_by_one: one_by_one?,
+        base: u16::from(base == 1),
     })
 }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 use gateway_core::poll::request::{Answer, LineFault, Request};
 use gateway_core::poll::schedule::{self, DeviceState, Schedule, Step, Ticket};
 use gateway_core::poll::settings::{self, Medium, Settings};
-use gateway_core::tag::{BootNs, Cycle, Name, Reason};
+use gateway_core::tag::{BootNs, Cycle, Name};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -91,6 +91,7 @@ impl Orders for Schedule {
             since: health.since,
             last_answer: health.last_answer,
             last_failure: health.last_failure,
+            requests: health.requests,
             counters: health.counters.clone(),
         };
         View { counters: self.counters().clone(), devices: self.devices().map(device).collect() }
@@ -130,9 +131,27 @@ pub struct DeviceView {
     /// When it last answered anything.
     pub last_answer: Option<BootNs>,
     /// Why the last failed request failed.
-    pub last_failure: Option<Reason>,
+    pub last_failure: Option<schedule::Cause>,
+    /// What it is asked, and what of it fails.
+    pub requests: schedule::Requests,
     /// What was counted for it.
     pub counters: schedule::Counters,
+}
+
+impl DeviceView {
+    /// The same in the words of the schedule.
+    #[must_use]
+    pub fn health(&self) -> schedule::DeviceHealth<'_> {
+        schedule::DeviceHealth {
+            device: self.device,
+            state: self.state,
+            since: self.since,
+            last_answer: self.last_answer,
+            last_failure: self.last_failure,
+            requests: self.requests.clone(),
+            counters: &self.counters,
+        }
+    }
 }
 
 /// Whether the port or connection is open.

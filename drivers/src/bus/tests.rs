@@ -133,6 +133,7 @@ pub(super) fn settings(medium: Medium) -> Arc<Settings> {
         bits_max: 2000,
         gap_max: 8,
         one_by_one: false,
+        base: 0,
     };
     let group =
         Group { device: 0, name: name("1"), every: Duration::from_secs(1), tags_start: 0, tags_len: 1 };

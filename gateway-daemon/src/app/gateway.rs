@@ -346,7 +346,7 @@ impl Gateway {
         let now = clock::now();
         self.look_at_clock(now);
         self.observe_rates(now);
-        self.lines.observe(now);
+        self.lines.observe(now, &self.processor);
         self.lines.revive();
         self.observe_drops(now);
         self.part_from_leaving();

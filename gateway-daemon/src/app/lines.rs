@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use drivers::bus::{self, Asker, Bus, LineState, Report, WireCounters};
 use drivers::clock;
+use gateway_core::poll::changes::Changes;
 use gateway_core::poll::schedule::Schedule;
 use gateway_core::poll::settings::Medium;
-use gateway_core::poll::{Part, Settings as Field};
-use gateway_core::tag::{BootNs, Cycle};
+use gateway_core::poll::{Part, Settings as Field, words};
+use gateway_core::process::Processor;
+use gateway_core::tag::{BootNs, Cycle, Reason, Sample};
 use tokio::sync::{mpsc, watch};
 
-use super::changes::{self, Changes};
+use super::changes;
 use super::progress::{LINE_GUARD, Sign};
 use super::rate::Rate;
 
@@ -67,7 +69,22 @@ impl Line {
         self.device_answers.get(own).map_or(0.0, Rate::per_s)
     }
 
-    fn observe(&mut self, now: BootNs) {
+    /// The sentence about tags of a device that have no good value although it answers.
+    pub(super) fn bad_values(&self, own: usize, processor: &Processor) -> Option<String> {
+        let (mut bad, mut of) = (Vec::new(), 0);
+        for tag in self.part.tags_of(own) {
+            of += 1;
+            let latest = self.part.tag(tag).and_then(|tag| processor.latest(tag));
+            if let Some(Sample::Bad(reason @ (Reason::NotANumber | Reason::OutOfRange))) =
+                latest.map(|latest| &latest.sample)
+            {
+                bad.push((tag, *reason));
+            }
+        }
+        words::bad_values(&self.part.field, own, &bad, of)
+    }
+
+    fn observe(&mut self, now: BootNs, processor: &Processor) {
         let report = self.reports.borrow();
         self.answers.observe(now, report.schedule.counters.answers);
         self.busy.observe(now, report.schedule.counters.busy_ns);
@@ -75,8 +92,9 @@ impl Line {
             if let Some(rate) = self.device_answers.get_mut(device.device) {
                 rate.observe(now, device.counters.answers);
             }
-            if let Some(change) = self.changes.observe(device) {
-                changes::log(&self.part.field, device.device, change);
+            let (field, bad_values) = (&self.part.field, self.bad_values(device.device, processor));
+            for line in self.changes.observe(now, field, &device.health(), bad_values) {
+                changes::log(field, device.device, &line);
             }
         }
     }
@@ -177,9 +195,9 @@ impl Lines {
     }
 
     /// Takes the present counters into the rates and tells changes of devices to the log.
-    pub(super) fn observe(&mut self, now: BootNs) {
+    pub(super) fn observe(&mut self, now: BootNs, processor: &Processor) {
         for line in &mut self.list {
-            line.observe(now);
+            line.observe(now, processor);
         }
     }
 

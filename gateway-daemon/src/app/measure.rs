@@ -99,7 +99,10 @@ fn poll(page: &mut Page, field: &Field, report: &Report) {
             ("short", faults.short),
             ("long", faults.long),
             ("checksum", faults.checksum),
+            ("garbage", faults.garbage),
             ("foreign-unit", faults.foreign_unit),
+            ("function", faults.function),
+            ("transaction", faults.transaction),
             ("mismatch", faults.mismatch),
             ("bus-down", faults.down),
         ] {

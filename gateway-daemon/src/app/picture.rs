@@ -435,7 +435,16 @@ pub fn devices(devices: &[Device], ink: Ink) -> String {
             Cell::of(Mood::Faint, &why),
         ]);
     }
-    table.draw(ink)
+    let mut text = table.draw(ink);
+    for device in devices {
+        for (mood, sentences) in [(Mood::Bad, &device.wrong), (Mood::Calm, &device.notes)] {
+            for sentence in sentences {
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "{}", ink.paint(mood, &format!("device {}: {sentence}", device.name)));
+            }
+        }
+    }
+    text
 }
 
 #[cfg(test)]

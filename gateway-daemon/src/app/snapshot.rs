@@ -130,6 +130,10 @@ pub struct Device {
     pub since_ms: u64,
     /// The last thing that went wrong, as a reason word; kept after it recovered.
     pub why: Option<String>,
+    /// What is wrong with it at present, in sentences whose subject it is, as in the log.
+    pub wrong: Vec<String>,
+    /// What is not wrong and worth knowing, in such sentences.
+    pub notes: Vec<String>,
     /// Requests answered per second, lately.
     pub polls_per_s: f64,
     /// Requests sent since the start.

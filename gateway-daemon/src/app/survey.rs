@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use drivers::bus::LineState;
+use drivers::bus::{DeviceView, LineState};
 use gateway_core::broker;
 use gateway_core::poll::schedule::DeviceState;
 use gateway_core::poll::settings::{Medium, Parity};
+use gateway_core::poll::words;
 use gateway_core::settings::{LinkSettings, ListenerSettings, Transport};
 use gateway_core::tag::{BootNs, TagId, WallClock as _, WallMs};
 use gateway_core::uplink::link::LinkEvent;
@@ -73,27 +74,45 @@ impl Gateway {
             })
             .collect();
         for line in self.lines.iter() {
-            for seen in &line.report().schedule.devices {
+            let report = line.report();
+            let is_up = matches!(report.line, LineState::Up { .. });
+            for seen in &report.schedule.devices {
                 let place = line.part().device(seen.device);
                 let Some(device) = place.and_then(|place| devices.get_mut(place)) else { continue };
                 device.health = match seen.state {
                     DeviceState::Unknown => Health::Unknown,
                     DeviceState::Alive => Health::Good,
-                    DeviceState::Doubtful { .. } => Health::Failing,
+                    DeviceState::Failing { .. } => Health::Failing,
                     DeviceState::Dead { .. } => Health::Dead,
                 };
                 let since = match seen.state {
-                    DeviceState::Doubtful { .. } => seen.last_answer.unwrap_or(seen.since),
+                    DeviceState::Failing { .. } => seen.last_answer.unwrap_or(seen.since),
                     _ => seen.since,
                 };
                 device.since_ms = age_ms(now, since);
-                device.why = seen.last_failure.map(|reason| reason.to_string());
+                device.why = seen.last_failure.map(|cause| cause.reason().to_string());
+                (device.wrong, device.notes) = self.sentences(line, is_up, seen);
                 device.polls_per_s = line.device_answers(seen.device);
                 device.requests = seen.counters.requests;
                 device.errors = seen.counters.faults.total().saturating_add(seen.counters.exceptions.total());
             }
         }
         devices
+    }
+
+    /// What is wrong with a device, and what else a person should know of it.
+    fn sentences(&self, line: &Line, is_up: bool, seen: &DeviceView) -> (Vec<String>, Vec<String>) {
+        let (field, own) = (&line.part().field, seen.device);
+        let Some(device) = field.devices.get(own) else { return Default::default() };
+        match seen.state {
+            DeviceState::Dead { .. } => (vec![words::given_up(device, seen.last_failure)], Vec::new()),
+            DeviceState::Alive | DeviceState::Failing { .. } if is_up => {
+                let mut wrong = words::failing(field, own, &seen.requests);
+                wrong.extend(line.bad_values(own, &self.processor));
+                (wrong, words::apart(&seen.requests).into_iter().collect())
+            }
+            DeviceState::Unknown | DeviceState::Alive | DeviceState::Failing { .. } => Default::default(),
+        }
     }
 
     fn tags(&self, now: BootNs) -> Vec<snapshot::Tag> {

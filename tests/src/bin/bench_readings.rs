@@ -156,6 +156,7 @@ fn field() -> Result<poll::Settings> {
             bits_max: 2000,
             gap_max: 8,
             one_by_one: false,
+            base: 0,
         }],
         groups: vec![poll::Group {
             device: 0,

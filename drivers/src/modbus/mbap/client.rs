@@ -48,13 +48,20 @@ struct Flight {
     unit: u8,
     query: Query,
     deadline: BootNs,
+    /// What came instead of its answer while it was in flight.
+    seen: Option<LineFault>,
 }
+
+/// Ids of requests that timed out, whose answers may still come: those of some seconds, however many are in flight.
+const EXPIRED_MAX: usize = 64;
 
 /// Requests in flight and their answers. `key` is the caller's name for a request.
 #[derive(Debug, Default)]
 pub struct Client {
     next_id: u16,
     in_flight: Vec<Flight>,
+    /// Ids of the last requests that timed out on this connection.
+    expired: VecDeque<u16>,
     done: VecDeque<(u64, Result<Answer, LineFault>)>,
     input: Vec<u8>,
     skipped: usize,
@@ -113,8 +120,8 @@ impl Client {
         append_frame(id, unit, &pdu, out);
         self.counters.requests += 1;
         self.counters.sent_bytes += (out.len() - before) as u64;
-        let flight = Flight { id, key, unit, query: request.query.clone(), deadline: now.plus(timeout) };
-        self.in_flight.push(flight);
+        let deadline = now.plus(timeout);
+        self.in_flight.push(Flight { id, key, unit, query: request.query.clone(), deadline, seen: None });
         Ok(())
     }
 
@@ -142,7 +149,12 @@ impl Client {
         let place = self.in_flight.iter().position(|flight| flight.deadline <= now)?;
         self.counters.silent += 1;
         self.silent_in_row = self.silent_in_row.saturating_add(1);
-        Some((self.in_flight.remove(place).key, Err(LineFault::Silence)))
+        let flight = self.in_flight.remove(place);
+        if self.expired.len() >= EXPIRED_MAX {
+            self.expired.pop_front();
+        }
+        self.expired.push_back(flight.id);
+        Some((flight.key, Err(flight.seen.unwrap_or(LineFault::Silence))))
     }
 
     /// When [`Self::poll`] has something to say even if nothing comes.
@@ -156,6 +168,7 @@ impl Client {
         self.counters.abandoned += self.in_flight.len() as u64;
         self.done.extend(self.in_flight.drain(..).map(|flight| (flight.key, Err(LineFault::Down))));
         self.input.clear();
+        self.expired.clear();
         self.skipped = 0;
         self.silent_in_row = 0;
     }
@@ -172,6 +185,7 @@ impl Client {
                     rest = &rest[len..];
                 }
                 Head::Garbage => {
+                    self.seen(LineFault::Garbage);
                     self.skipped += 1;
                     self.counters.skipped_bytes += 1;
                     rest = &rest[1..];
@@ -185,23 +199,33 @@ impl Client {
         Ok(())
     }
 
+    /// What came is no answer to anything in flight, and may be all that comes.
+    fn seen(&mut self, fault: LineFault) {
+        for flight in &mut self.in_flight {
+            flight.seen = Some(fault);
+        }
+    }
+
     fn answered(&mut self, id: u16, unit: u8, pdu: &[u8]) {
         let Some(place) = self.in_flight.iter().position(|flight| flight.id == id) else {
             self.counters.late_answers += 1;
+            if !self.expired.contains(&id) {
+                self.seen(LineFault::Transaction(id));
+            }
             return;
         };
         let flight = self.in_flight.remove(place);
         let outcome = if unit == flight.unit {
             pdu::match_answer(&flight.query, pdu)
         } else {
-            Err(LineFault::ForeignUnit)
+            Err(LineFault::ForeignUnit(unit))
         };
         match &outcome {
             Ok(answer) => {
                 self.counters.answers += 1;
                 self.counters.exceptions += u64::from(matches!(answer, Answer::Exception(_)));
             }
-            Err(LineFault::ForeignUnit) => self.counters.foreign += 1,
+            Err(LineFault::ForeignUnit(_)) => self.counters.foreign += 1,
             Err(_) => self.counters.mismatch += 1,
         }
         self.done.push_back((flight.key, outcome));

@@ -66,8 +66,28 @@ fn answer_of_another_unit_or_function_is_a_fault() {
     let mut other = Vec::new();
     append_frame(2, 1, &[4, 2, 0, 1], &mut other);
     client.received(&other).unwrap();
-    assert_eq!(client.poll(BootNs(1)), Some((1, Err(LineFault::ForeignUnit))));
-    assert_eq!(client.poll(BootNs(1)), Some((2, Err(LineFault::Mismatch))));
+    assert_eq!(client.poll(BootNs(1)), Some((1, Err(LineFault::ForeignUnit(9)))));
+    assert_eq!(client.poll(BootNs(1)), Some((2, Err(LineFault::Function(4)))));
+}
+
+#[test]
+fn a_request_whose_answer_has_a_wrong_transaction_id_or_is_garbage_says_so_when_its_time_is_over() {
+    let mut client = Client::new();
+    asked(&mut client, 1);
+    client.received(&answer(700, 1, 10)).unwrap();
+    assert_eq!(client.poll(BootNs(99)), None, "the right one may still come");
+    assert_eq!(client.poll(BootNs(100)), Some((1, Err(LineFault::Transaction(700)))));
+    asked(&mut client, 2);
+    client.received(&answer(1, 1, 10)).unwrap();
+    assert_eq!(client.poll(BootNs(100)), Some((2, Err(LineFault::Silence))), "a late answer is no wrong one");
+    asked(&mut client, 3);
+    client.received(&[0xFF; 9]).unwrap();
+    assert_eq!(client.poll(BootNs(100)), Some((3, Err(LineFault::Garbage))));
+    asked(&mut client, 4);
+    client.received(&answer(700, 1, 10)).unwrap();
+    client.received(&answer(4, 1, 20)).unwrap();
+    assert_eq!(client.poll(BootNs(1)), Some((4, Ok(Answer::Registers(vec![20])))));
+    assert_eq!(client.counters().late_answers, 3);
 }
 
 #[test]

@@ -46,11 +46,11 @@ pub fn normal_len(query: &Query) -> Option<usize> {
 /// Reads `pdu` as the answer to `query`.
 ///
 /// # Errors
-/// [`LineFault::Short`] and [`LineFault::Long`] when it begins like the answer and has the wrong length,
-/// [`LineFault::Mismatch`] when function, byte count or echoed fields differ.
+/// [`LineFault::Short`] and [`LineFault::Long`] when it begins like the answer and has the wrong length or byte count,
+/// [`LineFault::Function`] when the function is another one, [`LineFault::Mismatch`] when echoed fields differ.
 pub fn match_answer(query: &Query, pdu: &[u8]) -> Result<Answer, LineFault> {
     match expect(query, pdu) {
-        Expect::Never => return Err(LineFault::Mismatch),
+        Expect::Never => return Err(unlike(query, pdu)),
         Expect::AtLeast(_) => return Err(LineFault::Short),
         Expect::Exactly(len) if pdu.len() < len => return Err(LineFault::Short),
         Expect::Exactly(len) if pdu.len() > len => return Err(LineFault::Long),
@@ -72,6 +72,16 @@ pub fn match_answer(query: &Query, pdu: &[u8]) -> Result<Answer, LineFault> {
             let same = request.get(..pdu.len()).is_some_and(|echo| echo == pdu);
             if same { Ok(Answer::Done) } else { Err(LineFault::Mismatch) }
         }
+    }
+}
+
+/// Why no answer to `query` begins like this.
+fn unlike(query: &Query, pdu: &[u8]) -> LineFault {
+    match (pdu.first(), counted(query), pdu.get(1)) {
+        (Some(code), ..) if *code & !EXCEPTION_BIT != function(query) => LineFault::Function(*code),
+        (_, Some(bytes), Some(count)) if usize::from(*count) < bytes => LineFault::Short,
+        (_, Some(bytes), Some(count)) if usize::from(*count) > bytes => LineFault::Long,
+        _ => LineFault::Mismatch,
     }
 }
 

@@ -89,12 +89,13 @@ fn answers_of_the_specification_are_understood() {
 #[test]
 fn answers_to_another_request_are_refused() {
     let cases: &[(Query, &[u8], LineFault)] = &[
-        (read(Table::Holding, 0, 2), &[4, 4, 0, 0, 0, 0], LineFault::Mismatch),
-        (read(Table::Holding, 0, 2), &[3, 2, 0, 0], LineFault::Mismatch),
+        (read(Table::Holding, 0, 2), &[4, 4, 0, 0, 0, 0], LineFault::Function(4)),
+        (read(Table::Holding, 0, 2), &[3, 2, 0, 0], LineFault::Short),
         (read(Table::Holding, 0, 2), &[3, 4, 0, 0, 0], LineFault::Short),
         (read(Table::Holding, 0, 2), &[3, 4, 0, 0, 0, 0, 0], LineFault::Long),
+        (read(Table::Holding, 0, 2), &[3, 6, 0, 0, 0, 0, 0, 0], LineFault::Long),
         (read(Table::Holding, 0, 2), &[0x83], LineFault::Short),
-        (read(Table::Holding, 0, 2), &[0x84, 1], LineFault::Mismatch),
+        (read(Table::Holding, 0, 2), &[0x84, 1], LineFault::Function(0x84)),
         (read(Table::Holding, 0, 2), &[], LineFault::Short),
         (Query::WriteRegister { address: 1, value: 3 }, &[6, 0, 1, 0, 4], LineFault::Mismatch),
         (Query::WriteRegisters { address: 1, values: vec![1] }, &[16, 0, 1, 0, 2], LineFault::Mismatch),

@@ -356,12 +356,16 @@ impl Master {
             }
             Verdict::Other { unit, function, bytes } => {
                 let asked = self.exchange.as_ref().map_or(0, Exchange::unit);
-                self.seen(if unit == asked { LineFault::Mismatch } else { LineFault::ForeignUnit });
+                self.seen(if unit == asked {
+                    LineFault::Function(function)
+                } else {
+                    LineFault::ForeignUnit(unit)
+                });
                 self.other_frame(unit, function, bytes);
                 None
             }
             Verdict::Noise => {
-                self.seen(LineFault::Checksum);
+                self.seen(LineFault::Garbage);
                 self.counters.strays += 1;
                 None
             }
@@ -478,9 +482,11 @@ impl Master {
             Err(LineFault::Silence | LineFault::Down) => &mut counters.silent,
             Err(LineFault::Short) => &mut counters.short,
             Err(LineFault::Long) => &mut counters.long,
-            Err(LineFault::Checksum) => &mut counters.checksum,
-            Err(LineFault::ForeignUnit) => &mut counters.foreign,
-            Err(LineFault::Mismatch) => &mut counters.mismatch,
+            Err(LineFault::Checksum | LineFault::Garbage) => &mut counters.checksum,
+            Err(LineFault::ForeignUnit(_)) => &mut counters.foreign,
+            Err(LineFault::Function(_) | LineFault::Transaction(_) | LineFault::Mismatch) => {
+                &mut counters.mismatch
+            }
         } += 1;
         Step::Done(outcome)
     }

@@ -112,7 +112,7 @@ fn damaged_answers_end_with_their_fault_and_noise_does_not_end_anything() {
         (&wrong_bit, Err(LineFault::Checksum)),
         (&answer[..5], Err(LineFault::Short)),
         (&long, Err(LineFault::Long)),
-        (&frame(&[17, 3, 4, 0, 1, 0, 2]), Err(LineFault::Mismatch)),
+        (&frame(&[17, 3, 4, 0, 1, 0, 2]), Err(LineFault::Long)),
         (&frame(&[17, 0x83, 6]), Ok(Answer::Exception(6))),
         (&[&[0, 0xFF], answer.as_slice()].concat(), Ok(Answer::Registers(vec![5]))),
         (&[answer.as_slice(), &[0]].concat(), Ok(Answer::Registers(vec![5]))),
@@ -122,6 +122,16 @@ fn damaged_answers_end_with_their_fault_and_noise_does_not_end_anything() {
         bench.send(17, read(0));
         bench.hear(40, bytes);
         assert_eq!(bench.outcome(), *outcome, "{bytes:02x?}");
+    }
+    for (bytes, fault) in [
+        (vec![0xFF; 30], LineFault::Garbage),
+        (value(18, 5), LineFault::ForeignUnit(18)),
+        (frame(&[17, 4, 2, 0, 5]), LineFault::Function(4)),
+    ] {
+        let mut bench = Bench::new();
+        bench.send(17, read(0));
+        bench.hear(40, &bytes);
+        assert_eq!(bench.outcome(), Err(fault), "nothing better came than {bytes:02x?}");
     }
     for noise in [vec![1, 2, 3], value(18, 5), vec![0xFF; 30]] {
         let mut bench = Bench::new();
@@ -144,7 +154,7 @@ fn frame_that_was_there_before_the_request_had_ended_is_no_answer_after_a_forgiv
     assert_eq!(bench.outcome(), Err(LineFault::Silence));
     assert_eq!(bench.send(17, read(0))[1], 3, "forgiven");
     bench.hear(7, &value(17, 5));
-    assert_eq!(bench.outcome(), Err(LineFault::Checksum), "thrown away, then nothing came");
+    assert_eq!(bench.outcome(), Err(LineFault::Garbage), "thrown away, then nothing came");
     assert_eq!(bench.master.counters().early_frames, 1);
 }
 

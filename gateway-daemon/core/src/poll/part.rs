@@ -55,6 +55,20 @@ impl Part {
         self.devices.get(own).copied()
     }
 
+    /// Where a tag of this bus is in the whole field.
+    #[must_use]
+    pub fn tag(&self, own: TagId) -> Option<TagId> {
+        self.tags.get(own.0 as usize).copied()
+    }
+
+    /// The tags of a device of this bus, in own numbers.
+    pub fn tags_of(&self, device: usize) -> impl Iterator<Item = TagId> + '_ {
+        let groups = self.field.groups.iter().filter(move |group| group.device == device);
+        groups
+            .flat_map(|group| (0..).zip(&self.tags).skip(group.tags_start).take(group.tags_len))
+            .map(|(own, _)| TagId(own))
+    }
+
     /// A cycle of this bus in the numbers of the whole field; `None` if it is of another one.
     #[must_use]
     pub fn cycle(&self, cycle: Cycle) -> Option<Cycle> {
@@ -107,6 +121,7 @@ mod tests {
                 bits_max: 2000,
                 gap_max: 0,
                 one_by_one: false,
+                base: 0,
             });
             field.groups.push(Group {
                 device: index,

@@ -165,10 +165,19 @@ pub enum LineFault {
     /// The checksum does not match.
     #[error("checksum wrong")]
     Checksum,
-    /// A well-formed frame of another unit.
-    #[error("answer of another unit")]
-    ForeignUnit,
-    /// A well-formed frame with another function, length or echo than asked.
+    /// Bytes that are no frame of Modbus.
+    #[error("bytes that are no Modbus frame")]
+    Garbage,
+    /// A well-formed frame of this unit, which is another than the one that was asked.
+    #[error("answer of unit {0}, which was not asked")]
+    ForeignUnit(u8),
+    /// A well-formed frame with this function, which is another than the one that was asked for.
+    #[error("answer of function {0}, which was not asked for")]
+    Function(u8),
+    /// Modbus TCP: a well-formed frame with this transaction id, which no request had.
+    #[error("answer with transaction id {0}, which no request had")]
+    Transaction(u16),
+    /// A well-formed frame whose echo of the request differs from it.
     #[error("answer to another request")]
     Mismatch,
     /// The port or connection is not open, or broke.

@@ -177,6 +177,8 @@ pub struct Device {
     pub gap_max: u16,
     /// Whether every point gets its own request.
     pub one_by_one: bool,
+    /// The number that the file gives to its first address, 0 or 1: messages count as the file does.
+    pub base: u16,
 }
 
 /// Points of one device that are polled together.
@@ -248,8 +250,7 @@ impl Limit {
     #[must_use]
     pub fn to_f64(self) -> f64 {
         match self {
-            #[expect(clippy::cast_precision_loss, reason = "the nearest is what is asked for")]
-            Self::Whole(number) => number as f64,
+            Self::Whole(number) => nearest(number),
             Self::Float(number) => number,
         }
     }
@@ -264,10 +265,10 @@ impl Limit {
     }
 }
 
-impl From<f64> for Limit {
-    fn from(number: f64) -> Self {
-        Self::Float(number)
-    }
+/// The f64 nearest to an integer.
+#[expect(clippy::cast_precision_loss, reason = "the nearest is what is asked for")]
+pub(crate) fn nearest(number: i128) -> f64 {
+    number as f64
 }
 
 impl std::fmt::Display for Limit {

@@ -61,6 +61,7 @@ impl Build {
             bits_max: 2000,
             gap_max: 8,
             one_by_one: false,
+            base: 0,
         });
         self.settings.devices.len() - 1
     }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+pub(super) use crate::poll::settings::nearest;
 use crate::tag::Value;
 
 /// A numeric value without losing any of it.
@@ -45,12 +46,6 @@ impl Number {
             Self::Float(value) => value.partial_cmp(&0.0).unwrap_or(Ordering::Equal),
         }
     }
-}
-
-/// The f64 nearest to an integer.
-#[expect(clippy::cast_precision_loss, reason = "the nearest is what is asked for")]
-pub(super) fn nearest(value: i128) -> f64 {
-    value as f64
 }
 
 /// The integer as the smallest variant that holds it: signed first if the source was signed.

@@ -214,6 +214,17 @@ fn a_broken_ledger_is_shouted_about() {
 }
 
 #[test]
+fn what_is_wrong_with_a_device_and_how_it_is_asked_stand_below_the_table() {
+    let mut snapshot = healthy();
+    snapshot.devices[0].wrong = vec!["refuses 1 of 12 requests".into()];
+    snapshot.devices[0].notes = vec!["is asked in 4 requests instead of 1".into()];
+    let text = status(&snapshot, Ink::Plain);
+    assert!(text.ends_with(
+        "device meter1: refuses 1 of 12 requests\ndevice meter1: is asked in 4 requests instead of 1\n"
+    ));
+}
+
+#[test]
 fn an_empty_snapshot_can_be_drawn() {
     let empty = Snapshot::default();
     for text in [status(&empty, Ink::Ansi), tags(&empty, &[], Ink::Ansi), one_line(&empty)] {

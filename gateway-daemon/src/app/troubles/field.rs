@@ -50,6 +50,10 @@ pub(super) fn tags(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
         if down || matches!(device.health, Health::Unknown | Health::Dead) {
             continue;
         }
+        if !device.wrong.is_empty() {
+            found.extend(device.wrong.iter().map(|sentence| said(snapshot, device, sentence)));
+            continue;
+        }
         let tags: Vec<&Tag> = snapshot.tags.iter().filter(|tag| tag.device == device.name).collect();
         found.extend(bad_tags(device, &tags));
     }
@@ -93,7 +97,9 @@ fn silent_device(device: &Device) -> Option<Trouble> {
     let place = format!("device {} (unit {} on bus {})", device.name, device.unit, device.bus);
     match device.health {
         Health::Dead => {
-            let sentence = format!("{place} does not answer{why}");
+            let said = device.wrong.first();
+            let sentence = said
+                .map_or_else(|| format!("{place} does not answer{why}"), |said| format!("{place} {said}"));
             let remedy = "check its power, its wires and its `unit`; it is probed until it answers again";
             Some(Trouble::wrong(subject, sentence).since(device.since_ms).remedy(remedy))
         }
@@ -102,6 +108,22 @@ fn silent_device(device: &Device) -> Option<Trouble> {
             Some(Trouble::notable(subject, sentence).since(device.since_ms))
         }
         Health::Failing | Health::Unknown | Health::Good => None,
+    }
+}
+
+/// What the log says of a device that answers, and what to do about the first of its tags that shows it.
+fn said(snapshot: &Snapshot, device: &Device, sentence: &str) -> Trouble {
+    let subject = Subject::Device(device.name.clone());
+    let trouble = Trouble::wrong(subject, format!("device {}: {sentence}", device.name));
+    let refuses = sentence.starts_with("refuses");
+    let fits = |tag: &&Tag| {
+        tag.device == device.name
+            && is_wrong(&tag.quality)
+            && tag.quality.starts_with("exception-") == refuses
+    };
+    match snapshot.tags.iter().find(fits) {
+        Some(tag) => trouble.remedy(mend(&tag.quality)),
+        None => trouble,
     }
 }
 
@@ -141,7 +163,7 @@ fn is_lost(quality: &str) -> bool {
     matches!(quality, "timeout" | "bad-answer")
 }
 
-fn mend(quality: &str) -> &'static str {
+pub(super) fn mend(quality: &str) -> &'static str {
     match quality {
         "exception-2" => "the device has no such address: check the tag's address against its manual",
         "out-of-range" => "check the sensor, `scale`, `type` and `order`, `min` and `max`",

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::app::picture::tests::{check_golden, healthy, troubled};
-use crate::app::snapshot::{Device, Dropping, Health, Link, Refused, SetAside};
+use crate::app::snapshot::{Bus, Device, Dropping, Health, Link, Refused, SetAside, Tag};
 
 /// A change of a gateway that is well.
 type Change = fn(&mut Snapshot);
@@ -232,4 +232,37 @@ fn a_sentence_stays_the_same_while_time_and_counts_go_on() {
         let later: Vec<String> = troubles(&snapshot).iter().map(Trouble::lasting).collect();
         assert_eq!(before, later, "{name}");
     }
+}
+
+#[test]
+fn what_a_device_refuses_or_answers_wrongly_is_said_as_in_the_log() {
+    let sentence = "refuses 1 of 12 requests: holding 610 (energy): exception 2 (no such address)";
+    let mut snapshot = Snapshot {
+        buses: vec![Bus { name: "line".into(), up: true, ..Bus::default() }],
+        devices: vec![Device {
+            name: "meter".into(),
+            bus: "line".into(),
+            health: Health::Good,
+            wrong: vec![sentence.into()],
+            ..Device::default()
+        }],
+        tags: vec![Tag {
+            device: "meter".into(),
+            tag: "energy".into(),
+            quality: "exception-2".into(),
+            ..Tag::default()
+        }],
+        clock_trusted: true,
+        ..Snapshot::default()
+    };
+    let found = troubles(&snapshot);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].sentence, format!("device meter: {sentence}"));
+    assert_eq!(found[0].remedy.as_deref(), Some(super::field::mend("exception-2")));
+
+    snapshot.devices[0].health = Health::Dead;
+    snapshot.devices[0].wrong = vec!["answers wrongly (answer of unit 5 instead of unit 0)".into()];
+    let found = troubles(&snapshot);
+    let said = "device meter (unit 0 on bus line) answers wrongly (answer of unit 5 instead of unit 0)";
+    assert_eq!(found.iter().map(|trouble| trouble.sentence.as_str()).collect::<Vec<_>>(), [said]);
 }

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_is_only_doubted_answers_if_it_ever_did() {
+    fn a_device_that_is_only_failing_answers_if_it_ever_did() {
         for (health, requests, errors, answers) in [
             (Health::Good, 1, 1, true),
             (Health::Failing, 10, 9, true),

@@ -85,6 +85,7 @@ fn device() -> poll::Device {
         bits_max: 2000,
         gap_max: 8,
         one_by_one: false,
+        base: 0,
     }
 }
 

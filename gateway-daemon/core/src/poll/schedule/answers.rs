@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::poll::request::{Answer, LineFault};
 use crate::tag::{BootNs, Reason};
 
+use super::failures::Cause;
 use super::group::Again;
 use super::{BUSY_PAUSE, Flight, Schedule, Ticket, nanos};
 
@@ -19,7 +20,7 @@ enum Outcome {
     /// Any other exception of the device itself.
     Refused(u8),
     /// No answer of the device.
-    Failed(Reason),
+    Failed(Cause),
 }
 
 impl Schedule {
@@ -44,9 +45,11 @@ impl Schedule {
         if matches!(outcome, Outcome::Failed(_)) && flight.poll.is_some() {
             // The first failure is only paid for when another follows: most answers that are lost are lost to noise.
             let owed = &mut self.devices[flight.device].owed;
-            if flight.in_doubt {
-                self.probes.spent(flight.asked_at, now, std::mem::take(owed));
-            } else {
+            let owed_before = std::mem::take(owed);
+            if flight.costs {
+                self.probes.spent(flight.asked_at, now, owed_before);
+                self.probes.was_probe = false;
+            } else if !flight.failing && !flight.known {
                 *owed = now.since(flight.asked_at);
             }
         }
@@ -57,10 +60,10 @@ impl Schedule {
         self.call_up(flight.device, now);
     }
 
-    /// Whoever waits for an answer of a device, or because it is in doubt, finds its place anew.
+    /// Whoever waits for an answer of a device, or because it is failing, finds its place anew.
     pub(super) fn call_up(&mut self, device: usize, now: BootNs) {
         let device = &mut self.devices[device];
-        let waiting = [std::mem::take(&mut device.parked), std::mem::take(&mut device.doubted)];
+        let waiting = [std::mem::take(&mut device.parked), std::mem::take(&mut device.behind)];
         for group in waiting.into_iter().flatten() {
             if let Some(run) = &mut self.groups[group].run {
                 run.queued = false;
@@ -78,6 +81,7 @@ impl Schedule {
         if flight.poll.is_none() {
             self.probes.in_flight = false;
             self.probes.spent(flight.asked_at, now, Duration::ZERO);
+            self.probes.was_probe = true;
             self.counters.probe_ns += time;
             device.counters.probe_ns += time;
         }
@@ -104,12 +108,10 @@ impl Schedule {
         match outcome {
             Ok(Answer::Exception(code @ (2 | 3))) => Outcome::Illegal(code),
             Ok(Answer::Exception(code @ (5 | 6))) => Outcome::Busy(code),
-            Ok(Answer::Exception(code @ (10 | 11))) => Outcome::Failed(Reason::Exception(code)),
+            Ok(Answer::Exception(code @ (10 | 11))) => Outcome::Failed(Cause::Exception(code)),
             Ok(Answer::Exception(code)) => Outcome::Refused(code),
             Ok(answer) => Outcome::Values(answer),
-            Err(LineFault::Silence) => Outcome::Failed(Reason::Timeout),
-            Err(LineFault::Down) => Outcome::Failed(Reason::BusDown),
-            Err(_) => Outcome::Failed(Reason::BadAnswer),
+            Err(fault) => Outcome::Failed(Cause::Line(fault)),
         }
     }
 
@@ -129,20 +131,22 @@ impl Schedule {
                     self.counters.splits += 1;
                     self.devices[flight.device].counters.splits += 1;
                 } else {
-                    group.mark(block, Reason::Exception(code), now);
-                    group.refuse(block, Reason::Exception(code), now);
+                    let cause = Cause::Exception(code);
+                    group.mark(block, cause, now);
+                    group.refuse(block, cause.reason(), now);
                 }
             }
             Outcome::Busy(_) if may_retry => {
                 group.ask_again(Again { block, attempt: attempt + 1, after: now.plus(BUSY_PAUSE) });
             }
-            Outcome::Busy(code) | Outcome::Refused(code) => group.mark(block, Reason::Exception(code), now),
-            Outcome::Failed(reason) => {
-                self.devices[flight.device].stumbled(reason, now);
+            Outcome::Busy(code) | Outcome::Refused(code) => group.mark(block, Cause::Exception(code), now),
+            Outcome::Failed(cause) if flight.known => group.mark(block, cause, now),
+            Outcome::Failed(cause) => {
+                self.devices[flight.device].missed(cause, now);
                 if may_retry {
                     group.ask_again(Again { block, attempt: attempt + 1, after: now });
                 } else {
-                    group.mark(block, reason, now);
+                    group.mark(block, cause, now);
                     self.failed(flight.device, now);
                 }
             }
@@ -155,8 +159,8 @@ impl Schedule {
     }
 
     fn settle_probe(&mut self, flight: &Flight, outcome: &Outcome, now: BootNs) {
-        if let Outcome::Failed(reason) = outcome {
-            self.devices[flight.device].stumbled(*reason, now);
+        if let Outcome::Failed(cause) = outcome {
+            self.devices[flight.device].missed(*cause, now);
             self.devices[flight.device].probe_failed(now);
             self.choose_probe();
         } else {

@@ -20,9 +20,9 @@ impl Schedule {
                 self.give_up(index, Reason::DeviceDown, now);
                 continue;
             }
-            if device.is_in_doubt() {
+            if device.is_failing() {
                 run.queued = true;
-                device.doubted.push(index);
+                device.behind.push(index);
                 continue;
             }
             if device.in_flight > 0 && !device.is_trusted() {
@@ -42,13 +42,51 @@ impl Schedule {
         let group = &mut self.groups[index];
         let own = group.device;
         let skipped = group.begin(now);
-        let picked = group.pick(now);
         self.count_overruns(own, skipped);
+        let (picked, known) = self.pick(index, now);
         let unit = self.devices[own].unit;
         let request = picked.and_then(|(block, _)| Some(self.groups[index].block(block)?.request(unit)));
+        let costs_nobody = known && self.costs_nobody(own, now);
         self.enqueue(index, now);
         let ((block, attempt), request) = (picked?, request?);
-        Some(self.order(own, request, Some((index, block, attempt)), now))
+        let order = self.order(own, request, Some((index, block, attempt)), now);
+        if let Some(flight) = self.in_flight.last_mut().filter(|_| known) {
+            (flight.known, flight.costs) = (true, !costs_nobody);
+        }
+        Some(order)
+    }
+
+    /// The next block to ask of a group with the number of its try, and whether it is known to give no answer. Those that would cost too much are passed
+    /// over: their tags keep their reason.
+    fn pick(&mut self, index: usize, now: BootNs) -> (Option<(usize, u8)>, bool) {
+        let own = self.groups[index].device;
+        loop {
+            let picked = self.groups[index].pick(now);
+            let known = picked.and_then(|(block, _)| self.groups[index].known(block));
+            let Some(((block, _), (cause, its_turn))) =
+                picked.zip(known).filter(|_| !self.devices[own].is_failing())
+            else {
+                return (picked, false);
+            };
+            if its_turn && self.may_cost(own, now) {
+                self.groups[index].tried();
+                return (picked, true);
+            }
+            self.groups[index].landed();
+            self.groups[index].mark(block, cause, now);
+        }
+    }
+
+    /// Whether a request to a device that may well hold the line for its time-out may go out although its device answers.
+    fn may_cost(&self, own: usize, now: BootNs) -> bool {
+        let is_first = !self.in_flight.iter().any(|flight| flight.failing || flight.known);
+        let share = self.probes.free_at() <= now && !self.probes.comes_first(now);
+        is_first && (share || self.costs_nobody(own, now))
+    }
+
+    /// Whether nobody who answers is due within the time-out of a device.
+    pub(super) fn costs_nobody(&self, own: usize, now: BootNs) -> bool {
+        self.ready.is_empty() && self.next_healthy() >= now.plus(self.devices[own].timeout)
     }
 
     /// A request to a dead device, if one is due and disturbs nobody or has waited long enough.
@@ -83,8 +121,16 @@ impl Schedule {
             counters.retries += u64::from(attempt > 0);
             counters.probes += u64::from(poll.is_none());
         }
-        let in_doubt = device.is_in_doubt();
-        self.in_flight.push(Flight { ticket, device: own, asked_at: now, in_doubt, poll });
+        let failing = device.is_failing();
+        self.in_flight.push(Flight {
+            ticket,
+            device: own,
+            asked_at: now,
+            failing,
+            costs: failing,
+            known: false,
+            poll,
+        });
         self.busy_since.get_or_insert(now);
         Order {
             ticket,

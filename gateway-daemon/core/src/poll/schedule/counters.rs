@@ -48,8 +48,14 @@ pub struct Faults {
     pub long: u64,
     /// Wrong checksums.
     pub checksum: u64,
+    /// Bytes that are no frame.
+    pub garbage: u64,
     /// Answers of another unit.
     pub foreign_unit: u64,
+    /// Answers of another function.
+    pub function: u64,
+    /// Answers with a transaction id that no request had.
+    pub transaction: u64,
     /// Answers to another request.
     pub mismatch: u64,
     /// Requests lost because the bus went down.
@@ -64,7 +70,10 @@ impl Faults {
             LineFault::Short => self.short += 1,
             LineFault::Long => self.long += 1,
             LineFault::Checksum => self.checksum += 1,
-            LineFault::ForeignUnit => self.foreign_unit += 1,
+            LineFault::Garbage => self.garbage += 1,
+            LineFault::ForeignUnit(_) => self.foreign_unit += 1,
+            LineFault::Function(_) => self.function += 1,
+            LineFault::Transaction(_) => self.transaction += 1,
             LineFault::Mismatch => self.mismatch += 1,
             LineFault::Down => self.down += 1,
         }
@@ -73,7 +82,8 @@ impl Faults {
     /// Answers that came and were wrong: everything but silence and a bus that is down.
     #[must_use]
     pub fn bad_answers(&self) -> u64 {
-        self.short + self.long + self.checksum + self.foreign_unit + self.mismatch
+        let frames = self.foreign_unit + self.function + self.transaction + self.mismatch;
+        self.short + self.long + self.checksum + self.garbage + frames
     }
 
     /// All of them.

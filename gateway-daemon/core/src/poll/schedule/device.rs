@@ -1,12 +1,13 @@
-//! One device: alive, in doubt, or dead and probed.
+//! One device: alive, failing, or dead and probed.
 
 use std::time::Duration;
 
 use crate::poll::request::{Request, UnitId};
 use crate::poll::settings::Device as Settings;
-use crate::tag::{BootNs, Reason};
+use crate::tag::BootNs;
 
 use super::counters::Counters;
+use super::failures::{Cause, Requests};
 use super::health::{DeviceHealth, DeviceState};
 
 /// Pause before the first probe of a dead device; doubles up to the device's `probe_max`.
@@ -40,8 +41,8 @@ pub(super) struct Device {
     pub(super) in_flight: usize,
     /// Groups that wait until its only order is answered.
     pub(super) parked: Vec<usize>,
-    /// Groups that wait behind all others because it is in doubt.
-    pub(super) doubted: Vec<usize>,
+    /// Groups that wait behind all others because it is failing.
+    pub(super) behind: Vec<usize>,
     /// Tries that failed since its last answer.
     pub(super) misses: u32,
     /// Time that its first failure took.
@@ -51,10 +52,10 @@ pub(super) struct Device {
     pub(super) failed_at: BootNs,
     life: Life,
     /// Whether the last try failed, even if a retry may still succeed.
-    shaky: bool,
+    last_try_failed: bool,
     since: BootNs,
     last_answer: Option<BootNs>,
-    last_failure: Option<Reason>,
+    last_failure: Option<Cause>,
     pub(super) counters: Counters,
 }
 
@@ -73,13 +74,13 @@ impl Device {
             groups: Vec::new(),
             in_flight: 0,
             parked: Vec::new(),
-            doubted: Vec::new(),
+            behind: Vec::new(),
             misses: 0,
             owed: Duration::ZERO,
             asked_at: BootNs(0),
             failed_at: BootNs(0),
             life: Life::Polled { failures: 0 },
-            shaky: false,
+            last_try_failed: false,
             since: now,
             last_answer: None,
             last_failure: None,
@@ -93,12 +94,12 @@ impl Device {
 
     /// Whether it may have several orders on the line: it has answered, and its last try did not fail.
     pub(super) fn is_trusted(&self) -> bool {
-        self.last_answer.is_some() && !self.is_in_doubt()
+        self.last_answer.is_some() && !self.is_failing()
     }
 
     /// Whether its last try failed.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.shaky || !matches!(self.life, Life::Polled { failures: 0 })
+    pub(super) fn is_failing(&self) -> bool {
+        self.last_try_failed || !matches!(self.life, Life::Polled { failures: 0 })
     }
 
     /// When it wants to be probed, if it is dead.
@@ -113,7 +114,7 @@ impl Device {
     pub(super) fn answered(&mut self, now: BootNs) -> bool {
         let was_dead = self.is_dead();
         self.last_answer = Some(now);
-        (self.shaky, self.misses) = (false, 0);
+        (self.last_try_failed, self.misses) = (false, 0);
         self.life = Life::Polled { failures: 0 };
         if was_dead {
             self.since = now;
@@ -123,11 +124,11 @@ impl Device {
     }
 
     /// One try failed; a retry may follow.
-    pub(super) fn stumbled(&mut self, reason: Reason, now: BootNs) {
-        self.shaky = true;
+    pub(super) fn missed(&mut self, cause: Cause, now: BootNs) {
+        self.last_try_failed = true;
         self.failed_at = now;
         self.misses = self.misses.saturating_add(1);
-        self.last_failure = Some(reason);
+        self.last_failure = Some(cause);
     }
 
     /// A request failed with all its retries. True if that was its death.
@@ -154,23 +155,25 @@ impl Device {
 
     /// The bus came back: whoever was dead gets one chance, for a cable may have been mended.
     pub(super) fn bus_up(&mut self, now: BootNs) {
-        self.shaky = false;
+        self.last_try_failed = false;
         if self.is_dead() {
             self.since = now;
-            self.shaky = true;
+            self.last_try_failed = true;
             self.life = Life::Polled { failures: self.dead_after - 1 };
         }
     }
 
     /// Why its last try failed.
-    pub(super) fn last_failure(&self) -> Option<Reason> {
+    pub(super) fn last_failure(&self) -> Option<Cause> {
         self.last_failure
     }
 
-    pub(super) fn health(&self) -> DeviceHealth<'_> {
+    pub(super) fn health(&self, requests: Requests) -> DeviceHealth<'_> {
         let state = match self.life {
             Life::Dead { next_probe, .. } => DeviceState::Dead { next_probe },
-            Life::Polled { failures } if failures > 0 || self.shaky => DeviceState::Doubtful { failures },
+            Life::Polled { failures } if failures > 0 || self.last_try_failed => {
+                DeviceState::Failing { failures }
+            }
             Life::Polled { .. } if self.last_answer.is_none() => DeviceState::Unknown,
             Life::Polled { .. } => DeviceState::Alive,
         };
@@ -180,6 +183,7 @@ impl Device {
             since: self.since,
             last_answer: self.last_answer,
             last_failure: self.last_failure,
+            requests,
             counters: &self.counters,
         }
     }

@@ -7,6 +7,7 @@ use crate::poll::settings::{Device, Group as Settings, Kind, Tag};
 use crate::tag::{BootNs, Cycle, GroupId, Reading, Reason, Sample, TagId, Value};
 
 use super::counters::GroupCounters;
+use super::failures::{Cause, Failures, Requests};
 use super::refusals::Refusals;
 
 /// A block of a running cycle that has to be asked (again).
@@ -49,6 +50,7 @@ pub(super) struct Group {
     tags_start: u32,
     points: Box<[(u16, Kind)]>,
     refusals: Refusals,
+    failures: Failures,
     blocks: Vec<Block>,
     pub(super) run: Option<Run>,
     /// Entries of the schedule's queues with another number are void.
@@ -66,6 +68,7 @@ impl Group {
     ) -> Self {
         let spans = tags.iter().map(|tag| Span::from(&tag.point)).collect();
         let mut refusals = Refusals::new(spans, Limits::of(device));
+        let blocks = refusals.plan();
         Self {
             id,
             device: 0,
@@ -74,7 +77,8 @@ impl Group {
             next_index: 0,
             tags_start: u32::try_from(settings.tags_start).unwrap_or(u32::MAX),
             points: tags.iter().map(|tag| (tag.point.address, tag.point.kind)).collect(),
-            blocks: refusals.plan(),
+            failures: Failures::new(blocks.len()),
+            blocks,
             refusals,
             run: None,
             nap: 0,
@@ -169,6 +173,16 @@ impl Group {
         Some(picked)
     }
 
+    /// What is known of a request that gives no answer: why, and whether it is its turn.
+    pub(super) fn known(&self, index: usize) -> Option<(Cause, bool)> {
+        self.failures.known(self.blocks.get(index)?)
+    }
+
+    /// It is asked.
+    pub(super) fn tried(&mut self) {
+        self.failures.tried();
+    }
+
     /// When the running cycle has something to ask: at once, later, or not at all.
     pub(super) fn wants_at(&self) -> Option<BootNs> {
         let run = self.run.as_ref()?;
@@ -249,8 +263,12 @@ impl Group {
     }
 
     /// Marks the readings of a block, but for what was read alone where all is refused.
-    pub(super) fn mark(&mut self, index: usize, reason: Reason, now: BootNs) {
+    pub(super) fn mark(&mut self, index: usize, cause: Cause, now: BootNs) {
         let (Some(block), Some(run)) = (self.blocks.get(index), &mut self.run) else { return };
+        let reason = cause.reason();
+        if !self.refusals.is_scout(index) {
+            self.failures.add(block, self.tags_start, cause);
+        }
         if self.refusals.is_whole(index) {
             let readings = &run.readings;
             let is_bad = |point: &u32| {
@@ -266,15 +284,22 @@ impl Group {
     /// Marks everything that is not asked yet and asks no more.
     pub(super) fn abandon(&mut self, reason: Reason, now: BootNs) {
         let Some(run) = &mut self.run else { return };
-        for again in run.again.drain(..) {
-            if let Some(block) = self.blocks.get(again.block) {
-                mark(&mut run.readings, &block.points, reason, now);
-            }
-        }
-        for block in self.blocks.get(run.next_block..).unwrap_or_default() {
+        let again = run.again.drain(..).filter_map(|again| self.blocks.get(again.block));
+        for block in again.chain(self.blocks.get(run.next_block..).unwrap_or_default()) {
+            self.failures.unasked(block);
             mark(&mut run.readings, &block.points, reason, now);
         }
         run.next_block = self.blocks.len();
+    }
+
+    /// There is no time for further tries of what has failed.
+    pub(super) fn give_up_retries(&mut self, cause: Cause, now: BootNs) {
+        let Some(run) = &mut self.run else { return };
+        let tried: Vec<usize> =
+            run.again.extract_if(.., |again| again.attempt > 0).map(|again| again.block).collect();
+        for block in tried {
+            self.mark(block, cause, now);
+        }
     }
 
     /// Cuts a refused block in two, both of which are asked in the same cycle. False if there is nothing to cut, or all of it is known to be refused.
@@ -317,6 +342,7 @@ impl Group {
     /// Its device, or the bus, was away: whatever was refused is tried again as it was planned.
     pub(super) fn forget_refusals(&mut self) {
         self.refusals.forget();
+        self.failures.forget();
         if let (None, Some(blocks)) = (&self.run, self.refusals.end()) {
             self.blocks = blocks;
         }
@@ -328,6 +354,8 @@ impl Group {
         if let Some(blocks) = self.refusals.end() {
             self.blocks = blocks;
         }
+        let asked = self.blocks.len() - self.refusals.scouts();
+        self.failures.end(self.every_ns, asked);
         match run.index {
             Some(index) => {
                 self.next_index = index + 1;
@@ -336,6 +364,12 @@ impl Group {
             None => self.counters.refreshes += 1,
         }
         Some(Cycle { group: self.id, due: run.due, readings: run.readings })
+    }
+
+    /// Adds its requests to those of its device.
+    pub(super) fn count_requests(&self, sum: &mut Requests) {
+        sum.planned += self.refusals.planned();
+        self.failures.add_to(sum);
     }
 
     /// Whether the running cycle belongs to a grid moment.

@@ -1,8 +1,9 @@
 //! What is known about a device, for status pages and logs.
 
-use crate::tag::{BootNs, Reason};
+use crate::tag::BootNs;
 
 use super::counters::Counters;
+use super::failures::{Cause, Requests};
 
 /// Whether a device answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub enum DeviceState {
     /// The last request was answered.
     Alive,
     /// The last try failed, but the device is still polled.
-    Doubtful {
+    Failing {
         /// Requests in a row that failed with all their retries.
         failures: u32,
     },
@@ -30,14 +31,14 @@ impl DeviceState {
         match self {
             Self::Unknown => "unknown",
             Self::Alive => "alive",
-            Self::Doubtful { .. } => "doubtful",
+            Self::Failing { .. } => "failing",
             Self::Dead { .. } => "dead",
         }
     }
 }
 
 /// One device as its schedule sees it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeviceHealth<'a> {
     /// Index in [`crate::poll::Settings::devices`].
     pub device: usize,
@@ -48,7 +49,9 @@ pub struct DeviceHealth<'a> {
     /// When it last answered anything, exceptions included.
     pub last_answer: Option<BootNs>,
     /// Why the last failed request failed.
-    pub last_failure: Option<Reason>,
+    pub last_failure: Option<Cause>,
+    /// What it is asked, and what of it fails.
+    pub requests: Requests,
     /// What was counted for this device.
     pub counters: &'a Counters,
 }

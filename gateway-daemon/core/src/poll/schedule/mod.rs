@@ -16,14 +16,17 @@
 //! groups of one interval do not fall due together, and one every interval after it. A due cycle is delivered or counted
 //! as an overrun; late ones are never queued up. Between two requests the group with the earliest deadline goes first.
 //!
-//! **Failures.** A request is tried `1 + retries` times. A device whose last try failed is in doubt and waits behind all due polls of those that
-//! answer: its next request goes out when nobody else is due within its time-out, or within the bus's share of probe time (see `doubt`). A cycle that
+//! **Failures.** A request is tried `1 + retries` times. A device whose last try failed is failing and waits behind all due polls of those that
+//! answer: its next request goes out when nobody else is due within its time-out, or within the bus's share of probe time (see `failing`). A cycle that
 //! could not be asked until its interval was over reports what the last try failed of. So of many devices that die together each costs the others one
 //! time-out, its first. After
 //! `dead_after` failed requests in a row the device is dead: the failing poll reports its own reason, whatever is due afterwards
 //! is [`Reason::DeviceDown`] at once and costs no bus time. A dead device is probed with its shortest request, at doubling pauses
 //! and within the bus's share of probe time, and is polled again after any answer. An exception is an answer; only codes
 //! 10 and 11 are not, because a gateway sends them on behalf of a device that is silent.
+//!
+//! **Unanswered addresses.** A request that is not answered while others of its device are is tried again within the same share, and does not make a failing
+//! device of it: see `failures`.
 //!
 //! **Illegal addresses.** A block refused with exception 2 or 3 is cut in two within the same cycle until the bad points stand
 //! alone. They are still asked, alone, so that they come back by themselves, and cut blocks are tried joined again: see `refusals`.
@@ -40,7 +43,8 @@ mod answers;
 mod ask;
 mod counters;
 mod device;
-mod doubt;
+mod failing;
+mod failures;
 mod group;
 mod health;
 mod order;
@@ -58,6 +62,7 @@ use crate::tag::{BootNs, Cycle, GroupId, Reason};
 
 pub use counters::{Counters, EXCEPTION_CODE_MAX, Exceptions, Faults, GroupCounters};
 pub use device::PROBE_PAUSE_MIN;
+pub use failures::{Cause, Failure, NAMED_MAX, NAMED_TAGS_MAX, Requests, Sort};
 pub use health::{DeviceHealth, DeviceState};
 pub use order::{Order, Step, Ticket};
 pub use probes::{PROBE_PATIENCE, PROBE_SHARE_MIN};
@@ -85,8 +90,12 @@ struct Flight {
     /// Index in the schedule's own list.
     device: usize,
     asked_at: BootNs,
-    /// Its device was in doubt.
-    in_doubt: bool,
+    /// Its device was failing.
+    failing: bool,
+    /// It is failing and was asked at the cost of those that answer.
+    costs: bool,
+    /// It asks for what gave no answer before, although its device does.
+    known: bool,
     /// Group, block and number of the try; `None` for a probe.
     poll: Option<(usize, usize, u8)>,
 }
@@ -176,13 +185,13 @@ impl Schedule {
             if self.down {
                 return Step::Wait(self.next_waking());
             }
-            self.expire_doubted(now);
+            self.expire_failing(now);
             let has_room = self.in_flight.len() < self.in_flight_max;
             if let Some(order) = has_room.then(|| self.choose(now)).flatten() {
                 return Step::Ask(order);
             }
             // A late cycle that was given up may leave a group that is due again, and one that was ready may have to end.
-            let until = self.next_waking().min(self.next_doubted(now));
+            let until = self.next_waking().min(self.next_failing(now));
             if until > now {
                 return Step::Wait(until.min(self.next_probing(now)));
             }
@@ -191,9 +200,9 @@ impl Schedule {
 
     fn choose(&mut self, now: BootNs) -> Option<Order> {
         self.probe(now)
-            .or_else(|| self.poll_doubted(now, true))
+            .or_else(|| self.poll_failing(now, true))
             .or_else(|| self.poll(now))
-            .or_else(|| self.poll_doubted(now, false))
+            .or_else(|| self.poll_failing(now, false))
     }
 
     /// The cycles delivered since the last call, in the order of their delivery.
@@ -222,7 +231,7 @@ impl Schedule {
         self.ready.clear();
         for device in &mut self.devices {
             device.parked.clear();
-            device.doubted.clear();
+            device.behind.clear();
         }
         for group in 0..self.groups.len() {
             if let Some(run) = &mut self.groups[group].run {
@@ -259,7 +268,13 @@ impl Schedule {
 
     /// The devices of the bus, in the order of [`Settings::devices`].
     pub fn devices(&self) -> impl Iterator<Item = DeviceHealth<'_>> {
-        self.devices.iter().map(Device::health)
+        self.devices.iter().map(|device| {
+            let mut requests = Requests::default();
+            for group in &device.groups {
+                self.groups[*group].count_requests(&mut requests);
+            }
+            device.health(requests)
+        })
     }
 
     /// What was counted for a group; `None` if it is not on this bus.
@@ -353,8 +368,8 @@ impl Schedule {
                 }
                 run.queued = true;
                 let device = &mut self.devices[group.device];
-                if device.is_in_doubt() {
-                    device.doubted.push(index);
+                if device.is_failing() {
+                    device.behind.push(index);
                 } else {
                     self.ready.push(Reverse((run.key, index, group.nap)));
                 }

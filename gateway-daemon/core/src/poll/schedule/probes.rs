@@ -21,15 +21,17 @@ pub(super) struct Probes {
     /// The device whose turn it is and when it wants to be probed.
     pub(super) turn: Option<(usize, BootNs)>,
     pub(super) in_flight: bool,
+    /// Whether a probe took the share the last time, and not a failing device.
+    pub(super) was_probe: bool,
 }
 
 impl Probes {
     pub(super) fn new(share: f64) -> Self {
         let share = if share.is_finite() { share.clamp(PROBE_SHARE_MIN, 1.0) } else { PROBE_SHARE_MIN };
-        Self { share, free_at: BootNs(0), turn: None, in_flight: false }
+        Self { share, free_at: BootNs(0), turn: None, in_flight: false, was_probe: false }
     }
 
-    /// Accounts for a probe, or for a failed request to a device in doubt, and for what was `owed` before it.
+    /// Accounts for a probe, or for a failed request to a failing device, and for what was `owed` before it.
     pub(super) fn spent(&mut self, asked_at: BootNs, now: BootNs, owed: Duration) {
         let pause = now.since(asked_at).saturating_add(owed).as_secs_f64() / self.share;
         self.free_at = asked_at.plus(Duration::try_from_secs_f64(pause).unwrap_or(Duration::MAX));
@@ -38,6 +40,11 @@ impl Probes {
     /// When a request that fails may take time from others again.
     pub(super) fn free_at(&self) -> BootNs {
         self.free_at
+    }
+
+    /// Whether a probe is due and has not had the share the last time.
+    pub(super) fn comes_first(&self, now: BootNs) -> bool {
+        !self.was_probe && self.due().is_some_and(|(_, at)| at <= now)
     }
 
     /// The device whose turn it is and the earliest moment of its probe.

@@ -62,6 +62,8 @@ pub(super) struct Refusals {
     stretches: Vec<Stretch>,
     /// The stretch of each point.
     stretch_of: Box<[u32]>,
+    /// Some point may be refused.
+    any_refused: bool,
     /// Blocks of the plan that are asked as a whole although all of it is refused, and their stretches.
     whole: Vec<(usize, usize)>,
     /// Which point of such a stretch is asked alone.
@@ -97,6 +99,7 @@ impl Refusals {
             limits,
             stretches,
             stretch_of,
+            any_refused: false,
             whole: Vec::new(),
             turn: 0,
             found: Found::default(),
@@ -116,6 +119,7 @@ impl Refusals {
     /// The requests of the next cycles.
     pub(super) fn plan(&mut self) -> Vec<Block> {
         self.whole.clear();
+        self.any_refused = self.spans.iter().any(|span| span.refused);
         let mut plan = blocks(&self.spans, &self.limits);
         let all_refused = |stretch: &Stretch| {
             stretch.is_long && stretch.points.iter().all(|point| self.spans[*point as usize].refused)
@@ -156,10 +160,7 @@ impl Refusals {
         for stretch in &mut self.stretches {
             (stretch.values, stretch.alone) = (false, 0);
         }
-        if let Some(cycles) = &mut self.trial {
-            self.trying = *cycles == 0;
-            *cycles = cycles.saturating_sub(1);
-        }
+        self.trying = self.trial == Some(0);
         self.trying
     }
 
@@ -173,12 +174,34 @@ impl Refusals {
         self.whole.iter().any(|(block, _)| *block == index)
     }
 
+    /// Whether a block is asked beside such a one, for one of its points alone.
+    pub(super) fn is_scout(&self, index: usize) -> bool {
+        self.whole.iter().any(|(block, _)| block + 1 == index)
+    }
+
+    /// How many of those are in the plan.
+    pub(super) fn scouts(&self) -> usize {
+        self.whole.len()
+    }
+
+    /// Requests of the plan without refusals.
+    pub(super) fn planned(&self) -> usize {
+        self.stretches.len()
+    }
+
     pub(super) fn cut(&mut self) {
         self.found.cuts += 1;
     }
 
-    /// A block gave values.
+    /// A block gave values. Where nothing is refused, all of it lies in one stretch, and nothing more has to be looked at.
     pub(super) fn answered(&mut self, index: usize, block: &Block) {
+        if !self.any_refused {
+            let number = block.points.first().map_or(usize::MAX, |point| self.stretch(*point));
+            if let Some(stretch) = self.stretches.get_mut(number) {
+                (stretch.values, stretch.answers) = (true, true);
+            }
+            return;
+        }
         if let Some((_, number)) = self.whole.iter().find(|(whole, _)| *whole == index) {
             self.found.whole_back.push(*number);
         }
@@ -204,7 +227,7 @@ impl Refusals {
         if !new {
             return None;
         }
-        self.found.refused = true;
+        (self.any_refused, self.found.refused) = (true, true);
         let number = self.stretch(*block.points.first()?);
         let stretch = self.stretches.get_mut(number)?;
         stretch.alone += 1;
@@ -226,7 +249,7 @@ impl Refusals {
         self.anew = true;
     }
 
-    /// The cycle is over. Gives the plan if it is another from now on.
+    /// The cycle is over. Gives the plan if it is another from now on. A cycle in which nothing was asked tells nothing.
     pub(super) fn end(&mut self) -> Option<Vec<Block>> {
         let found = std::mem::take(&mut self.found);
         let tried = std::mem::take(&mut self.trying);
@@ -236,6 +259,10 @@ impl Refusals {
         if std::mem::take(&mut self.anew) {
             return Some(self.start_anew());
         }
+        if found.requests == 0 {
+            return None;
+        }
+        self.trial = self.trial.map(|cycles| cycles.saturating_sub(1));
         self.calm = self.calm.saturating_add(1);
         if self.calm > PATIENCE_MAX {
             self.patience = 0;
@@ -253,7 +280,9 @@ impl Refusals {
             self.calm = 0;
             self.trial = None;
         } else if found.cuts > 0 {
-            let apart = found.cuts.saturating_mul(TRIAL_SHARE) / found.requests.max(1);
+            // What a trial costs are the requests that were refused and cut; the others are asked in every cycle.
+            let usual = found.requests.saturating_sub(found.cuts).max(1);
+            let apart = found.cuts.saturating_mul(TRIAL_SHARE).div_ceil(usual);
             self.trial = Some(apart.max(self.trial_pause));
             self.trial_pause = (self.trial_pause * 2).min(TRIAL_CYCLES.1);
             // They stay cut.

@@ -49,7 +49,7 @@ fn scaled(kind: poll::Kind, factor: f64, offset: f64) -> poll::Tag {
 }
 
 fn ranged(tag: poll::Tag, min: Option<f64>, max: Option<f64>, clamp: bool) -> poll::Tag {
-    let (min, max) = (min.map(poll::Limit::from), max.map(poll::Limit::from));
+    let (min, max) = (min.map(poll::Limit::Float), max.map(poll::Limit::Float));
     poll::Tag { range: Some(poll::Range { min, max, clamp }), ..tag }
 }
 
@@ -73,6 +73,7 @@ fn field(tags: Vec<poll::Tag>) -> poll::Settings {
         bits_max: 2000,
         gap_max: 8,
         one_by_one: false,
+        base: 0,
     };
     let group = poll::Group { device: 0, name: name("1"), every: EVERY, tags_start: 0, tags_len: tags.len() };
     poll::Settings { buses: Vec::new(), devices: vec![device], groups: vec![group], tags }

@@ -24,6 +24,8 @@ pub(super) enum Manner {
     Silent,
     /// Fails this many of 256 requests, in different ways.
     Flaky(u8),
+    /// Gives this instead of any answer.
+    Says(LineFault),
     /// Answers everything with this exception.
     Refuses(u8),
 }
@@ -35,6 +37,8 @@ pub(super) struct Fake {
     pub(super) latency: Duration,
     /// Addresses it answers with exception 2, in any table.
     pub(super) illegal: BTreeSet<u16>,
+    /// Addresses to which it says nothing.
+    pub(super) mute: BTreeSet<u16>,
     /// Requests for more registers than this are refused with exception 3.
     pub(super) length_max: u16,
 }
@@ -63,6 +67,7 @@ impl Simulation {
             manner: Manner::Answers,
             latency: Duration::from_millis(5),
             illegal: BTreeSet::new(),
+            mute: BTreeSet::new(),
             length_max: u16::MAX,
         };
         Self {
@@ -146,10 +151,11 @@ impl Simulation {
         let spoken = WIRE + fake.latency;
         match fake.manner {
             Manner::Silent => return silence,
+            Manner::Says(fault) => return (Err(fault), spoken),
             Manner::Refuses(code) => return (Ok(Answer::Exception(code)), spoken),
             Manner::Flaky(share) if roll.to_le_bytes()[0] < share => {
                 let faults =
-                    [LineFault::Short, LineFault::Checksum, LineFault::Mismatch, LineFault::ForeignUnit];
+                    [LineFault::Short, LineFault::Checksum, LineFault::Mismatch, LineFault::ForeignUnit(9)];
                 return match roll.to_le_bytes()[1] % 8 {
                     pick @ 0..4 => (Err(faults[usize::from(pick)]), spoken),
                     4 => (Ok(Answer::Exception(6)), spoken),
@@ -158,6 +164,9 @@ impl Simulation {
                 };
             }
             Manner::Answers | Manner::Flaky(_) => {}
+        }
+        if (address..address + count).any(|address| fake.mute.contains(&address)) {
+            return silence;
         }
         if (address..address + count).any(|address| fake.illegal.contains(&address)) {
             return (Ok(Answer::Exception(2)), spoken);

@@ -1,11 +1,13 @@
 mod fake;
+mod hour;
 mod random;
+mod refused;
 
 use std::time::Duration;
 
 use fake::{Manner, START, Simulation, reason};
 
-use super::{BUSY_PAUSE, DeviceState, PROBE_PATIENCE, REFRESH_AFTER, SPREAD_MAX, Step, Ticket};
+use super::{BUSY_PAUSE, Cause, DeviceState, PROBE_PATIENCE, REFRESH_AFTER, SPREAD_MAX, Step, Ticket};
 use crate::poll::request::{Answer, LineFault, Query, Table, UnitId};
 use crate::poll::settings::{Kind, Point};
 use crate::poll::testing::{Build, holding};
@@ -105,7 +107,7 @@ fn the_poll_that_kills_a_device_reports_its_own_reason_and_the_next_ones_say_dev
     assert_eq!(sim.reasons(0, 0)[..6], [timeout, timeout, timeout, dead, dead, dead]);
     let health = sim.schedule.devices().next().unwrap();
     assert!(matches!(health.state, DeviceState::Dead { .. }));
-    assert_eq!((health.last_answer, health.last_failure), (None, Some(Reason::Timeout)));
+    assert_eq!((health.last_answer, health.last_failure), (None, Some(Cause::Line(LineFault::Silence))));
     assert_eq!(health.counters.deaths, 1);
 }
 
@@ -585,7 +587,7 @@ fn devices_that_die_together_cost_the_others_their_first_time_outs_and_no_more()
 }
 
 #[test]
-fn a_device_in_doubt_reports_its_last_failure_each_interval_while_it_waits_for_its_turn() {
+fn a_failing_device_reports_its_last_failure_each_interval_while_it_waits_for_its_turn() {
     let mut sim = dying(10, 0.9, Duration::from_secs(1), None);
     sim.run_until(40_000);
     for group in 0..10 {

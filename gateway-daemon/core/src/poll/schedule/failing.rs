@@ -2,33 +2,39 @@
 //!
 //! A request to such a device may hold the line for its whole time-out. It goes out only when nobody who answers is due, and then either because nobody
 //! will be due within that time, or at the cost of the share of time that dead devices may take as well ([`super::probes`]); where the line is never free, that
-//! share is taken after [`PROBE_PATIENCE`]. One is on the line at a time.
+//! share is taken after [`PROBE_PATIENCE`]. One is on the line at a time. Probes and failing devices take the share in turns, and what costs nobody any time is
+//! not counted: a device that never answers one of its requests must not keep others from being found again.
 
 use crate::tag::{BootNs, Reason};
 
+use super::failures::Cause;
 use super::{Order, PROBE_PATIENCE, Schedule};
 
 /// So many tries have to fail before a cycle that could not be asked counts as a failure.
 const MISSES_MIN: u32 = 2;
 
 impl Schedule {
-    /// Ends cycles of devices in doubt that could not be asked within their interval.
-    pub(super) fn expire_doubted(&mut self, now: BootNs) {
+    /// Ends cycles of failing devices that could not be asked within their interval.
+    pub(super) fn expire_failing(&mut self, now: BootNs) {
         for own in 0..self.devices.len() {
-            if self.devices[own].doubted.is_empty() {
+            if self.devices[own].behind.is_empty() {
                 continue;
             }
             let groups = &self.groups;
             let late = |group: &mut usize| groups[*group].overdue_at().is_none_or(|at| at <= now);
             let device = &mut self.devices[own];
-            let reason = device.last_failure().unwrap_or(Reason::Timeout);
-            let late: Vec<usize> = device.doubted.extract_if(.., late).collect();
+            let reason = device.last_failure().map_or(Reason::Timeout, Cause::reason);
+            let late: Vec<usize> = device.behind.extract_if(.., late).collect();
             for group in late {
                 // What was tried in vain has failed, although there was no time for all of its retries; and of a device that did not answer twice, so has
                 // what there was no time for at all: how soon it is given up does not depend on how busy the line is.
+                let cause = self.devices[own].last_failure();
                 let tried = self.groups[group].is_retrying() || self.devices[own].misses >= MISSES_MIN;
                 if let Some(run) = &mut self.groups[group].run {
                     run.queued = false;
+                }
+                if let Some(cause) = cause {
+                    self.groups[group].give_up_retries(cause, now);
                 }
                 self.give_up(group, reason, now);
                 if tried {
@@ -41,34 +47,39 @@ impl Schedule {
         }
     }
 
-    /// The next request to a device in doubt: to the one that was not asked for the longest. With `patient` only if it has waited for
+    /// The next request to a failing device: to the one that was not asked for the longest. With `patient` only if it has waited for
     /// [`PROBE_PATIENCE`] although there was time to spend.
-    pub(super) fn poll_doubted(&mut self, now: BootNs, patient: bool) -> Option<Order> {
-        if self.in_flight.iter().any(|flight| flight.in_doubt) {
+    pub(super) fn poll_failing(&mut self, now: BootNs, patient: bool) -> Option<Order> {
+        if self.in_flight.iter().any(|flight| flight.failing) {
             return None;
         }
         let waiting = self.devices.iter().enumerate();
-        let waiting = waiting.filter(|(_, device)| !device.doubted.is_empty() && device.in_flight == 0);
+        let waiting = waiting.filter(|(_, device)| !device.behind.is_empty() && device.in_flight == 0);
         let (own, device) = waiting.min_by_key(|(_, device)| device.asked_at)?;
         let free_at = self.probes.free_at();
+        let costs_nobody = self.costs_nobody(own, now);
         let allowed = if patient {
             now >= free_at.max(device.failed_at).plus(PROBE_PATIENCE)
         } else {
-            self.ready.is_empty() && (free_at <= now || self.next_healthy() >= now.plus(device.timeout))
+            costs_nobody || (self.ready.is_empty() && free_at <= now && !self.probes.comes_first(now))
         };
         if !allowed {
             return None;
         }
-        let index = self.devices[own].doubted.remove(0);
+        let index = self.devices[own].behind.remove(0);
         if let Some(run) = &mut self.groups[index].run {
             run.queued = false;
         }
-        self.ask_next_block(index, now)
+        let order = self.ask_next_block(index, now)?;
+        if let Some(flight) = self.in_flight.last_mut() {
+            flight.costs = !costs_nobody;
+        }
+        Some(order)
     }
 
-    /// When a cycle of a device in doubt ends unasked, or one may be asked.
-    pub(super) fn next_doubted(&self, now: BootNs) -> BootNs {
-        let waiting = || self.devices.iter().flat_map(|device| &device.doubted);
+    /// When a cycle of a failing device ends unasked, or one may be asked.
+    pub(super) fn next_failing(&self, now: BootNs) -> BootNs {
+        let waiting = || self.devices.iter().flat_map(|device| &device.behind);
         let late = waiting().filter_map(|group| self.groups[*group].overdue_at()).min();
         let free = self.probes.free_at();
         let free = (free > now && waiting().next().is_some()).then_some(free);
@@ -76,12 +87,12 @@ impl Schedule {
     }
 
     /// When the next group of a device that answers is due.
-    fn next_healthy(&self) -> BootNs {
+    pub(super) fn next_healthy(&self) -> BootNs {
         let sleeping = self.asleep.iter().filter(|entry| {
             let (_, index, nap) = entry.0;
             let group = &self.groups[index];
             let device = &self.devices[group.device];
-            group.nap == nap && !device.is_dead() && !device.is_in_doubt()
+            group.nap == nap && !device.is_dead() && !device.is_failing()
         });
         sleeping.map(|entry| entry.0.0).min().unwrap_or(BootNs(u64::MAX))
     }

@@ -1,0 +1,218 @@
+//! Which requests of a device give no values although it is asked, and why.
+//!
+//! A request counts as failing when it failed in two cycles of its group one after the other in which it was asked: an answer that was lost to noise is no fault of
+//! its address, and a refused block that is being cut is not at its end. A group that is asked seldom ([`SLOW`]) speaks after one.
+//!
+//! A request that gives no answer while others of its device do would cost the line a time-out in every cycle, and would make a device of it that fails. It is
+//! asked, one after the other, when that costs nobody any time or within the share of dead devices; until then its tags keep their reason.
+
+use std::time::Duration;
+
+use crate::poll::plan::Block;
+use crate::poll::request::{LineFault, Table};
+use crate::tag::{Reason, TagId};
+
+/// Groups with this interval or a longer one are believed at once.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// Most failing requests of a device that are named; the others are counted.
+pub const NAMED_MAX: usize = 8;
+
+/// Most tags of a failing request that are named; the others are counted.
+pub const NAMED_TAGS_MAX: usize = 3;
+
+/// Why a request gave no values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The device refused, with this exception code.
+    Exception(u8),
+    /// No proper answer came.
+    Line(LineFault),
+}
+
+impl Cause {
+    /// What the tags of the request carry.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Exception(code) => Reason::Exception(code),
+            Self::Line(LineFault::Silence) => Reason::Timeout,
+            Self::Line(LineFault::Down) => Reason::BusDown,
+            Self::Line(_) => Reason::BadAnswer,
+        }
+    }
+
+    /// How a person would call it.
+    #[must_use]
+    pub fn sort(self) -> Sort {
+        match self {
+            Self::Exception(10 | 11) | Self::Line(LineFault::Silence | LineFault::Down) => Sort::Unanswered,
+            Self::Exception(_) => Sort::Refused,
+            Self::Line(_) => Sort::Wrong,
+        }
+    }
+}
+
+/// What happens to a request that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// An exception came.
+    Refused,
+    /// Nothing came.
+    Unanswered,
+    /// Something came that is no answer to it.
+    Wrong,
+}
+
+/// A request that fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Which table.
+    pub table: Table,
+    /// First address, zero-based.
+    pub address: u16,
+    /// Registers or bits.
+    pub count: u16,
+    /// Its first tags, at most [`NAMED_TAGS_MAX`].
+    pub tags: Vec<TagId>,
+    /// How many tags it has.
+    pub tags_len: usize,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Failure {
+    fn place(&self) -> (Table, u16, u16) {
+        (self.table, self.address, self.count)
+    }
+}
+
+/// The requests of a device, and those of them that fail.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Requests {
+    /// Requests it takes to read all of its groups once.
+    pub asked: usize,
+    /// The same by the plan, before anything was refused.
+    pub planned: usize,
+    /// Of those that are asked: refused.
+    pub refused: usize,
+    /// Without an answer.
+    pub unanswered: usize,
+    /// Answered by something else.
+    pub wrong: usize,
+    /// The first of those, at most [`NAMED_MAX`].
+    pub named: Vec<Failure>,
+}
+
+/// The failures of one group.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    /// Of the running cycle.
+    running: Vec<Failure>,
+    /// Of the last cycle in which each was asked.
+    last: Vec<Failure>,
+    /// Of those: not asked in the running cycle.
+    kept: Vec<Failure>,
+    /// Those of it that count, in the order of their addresses.
+    settled: Vec<Failure>,
+    /// Requests of a complete cycle.
+    asked: usize,
+    /// Whose turn it is of those that give no answer.
+    turn: usize,
+}
+
+impl Failures {
+    pub(super) fn new(asked: usize) -> Self {
+        Self { asked, ..Self::default() }
+    }
+
+    /// A request of the running cycle has failed for good.
+    pub(super) fn add(&mut self, block: &Block, tags_start: u32, cause: Cause) {
+        let tags = block.points.iter().take(NAMED_TAGS_MAX).map(|point| TagId(tags_start + point)).collect();
+        self.running.push(Failure {
+            table: block.table,
+            address: block.address,
+            count: block.count,
+            tags,
+            tags_len: block.points.len(),
+            cause,
+        });
+    }
+
+    /// Why a request gives no proper answer while others of its device do, and whether it is its turn to be asked again; `None` if nothing is known of it.
+    pub(super) fn known(&self, block: &Block) -> Option<(Cause, bool)> {
+        if self.settled.is_empty() {
+            return None;
+        }
+        let place = (block.table, block.address, block.count);
+        let is_mute = |failure: &&Failure| failure.cause.sort() != Sort::Refused;
+        let of = self.settled.iter().filter(is_mute).count().max(1);
+        let (at, failure) =
+            self.settled.iter().filter(is_mute).enumerate().find(|(_, failure)| failure.place() == place)?;
+        Some((failure.cause, self.turn % of == at))
+    }
+
+    /// The one whose turn it was is asked.
+    pub(super) fn tried(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+    }
+
+    /// A request of the running cycle is not asked.
+    pub(super) fn unasked(&mut self, block: &Block) {
+        let place = (block.table, block.address, block.count);
+        if let Ok(at) = self.last.binary_search_by_key(&place, Failure::place) {
+            self.kept.push(self.last[at].clone());
+        }
+    }
+
+    /// The running cycle is over. The next ones have so many requests.
+    pub(super) fn end(&mut self, every_ns: u64, asked: usize) {
+        let mut failed = std::mem::take(&mut self.running);
+        let kept = std::mem::take(&mut self.kept);
+        self.asked = asked;
+        if failed.is_empty() && kept.is_empty() {
+            self.last.clear();
+            self.settled.clear();
+            return;
+        }
+        failed.sort_by_key(Failure::place);
+        let slow = u128::from(every_ns) >= SLOW.as_nanos();
+        let last = &self.last;
+        let settled =
+            |failure: &&Failure| slow || last.binary_search_by_key(&failure.place(), Failure::place).is_ok();
+        let mut settled: Vec<Failure> = failed.iter().filter(settled).cloned().collect();
+        if !kept.is_empty() {
+            let before = |failure: &&Failure| {
+                self.settled.binary_search_by_key(&failure.place(), Failure::place).is_ok()
+            };
+            settled.extend(kept.iter().filter(before).cloned());
+            settled.sort_by_key(Failure::place);
+            failed.extend(kept);
+            failed.sort_by_key(Failure::place);
+        }
+        self.settled = settled;
+        self.last = failed;
+    }
+
+    /// Nothing is known any more.
+    pub(super) fn forget(&mut self) {
+        self.running.clear();
+        self.kept.clear();
+        self.last.clear();
+        self.settled.clear();
+    }
+
+    /// Adds this group to the requests of its device.
+    pub(super) fn add_to(&self, sum: &mut Requests) {
+        sum.asked += self.asked;
+        for failure in &self.settled {
+            *match failure.cause.sort() {
+                Sort::Refused => &mut sum.refused,
+                Sort::Unanswered => &mut sum.unanswered,
+                Sort::Wrong => &mut sum.wrong,
+            } += 1;
+        }
+        let room = NAMED_MAX.saturating_sub(sum.named.len());
+        sum.named.extend(self.settled.iter().take(room).cloned());
+    }
+}
