@@ -6,6 +6,7 @@ use crate::args::Test;
 use crate::attack;
 use crate::cross;
 use crate::image;
+use crate::long;
 use crate::peers;
 use crate::qemu;
 use crate::steps::{Steps, cargo, command, root, run, succeeds};
@@ -30,6 +31,7 @@ pub(crate) fn test(args: &Test) -> Result<()> {
     // Tests start the real programs from target/debug; `cargo test` alone does not promise to build them.
     steps.run("build", || run(cargo(&["build", "--quiet", "--workspace", "--bins", "--locked"])));
     steps.run("test", || run(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast", "--locked"])));
+    steps.run("simulations, seeds that this commit chooses", long::sim_of_commit);
     steps.run("attacks on the local broker, short form", attack::short);
     if !peers::is_root() {
         steps.skip(
