@@ -124,6 +124,8 @@ pub(crate) struct Findings<'a> {
     broken: RefCell<Vec<u32>>,
     ignored: RefCell<Vec<Range<usize>>>,
     plan: RefCell<Option<String>>,
+    /// Of something there is more than a gateway may have, which is all that is said.
+    excess: RefCell<Vec<(usize, String)>>,
 }
 
 impl<'a> Findings<'a> {
@@ -136,6 +138,7 @@ impl<'a> Findings<'a> {
             broken: RefCell::default(),
             ignored: RefCell::default(),
             plan: RefCell::default(),
+            excess: RefCell::default(),
         }
     }
 
@@ -157,6 +160,12 @@ impl<'a> Findings<'a> {
     /// Something does not fit the rest of the file.
     pub(crate) fn misfit(&self, span: &Range<usize>, text: impl Into<String>) {
         self.push(Severity::Error, Reach::File, span.start, text.into());
+    }
+
+    /// There are more of something than a gateway may have. Nothing else is said of the file: what follows from those that are too many would bury it.
+    pub(crate) fn too_many(&self, span: &Range<usize>, text: impl Into<String>) {
+        self.errors.set(self.errors.get() + 1);
+        self.excess.borrow_mut().push((span.start, text.into()));
     }
 
     /// Whether the line of a position has a syntax error already.
@@ -204,7 +213,8 @@ impl<'a> Findings<'a> {
     }
 
     pub(crate) fn has_errors(&self) -> bool {
-        *self.more.borrow() > 0 || self.list.borrow().iter().any(|f| f.severity == Severity::Error)
+        let listed = || self.list.borrow().iter().any(|f| f.severity == Severity::Error);
+        *self.more.borrow() > 0 || !self.excess.borrow().is_empty() || listed()
     }
 
     /// Reads a part of the file, and says whether nothing of it was refused: only then can something be derived from the whole of it.
@@ -232,6 +242,12 @@ impl<'a> Findings<'a> {
 
     /// All problems by position. With a syntax error in the file, only what it cannot have caused.
     pub(crate) fn into_problems(self) -> Problems {
+        let mut excess = self.excess.into_inner();
+        if !excess.is_empty() {
+            excess.sort_unstable();
+            let list = excess.into_iter().map(|(at, text)| self.source.problem(Severity::Error, at, text));
+            return Problems { list: list.collect(), more: 0, plan: None };
+        }
         let plan = self.plan.into_inner();
         let (broken, ignored) = (self.broken.into_inner(), self.ignored.into_inner());
         let mut list = self.list.into_inner();

@@ -86,3 +86,26 @@ fn meaning(key: &Key) -> String {
     }
     format!("{} Only with {}.", key.doc, words::list(key.only.iter().map(|w| format!("`\"{w}\"`")), "or"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::reference;
+    use crate::read::{broker, bus, device, uplink};
+
+    #[test]
+    fn the_reference_says_how_many_of_each_a_file_may_have() {
+        let reference = reference();
+        for sentence in [
+            format!("at most {} in a file.", bus::BUSES_MAX),
+            format!(
+                "at most {} in a file, with at most {} tags together.",
+                device::DEVICES_MAX,
+                device::TAGS_MAX
+            ),
+            format!("One connection to an MQTT broker; at most {} in a file.", uplink::UPLINKS_MAX),
+            format!("One door; at most {} in a file.", broker::LISTENERS_MAX),
+        ] {
+            assert!(reference.contains(&sentence), "{sentence} is not in docs/config.md");
+        }
+    }
+}

@@ -131,6 +131,51 @@ fn large_configuration_is_read_whole() {
     assert_eq!(config.field.groups.len(), 20);
 }
 
+/// A gateway with so many Modbus TCP devices, each on a bus of its own.
+fn tcp_site(buses: usize) -> String {
+    let mut text = "[gateway]\nid = \"g\"\n[uplink.u]\nurl = \"mqtt://h\"\n".to_owned();
+    for n in 1..=buses {
+        text += &format!(
+            "[bus.b{n}]\ndriver = \"modbus-tcp\"\nhost = \"10.0.{}.{}\"\n[device.d{n}]\nbus = \"b{n}\"\nunit = 1\n\
+             [[device.d{n}.poll]]\nevery = \"1s\"\ntags.t = {{ holding = 0, type = \"u16\" }}\n",
+            n / 250,
+            n % 250 + 1
+        );
+    }
+    text
+}
+
+#[test]
+fn two_hundred_and_fifty_six_buses_are_taken_and_one_more_is_refused_in_one_sentence() {
+    let read = |text: &str| parse(text, "x.toml", Path::new("/x"), &Environment::default());
+    let (config, _) = read(&tcp_site(256)).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(config.field.buses.len(), 256);
+    let text = tcp_site(257);
+    let line = text.lines().position(|line| line == "[bus.b257]").unwrap() + 1;
+    let refused = |text: &str| read(text).unwrap_err().to_string();
+    let sentence =
+        "257 buses, expected at most 256 for one gateway: move `b257` and those after it to a second gateway";
+    assert_eq!(refused(&text), format!("x.toml:{line}:6: {sentence}"));
+    // Nothing else that is wrong buries it, before it in the file or behind it.
+    let wrong = text.replace("[gateway]\n", "[gateway]\nnone_such = 1\n").replace("unit = 1", "unit = 999");
+    assert_eq!(refused(&wrong), format!("x.toml:{}:6: {sentence}", line + 1));
+}
+
+#[test]
+fn too_many_devices_uplinks_or_listeners_are_refused_in_one_sentence_too() {
+    let many = |count: usize, line: fn(usize) -> String| (0..count).map(line).collect::<String>();
+    for (text, sentence) in [
+        (many(2001, |n| format!("[device.d{n}]\n")), "2001 devices, expected at most 2000"),
+        (many(9, |n| format!("[uplink.u{n}]\n")), "9 uplinks, expected at most 8"),
+        (many(17, |n| format!("[broker.listener.l{n}]\n")), "17 listeners, expected at most 16"),
+    ] {
+        let problems = refuse(&text);
+        assert_eq!(problems.list.len(), 1, "{problems}");
+        assert!(problems.to_string().contains(sentence), "{problems}");
+        assert_eq!(problems.more, 0);
+    }
+}
+
 #[test]
 fn credentials_of_systemd_are_found_in_their_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -16,6 +16,7 @@ pub mod fast_device;
 pub mod gateway;
 pub mod links;
 pub mod machine;
+pub mod many;
 pub mod mosquitto;
 pub mod office;
 pub mod packets;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+#[path = "e2e_field/buses.rs"]
+mod buses;
 #[path = "e2e_field/devices.rs"]
 mod devices;
 #[path = "e2e_field/disk.rs"]

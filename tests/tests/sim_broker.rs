@@ -19,11 +19,6 @@ fn run(seed: u64) -> Result<Report> {
     Ok(Case::of(seed, MINUTES).run()?)
 }
 
-/// A calm world with a subscriber that stops acknowledging now and then.
-fn silent(seed: u64, minutes: u64) -> Case {
-    Case { silent: true, ..Case::calm(seed, minutes) }
-}
-
 #[test]
 fn what_is_acknowledged_arrives_exactly_once_where_promised_whatever_goes_wrong() -> Result<()> {
     let mut failed = 0;
@@ -72,7 +67,7 @@ fn nothing_of_qos_1_is_written_while_all_is_well() -> Result<()> {
 #[test]
 fn no_publisher_notices_a_subscriber_that_stops_acknowledging() -> Result<()> {
     for seed in SILENT_SEEDS {
-        let report = silent(seed, MINUTES).run()?;
+        let report = Case::silent(seed, MINUTES).run()?;
         eprintln!("seed {seed}: {report:?}");
         assert!(report.acknowledged > 1000 && report.rows_written > 50, "{report:?}");
     }

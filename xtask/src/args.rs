@@ -38,6 +38,7 @@ pub(crate) enum Task {
     ///
     /// Days of outages, resets, reboots and full disks in seconds. A failing run prints its seed; the same seed is the same run.
     /// `sim broker` is that of the local broker: clients, attackers, a cloud behind a bridge, and everything that goes wrong.
+    /// `sim many` runs seeds that the commit chooses, thousands of both on all processors: docs/simulation.md.
     Sim(Passed),
     /// Attacks the local broker with real sockets, and prints what polls, other clients and a restart noticed
     ///
@@ -49,6 +50,11 @@ pub(crate) enum Task {
     /// Uses cargo-fuzz and a nightly toolchain; the committed corpora in tests/fuzz/corpus are replayed, with mutations, by every
     /// `cargo xtask test` on stable. A crash is kept in tests/fuzz/artifacts/TARGET: add it to the corpus with the fix.
     Fuzz(Fuzz),
+    /// Whether core's own tests notice when core is changed
+    ///
+    /// The commit's hash draws a sample of cargo-mutants' changes of core; each is built and tested by itself, which takes about a minute. Fails when one lives
+    /// that docs/mutants.md does not name with a reason. Installs cargo-mutants where it is missing.
+    Mutants(Mutants),
     /// Measures, and prints every number beside its limit or peer and its goal
     ///
     /// Runs every bench_* program of the tests package in release, with the gateway as it is shipped, one after the other, and closes with one table. The machine
@@ -106,6 +112,25 @@ pub(crate) struct Fuzz {
     pub(crate) target: Option<String>,
     /// How long each target runs
     #[arg(long, default_value_t = 60)]
+    pub(crate) seconds: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Mutants {
+    /// How many
+    #[arg(long, default_value_t = 30)]
+    pub(crate) sample: usize,
+    /// Draws as another commit would
+    #[arg(long)]
+    pub(crate) commit: Option<String>,
+    /// Not a sample but all whose name contains this, such as `Cost::of` or `src/poll/plan`
+    #[arg(long, conflicts_with = "sample")]
+    pub(crate) only: Option<String>,
+    /// How many are built and tested at once
+    #[arg(long, default_value_t = 1)]
+    pub(crate) jobs: u32,
+    /// Tests that take longer have noticed it: the mutant is an endless loop
+    #[arg(long, default_value_t = 600)]
     pub(crate) seconds: u32,
 }
 

@@ -5,20 +5,56 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::args::{E2e, Passed, Soak};
-use crate::steps::{Steps, cargo, run};
+use crate::steps::{Steps, cargo, commit, run};
 
-/// The simulation of the uplink, or with `broker` in front that of the local broker, with the arguments of its program.
+/// The simulation of the uplink, with `broker` in front that of the local broker, and with `many` seeds of both that the commit chooses; the rest are
+/// arguments of its program.
 ///
 /// # Errors
 /// It failed; it has printed its seed.
 pub(crate) fn sim(args: &Passed) -> Result<()> {
     let (bin, rest) = match args.rest.split_first() {
         Some((first, rest)) if first == "broker" => ("sim_broker", rest),
+        Some((first, rest)) if first == "many" => ("sim_many", rest),
         _ => ("sim", &args.rest[..]),
     };
     let mut sim = cargo(&["run", "--quiet", "--release", "--package", "tidegate-tests", "--bin", bin, "--"]);
+    if bin == "sim_many" {
+        add_commit(&mut sim);
+    }
     sim.args(rest);
     run(sim)
+}
+
+/// Some seeds of both simulations, of all plans, which nobody has run before: the commit chooses them.
+///
+/// # Errors
+/// One failed; it is printed with the command that replays it.
+pub(crate) fn sim_of_commit() -> Result<()> {
+    let mut sim =
+        cargo(&["run", "--quiet", "--locked", "--package", "tidegate-tests", "--bin", "sim_many", "--"]);
+    add_commit(&mut sim);
+    sim.args([
+        "--any",
+        "24",
+        "--each",
+        "4",
+        "--hours",
+        "20",
+        "--broker",
+        "8",
+        "--silent",
+        "0",
+        "--minutes",
+        "6",
+    ]);
+    run(sim)
+}
+
+fn add_commit(sim: &mut Command) {
+    if let Some(commit) = commit() {
+        sim.args(["--commit", &commit]);
+    }
 }
 
 /// The kill tests with many rounds.

@@ -8,6 +8,7 @@ mod cross;
 mod fuzz;
 mod image;
 mod long;
+mod mutants;
 mod needs;
 mod peers;
 mod qemu;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Task::Sim(args) => long::sim(&args),
         Task::Attack(args) => attack::whole(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Mutants(args) => mutants::whole(&args),
         Task::Bench(args) => bench::run(&args),
         Task::E2e(args) => long::e2e(&args),
         Task::Soak(args) => long::soak(&args),

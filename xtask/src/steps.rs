@@ -170,6 +170,13 @@ pub(crate) fn firmware() -> Result<PathBuf> {
     Ok(root().join("target").join(FIRMWARE).join("gateway-daemon"))
 }
 
+/// The commit of the sources; `None` outside of git.
+pub(crate) fn commit() -> Option<String> {
+    let output = command("git", &["rev-parse", "HEAD"]).stderr(Stdio::null()).output().ok()?;
+    let hash = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !hash.is_empty()).then_some(hash)
+}
+
 /// Runs a command to its end, output as it comes.
 ///
 /// # Errors

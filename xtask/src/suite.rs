@@ -7,6 +7,7 @@ use crate::args::Test;
 use crate::attack;
 use crate::cross;
 use crate::image;
+use crate::long;
 use crate::needs;
 use crate::peers;
 use crate::qemu;
@@ -33,6 +34,7 @@ pub(crate) fn test(args: &Test) -> Result<()> {
     // Tests start the real programs from target/debug; `cargo test` alone does not promise to build them.
     steps.run("build", || run(cargo(&["build", "--quiet", "--workspace", "--bins", "--locked"])));
     steps.run("test", || run(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast", "--locked"])));
+    steps.run("simulations, seeds that this commit chooses", long::sim_of_commit);
     steps.run("attacks on the local broker, short form", attack::short);
     if !needs::is_root() {
         steps.skip(

@@ -71,7 +71,7 @@ pub(crate) static BROKER: Section = Section {
 /// `[broker.listener.NAME]`.
 pub(crate) static LISTENER: Section = Section {
     title: "[broker.listener.NAME]",
-    doc: "One door. MQTT 3.1, 3.1.1 and 5.0 are spoken at each. A door that is not on 127.0.0.1 or [::1] needs TLS or `allow_plain`, and users, \
+    doc: "One door; at most 16 in a file. MQTT 3.1, 3.1.1 and 5.0 are spoken at each. A door that is not on 127.0.0.1 or [::1] needs TLS or `allow_plain`, and users, \
           client certificates or `anonymous`.",
     keys: &[
         key(

@@ -10,7 +10,7 @@ pub(crate) const SIM: &str = "sim";
 /// `[bus.NAME]`.
 pub(crate) static BUS: Section = Section {
     title: "[bus.NAME]",
-    doc: "One serial line or one TCP connection.",
+    doc: "One serial line or one TCP connection; at most 256 in a file.",
     keys: &[
         key("driver", Kind::Choice(DRIVERS, DRIVER_ALIASES), "How the bytes travel.").required(),
         key(
@@ -167,7 +167,7 @@ pub(crate) static RS485: Section = Section {
 /// `[device.NAME]`.
 pub(crate) static DEVICE: Section = Section {
     title: "[device.NAME]",
-    doc: "One device on a bus.",
+    doc: "One device on a bus; at most 2000 in a file, with at most 50000 tags together.",
     keys: &[
         key("bus", Kind::Name, "Its bus: the NAME of a [bus.NAME].").required(),
         key("unit", int(0, 255, ""), "Its Modbus address: 1 to 247 on a serial line, 0 to 255 behind TCP.").required(),

@@ -5,7 +5,7 @@ use super::{DAY, HOUR, KB, Kind, MB, MINUTE, SECOND, Section, TB, Word, duration
 /// `[uplink.NAME]`.
 pub(crate) static UPLINK: Section = Section {
     title: "[uplink.NAME]",
-    doc: "One connection to an MQTT broker. Every file has a twin with `_credential` in place of `_file`, or added to its name, \
+    doc: "One connection to an MQTT broker; at most 8 in a file. Every file has a twin with `_credential` in place of `_file`, or added to its name, \
           that takes the name of a systemd credential (LoadCredential= in the unit) instead of a path.",
     keys: &[
         key(

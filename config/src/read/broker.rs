@@ -22,7 +22,7 @@ use crate::reader::Reader;
 use crate::words;
 
 /// Most doors.
-const LISTENERS_MAX: usize = 16;
+pub(crate) const LISTENERS_MAX: usize = 16;
 
 /// Users, and addresses, that have to act together to take all places for sessions.
 const SESSIONS_SHARE: usize = 4;
@@ -183,7 +183,7 @@ fn listeners<'a, 't>(
     broker: &Reader<'a, 't>,
     access: Option<&Access>,
 ) -> Option<Vec<ListenerSettings>> {
-    let tables = broker.named("listener");
+    let mut tables = broker.named("listener");
     if broker.lacks("listener") {
         let local = ListenerSettings {
             name: Name::new(LOCAL).ok()?,
@@ -199,13 +199,10 @@ fn listeners<'a, 't>(
         }
         return Some(vec![local]);
     }
-    if tables.len() > LISTENERS_MAX {
-        let text = format!("{} listeners, expected at most {LISTENERS_MAX}", tables.len());
-        cx.found.misfit(&broker.key_at("listener"), text);
-    }
+    super::at_most(cx, &mut tables, LISTENERS_MAX, "listeners");
     let mut whole = !tables.is_empty();
     let mut list: Vec<(ListenerSettings, Range<usize>)> = Vec::new();
-    for (name, span, reader) in tables.into_iter().take(LISTENERS_MAX) {
+    for (name, span, reader) in tables {
         let Some(listener) = listener(cx, &reader, name, access) else {
             whole = false;
             continue;

@@ -15,10 +15,10 @@ use super::topic::FieldPlaces;
 use crate::reader::Reader;
 use crate::words;
 
-/// Devices of one gateway: 64 buses of 247 units are beyond any cabinet.
-const DEVICES_MAX: usize = 2000;
+/// Devices of one gateway: 256 buses of 247 units are beyond any cabinet.
+pub(crate) const DEVICES_MAX: usize = 2000;
 /// Tags of one gateway; about what fits a file of the largest size.
-const TAGS_MAX: usize = 50_000;
+pub(crate) const TAGS_MAX: usize = 50_000;
 
 /// The field side as far as it could be read.
 #[derive(Default)]
@@ -33,13 +33,7 @@ pub(crate) struct Field {
 pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: Vec<ReadBus>) -> Field {
     let mut field = Field { whole: true, ..Field::default() };
     let mut tables = file.named("device");
-    if tables.len() > DEVICES_MAX {
-        cx.found.misfit(
-            &file.key_at("device"),
-            format!("{} devices, expected at most {DEVICES_MAX}", tables.len()),
-        );
-    }
-    tables.truncate(DEVICES_MAX);
+    super::at_most(cx, &mut tables, DEVICES_MAX, "devices");
     let mut units: BTreeMap<(usize, i64), (Range<usize>, Name)> = BTreeMap::new();
     let mut used = vec![false; buses.len()];
     for (name, span, reader) in tables {
@@ -68,9 +62,11 @@ pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: 
         groups(cx, &reader, index, &span, &mut field);
     }
     if field.settings.tags.len() > TAGS_MAX {
-        let text =
-            format!("{} tags, expected at most {TAGS_MAX}: use a second gateway", field.settings.tags.len());
-        cx.found.misfit(&file.key_at("device"), text);
+        let text = format!(
+            "{} tags, expected at most {TAGS_MAX} for one gateway: move devices to a second one",
+            field.settings.tags.len()
+        );
+        cx.found.too_many(&file.key_at("device"), text);
     }
     // A device whose bus is mistyped would be reported twice.
     let idle = if cx.found.has_errors() { Vec::new() } else { used };

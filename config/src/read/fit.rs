@@ -36,6 +36,7 @@ pub(crate) fn fit<'a, 't>(
         handshaking_listeners: count(broker.as_deref(), |l| l.tls.is_some() || l.websocket.is_some()),
         hash_bytes: broker.as_deref().map_or(0, hash_bytes),
         uplinks: uplinks.iter().map(share).collect(),
+        buses: file.tables_below("bus") as u64,
     };
     let mut fitted = plan.clone();
     fitted.lower(false, &Stored::default());

@@ -22,8 +22,10 @@ pub(crate) mod uplink;
 pub(crate) mod url;
 pub(crate) mod web;
 
+use std::ops::Range;
 use std::path::Path;
 
+use gateway_core::tag::Name;
 use toml::de::DeTable;
 
 use crate::Environment;
@@ -56,4 +58,19 @@ impl<'a, 't> Context<'a, 't> {
             false => Reader::new_refused(section, self.empty, reader.here(), self.found),
         })
     }
+}
+
+/// Tables below a key.
+type Tables<'a, 't> = Vec<(Name, Range<usize>, Reader<'a, 't>)>;
+
+/// Refuses a file with more of something than a gateway may have, at the first that is too many; those are not read.
+fn at_most(cx: &Context<'_, '_>, tables: &mut Tables<'_, '_>, max: usize, what: &str) {
+    if let Some((name, span, _)) = tables.get(max) {
+        let text = format!(
+            "{} {what}, expected at most {max} for one gateway: move `{name}` and those after it to a second gateway",
+            tables.len()
+        );
+        cx.found.too_many(span, text);
+    }
+    tables.truncate(max);
 }

@@ -21,7 +21,7 @@ use crate::reader::Reader;
 use crate::words;
 
 /// Uplinks of one gateway; each has a queue, a connection and a thread of TLS work.
-const UPLINKS_MAX: usize = 8;
+pub(crate) const UPLINKS_MAX: usize = 8;
 
 /// Keys that mean nothing without TLS.
 const TLS_KEYS: &[&str] = &[
@@ -55,13 +55,7 @@ pub(crate) fn uplinks<'a, 't>(
     store: Option<&Store>,
 ) -> Vec<Uplink> {
     let mut tables = file.named("uplink");
-    if tables.len() > UPLINKS_MAX {
-        cx.found.misfit(
-            &file.key_at("uplink"),
-            format!("{} uplinks, expected at most {UPLINKS_MAX}", tables.len()),
-        );
-    }
-    tables.truncate(UPLINKS_MAX);
+    super::at_most(cx, &mut tables, UPLINKS_MAX, "uplinks");
     let several = tables.len() > 1;
     let mut sessions: BTreeMap<(String, u16, String), Range<usize>> = BTreeMap::new();
     let mut list = Vec::new();

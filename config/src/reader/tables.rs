@@ -28,6 +28,11 @@ impl<'a, 't> Reader<'a, 't> {
         self.tables(name, section, |text, span| named(text, span, self.found))
     }
 
+    /// How many tables, or other things, stand below a key; says nothing about them.
+    pub(crate) fn tables_below(&self, name: &str) -> usize {
+        self.table.get(name).and_then(|value| value.get_ref().as_table()).map_or(0, |table| table.len())
+    }
+
     /// The tables below a [`Kind::Quoted`] key in the order of the file, with their names.
     pub(crate) fn quoted(&self, name: &str) -> Vec<(Arc<str>, Range<usize>, Reader<'a, 't>)> {
         let key = self.key(name);

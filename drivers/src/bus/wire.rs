@@ -1,6 +1,7 @@
 //! Ways to the bytes of a line, and how each is opened.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -9,7 +10,9 @@ use std::time::Duration;
 use gateway_core::poll::settings::{Bus, Medium, Settings};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use crate::modbus::rtu::Timing;
 use crate::{serial, sim};
@@ -121,11 +124,23 @@ impl Dial for Opener {
     }
 }
 
+/// Names that are looked up at once. Each takes a thread for as long as the name server does not answer, and goes on when its bus has given up; with a
+/// thread for each of 256 buses there would be none left for the transactions of the store.
+const LOOKUPS_MAX: usize = 16;
+
+/// All buses contend for it, each when it connects to a name.
+static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
+
 /// Connects with the options every Modbus connection has: no delay of small frames, death noticed within seconds.
 pub(super) async fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, String> {
-    let connected = tokio::time::timeout(timeout, connect_any(host, port)).await;
-    let stream = connected
-        .map_err(|_| format!("{host}:{port} did not answer within {} ms", timeout.as_millis()))??;
+    let mut missing = format!("the name {host} was not resolved");
+    let connected = tokio::time::timeout(timeout, async {
+        let addresses = look_up(host, port).await?;
+        missing = format!("{host}:{port} did not answer");
+        connect_any(host, addresses).await
+    });
+    let connected = connected.await;
+    let stream = connected.map_err(|_| format!("{missing} within {} ms", timeout.as_millis()))??;
     let tuned = stream
         .set_nodelay(true)
         .and_then(|()| Ok(sockopt::set_tcp_user_timeout(&stream, millis(USER_TIMEOUT))?))
@@ -137,10 +152,25 @@ pub(super) async fn connect(host: &str, port: u16, timeout: Duration) -> Result<
     Ok(stream)
 }
 
+/// The addresses of a host; one that is an address itself is not looked up.
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let failed = |error: &dyn std::fmt::Display| format!("the name {host} cannot be resolved: {error}");
+    let permit = LOOKUPS.acquire().await.map_err(|closed| failed(&closed))?;
+    let name = host.to_owned();
+    let found = spawn_blocking(move || {
+        let found = (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
+        // Held by the thread, not by the bus: that gives up earlier.
+        drop(permit);
+        found
+    });
+    found.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+}
+
 /// Tries the addresses of a host one after the other.
-async fn connect_any(host: &str, port: u16) -> Result<TcpStream, String> {
-    let found = lookup_host((host, port)).await;
-    let addresses = found.map_err(|error| format!("the name {host} cannot be resolved: {error}"))?;
+async fn connect_any(host: &str, addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
     let mut why = format!("the name {host} has no address");
     for address in addresses {
         match TcpStream::connect(address).await {

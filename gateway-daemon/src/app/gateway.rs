@@ -432,7 +432,10 @@ impl Gateway {
             log::warn!(reason = fault.to_string().as_str(); "the store was not closed cleanly: {fault}; nothing stored is lost");
         }
         if lost > 0 {
-            log::error!("stopped; {lost} messages were only in memory and are lost");
+            let seconds = STOP_MAX.as_secs();
+            log::error!(
+                "stopped; {lost} messages were only in memory and are lost: the database took none of them in the {seconds} s that a stop may take"
+            );
         } else {
             log::info!("stopped; nothing is left in memory");
         }

@@ -10,12 +10,13 @@ use tidegate_tests::sim_broker::Case;
 const HELP: &str = "\
 Runs the local broker with honest clients, attackers, a cloud behind a bridge, a fake store and a fake network in virtual time.
 
-usage: sim broker [--seed N] [--seeds N] [--minutes M] [--mutant NAME] [--calm] [--trace]
+usage: sim broker [--seed N] [--seeds N] [--minutes M] [--mutant NAME] [--calm] [--silent] [--trace]
   --seed N       first seed (default 1); the same seed repeats the same run
   --seeds N      how many seeds, one after the other (default 1)
   --minutes M    virtual minutes per seed before everything heals (default 20)
   --mutant NAME  switch a deliberate fault on; `--mutant list` names them, `--mutant all` runs each until a seed kills it
   --calm         nothing goes wrong, and nobody attacks
+  --silent       the same, and a subscriber stops acknowledging now and then
   --trace        print every event to standard error
 exit codes: 0 all promises kept (with a mutant: it was killed), 1 otherwise, 64 usage";
 
@@ -28,11 +29,13 @@ struct Args {
     minutes: u64,
     mutant: Option<String>,
     calm: bool,
+    silent: bool,
     trace: bool,
 }
 
 fn args() -> Result<Option<Args>> {
-    let mut args = Args { seed: 1, seeds: None, minutes: 20, mutant: None, calm: false, trace: false };
+    let mut args =
+        Args { seed: 1, seeds: None, minutes: 20, mutant: None, calm: false, silent: false, trace: false };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         let mut number = || -> Result<u64> {
@@ -45,6 +48,7 @@ fn args() -> Result<Option<Args>> {
             "--minutes" => args.minutes = number()?,
             "--mutant" => args.mutant = Some(given.next().context("--mutant needs a name")?),
             "--calm" => args.calm = true,
+            "--silent" => args.silent = true,
             "--trace" => args.trace = true,
             "--help" | "-h" => return Ok(None),
             other => bail!("unknown argument `{other}`"),
@@ -69,7 +73,11 @@ fn main() -> ExitCode {
 
 impl Args {
     fn case(&self, seed: u64) -> Case {
-        let case = if self.calm { Case::calm(seed, self.minutes) } else { Case::of(seed, self.minutes) };
+        let case = match (self.silent, self.calm) {
+            (true, _) => Case::silent(seed, self.minutes),
+            (false, true) => Case::calm(seed, self.minutes),
+            (false, false) => Case::of(seed, self.minutes),
+        };
         Case { trace: self.trace, ..case }
     }
 }

@@ -70,6 +70,19 @@ impl Case {
         Self { seed, hours, variant: Variant::Any, mutant: None, trace: false }
     }
 
+    /// The command that runs it again, with every event.
+    #[must_use]
+    pub fn replay(&self) -> String {
+        let mut command = format!("cargo xtask sim --seed {} --hours {} --trace", self.seed, self.hours);
+        if self.variant != Variant::Any {
+            command += &format!(" --plan {}", self.variant.name());
+        }
+        if let Some(mutant) = self.mutant {
+            command += &format!(" --mutant {}", mutant.name());
+        }
+        command
+    }
+
     /// Runs the world and waits until it is quiet.
     ///
     /// # Errors
@@ -108,16 +121,8 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { seed, hours, variant, mutant, .. } = self.case;
-        writeln!(f, "seed {seed}: after {} ms of virtual time: {}", self.at_ms, self.what)?;
-        write!(f, "replay: cargo xtask sim --seed {seed} --hours {hours} --trace")?;
-        if variant != Variant::Any {
-            write!(f, " --plan {}", variant.name())?;
-        }
-        match mutant {
-            Some(mutant) => write!(f, " --mutant {}", mutant.name()),
-            None => Ok(()),
-        }
+        writeln!(f, "seed {}: after {} ms of virtual time: {}", self.case.seed, self.at_ms, self.what)?;
+        write!(f, "replay: {}", self.case.replay())
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway_core::settings::Durability;
 use gateway_core::tag::{BootNs, RunId};
@@ -332,7 +331,7 @@ impl Oracle {
             self.backoff.acknowledged();
         }
         let Some(row) = out.row else { return false };
-        self.pace.answered(Duration::from_nanos(now - out.sent));
+        self.pace.answered(BootNs(now), BootNs(out.sent));
         self.in_flight.remove(&(row.run, row.seq));
         if let Some(fact) = self.facts.of(&row) {
             fact.bits |= ACKED;

@@ -120,6 +120,8 @@ pub struct World {
     pub(super) connection: Option<Connection>,
     pub(super) connections: u64,
     op_asked: Option<StoreOp>,
+    /// When the last op was asked for.
+    asked_at: u64,
     /// An op that the old file of the store has taken before it was replaced.
     failed_op: Option<StoreOp>,
     pub(super) stopping: bool,
@@ -162,6 +164,7 @@ impl World {
             connection: None,
             connections: 0,
             op_asked: None,
+            asked_at: 0,
             failed_op: None,
             stopping: false,
             stop_at: 0,
@@ -284,6 +287,7 @@ impl World {
             Event::Produce => self.produce()?,
             Event::Stored { gateway, op } if gateway == self.gateway && self.uplink.is_some() => {
                 self.op_asked = None;
+                self.disk_well_since = self.disk_well_since.map(|since| self.well_since(since));
                 if self.failed_op.take().is_some() {
                     let fault = StoreFault::Corrupt;
                     let now = self.boot_now();
@@ -455,12 +459,17 @@ impl World {
         }
     }
 
+    /// Since when the disk is well, when it was healed then and answers at this moment: an op that it was asked before took the time of a slow disk.
+    fn well_since(&self, healed: u64) -> u64 {
+        if self.asked_at < healed { self.now } else { healed }
+    }
+
     fn ask_store(&mut self, op: StoreOp) -> Verdict {
         let boot_now = self.boot_now().0;
         let Some(uplink) = &self.uplink else { return Ok(()) };
         self.oracle.asked(boot_now, &op, uplink, &self.plan, self.stopping)?;
         let delay = self.chance.around(self.disk_delay);
-        self.op_asked = Some(op.clone());
+        (self.op_asked, self.asked_at) = (Some(op.clone()), self.now);
         self.after(delay, Event::Stored { gateway: self.gateway, op });
         Ok(())
     }
@@ -519,8 +528,9 @@ impl World {
     fn stopped(&mut self) -> Verdict {
         let Some(uplink) = &self.uplink else { return Ok(()) };
         let left = uplink.queue().ledger().in_memory.rows;
-        // Time for one more try and what follows from it.
-        let healed = self.disk_well_since.is_some_and(|since| self.now >= since + 2 * S);
+        // Time for one more try and what follows from it, once what a slow disk was asked before it healed is answered.
+        let answered = |since: u64| self.op_asked.is_none() || self.asked_at >= since;
+        let healed = self.disk_well_since.is_some_and(|since| answered(since) && self.now >= since + 2 * S);
         if left > 0 && healed && self.plan.disk_bytes == u64::MAX {
             return Err(format!("a clean stop left {left} rows in memory"));
         }

@@ -102,7 +102,7 @@ impl Case {
     #[must_use]
     pub fn with(self, mutant: Mutant) -> Self {
         if mutant == Mutant::SlowLate {
-            return Self { mutant: Some(mutant), silent: true, ..Self::calm(self.seed, self.minutes) };
+            return Self { mutant: Some(mutant), ..Self::silent(self.seed, self.minutes) };
         }
         Self { mutant: Some(mutant), ..self }
     }
@@ -111,6 +111,26 @@ impl Case {
     #[must_use]
     pub fn calm(seed: u64, minutes: u64) -> Self {
         Self { calm: true, attackers: false, tight: None, ..Self::of(seed, minutes) }
+    }
+
+    /// A calm world with a subscriber that stops acknowledging now and then.
+    #[must_use]
+    pub fn silent(seed: u64, minutes: u64) -> Self {
+        Self { silent: true, ..Self::calm(seed, minutes) }
+    }
+
+    /// The command that runs it again, with every event.
+    #[must_use]
+    pub fn replay(&self) -> String {
+        let Self { seed, minutes, mutant, calm, silent, .. } = *self;
+        let command = format!("cargo xtask sim broker --seed {seed} --minutes {minutes} --trace");
+        match mutant {
+            // It brings its own world.
+            Some(mutant) => format!("{command} --mutant {}", mutant.name()),
+            None if silent => command + " --silent",
+            None if calm => command + " --calm",
+            None => command,
+        }
     }
 
     /// Runs the world and waits until it is quiet.
@@ -136,15 +156,10 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { seed, minutes, mutant, .. } = self.case;
+        let Case { seed, mutant, .. } = self.case;
         let mutant = mutant.map_or("none", Mutant::name);
-        write!(
-            f,
-            "seed {seed}, mutant {mutant}: after {} ms of virtual time: {}\nreplay: cargo xtask sim broker --seed {seed} --minutes {minutes}{}",
-            self.at_ms,
-            self.what,
-            self.case.mutant.map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()))
-        )
+        writeln!(f, "seed {seed}, mutant {mutant}: after {} ms of virtual time: {}", self.at_ms, self.what)?;
+        write!(f, "replay: {}", self.case.replay())
     }
 }
 

@@ -50,8 +50,6 @@ pub struct Oracle {
     retained: BTreeMap<usize, (u64, u64)>,
     /// Longest time from PUBLISH to PUBACK, if there is one that may not be exceeded, ns.
     pub patience: Option<u64>,
-    /// The first message that exceeded it.
-    late: Option<(Name, u64)>,
     /// Messages of the group.
     pub shared: Shared,
     /// Last wills.
@@ -92,7 +90,7 @@ impl Oracle {
             published.acknowledged_at.get_or_insert(now);
             let took = now - published.sent_at;
             if self.patience.is_some_and(|patience| took > patience) {
-                self.late.get_or_insert((name, took));
+                return Err(format!("{name:?} was acknowledged after {} ms", took / 1_000_000));
             }
         }
         Ok(())
@@ -233,9 +231,6 @@ impl Oracle {
     /// # Errors
     /// Something was lost.
     pub fn quiet(&self, now: u64) -> Verdict {
-        if let Some((name, took)) = self.late {
-            return Err(format!("{name:?} was acknowledged after {} ms", took / 1_000_000));
-        }
         for (name, published) in &self.published {
             if published.acknowledged_at.is_none() {
                 return Err(format!("{name:?} was never acknowledged"));

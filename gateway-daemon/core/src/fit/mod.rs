@@ -21,8 +21,14 @@ use crate::uplink::settings::ASIDE_BYTES_MAX;
 
 pub use lower::{Change, Stored};
 
-/// Memory of the program itself, before anybody has connected: measured 8 MiB, with what a bus and its readings take.
+/// Memory of the program itself, before anybody has connected: measured 8 MiB, with what [`BUSES_WITHIN`] buses and their readings take.
 const BASE_BYTES: u64 = 10 << 20;
+
+/// Memory of a bus with a device of ten tags: its task, its connection, its schedule, its cycles. Measured 32 KiB with 64 buses (docs/hardware.md).
+const BUS_BYTES: u64 = 40 << 10;
+
+/// Buses that are part of [`BASE_BYTES`].
+const BUSES_WITHIN: u64 = 64;
 
 /// Memory of a connection at rest: its socket in the runtime, its place in the list of connections, its state in the broker. Measured.
 const CONNECTION_BYTES: u64 = 3 << 10;
@@ -121,6 +127,8 @@ pub struct Plan {
     pub hash_bytes: u64,
     /// The uplinks.
     pub uplinks: Vec<UplinkShare>,
+    /// How many buses there are.
+    pub buses: u64,
 }
 
 /// One addend.
@@ -218,6 +226,8 @@ impl Plan {
             let bytes = UPLINK_BYTES.saturating_add(packet);
             parts.push(Part { what: format!("uplink `{}` with `packet_max`", uplink.name), bytes });
         }
+        let bytes = self.buses.saturating_sub(BUSES_WITHIN).saturating_mul(BUS_BYTES);
+        parts.push(Part { what: format!("buses beyond {BUSES_WITHIN}"), bytes });
         self.add(MEMORY, 100, &mut parts);
         Sum { parts, bytes_max: self.memory_bytes_max, key: "`memory_max` in [gateway]" }
     }

@@ -19,6 +19,7 @@ fn plain(uplinks: usize) -> Plan {
         handshaking_listeners: 1,
         hash_bytes: HASH_BYTES_MIN,
         uplinks: (0..uplinks).map(unsaid).collect(),
+        buses: 0,
     }
 }
 
@@ -31,13 +32,23 @@ fn fitted(mut plan: Plan) -> Plan {
 fn whoever_sets_no_limit_has_a_file_that_fits_with_any_number_of_uplinks_and_listeners() {
     for uplinks in 0..=8 {
         for listeners in 0..=16 {
-            let plan = Plan { tls_listeners: listeners, handshaking_listeners: listeners, ..plain(uplinks) };
-            let plan = fitted(plan);
-            assert!(plan.memory().fits(), "{uplinks} {listeners}: {}", plan.memory());
-            assert!(plan.disk().fits(), "{uplinks} {listeners}: {}", plan.disk());
-            assert!(plan.uplinks.iter().all(|up| up.bytes_max >= 15_000_000), "{:?}", plan.uplinks);
+            for buses in [1, 64, 256] {
+                let handshaking_listeners = listeners;
+                let plan = Plan { tls_listeners: listeners, handshaking_listeners, buses, ..plain(uplinks) };
+                let plan = fitted(plan);
+                assert!(plan.memory().fits(), "{uplinks} {listeners} {buses}: {}", plan.memory());
+                assert!(plan.disk().fits(), "{uplinks} {listeners} {buses}: {}", plan.disk());
+                assert!(plan.uplinks.iter().all(|up| up.bytes_max >= 15_000_000), "{:?}", plan.uplinks);
+            }
         }
     }
+}
+
+#[test]
+fn sixty_four_buses_cost_nothing_beside_the_program_and_each_more_its_memory() {
+    let needed = |buses| Plan { buses, ..plain(1) }.memory().total();
+    assert_eq!(needed(1), needed(64));
+    assert_eq!(needed(256) - needed(64), 192 * BUS_BYTES);
 }
 
 #[test]

@@ -2,8 +2,14 @@
 //!
 //! A message is safe when its reader has acknowledged it or when it is on disk. While the reader answers as usual its answer is waited for, and nothing
 //! is written; once its oldest message is older than [`Pace::patience`], whoever waits for a message behind it is told by the disk.
+//!
+//! A silence is no habit: of the answers to what was sent before it ended the first counts, and for no more than the patience of then. A reader that
+//! answers a hundred messages at once after a minute would otherwise count as one that takes a minute, and the next silence would cost its publishers
+//! the commit interval. For the same reason an answer says nothing when a message that was sent later has been answered before.
 
 use std::time::Duration;
+
+use crate::tag::BootNs;
 
 /// Nobody counts as slow before: a round trip through a mobile network, or a machine that is busy with something else.
 pub const SLOW_MIN: Duration = Duration::from_millis(50);
@@ -19,13 +25,26 @@ const SMOOTHING: u32 = 8;
 pub struct Pace {
     /// `None` before the first answer.
     usual: Option<Duration>,
+    /// When it answered last.
+    answered_at: BootNs,
+    /// Answers to what was sent before say nothing: when its last silence ended, or the latest message that it has answered was sent.
+    counts_from: BootNs,
 }
 
 impl Pace {
-    /// A message was answered so long after it was sent.
-    pub fn answered(&mut self, took: Duration) {
+    /// A message that was sent then is answered now.
+    pub fn answered(&mut self, now: BootNs, sent: BootNs) {
+        let took = now.since(sent);
         let usual = self.usual.unwrap_or(took);
-        self.usual = Some((usual.saturating_mul(SMOOTHING - 1).saturating_add(took)) / SMOOTHING);
+        let limit = patience(usual);
+        let silent = self.usual.is_some() && now.since(self.answered_at.max(sent)) > limit;
+        self.answered_at = now;
+        if sent < self.counts_from {
+            return;
+        }
+        self.counts_from = if silent { now } else { sent };
+        let counted = if silent { limit } else { took };
+        self.usual = Some((usual.saturating_mul(SMOOTHING - 1).saturating_add(counted)) / SMOOTHING);
     }
 
     /// How old the oldest message may become before its reader counts as slow. A reader whose answers come after rows are written anyway
@@ -35,9 +54,13 @@ impl Pace {
         match self.usual {
             None => SLOW_MIN,
             Some(usual) if usual >= commit_interval => Duration::ZERO,
-            Some(usual) => usual.saturating_mul(SLOW_TIMES).max(SLOW_MIN),
+            Some(usual) => patience(usual),
         }
     }
+}
+
+fn patience(usual: Duration) -> Duration {
+    usual.saturating_mul(SLOW_TIMES).max(SLOW_MIN)
 }
 
 #[cfg(test)]
@@ -46,9 +69,14 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_secs(1);
 
+    /// Messages one after the other, each sent when the one before was answered.
     fn after(answers_ms: &[u64]) -> Duration {
-        let mut pace = Pace::default();
-        answers_ms.iter().for_each(|ms| pace.answered(Duration::from_millis(*ms)));
+        let (mut pace, mut now) = (Pace::default(), BootNs(0));
+        for ms in answers_ms {
+            let sent = now;
+            now = sent.plus(Duration::from_millis(*ms));
+            pace.answered(now, sent);
+        }
         pace.patience(INTERVAL)
     }
 
@@ -68,5 +96,32 @@ mod tests {
     #[test]
     fn waiting_saves_nothing_when_answers_come_after_the_commit() {
         assert_eq!(after(&[1100; 10]), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_silence_that_ends_with_a_hundred_answers_at_once_is_no_habit() {
+        let (mut pace, at) = (Pace::default(), |ms: u64| BootNs(ms * 1_000_000));
+        (0..20).for_each(|n| pace.answered(at(n * 10 + 5), at(n * 10)));
+        (200..300).for_each(|sent| pace.answered(at(60_000), at(sent)));
+        assert_eq!(pace.patience(INTERVAL), SLOW_MIN);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_those_to_later_messages_is_no_habit() {
+        let (mut pace, at) = (Pace::default(), |ms: u64| BootNs(ms * 1_000_000));
+        (0..20).for_each(|n| pace.answered(at(n * 10 + 5), at(n * 10)));
+        // What was sent in a minute of silence is answered last, and one by one.
+        pace.answered(at(60_005), at(60_000));
+        (1..=100).for_each(|n| pace.answered(at(60_005 + n * 30), at(200 + n)));
+        assert_eq!(pace.patience(INTERVAL), SLOW_MIN);
+    }
+
+    #[test]
+    fn a_reader_that_takes_its_time_with_each_of_a_full_window_is_not_silent() {
+        let (mut pace, at) = (Pace::default(), |ms: u64| BootNs(ms * 1_000_000));
+        (0..20).for_each(|n| pace.answered(at(n * 10 + 5), at(n * 10)));
+        // Twenty at once, and it needs 20 ms for each: the last is answered after 400 ms.
+        (1..=20).for_each(|n| pace.answered(at(1000 + n * 20), at(1000)));
+        assert!(pace.patience(INTERVAL) > Duration::from_millis(400));
     }
 }

@@ -46,11 +46,6 @@ impl Share {
         (self.window - (self.window / 10).max(1)).max(self.floor()).min(self.window.saturating_sub(1).max(1))
     }
 
-    /// Slots the backlog may use right now.
-    pub(super) fn backlog(&self) -> usize {
-        self.backlog
-    }
-
     /// The lane whose row is sent next, given what is in flight and what waits. `backlog_exists` keeps the backlog's half free while
     /// its rows are still being read from disk.
     pub(super) fn pick(&mut self, flight: Lanes, waiting: Waiting, faults: Faults) -> Option<Lane> {
@@ -165,7 +160,7 @@ mod tests {
         for _ in 0..10_000 {
             share.acknowledged(Duration::from_millis(20));
         }
-        assert_eq!(share.backlog(), 90);
+        assert_eq!(share.backlog, 90);
         let flight = fill(&mut share, Waiting { live: false, ..ALL });
         assert_eq!((flight.live, flight.backlog), (0, 90));
     }
@@ -177,7 +172,7 @@ mod tests {
         for _ in 0..10_000 {
             share.acknowledged(Duration::from_secs(2));
         }
-        assert_eq!(share.backlog(), 50);
+        assert_eq!(share.backlog, 50);
     }
 
     proptest! {
@@ -189,8 +184,8 @@ mod tests {
             let mut share = Share::new(window);
             for latency in latencies {
                 share.acknowledged(Duration::from_micros(u64::from(latency)));
-                prop_assert!(share.backlog() >= usize::from(window).div_ceil(2).min(usize::from(window)));
-                prop_assert!(window == 1 || share.backlog() < usize::from(window));
+                prop_assert!(share.backlog >= usize::from(window).div_ceil(2).min(usize::from(window)));
+                prop_assert!(window == 1 || share.backlog < usize::from(window));
             }
         }
     }

@@ -62,10 +62,4 @@ impl Uplink {
     pub fn backoff_ceiling(&self) -> Duration {
         self.backoff.ceiling()
     }
-
-    /// Slots of the window the backlog may use right now.
-    #[must_use]
-    pub fn backlog_share(&self) -> usize {
-        self.share.backlog()
-    }
 }

@@ -55,7 +55,7 @@ impl Outbound {
             let left = self.loaded.0.saturating_sub(flight.load());
             desk.totals.load(replace(&mut self.loaded.0, left), left);
         }
-        self.pace.answered(desk.now.since(flight.since));
+        self.pace.answered(desk.now, flight.since);
         self.note_pace(desk);
     }
 

@@ -274,6 +274,47 @@ fn a_full_queue_drops_the_newest_or_the_oldest_that_was_never_sent() {
 }
 
 #[test]
+fn a_queue_takes_as_many_rows_and_bytes_as_its_limits_say_and_not_one_more() {
+    for durable in [true, false] {
+        let bench = Bench::fresh(LIMIT);
+        let size = if durable { bench.outbound.size_of(&wrap(message(1, Qos::AtLeastOnce))) } else { 0 };
+        let size = size.max(wrap(message(1, Qos::AtLeastOnce)).cost() * u64::from(!durable));
+        for limit in [
+            Limit { rows_max: 3, ..LIMIT },
+            Limit { bytes_max: 3 * size, ..LIMIT },
+            Limit { bytes_max: 4 * size - 1, ..LIMIT },
+        ] {
+            let mut bench = Bench::fresh(limit);
+            if !durable {
+                bench.outbound = Outbound::volatile(limit);
+            }
+            let pushed = (1..=5).map(|number| bench.push(number, Qos::AtLeastOnce));
+            let kept = pushed.filter(|pushed| !matches!(pushed, Pushed::Dropped(DropReason::Full))).count();
+            assert_eq!((kept, bench.outbound.held().rows), (3, 3), "{limit:?}");
+            assert_eq!(bench.totals.dropped(DropReason::Full), 2, "{limit:?}");
+            // What is in flight counts with its bytes, and not as a row that waits.
+            bench.outbound.online(Position::PAST);
+            assert_eq!(bench.send(1).len(), 1);
+            let fits = bench.push(6, Qos::AtLeastOnce) != Pushed::Dropped(DropReason::Full);
+            assert_eq!(fits, limit.rows_max == 3, "{limit:?}");
+        }
+    }
+}
+
+#[test]
+fn when_all_sessions_together_are_full_a_session_still_has_its_least_and_no_more() {
+    let mut bench = Bench::fresh(LIMIT);
+    let all = Held { rows: 1, bytes: u64::MAX };
+    bench.totals = Totals::new(TotalsLimits { volatile: all, durable: all });
+    let least = totals::least(true).rows;
+    for number in 1..=least + 2 {
+        let pushed = bench.push(number, Qos::AtLeastOnce);
+        assert_eq!(pushed == Pushed::Owed, number <= least, "{number} of {least}: {pushed:?}");
+    }
+    assert_eq!(bench.totals.dropped(DropReason::TotalFull), 2);
+}
+
+#[test]
 fn after_a_restart_the_oldest_are_counted_before_they_are_dropped() {
     let mut bench = Bench::fresh(LIMIT);
     (1..=1000).for_each(|number| _ = bench.push(number, Qos::AtLeastOnce));

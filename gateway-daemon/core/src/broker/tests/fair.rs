@@ -1,6 +1,6 @@
 //! One session cannot take what another needs.
 
-use super::wire::{Bench, PUBACK, PUBREC, PUBREL, ack, connect, frames, packet, publish, subscribe};
+use super::wire::{Bench, PUBACK, PUBCOMP, PUBREC, PUBREL, ack, connect, frames, packet, publish, subscribe};
 use super::wire5::{connect5, four, publish5};
 use crate::broker::settings::WhenFull;
 use crate::broker::{CloseReason, Fate, Limits, TopicFilter};
@@ -137,6 +137,37 @@ fn pubrec_with_an_error_ends_the_exchange_of_a_message_that_nobody_could_keep() 
     bench.say(away, &ack(PUBACK, 1));
     bench.say(conn, &publish5(4, "t", 2, &[], "y"));
     assert_eq!(bench.told(conn), ack(PUBREC, 2), "a new message under an identifier that is free");
+}
+
+#[test]
+fn an_uplink_that_takes_one_of_two_qos_2_messages_gives_back_its_bytes_and_its_identifier_alone() {
+    let mut bench = Bench::durable();
+    bench.broker.open_bridge([(TopicFilter::new("#").unwrap(), Qos::AtLeastOnce)]).unwrap();
+    bench.receipts = false;
+    let (client, _) = bench.client5("a", false, &[four(0x11, 1000)]);
+    for id in [1, 2] {
+        bench.say(client, &publish5(4, "t", id, &[], "body"));
+    }
+    let both = bench.broker.gauges().received_bytes;
+    assert!(both > 0);
+    bench.told(client);
+    for (released, left) in [(1, both / 2), (2, 0)] {
+        bench.say(client, &ack(PUBREL, released));
+        assert_eq!(bench.told(client), b"", "PUBCOMP waits for the uplink");
+        let ticket = bench.owed.remove(0);
+        bench.broker.handle_receipt(bench.now, ticket, Fate::Safe);
+        bench.run();
+        assert_eq!(bench.told(client), ack(PUBCOMP, released));
+        assert_eq!(bench.broker.gauges().received_bytes, left, "{both} of both");
+        // The identifier is free: the same once more is another message.
+        let before = bench.enqueued.len();
+        bench.say(client, &publish5(0x4, "other", released, &[], ""));
+        assert_eq!(bench.enqueued.len(), before + 1);
+        let ticket = bench.owed.pop().unwrap();
+        bench.broker.handle_receipt(bench.now, ticket, Fate::Safe);
+        bench.run();
+        bench.told(client);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::poll::request::Table;
-use crate::poll::settings::{Kind, Medium, Order4, Order8, Settings};
+use crate::poll::settings::{Kind, Medium, Order4, Order8, Point, Rs485, Serial, Settings};
 use crate::poll::testing::{Build, holding};
 
 fn span(table: Table, start: u32, length: u32) -> Span {
@@ -191,6 +191,57 @@ fn a_cycle_costs_its_characters_and_its_silences() {
     assert!(got.abs_diff(expected) < Duration::from_nanos(10), "{got:?} {expected:?}");
     assert!(plan.fits());
     assert!((plan.share.unwrap() - 2.0 * 0.045_833).abs() < 1e-4);
+}
+
+#[test]
+fn every_part_of_a_read_adds_to_its_cost() {
+    let mut build = Build::serial(9600);
+    let device = build.device(1);
+    build.group(device, 1000, (0..10).map(holding).collect());
+    let mut settings = build.settings;
+    let asked = |settings: &Settings| {
+        let cost = BusPlan::new(settings, 0).groups[0].cost;
+        (cost.least.unwrap(), cost.silent.unwrap())
+    };
+    let ms = Duration::from_millis;
+    let Medium::Serial(serial) = settings.buses[0].medium.clone() else { panic!("a serial bus") };
+    // The silence before the request, its 8 characters, and then nothing for the whole timeout; or the silence that ends it and 25 characters.
+    let request = serial.frame_silence() + serial.chars(8);
+    let before = (request + serial.frame_silence() + serial.chars(25), request + settings.devices[0].timeout);
+    assert_eq!(asked(&settings), before);
+    settings.buses[0].pause = ms(3);
+    settings.devices[0].delay_before = ms(5);
+    let rs485 = Rs485 { rts_on_send: true, delay_before_ms: 7, delay_after_ms: 11, rx_during_tx: false };
+    settings.buses[0].medium = Medium::Serial(Serial { rs485: Some(rs485), ..serial });
+    let more = ms(3 + 5 + 7 + 11);
+    assert_eq!(asked(&settings), (before.0 + more, before.1 + more));
+}
+
+#[test]
+fn bits_cost_a_byte_for_each_eight_and_one_for_the_rest() {
+    for (bits, bytes) in [(1, 1), (8, 1), (9, 2), (17, 3)] {
+        let mut build = Build::serial(9600);
+        let device = build.device(1);
+        let coil = |address| Point { table: Table::Coil, address, kind: Kind::Bit };
+        build.group(device, 1000, (0..bits).map(coil).collect());
+        let cost = BusPlan::new(&build.settings, 0).groups[0].cost;
+        assert_eq!(
+            (cost.bits, cost.registers, cost.in_bytes),
+            (u32::from(bits), 0, 5 + bytes),
+            "{bits} bits"
+        );
+    }
+}
+
+#[test]
+fn costs_of_two_reads_are_added() {
+    let plan = BusPlan::new(&two_meters(9600, 1000), 0);
+    let (one, other) = (plan.groups[0].cost, plan.groups[1].cost);
+    let both = one.plus(other);
+    assert_eq!((both.requests, both.registers, both.out_bytes, both.in_bytes), (2, 20, 16, 50));
+    assert_eq!(both.least.unwrap(), one.least.unwrap() + other.least.unwrap());
+    assert_eq!(both.silent.unwrap(), one.silent.unwrap() + other.silent.unwrap());
+    assert_eq!(both.plus(Cost { least: None, silent: None, ..one }).least, None, "a speed is not known");
 }
 
 #[test]

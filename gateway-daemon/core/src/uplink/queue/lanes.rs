@@ -160,7 +160,7 @@ impl Queue {
         self.backlog.remove(&seq);
         self.in_flight -= usize::from(entry.in_flight);
         if entry.in_flight && matches!(settled, Settled::Acknowledged) {
-            self.pace.answered(now.since(entry.since));
+            self.pace.answered(now, entry.since);
         }
         self.forget_departures();
         let on_disk = seq <= self.committed_to;

@@ -1,6 +1,7 @@
 //! The queue alone, with a store of a few lines; whole outages are in the simulation (`cargo xtask sim`).
 
 mod aside;
+mod room;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
