@@ -105,8 +105,8 @@ pub fn load(path: &Path, env: &Environment) -> Result<(Config, Vec<Problem>), Pr
     load_as(path, env, Strictness::New)
 }
 
-/// As [`load`], for the start of a gateway that has run before, perhaps by a version that did not add up limits: those that do not fit together
-/// are problems of [`Severity::Unfit`] in the list, and whoever starts has to lower them by [`Config::plan`].
+/// As [`load`], for the start of a gateway that has run before, perhaps by a version that did not add up limits or look into certificates: those that do
+/// not fit are problems of [`Severity::Unfit`] in the list, and whoever starts has to lower limits by [`Config::plan`].
 ///
 /// # Errors
 /// As [`load`].

@@ -16,8 +16,8 @@ pub const PROBLEMS_MAX: usize = 100;
 pub enum Severity {
     /// The file is refused.
     Error,
-    /// Its limits do not fit together: `check`, a reload and a first start refuse it; a start with the file that ran before lowers them
-    /// ([`crate::load_installed`]).
+    /// Its limits do not fit together, or one of its certificates cannot be used: `check`, a reload and provisioning refuse it; a start with the file that
+    /// ran before goes on with limits lowered and without what the certificate is for ([`crate::load_installed`]).
     Unfit,
     /// The file is taken, and a person should look at this.
     Warning,
@@ -202,7 +202,7 @@ impl<'a> Findings<'a> {
         *self.plan.borrow_mut() = Some(plan);
     }
 
-    /// Limits are larger than what they are meant for.
+    /// Limits are larger than what they are meant for, or a certificate cannot be used.
     pub(crate) fn unfit(&self, span: &Range<usize>, text: impl Into<String>) {
         self.push(Severity::Unfit, Reach::File, span.start, text.into());
     }
@@ -229,7 +229,8 @@ impl<'a> Findings<'a> {
     }
 
     fn push(&self, severity: Severity, reach: Reach, at: usize, text: String) {
-        self.errors.set(self.errors.get() + usize::from(severity.is_error()));
+        // What a gateway can start with leaves the values as they were written.
+        self.errors.set(self.errors.get() + usize::from(severity == Severity::Error));
         let mut list = self.list.borrow_mut();
         list.push(Finding { severity, reach, at, text });
         if list.len() > FINDINGS_MAX {

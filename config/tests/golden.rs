@@ -9,17 +9,24 @@ use std::path::{Path, PathBuf};
 
 use gateway_config::{Environment, Problems, parse};
 
-const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n";
 /// Must not appear in any message.
 const PASSWORD: &str = "hunter2";
 
 /// The files that configurations in the folders name, with their modes.
 const FILES: &[(&str, &[u8], u32)] = &[
-    ("ca.pem", CERTIFICATE.as_bytes(), 0o644),
-    ("device.pem", CERTIFICATE.as_bytes(), 0o644),
-    ("device.key", KEY.as_bytes(), 0o600),
-    ("open.key", KEY.as_bytes(), 0o644),
+    ("ca.pem", include_bytes!("files/ca.pem"), 0o644),
+    ("device.pem", include_bytes!("files/device.pem"), 0o644),
+    ("device.key", include_bytes!("files/device.key"), 0o600),
+    ("open.key", include_bytes!("files/device.key"), 0o644),
+    ("other.key", include_bytes!("files/other.key"), 0o600),
+    ("version-1.pem", include_bytes!("files/version-1.pem"), 0o644),
+    ("client.pem", include_bytes!("files/client.pem"), 0o644),
+    ("server.pem", include_bytes!("files/server.pem"), 0o644),
+    ("self-signed.pem", include_bytes!("files/self-signed.pem"), 0o644),
+    ("turned-chain.pem", include_bytes!("files/turned-chain.pem"), 0o644),
+    ("mixed-chain.pem", include_bytes!("files/mixed-chain.pem"), 0o644),
+    ("damaged.pem", b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", 0o644),
+    ("damaged.key", b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", 0o600),
     (
         "passphrase.key",
         b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n",

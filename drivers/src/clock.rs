@@ -1,7 +1,7 @@
 //! The clocks of the machine: time since boot, which boot, which run, and whether wall time can be believed.
 //!
-//! Invariant: wall time is given only when the kernel or systemd says that the clock was set from outside in this boot.
-//! A date that looks right is no proof and is never used.
+//! Invariant: wall time is called trusted only when the kernel or systemd says that the clock was set from outside in this boot.
+//! A date that looks right is no proof. What else may be believed is decided in [`gateway_core::wall`].
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -16,6 +16,10 @@ const TIMESYNC_FILE: &str = "/run/systemd/timesync/synchronized";
 /// Names another file that appears when the clock has been set. Then that file alone decides: for a clock that is set by something of which
 /// kernel and systemd know nothing (GPS, a script, the host of a container).
 pub const TIMESYNC_FILE_VARIABLE: &str = "TIDEGATE_TIMESYNC_FILE";
+/// Its time of modification is when the system was built (systemd(1)); `systemd/install.sh` makes it.
+const BUILT_FILE: &str = "/usr/lib/clock-epoch";
+/// 2026-01-01: no system with this program is older.
+const BUILT_MIN: WallMs = WallMs(1_767_225_600_000);
 /// A random number of this boot (random(4)).
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -68,8 +72,25 @@ fn is_trusted(named: Option<&Path>, kernel: impl FnOnce() -> bool) -> bool {
     }
 }
 
-fn wall() -> Option<WallMs> {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+/// The time of the system's clock, whoever has set it.
+#[must_use]
+pub fn wall() -> Option<WallMs> {
+    wall_of(SystemTime::now())
+}
+
+/// When this system was built, as far as it can be told: no clock shows an earlier time and is right.
+#[must_use]
+pub fn built() -> WallMs {
+    built_of(Path::new(BUILT_FILE))
+}
+
+fn built_of(file: &Path) -> WallMs {
+    let stamp = std::fs::metadata(file).and_then(|file| file.modified()).ok().and_then(wall_of);
+    stamp.map_or(BUILT_MIN, |stamp| WallMs(stamp.0.max(BUILT_MIN.0)))
+}
+
+fn wall_of(time: SystemTime) -> Option<WallMs> {
+    let since_1970 = time.duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since_1970.as_millis()).ok().map(WallMs)
 }
 
@@ -98,6 +119,19 @@ mod tests {
         assert!(is_trusted(Some(there), || false));
         assert!(!is_trusted(Some(missing), || true));
         assert!(is_trusted(None, || true));
+    }
+
+    #[test]
+    fn a_system_was_built_when_its_stamp_says_and_never_before_the_program() {
+        let stamp = tempfile::NamedTempFile::new().unwrap();
+        let dated = |seconds| {
+            let time = UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            stamp.as_file().set_modified(time).unwrap();
+            built_of(stamp.path())
+        };
+        assert_eq!(dated(1_796_083_200), WallMs(1_796_083_200_000));
+        assert_eq!(dated(0), BUILT_MIN);
+        assert_eq!(built_of(Path::new("/nowhere/at/all")), BUILT_MIN);
     }
 
     #[test]

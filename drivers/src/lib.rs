@@ -11,6 +11,7 @@ pub mod fuzzing;
 pub mod memory;
 pub mod modbus;
 pub mod passed;
+pub mod rtc;
 pub mod serial;
 pub mod sim;
 mod sys;

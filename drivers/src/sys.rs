@@ -1,5 +1,6 @@
 //! The kernel calls that no safe crate offers: RS485 direction control, low latency of USB serial adapters, how much output
-//! a port still holds, the state of the kernel clock, the socket that systemd hands over, what the kernel keeps for a socket, which threads run first, and what the allocator keeps of
+//! a port still holds, the state of the kernel clock, whether the battery of a clock chip failed, the socket that systemd hands over, what the kernel keeps for a socket, which threads run
+//! first, and what the allocator keeps of
 //! freed memory.
 //!
 //! The only module of the workspace with `unsafe`. Each block passes the kernel a pointer to a whole, initialised,
@@ -55,6 +56,9 @@ struct SerialStruct {
     port_high: u32,
     iomap_base: libc::c_ulong,
 }
+
+/// `RTC_VL_READ` of linux/rtc.h: `_IOR('p', 0x13, unsigned int)`.
+const RTC_VL_READ: libc::Ioctl = 0x8004_7013;
 
 /// `SD_LISTEN_FDS_START` of sd_listen_fds(3).
 const FIRST_PASSED: RawFd = 3;
@@ -126,6 +130,17 @@ pub(crate) fn kernel_clock_synchronised() -> bool {
     // SAFETY: all bytes were zeroed above and every field of `struct timex` is an integer.
     let timex = unsafe { timex.assume_init() };
     state >= 0 && state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0
+}
+
+/// What a clock chip says of its supply, as bits `RTC_VL_*`; zero is that nothing ever failed.
+///
+/// # Errors
+/// `ENOTTY` and `EINVAL`: its driver cannot say.
+pub(crate) fn rtc_voltage(chip: &impl AsRawFd) -> io::Result<u32> {
+    let mut flags: libc::c_uint = 0;
+    // SAFETY: RTC_VL_READ writes one unsigned int; `flags` is one and lives through the call.
+    check(unsafe { libc::ioctl(chip.as_raw_fd(), RTC_VL_READ, &raw mut flags) })?;
+    Ok(flags)
 }
 
 /// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_WMEM_QUEUED` and `SK_MEMINFO_BACKLOG` of linux/sock_diag.h: memory of what was received and is not read, of what is

@@ -171,16 +171,12 @@ fn the_beginning_of_a_configuration_in_the_readme_of_the_card_passes_its_check()
 
 /// The files that configurations name: enough for a check, which does not open a connection.
 fn certificates(dir: &Path) {
-    let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/tests/files");
     for (name, mode) in [("ca.pem", 0o644), ("device.pem", 0o644), ("device.key", 0o600)] {
         let path = dir.join(name);
-        std::fs::write(&path, certificate.replace("CERTIFICATE", kind(name))).unwrap();
+        std::fs::copy(made.join(name), &path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
-}
-
-fn kind(name: &str) -> &'static str {
-    if name.ends_with(".key") { "PRIVATE KEY" } else { "CERTIFICATE" }
 }
 
 #[test]
@@ -481,4 +477,33 @@ fn passwd_asks_twice_on_a_terminal_and_shows_nothing_of_it() {
     let (code, out, asked, _) = typed(["hunter2\n", "hunter3\n"]);
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(asked.ends_with("error: the two passwords differ\n"), "{asked}");
+}
+
+#[test]
+fn check_and_provisioning_with_relative_paths_refuse_the_key_of_another_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["drop", "config", "run", "root"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    let drop = dir.path().join("drop");
+    certificates(&drop);
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/tests/files/other.key");
+    std::fs::copy(other, drop.join("device.key")).unwrap();
+    let config = "[gateway]\nid = \"plant7\"\n[uplink.cloud]\nurl = \"mqtts://broker.example.com\"\nca = \"ca.pem\"\n\
+                  client_cert = \"device.pem\"\nclient_key = \"device.key\"\n";
+    std::fs::write(drop.join("gateway.toml"), config).unwrap();
+    let wrong = "does not belong to the certificate beside it";
+    let output = run(&drop, &["check", "gateway.toml"]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output.stderr);
+    assert!(said.contains("gateway.toml:7:14: `client_key` = ") && said.contains(wrong), "{said}");
+    let words = ["provision", "--drop", "drop", "--config", "config", "--run", "run", "--root", "root"];
+    run(dir.path(), &words);
+    let said = std::fs::read_to_string(drop.join("gateway-errors.txt")).unwrap();
+    assert!(said.contains("`client_key` = device.key") && said.contains(wrong), "{said}");
+    assert!(!dir.path().join("config/device.pem").exists());
+    // The right key, and all is taken.
+    certificates(&drop);
+    run(dir.path(), &words);
+    assert!(dir.path().join("config/keys/device.key").exists());
 }

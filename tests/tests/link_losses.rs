@@ -172,17 +172,17 @@ async fn files_that_are_missing_empty_damaged_or_do_not_match_are_named() -> Res
     let damaged = junk("damaged.pem", "-----BEGIN CERTIFICATE-----\nMIIB!!!!\n-----END CERTIFICATE-----\n")?;
     let nonsense = junk("nonsense.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")?;
     for (settings, role, part) in [
-        (good(&missing, &device.cert, &device.key), FileRole::Ca, "No such file"),
-        (good(authority.dir(), &device.cert, &device.key), FileRole::Ca, "directory"),
-        (good(&empty, &device.cert, &device.key), FileRole::Ca, "BEGIN CERTIFICATE"),
+        (good(&missing, &device.cert, &device.key), FileRole::Ca, "does not exist"),
+        (good(authority.dir(), &device.cert, &device.key), FileRole::Ca, "is a folder"),
+        (good(&empty, &device.cert, &device.key), FileRole::Ca, "is empty"),
         (good(&damaged, &device.cert, &device.key), FileRole::Ca, "damaged"),
         (good(&nonsense, &device.cert, &device.key), FileRole::Ca, "understood"),
-        (good(ca, &missing, &device.key), FileRole::ClientCert, "No such file"),
-        (good(ca, &device.key, &device.key), FileRole::ClientCert, "BEGIN CERTIFICATE"),
+        (good(ca, &missing, &device.key), FileRole::ClientCert, "does not exist"),
+        (good(ca, &device.key, &device.key), FileRole::ClientCert, "holds a private key"),
         (good(ca, &nonsense, &device.key), FileRole::ClientCert, "understood"),
-        (good(ca, &device.cert, &missing), FileRole::ClientKey, "No such file"),
-        (good(ca, &device.cert, &device.cert), FileRole::ClientKey, "no private key"),
-        (good(ca, &encrypted.cert, &encrypted.key), FileRole::ClientKey, "pass phrase"),
+        (good(ca, &device.cert, &missing), FileRole::ClientKey, "does not exist"),
+        (good(ca, &device.cert, &device.cert), FileRole::ClientKey, "holds a certificate"),
+        (good(ca, &encrypted.cert, &encrypted.key), FileRole::ClientKey, "passphrase"),
         (good(ca, &device.cert, &other.key), FileRole::ClientKey, "does not belong"),
     ] {
         check_file(&settings, role, part).await?;

@@ -138,7 +138,10 @@ fn a_renewed_certificate_is_taken_without_a_configuration_and_one_of_another_key
     let before = card.config_tree();
     assert!(card.provision().usable);
     let text = card.read_drop("gateway-errors.txt");
-    assert!(text.contains("device.pem:1:1: the certificate does not belong to the key device.key"), "{text}");
+    assert!(
+        text.contains("`client_key` = device.key does not belong to the certificate beside it"),
+        "{text}"
+    );
     assert_eq!(card.config_tree(), before);
     card.drop("device.key", second.key.as_bytes());
     assert!(card.provision().usable);

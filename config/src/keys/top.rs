@@ -79,10 +79,25 @@ pub(crate) static GATEWAY: Section = Section {
             "Most memory that all limits together may need; a file that needs more is refused. Without it 112 MiB, so that the process stays below 128 MiB, \
              and 8 MiB more for each uplink beyond the second.",
         ),
+        key(
+            "trust_clock",
+            Kind::Choice(CLOCKS, &[]),
+            "Which clock readings get their time from while no time server has answered; one that answers later corrects them. See docs/hardware.md.",
+        )
+        .or("\"ntp\""),
     ],
-    aliases: &[("name", "id"), ("gateway_id", "id"), ("client_id", "id"), ("max_memory", "memory_max"), ("memory", "memory_max")],
+    aliases: &[("clock", "trust_clock"), ("time_source", "trust_clock"), ("name", "id"), ("gateway_id", "id"), ("client_id", "id"), ("max_memory", "memory_max"), ("memory", "memory_max")],
     refused: &[],
 };
+
+const CLOCKS: &[super::Word] = &[
+    word("ntp", "none: messages carry only the time since boot before a time server has answered"),
+    word(
+        "rtc",
+        "the clock chip, if it says that its battery never failed and shows a time after the one at which the system was built",
+    ),
+    word("system", "the clock of the system, whoever has set it; `check` warns of it"),
+];
 
 /// `[store]`.
 pub(crate) static STORE: Section = Section {

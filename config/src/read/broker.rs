@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use gateway_core::broker::TopicFilter;
@@ -9,11 +10,12 @@ use gateway_core::broker::access::Access;
 use gateway_core::broker::settings::{
     Limits, RETAINED_RULES_MAX, RetainedRule, RetainedRules, Settings, WhenFull,
 };
+use gateway_core::settings::certificate::Purpose;
 use gateway_core::settings::{CertificateIdentity, ListenerSettings, ListenerTls};
 use gateway_core::tag::Name;
 use toml::de::DeValue;
 
-use super::files::{self, Pem};
+use super::certificates::{self, Pem, PemFile};
 use super::top::Store;
 use super::{Context, access};
 use super::{revoked, web};
@@ -358,6 +360,22 @@ fn websocket(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<Str
 /// What only an authority of clients gives a meaning.
 const OF_CLIENT_CA: [&str; 5] = ["client_certificates", "identity", "crl", "crl_credential", "revoked_file"];
 
+/// Certificate, key and authorities of clients, those that are given; the inner `None` means that something was reported.
+fn tls_files(
+    cx: &Context<'_, '_>,
+    reader: &Reader<'_, '_>,
+    given: [bool; 3],
+) -> [Option<Option<PathBuf>>; 3] {
+    let read = |given: bool, key: &str, want| given.then(|| certificates::pem(cx, reader, key, want));
+    let cert = read(given[0], "cert", Pem::Own(Purpose::Server));
+    let key = read(given[1], "key", Pem::Key);
+    let client_ca = read(given[2], "client_ca", Pem::Authorities);
+    if let (Some(Some(cert)), Some(Some(key))) = (&cert, &key) {
+        certificates::pair(cx, cert, key, Purpose::Server);
+    }
+    [cert, key, client_ca].map(|file: Option<Option<PemFile>>| file.map(|file| file.map(|file| file.path)))
+}
+
 /// TLS; the outer `None` means that something was reported.
 fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerTls>> {
     let written = |key: &str| {
@@ -394,14 +412,8 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
         );
         refuse(key, text);
     }
-    let read =
-        |given: &Option<String>, key: &str, want| given.as_ref().map(|_| files::pem(cx, reader, key, want));
-    let files = (
-        read(&cert, "cert", Pem::Certificate),
-        read(&key, "key", Pem::Key),
-        read(&ca, "client_ca", Pem::Certificate),
-    );
-    let authorities = files.2.as_ref().and_then(Option::as_deref);
+    let files = tls_files(cx, reader, [cert.is_some(), key.is_some(), ca.is_some()]);
+    let authorities = files[2].as_ref().and_then(Option::as_deref);
     let (crl, revoked) = (revoked::crl(cx, reader, authorities), revoked::serials(cx, reader));
     let client_required = reader.choice("client_certificates")? == "required";
     let identity = match reader.choice("identity")? {
@@ -412,7 +424,7 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Option<ListenerT
     if !whole {
         return None;
     }
-    let (Some(cert), Some(key), client_ca) = files else { return Some(None) };
+    let [Some(cert), Some(key), client_ca] = files else { return Some(None) };
     let client_ca = match client_ca {
         None => None,
         Some(path) => Some(path?),

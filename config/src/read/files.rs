@@ -1,29 +1,18 @@
-//! Files that the configuration names: certificates, keys and passwords. Looked at when the configuration is read, so that
-//! a wrong one is a message and not a link that never comes up. Contents of keys and passwords never reach a message.
+//! Files that the configuration names: where they are, and passwords; certificates and keys are in [`super::certificates`]. Looked at when the configuration
+//! is read, so that a wrong one is a message and not a link that never comes up. Contents of keys and passwords never reach a message.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use gateway_certificates::{self as certificates, Fault};
 use gateway_core::settings::Secret;
 
 use super::Context;
 use crate::reader::Reader;
 
-/// Largest file that is looked at: the system's whole list of authorities has 220 kB.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
 /// Longest password ("MQTT Version 3.1.1", 3.1.3.5: two bytes of length).
 const PASSWORD_BYTES_MAX: usize = 65_535;
-
-/// What a PEM file is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pem {
-    Certificate,
-    Key,
-    RevocationList,
-}
 
 /// Path of the file behind `key` or of the credential behind its twin; reports what is wrong with either.
 pub(crate) fn path(
@@ -85,30 +74,6 @@ fn readable_of(places: impl IntoIterator<Item = PathBuf>) -> PathBuf {
     first.unwrap_or_default()
 }
 
-/// A PEM file that holds what it should.
-pub(crate) fn pem(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str, want: Pem) -> Option<PathBuf> {
-    let (key, path) = path(cx, reader, key, &format!("{key}_credential"))?;
-    let span = reader.at(&key);
-    let bytes = match read(&path) {
-        Ok(bytes) => bytes,
-        Err(what) => {
-            cx.found.misfit(
-                &span,
-                format!("`{key}` = {} {what}, expected a PEM file: check the path", path.display()),
-            );
-            return None;
-        }
-    };
-    if let Some(what) = pem_problem(&bytes, want) {
-        cx.found.misfit(&span, format!("`{key}` = {} {what}", path.display()));
-        return None;
-    }
-    if want == Pem::Key {
-        warn_open(cx, reader, &key, &path);
-    }
-    Some(path)
-}
-
 /// The password in a file.
 pub(crate) fn password(
     cx: &Context<'_, '_>,
@@ -145,7 +110,7 @@ pub(crate) fn password(
 }
 
 /// Warns when everybody on this machine can read a secret. Credentials are guarded by systemd.
-fn warn_open(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str, path: &Path) {
+pub(crate) fn warn_open(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str, path: &Path) {
     let open = path.metadata().is_ok_and(|m| m.mode() & 0o007 != 0);
     if open && !key.ends_with("_credential") {
         let text = format!("`{key}`: every user of this machine can read the file: run chmod o= on it");
@@ -155,65 +120,8 @@ fn warn_open(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str, path: &Pa
 
 /// Reads a regular file of reasonable size.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
-    use std::io::ErrorKind;
-    let why = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => "does not exist",
-        ErrorKind::PermissionDenied => "cannot be read by this user",
-        ErrorKind::NotADirectory => "does not exist",
+    certificates::read(path).map_err(|fault| match fault {
+        Fault::Unreadable(what) => what,
         _ => "cannot be read",
-    };
-    let metadata = path.metadata().map_err(why)?;
-    if metadata.is_dir() {
-        return Err("is a folder");
-    }
-    if !metadata.is_file() {
-        return Err("is not a regular file");
-    }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err("has more than 4 MiB");
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)).map_err(why)?;
-    Ok(bytes)
-}
-
-/// Why a file cannot be what it should be, if so.
-fn pem_problem(bytes: &[u8], want: Pem) -> Option<&'static str> {
-    let text = String::from_utf8_lossy(bytes);
-    let has = |label: &str| text.contains(&format!("-----BEGIN {label}-----"));
-    let has_certificate = has("CERTIFICATE") || has("TRUSTED CERTIFICATE");
-    let has_key = has("PRIVATE KEY") || has("RSA PRIVATE KEY") || has("EC PRIVATE KEY");
-    let cut = || !text.contains("-----END ");
-    match want {
-        _ if bytes.is_empty() => Some("is empty, expected PEM text"),
-        _ if bytes.first() == Some(&0x30) => Some(
-            "is binary (DER or PKCS#12), expected PEM text: convert it with openssl (x509 or pkey -inform der, or pkcs12 -nodes)",
-        ),
-        _ if has("ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") => {
-            Some("holds a key with a passphrase, expected one without: run openssl pkey -in FILE -out NEW")
-        }
-        Pem::RevocationList if has("X509 CRL") => {
-            cut().then_some("ends in the middle, expected a line -----END: copy it again")
-        }
-        Pem::RevocationList => Some(
-            "holds no list of revoked certificates, expected a line -----BEGIN X509 CRL-----: write one by openssl ca -gencrl, or openssl crl -inform der",
-        ),
-        Pem::Certificate if has_certificate && !cut() => None,
-        Pem::Key if has_key && !cut() => None,
-        _ if has_certificate && cut() || has_key && cut() => {
-            Some("ends in the middle, expected a line -----END: copy it again")
-        }
-        Pem::Certificate if has_key => {
-            Some("holds a private key, expected a certificate: are the two files exchanged?")
-        }
-        Pem::Certificate if has("CERTIFICATE REQUEST") => {
-            Some("holds a certificate request, expected the certificate that the authority made of it")
-        }
-        Pem::Key if has_certificate => {
-            Some("holds a certificate, expected a private key: are the two files exchanged?")
-        }
-        _ if has("PUBLIC KEY") => Some("holds a public key, expected a certificate or a private key"),
-        Pem::Certificate => Some("is not PEM, expected a line -----BEGIN CERTIFICATE-----"),
-        Pem::Key => Some("is not PEM, expected a line -----BEGIN PRIVATE KEY-----"),
-    }
+    })
 }

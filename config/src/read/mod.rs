@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod address;
 pub(crate) mod broker;
 pub(crate) mod bus;
+pub(crate) mod certificates;
 pub(crate) mod device;
 pub(crate) mod files;
 pub(crate) mod fit;

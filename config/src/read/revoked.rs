@@ -7,7 +7,8 @@ use gateway_core::settings::crl::{self, List};
 use gateway_core::settings::{pem, serials};
 
 use super::Context;
-use super::files::{self, Pem};
+use super::certificates::{Pem, pem as pem_file};
+use super::files;
 use crate::reader::Reader;
 
 /// `crl`, beside the authorities of clients; the outer `None` means that something was reported.
@@ -19,7 +20,7 @@ pub(crate) fn crl(
     if reader.lacks("crl") && reader.lacks("crl_credential") {
         return Some(None);
     }
-    let path = files::pem(cx, reader, "crl", Pem::RevocationList)?;
+    let path = pem_file(cx, reader, "crl", Pem::RevocationList)?.path;
     let at = reader.at(if reader.has("crl") { "crl" } else { "crl_credential" });
     let bytes = files::read(&path).unwrap_or_default();
     let lists = pem::sections(&bytes, "X509 CRL").unwrap_or_default();

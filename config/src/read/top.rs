@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use gateway_core::payload::settings::{Settings as MessageSettings, Shape};
-use gateway_core::settings::{Durability, GatewaySettings, StoreSettings};
+use gateway_core::settings::{Durability, GatewaySettings, StoreSettings, TrustClock};
 
 use super::{Context, topic};
 use crate::keys::top;
@@ -17,7 +17,21 @@ pub(crate) fn gateway(cx: &Context<'_, '_>, file: &Reader<'_, '_>) -> Option<Gat
     let reader = file.table("gateway")?;
     let id = reader.name("id");
     let socket = socket(&reader);
-    Some(GatewaySettings { id: id?, socket: cx.base.join(socket?) })
+    let trust_clock = trust_clock(cx, &reader);
+    Some(GatewaySettings { id: id?, socket: cx.base.join(socket?), trust_clock: trust_clock? })
+}
+
+fn trust_clock(cx: &Context<'_, '_>, gateway: &Reader<'_, '_>) -> Option<TrustClock> {
+    Some(match gateway.choice("trust_clock")? {
+        "rtc" => TrustClock::Rtc,
+        "system" => {
+            let text = "`trust_clock` = \"system\" stamps readings by a clock that nobody has checked: a machine without a clock chip goes on after a power \
+                        cut from the hour at which it stopped; take it only where somebody sets the clock, and where \"ntp\" and \"rtc\" cannot be had";
+            cx.found.warn(&gateway.at("trust_clock"), text);
+            TrustClock::System
+        }
+        _ => TrustClock::Ntp,
+    })
 }
 
 /// The control socket as the file writes it.

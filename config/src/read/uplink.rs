@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_core::broker::settings::Settings as BrokerSettings;
+use gateway_core::settings::certificate::Purpose;
 use gateway_core::settings::{LinkSettings, ProxySettings, Server, TlsSettings, Transport};
 use gateway_core::tag::Name;
 use gateway_core::uplink::row::Qos;
 use gateway_core::uplink::settings::{self, Drain, Limits, Rule, Settings, WhenFull};
 
-use super::files::{self, Pem};
+use super::certificates::{self, Pem};
+use super::files;
 use super::rules::{self, Placed};
 use super::server::{self, Address};
 use super::top::Store;
@@ -255,9 +257,13 @@ fn refuse_tls_keys(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) {
 fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<TlsSettings> {
     let given = |key: &str| reader.has(key) || reader.has(&format!("{key}_credential"));
     let lacks = |key: &str| reader.lacks(key) && reader.lacks(&format!("{key}_credential"));
-    let ca = given("ca").then(|| files::pem(cx, reader, "ca", Pem::Certificate));
-    let cert = given("client_cert").then(|| files::pem(cx, reader, "client_cert", Pem::Certificate));
-    let key = given("client_key").then(|| files::pem(cx, reader, "client_key", Pem::Key));
+    let read = |key: &str, want| given(key).then(|| certificates::pem(cx, reader, key, want));
+    let ca = read("ca", Pem::Authorities);
+    let cert = read("client_cert", Pem::Own(Purpose::Client));
+    let key = read("client_key", Pem::Key);
+    if let (Some(Some(cert)), Some(Some(key))) = (&cert, &key) {
+        certificates::pair(cx, cert, key, Purpose::Client);
+    }
     for (one, other) in [("client_cert", "client_key"), ("client_key", "client_cert")] {
         if given(one) && lacks(other) {
             let at = if reader.has(one) {
@@ -284,11 +290,11 @@ fn tls(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<TlsSettings> {
         );
     }
     let client = match (cert, key) {
-        (Some(cert), Some(key)) => Some((cert?, key?)),
+        (Some(cert), Some(key)) => Some((cert?.path, key?.path)),
         _ => None,
     };
     let ca = match ca {
-        Some(ca) => Some(ca?),
+        Some(ca) => Some(ca?.path),
         None => None,
     };
     Some(TlsSettings { ca, client, server_name, alpn: alpn?.into_iter().map(|(text, _)| text).collect() })

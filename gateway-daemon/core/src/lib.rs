@@ -16,6 +16,7 @@ pub mod settings;
 pub mod tag;
 pub mod update;
 pub mod uplink;
+pub mod wall;
 
 #[doc(hidden)]
 pub mod fuzzing;

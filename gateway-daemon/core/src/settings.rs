@@ -1,6 +1,7 @@
 //! Plain settings of the hands (`link`, `store`, `status`, `app`): no TOML, no defaults, every value checked.
 //! They live here and not beside their rooms because `gateway-config` fills them and the daemon depends on it.
 
+pub mod certificate;
 pub mod crl;
 pub mod der;
 pub mod pem;
@@ -179,6 +180,32 @@ pub struct GatewaySettings {
     pub id: Name,
     /// Path of the local control socket.
     pub socket: PathBuf,
+    /// Which clock wall time is taken from.
+    pub trust_clock: TrustClock,
+}
+
+/// Which clock wall time is taken from while no time server has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TrustClock {
+    /// None: wall time is not known before.
+    #[default]
+    Ntp,
+    /// The clock chip, if it says that its battery never failed.
+    Rtc,
+    /// The clock of the system, whoever has set it.
+    System,
+}
+
+impl TrustClock {
+    /// The word in TOML, in `status` and in the birth message.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ntp => "ntp",
+            Self::Rtc => "rtc",
+            Self::System => "system",
+        }
+    }
 }
 
 /// One door for MQTT clients (`listen`).

@@ -5,10 +5,11 @@ use gateway_core::broker::Limits;
 use gateway_core::poll::plan::BusPlan;
 
 use super::picture::words;
-use super::say;
+use super::{certificates, clocks, say};
 use crate::cli;
 
-/// Reads the configuration to start with; problems go to standard error. Limits that do not fit together are problems and no reason not to start.
+/// Reads the configuration to start with; problems go to standard error. Limits that do not fit together and certificates that cannot be
+/// used are problems and no reason not to start.
 ///
 /// # Errors
 /// [`cli::exit::CONFIG`] after every problem has been printed.
@@ -37,6 +38,7 @@ pub fn check(args: &cli::Check) -> u8 {
     let config = match gateway_config::load(&args.config, &Environment::of_process()) {
         Ok((config, warnings)) => {
             print_all(&warnings);
+            print_all(&certificates::warnings(&config, clocks::trusted(config.gateway.trust_clock)));
             config
         }
         Err(problems) => {

@@ -24,12 +24,15 @@ use gateway_core::broker;
 use gateway_core::payload::Encoder;
 use gateway_core::poll::Settings as Field;
 use gateway_core::process::{Processor, Report};
-use gateway_core::tag::{BootNs, Cycle, RunId};
+use gateway_core::tag::{BootNs, Cycle, RunId, Stamp, WallClock as _};
 use gateway_core::uplink::queue::Fate;
 use gateway_core::uplink::row::{Qos, Seq};
+use gateway_core::wall::Source;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::certificates::{self, Certificates};
+use super::clocks::Clocks;
 use super::control::Request;
 use super::faults::Faults;
 use super::known::Known;
@@ -89,6 +92,8 @@ pub struct Gateway {
     pub(super) leaving: Vec<Upstream>,
     pub(super) known: Known,
     pub(super) walls: WallTimes,
+    pub(super) clocks: Clocks,
+    pub(super) certificates: Certificates,
     pub(super) store: Arc<Store>,
     pub(super) lines: Lines,
     pub(super) reload: Reload,
@@ -351,6 +356,8 @@ impl Gateway {
         self.observe_drops(now);
         self.part_from_leaving();
         self.observe_faults();
+        let now_s = self.wall_s(now);
+        self.certificates.observe(now_s);
         let sentence = measure::sentence(self);
         self.notify.status(sentence);
         // Counts of repeated records that are due.
@@ -361,17 +368,21 @@ impl Gateway {
     }
 
     fn look_at_clock(&mut self, now: BootNs) {
-        let Some(began) = clock::wall_trusted().and_then(|wall| self.walls.observe(self.run.boot, now, wall))
-        else {
-            return;
-        };
-        log::info!("wall time is known: this boot began {}", survey::iso(began));
+        let wall = self.clocks.look(now);
+        let Some(began) = wall.and_then(|wall| self.walls.observe(self.run.boot, now, wall)) else { return };
+        let by = self.clocks.source().map_or("ntp", Source::word);
+        log::info!(reason = by; "wall time is known by {by}: this boot began {}", survey::iso(began));
         let (store, boot) = (Arc::clone(&self.store), self.run.boot);
         // The store may be busy, and this loop waits for no disk. One such task per change of the clock.
         tokio::spawn(async move { store.note_boot(boot, began).await });
         for upstream in &mut self.upstreams {
             self.walls.tell(boot, upstream.uplink.queue_mut());
         }
+    }
+
+    /// The wall time at a moment, seconds since 1970, if it is known.
+    pub(super) fn wall_s(&self, now: BootNs) -> Option<u64> {
+        certificates::seconds(self.walls.wall(Stamp { boot: self.run.boot, at: now })?)
     }
 
     fn timeout(&mut self) {

@@ -9,6 +9,7 @@ use gateway_core::tag::WallClock as _;
 use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::DropReason;
 
+use super::certificates;
 use super::gateway::Gateway;
 use super::upstream::Upstream;
 use crate::status::journal;
@@ -43,6 +44,13 @@ fn about(page: &mut Page, gateway: &Gateway) {
     page.put(&m::UPTIME, &[], clock::now().since(gateway.started).as_secs_f64());
     let trusted = gateway.walls.boot_wall(gateway.run.boot).is_some();
     page.count(&m::CLOCK_TRUSTED, &[], u64::from(trusted));
+    if let Some(now_s) = gateway.wall_s(clock::now()) {
+        for shown in gateway.certificates.shown() {
+            let labels = &[shown.place.room, shown.place.name.as_str()];
+            // A double holds the seconds of some million years.
+            page.put(&m::CERTIFICATE_LEFT, labels, certificates::left_s(shown, now_s) as f64);
+        }
+    }
     page.count(&m::RELOADS, &["applied"], gateway.reload.applied_total);
     page.count(&m::RELOADS, &["refused"], gateway.reload.refused_total);
     for fault in gateway.known_faults.keys() {

@@ -1,9 +1,11 @@
 //! The frame: wires the rooms together and carries out the commands.
 
 pub mod aside;
+mod certificates;
 mod changes;
 pub mod check;
 pub mod client;
+mod clocks;
 pub mod control;
 pub mod demo;
 mod descriptors;

@@ -1,13 +1,13 @@
 //! `provision`: the drop zone, the configuration and the network, at every boot.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use gateway_config::{Config, Environment, Problem, Problems};
 use gateway_core::payload::iso8601;
 use gateway_core::tag::WallMs;
 
-use super::say;
+use super::{certificates, clocks, say};
 use crate::cli::{self, exit};
 use crate::provision::{Judge, Judged, Named, Places, SystemMounts, World, provision as run};
 
@@ -60,6 +60,8 @@ impl Judge for Reader {
 type Load = fn(&Path, &Environment) -> Result<(Config, Vec<Problem>), Problems>;
 
 fn judge(folder: &Path, load: Load) -> Result<Judged, Vec<String>> {
+    // Problems name files by their whole paths, however the folder is called.
+    let folder = &std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let path = folder.join("gateway.toml");
     // Credentials are the files in `keys`: `LoadCredential=keys:/etc/tidegate/keys`.
     let env = Environment { credentials_dir: Some(folder.join("keys")) };
@@ -70,7 +72,10 @@ fn judge(folder: &Path, load: Load) -> Result<Judged, Vec<String>> {
         text.replace(&place, "this folder")
     };
     match load(&path, &env) {
-        Ok((config, warnings)) => Ok(judged(config, warnings.iter().map(|w| plain(w.to_string())).collect())),
+        Ok((config, mut warnings)) => {
+            warnings.extend(certificates::warnings(&config, clocks::trusted(config.gateway.trust_clock)));
+            Ok(judged(config, warnings.iter().map(|w| plain(w.to_string())).collect()))
+        }
         Err(problems) => {
             let errors = problems.list.iter().filter(|problem| problem.severity.is_error());
             let mut texts: Vec<_> = errors.map(|problem| plain(problem.to_string())).collect();
@@ -83,26 +88,5 @@ fn judge(folder: &Path, load: Load) -> Result<Judged, Vec<String>> {
 }
 
 fn judged(config: Config, warnings: Vec<String>) -> Judged {
-    let mut identities: Vec<(PathBuf, PathBuf)> = Vec::new();
-    let mut authorities = Vec::new();
-    let servers = config.uplinks.iter().flat_map(|(_, link)| {
-        link.tls.iter().chain(link.others.iter().filter_map(|server| server.tls.as_ref()))
-    });
-    for tls in servers {
-        identities.extend(tls.client.clone());
-        authorities.extend(tls.ca.clone());
-    }
-    for tls in config.broker.iter().flat_map(|broker| &broker.listeners).filter_map(|door| door.tls.as_ref())
-    {
-        identities.push((tls.cert.clone(), tls.key.clone()));
-        authorities.extend(tls.client_ca.clone());
-    }
-    Judged {
-        id: config.gateway.id.to_string(),
-        hash: config.hash,
-        network: config.network,
-        warnings,
-        identities,
-        authorities,
-    }
+    Judged { id: config.gateway.id.to_string(), hash: config.hash, network: config.network, warnings }
 }

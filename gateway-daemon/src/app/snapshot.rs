@@ -32,6 +32,10 @@ pub struct Snapshot {
     pub faults: BTreeMap<String, String>,
     /// Whether wall time is known; if not, messages carry only time since boot.
     pub clock_trusted: bool,
+    /// Which clock it comes from, or why from none.
+    pub clock: Clock,
+    /// Certificates that this gateway shows to servers and to clients.
+    pub certificates: Vec<Certificate>,
     /// Every bus.
     pub buses: Vec<Bus>,
     /// Every device.
@@ -44,6 +48,42 @@ pub struct Snapshot {
     pub broker: Option<Broker>,
     /// The database.
     pub store: Store,
+}
+
+/// Where wall time comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Clock {
+    /// `trust_clock` of the configuration: `ntp`, `rtc` or `system`.
+    pub trust: String,
+    /// The clock that gave it in this run: `ntp`, `rtc` or `system`.
+    pub source: Option<String>,
+    /// Why no clock is believed at the moment.
+    pub doubt: Option<String>,
+    /// What to do about that.
+    pub remedy: Option<String>,
+}
+
+/// A certificate that this gateway shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Certificate {
+    /// Who shows it: `uplink` or `listener`.
+    pub room: String,
+    /// The name of the one who does.
+    pub name: String,
+    /// The key of the configuration: `client_cert` or `cert`.
+    pub key: String,
+    /// Its file.
+    pub path: String,
+    /// The day on which it ends, the first of its chain to do so.
+    pub ends: String,
+    /// Seconds until it ends, negative since it has; none while wall time is not known.
+    pub left_s: Option<i64>,
+    /// What is to be told of it, behind the name of the file: it ends soon, has ended, or begins later.
+    pub remark: Option<String>,
+    /// Whether somebody has to act now.
+    pub urgent: bool,
 }
 
 /// A changed configuration that is not in force.

@@ -13,6 +13,8 @@ use gateway_core::uplink::settings::Settings;
 use gateway_core::uplink::{Identity, Uplink};
 use tokio::sync::mpsc;
 
+use super::certificates::Certificates;
+use super::clocks::Clocks;
 use super::faults::{self, Faults};
 use super::gateway::{CYCLES_MAX, Gateway, HAPPENINGS_MAX};
 use super::known::Known;
@@ -78,8 +80,7 @@ impl Gateway {
         let (found, unfit) = recover(&mut config, &store).await;
         let places = descriptors::for_clients(&mut config, descriptors::raise());
         let mut local = Local::open(&config, places, started, run, (&store, found))?;
-        // They are told when the gateway runs.
-        let known_faults = Arc::default();
+        let known_faults = Arc::default(); // They are told when the gateway runs.
         let identity = identity(&config, run, &known_faults);
         let mut upstreams = Vec::with_capacity(config.uplinks.len());
         for (id, (settings, link)) in (0..).map(UplinkId).zip(&config.uplinks) {
@@ -100,11 +101,12 @@ impl Gateway {
         let orders = Orders::start(config.update.as_ref());
         tokio::spawn(forward_resets(Arc::clone(&store), happened.clone()));
         let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
-        let lines =
-            Lines::start(&field, cycles_in).map_err(|(bus, source)| StartError::Bus { bus, source })?;
+        let lines = Lines::start(&field, cycles_in).map_err(bus_fault)?;
         let (requests_in, requests) = mpsc::channel(control::REQUESTS_MAX);
         Ok(Self {
             processor: Processor::new(&field, started),
+            clocks: Clocks::new(config.gateway.trust_clock),
+            certificates: Certificates::of(&config),
             reload: Reload::new(upstreams.len() as u64),
             config,
             field,
@@ -137,6 +139,10 @@ impl Gateway {
     }
 }
 
+fn bus_fault((bus, source): (String, std::io::Error)) -> StartError {
+    StartError::Bus { bus, source }
+}
+
 /// What the store held for the broker; the limits of the configuration are made to fit it. With the sentence of the fault, if there is one.
 async fn recover(config: &mut Config, store: &Store) -> (Found, Option<String>) {
     let found = match &config.broker {
@@ -155,6 +161,7 @@ pub(super) fn identity(config: &Config, run: RunId, faults: &Arc<Faults>) -> Ide
         run,
         config: config.hash.as_str().into(),
         faults: Arc::clone(faults),
+        trust_clock: config.gateway.trust_clock,
     }
 }
 

@@ -16,6 +16,7 @@ use gateway_core::uplink::row::Tally;
 use gateway_core::uplink::settings::Settings;
 
 use super::aside;
+use super::certificates;
 use super::errand::tag_snapshot;
 use super::gateway::Gateway;
 use super::lines::Line;
@@ -50,6 +51,8 @@ impl Gateway {
             }),
             faults: (*self.known_faults).clone(),
             clock_trusted: self.walls.boot_wall(self.run.boot).is_some(),
+            clock: self.clock(),
+            certificates: self.certificates(now),
             buses: self.lines.iter().map(|line| bus(line, now)).collect(),
             devices: self.devices(now),
             tags: self.tags(now),
@@ -57,6 +60,21 @@ impl Gateway {
             broker: self.config.broker.as_ref().map(|settings| self.broker_picture(settings)),
             store: self.store_picture(),
         }
+    }
+
+    fn clock(&self) -> snapshot::Clock {
+        let doubt = self.clocks.doubt();
+        snapshot::Clock {
+            trust: self.config.gateway.trust_clock.word().to_owned(),
+            source: self.clocks.source().map(|source| source.word().to_owned()),
+            doubt: doubt.map(|doubt| doubt.to_string()),
+            remedy: doubt.map(|doubt| doubt.remedy().to_owned()),
+        }
+    }
+
+    fn certificates(&self, now: BootNs) -> Vec<snapshot::Certificate> {
+        let now_s = self.wall_s(now);
+        self.certificates.shown().iter().map(|shown| certificates::picture(shown, now_s)).collect()
     }
 
     fn uplinks(&self, now: BootNs) -> Vec<snapshot::Uplink> {

@@ -3,22 +3,18 @@
 //! Files are read at every connect, so a renewed certificate works without a restart. The provider is ring (no C toolchain when cross
 //! compiling); TLS 1.2 and 1.3 are spoken.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gateway_certificates::{self as certificates, Fault, Misfit, Side};
 use gateway_core::settings::TlsSettings;
 use gateway_core::uplink::loss::{FileRole, Loss, UnixSecs};
 use rumqttc::tokio_rustls::TlsConnector;
 use rustls::client::ResolvesClientCert;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore, SignatureScheme};
-
-/// Largest certificate or key file, bytes. A list of all public authorities has about 250 kB.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Everything that a TLS handshake needs.
 #[derive(Clone)]
@@ -62,7 +58,7 @@ pub(super) fn load(settings: &TlsSettings, host: &str) -> Result<Tls, Loss> {
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = match &settings.client {
-        Some((cert, key)) => Some(Arc::new(identity(&provider, cert, key)?)),
+        Some((cert, key)) => Some(Arc::new(identity(cert, key)?)),
         None => None,
     };
     let identity = Arc::new(Identity { key, asked: AtomicBool::new(false) });
@@ -79,51 +75,22 @@ fn fault(role: FileRole, path: &Path, detail: impl ToString) -> Loss {
     Loss::File { role, path: path.to_owned(), detail: detail.to_string().into() }
 }
 
-fn read(role: FileRole, path: &Path) -> Result<Vec<u8>, Loss> {
-    let mut bytes = Vec::new();
-    let unreadable =
-        |e: std::io::Error| fault(role, path, format!("{e}; put a PEM file there that the gateway may read"));
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(fault(role, path, format!("it has more than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
-}
-
-fn certificates(role: FileRole, path: &Path) -> Result<Vec<CertificateDer<'static>>, Loss> {
-    let pem = read(role, path)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|e| fault(role, path, format!("damaged PEM, {}; copy the file again", pem_text(&e))))?;
-    if found.is_empty() {
-        return Err(fault(
-            role,
-            path,
-            "no \"BEGIN CERTIFICATE\" in it; write PEM by: openssl x509 -inform der -in FILE -out NEW",
-        ));
-    }
-    Ok(found)
+/// The sentence of a file's fault, behind the name of the file.
+fn file_fault(role: FileRole, path: &Path, what: Fault) -> Loss {
+    fault(role, path, format!("it {what}"))
 }
 
 fn own_roots(path: &Path) -> Result<RootCertStore, Loss> {
-    let found = certificates(FileRole::Ca, path)?;
-    let mut roots = RootCertStore::empty();
-    let (_, ignored) = roots.add_parsable_certificates(found);
-    if roots.is_empty() {
-        return Err(fault(
-            FileRole::Ca,
-            path,
-            "none of its certificates can be understood; copy the file again",
-        ));
-    }
-    if ignored > 0 {
+    let found = certificates::read(path).and_then(|pem| certificates::authorities(&pem));
+    let found = found.map_err(|what| file_fault(FileRole::Ca, path, what))?;
+    if found.ignored > 0 {
         log::warn!(
-            "{}: {ignored} certificates of authorities cannot be understood and are ignored",
-            path.display()
+            "{}: {} certificates of authorities cannot be understood and are ignored",
+            path.display(),
+            found.ignored
         );
     }
-    Ok(roots)
+    Ok(found.roots)
 }
 
 fn system_roots() -> Result<RootCertStore, Loss> {
@@ -137,51 +104,13 @@ fn system_roots() -> Result<RootCertStore, Loss> {
     Ok(roots)
 }
 
-fn identity(
-    provider: &rustls::crypto::CryptoProvider,
-    cert: &Path,
-    key: &Path,
-) -> Result<CertifiedKey, Loss> {
-    let chain = certificates(FileRole::ClientCert, cert)?;
-    let pem = read(FileRole::ClientKey, key)?;
-    let bad = |detail: &str| fault(FileRole::ClientKey, key, detail);
-    // "ENCRYPTED" stands in the BEGIN line of PKCS#8 and in a header line of PKCS#1 and SEC1.
-    let encrypted = pem.windows(9).any(|window| window == b"ENCRYPTED");
-    let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| match e {
-        _ if encrypted => {
-            bad("the key is protected by a pass phrase; write one without by: openssl pkey -in KEY -out NEW")
-        }
-        PemError::NoItemsFound => bad("no private key in it; put PKCS#8, PKCS#1 or SEC1 there, in PEM"),
-        other => bad(&format!("damaged PEM, {}; copy the file again", pem_text(&other))),
-    })?;
-    let signing = provider.key_provider.load_private_key(der).map_err(|_| {
-        bad("this kind of key is not supported; use ECDSA P-256, P-384, Ed25519 or RSA from 2048 bits")
-    })?;
-    let certified = CertifiedKey::new(chain, signing);
-    match certified.keys_match() {
-        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => Err(bad(&format!(
-            "it does not belong to the certificate in {}; exchange both together",
-            cert.display()
-        ))),
-        Err(rustls::Error::InvalidCertificate(_)) => Err(fault(
-            FileRole::ClientCert,
-            cert,
-            "the certificate cannot be understood; copy the file again",
-        )),
-        // Some keys cannot tell; the handshake will.
-        _ => Ok(certified),
-    }
-}
-
-/// The text of a PEM error without the bytes of the file, which may be those of a key.
-fn pem_text(error: &PemError) -> &'static str {
-    match error {
-        PemError::MissingSectionEnd { .. } => "the END line is missing",
-        PemError::IllegalSectionStart { .. } => "a BEGIN line is wrong",
-        PemError::Base64Decode(_) => "the base64 text is wrong",
-        PemError::SectionTooLarge => "a section is too large",
-        _ => "not readable",
-    }
+fn identity(cert: &Path, key: &Path) -> Result<CertifiedKey, Loss> {
+    let read = |role, path| certificates::read(path).map_err(|what| file_fault(role, path, what));
+    let (chain, secret) = (read(FileRole::ClientCert, cert)?, read(FileRole::ClientKey, key)?);
+    certificates::pair(&chain, &secret).map_err(|Misfit { side, fault }| match side {
+        Side::Certificate => file_fault(FileRole::ClientCert, cert, fault),
+        Side::Key => file_fault(FileRole::ClientKey, key, fault),
+    })
 }
 
 /// What a TLS error means for a person.

@@ -3,16 +3,15 @@
 //! The provider is ring (no C toolchain when cross compiling); TLS 1.2 and 1.3 are spoken. Sessions are not resumed: a client's certificate
 //! is checked at every connect, and tickets would cost more memory than handshakes cost time on a local network.
 
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_certificates::{self as certificates, Fault, Misfit, Side};
 use gateway_core::settings::crl::{self, List};
 use gateway_core::settings::{CertificateIdentity, ListenerTls, serials};
-use rustls::pki_types::pem::{Error as PemError, PemObject as _};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
@@ -20,9 +19,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::revoked::{Revoked, Strict};
-
-/// Largest certificate or key file, bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// How often files are looked at, at most; only when clients come.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,6 +37,10 @@ pub struct TlsFault {
 impl TlsFault {
     fn new(role: &'static str, path: &Path, detail: impl ToString) -> Self {
         Self { role, path: path.to_owned(), detail: detail.to_string() }
+    }
+
+    fn of(role: &'static str, path: &Path, fault: Fault) -> Self {
+        Self::new(role, path, format!("it {fault}"))
     }
 }
 
@@ -160,7 +160,7 @@ impl Loaded {
 
 fn load(settings: &ListenerTls) -> Result<Loaded, TlsFault> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let own = own_key(&provider, &settings.cert, &settings.key)?;
+    let own = own_key(&settings.cert, &settings.key)?;
     let fault = |e: rustls::Error| TlsFault::new("cert", &settings.cert, e);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -214,21 +214,15 @@ pub(super) fn called_back(settings: &ListenerTls) -> Result<CalledBack, TlsFault
         return Ok(CalledBack { lists: Vec::new(), revoked, remarks: Vec::new(), renew_by: None });
     };
     let pem = read("crl", path)?;
-    let lists: Vec<_> =
-        CertificateRevocationListDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| {
-            TlsFault::new("crl", path, format!("damaged PEM, {}; copy the file again", pem_text(&e)))
-        })?;
-    if lists.is_empty() {
-        let advice = "no \"BEGIN X509 CRL\" in it; write PEM by: openssl crl -inform der -in FILE -out NEW";
-        return Err(TlsFault::new("crl", path, advice));
-    }
+    let lists = certificates::lists(&pem).map_err(|fault| TlsFault::of("crl", path, fault))?;
     let understood: Option<Vec<_>> = lists.iter().map(|list| List::read(list)).collect();
     let understood = understood.ok_or_else(|| {
         TlsFault::new("crl", path, "a list in it cannot be understood; copy the file again")
     })?;
     understood.iter().for_each(|list| revoked.add(list));
     let authorities = match &settings.client_ca {
-        Some(ca) => certificates("client_ca", ca)?,
+        Some(ca) => certificates::chain(&read("client_ca", ca)?)
+            .map_err(|fault| TlsFault::of("client_ca", ca, fault))?,
         None => Vec::new(),
     };
     let authorities: Vec<_> = authorities.iter().filter_map(|authority| crl::subject(authority)).collect();
@@ -246,88 +240,20 @@ fn now_s() -> u64 {
 }
 
 fn read(role: &'static str, path: &Path) -> Result<Vec<u8>, TlsFault> {
-    let unreadable = |e: std::io::Error| {
-        TlsFault::new(role, path, format!("{e}; put a PEM file there that the gateway's user may read"))
-    };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(TlsFault::new(role, path, "it has more than 1 MiB, which no certificate has"));
-    }
-    Ok(bytes)
-}
-
-fn certificates(role: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
-    let pem = read(role, path)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| {
-        TlsFault::new(role, path, format!("damaged PEM, {}; copy the file again", pem_text(&e)))
-    })?;
-    if found.is_empty() {
-        let advice =
-            "no \"BEGIN CERTIFICATE\" in it; write PEM by: openssl x509 -inform der -in FILE -out NEW";
-        return Err(TlsFault::new(role, path, advice));
-    }
-    Ok(found)
+    certificates::read(path).map_err(|fault| TlsFault::of(role, path, fault))
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, TlsFault> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("client_ca", path)? {
-        roots.add(certificate).map_err(|e| {
-            TlsFault::new(
-                "client_ca",
-                path,
-                format!("a certificate in it cannot be understood ({e}); copy the file again"),
-            )
-        })?;
-    }
-    Ok(roots)
+    let found = certificates::authorities(&read("client_ca", path)?);
+    Ok(found.map_err(|fault| TlsFault::of("client_ca", path, fault))?.roots)
 }
 
-fn own_key(
-    provider: &rustls::crypto::CryptoProvider,
-    cert: &Path,
-    key: &Path,
-) -> Result<CertifiedKey, TlsFault> {
-    let chain = certificates("cert", cert)?;
-    let pem = read("key", key)?;
-    let bad = |detail: &str| TlsFault::new("key", key, detail);
-    // "ENCRYPTED" stands in the BEGIN line of PKCS#8 and in a header line of PKCS#1 and SEC1.
-    let encrypted = pem.windows(9).any(|window| window == b"ENCRYPTED");
-    let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| match e {
-        _ if encrypted => {
-            bad("the key is protected by a pass phrase; write one without by: openssl pkey -in KEY -out NEW")
-        }
-        PemError::NoItemsFound => bad("no private key in it; put PKCS#8, PKCS#1 or SEC1 there, in PEM"),
-        other => bad(&format!("damaged PEM, {}; copy the file again", pem_text(&other))),
-    })?;
-    let signing = provider.key_provider.load_private_key(der).map_err(|_| {
-        bad("this kind of key is not supported; use ECDSA P-256, P-384, Ed25519 or RSA from 2048 bits")
-    })?;
-    let certified = CertifiedKey::new(chain, signing);
-    match certified.keys_match() {
-        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => Err(bad(&format!(
-            "it does not belong to the certificate in {}; exchange both together",
-            cert.display()
-        ))),
-        Err(rustls::Error::InvalidCertificate(_)) => {
-            Err(TlsFault::new("cert", cert, "the certificate cannot be understood; copy the file again"))
-        }
-        // Some keys cannot tell; the handshake will.
-        _ => Ok(certified),
-    }
-}
-
-/// The text of a PEM error without the bytes of the file, which may be those of a key.
-fn pem_text(error: &PemError) -> &'static str {
-    match error {
-        PemError::MissingSectionEnd { .. } => "the END line is missing",
-        PemError::IllegalSectionStart { .. } => "a BEGIN line is wrong",
-        PemError::Base64Decode(_) => "the base64 text is wrong",
-        PemError::SectionTooLarge => "a section is too large",
-        _ => "not readable",
-    }
+fn own_key(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsFault> {
+    let (chain, secret) = (read("cert", cert)?, read("key", key)?);
+    certificates::pair(&chain, &secret).map_err(|Misfit { side, fault }| match side {
+        Side::Certificate => TlsFault::of("cert", cert, fault),
+        Side::Key => TlsFault::of("key", key, fault),
+    })
 }
 
 /// What a failed handshake means for the person at the client.

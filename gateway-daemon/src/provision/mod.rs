@@ -16,7 +16,6 @@ mod disk;
 mod drop;
 mod identity;
 mod network;
-mod pair;
 mod partition;
 mod report;
 mod settle;
@@ -89,10 +88,6 @@ pub struct Judged {
     pub network: NetworkSettings,
     /// What works and deserves a look, as `file:line:col: text`.
     pub warnings: Vec<String>,
-    /// Certificates with their keys.
-    pub identities: Vec<(PathBuf, PathBuf)>,
-    /// Certificates of authorities.
-    pub authorities: Vec<PathBuf>,
 }
 
 /// Reads configurations: the one who does knows TOML, and this room does not.
@@ -120,7 +115,8 @@ pub trait Judge {
     /// Every problem as `file:line:col: text`, at least one, without the folder's path.
     fn judge(&self, folder: &Path) -> Result<Judged, Vec<String>>;
 
-    /// As [`Judge::judge`], of a configuration that has not run yet: one that would run only with limits lowered is refused.
+    /// As [`Judge::judge`], of a configuration that has not run yet: one that would run only with limits lowered, or with a certificate that cannot be
+    /// used, is refused: it would cut off a gateway that nobody can drive to.
     ///
     /// # Errors
     /// As [`Judge::judge`].
@@ -243,11 +239,7 @@ impl Work<'_> {
         };
         let writable = Writable::open(&self.places.config, self.world.mounts).map_err(not_ours)?;
         let staged = self.versions.stage(STAGED, &candidate.set).map_err(not_ours)?;
-        let judged = judge.judge_new(&staged).and_then(|judged| match pair::problems(&judged, &staged) {
-            problems if problems.is_empty() => Ok(judged),
-            problems => Err(problems),
-        });
-        let judged = match judged {
+        let judged = match judge.judge_new(&staged) {
             Ok(judged) => judged,
             Err(problems) => {
                 self.versions.unstage().map_err(not_ours)?;

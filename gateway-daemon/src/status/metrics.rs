@@ -52,6 +52,7 @@ table! {
     UPDATE_COMMANDS Counter "update_commands_total" [] "Commands of the cloud to update the system.";
     UPDATE_REFUSED Counter "update_refused_commands_total" [] "Those that were not carried out.";
     CLOCK_TRUSTED Gauge "gateway_clock_trusted" [] "1 when wall time is known, 0 while messages carry only time since boot.";
+    CERTIFICATE_LEFT Gauge "gateway_certificate_left_seconds" ["room", "name"] "Time until the certificate that an uplink or a listener shows ends, or the first of its chain does; negative when it has. Only while wall time is known.";
     RELOADS Counter "gateway_reloads_total" ["outcome"] "Changed configurations that were put in force, or refused.";
     FAULT Gauge "gateway_fault" ["fault"] "1 for each fault of the machine below: its partitions, its provisioning, its last update.";
     STUCK Gauge "gateway_stuck" [] "1 while a room makes no progress, for which the watchdog is not fed.";

@@ -338,7 +338,13 @@ impl World {
         let memory = self.plan.memory;
         let settings = QueueSettings { memory, ..QueueSettings::from(&self.plan.settings) };
         let queue = Queue::new(settings, run, stored);
-        let identity = Identity { version: "0".into(), run, config: "0".into(), faults: Default::default() };
+        let identity = Identity {
+            version: "0".into(),
+            run,
+            config: "0".into(),
+            faults: Default::default(),
+            trust_clock: Default::default(),
+        };
         let seed = self.chance.draw();
         let mut uplink = Uplink::with_queue(self.plan.settings.clone(), identity, queue, seed);
         uplink.restore_aside(&self.disk.marks());

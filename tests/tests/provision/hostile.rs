@@ -124,12 +124,12 @@ fn certificates_that_are_none_are_told_apart() {
         (
             "device.pem",
             Pki::new().cert.as_bytes(),
-            "device.pem:1:1: the certificate does not belong to the key device.key",
+            "`client_key` = device.key does not belong to the certificate beside it",
         ),
         (
             "ca.pem",
             b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
-            "ca.pem:1:1: holds no certificate that can be read",
+            "`ca` = ca.pem holds a certificate that cannot be understood",
         ),
         ("password.txt", b"", "the file is empty or has several lines"),
     ] {

@@ -7,7 +7,7 @@ const CORE: &str = "gateway-daemon/core/src/";
 const DAEMON: &str = "gateway-daemon/src/";
 
 /// Edges between rooms of the core beside those that every room has: `tag`, and the plain `settings` of any room.
-const CORE_EDGES: [(&str, &str); 17] = [
+const CORE_EDGES: [(&str, &str); 18] = [
     // The vocabulary of a line's conversation is part of the settings of devices.
     ("poll", "process::settings"),
     ("process", "poll::request"),
@@ -24,6 +24,8 @@ const CORE_EDGES: [(&str, &str); 17] = [
     ("uplink", "settings"),
     // The password of a radio network is a secret as any other.
     ("network", "settings"),
+    // Which clock is believed is said in the configuration.
+    ("wall", "settings"),
     // The way in for the fuzzers.
     ("fuzzing", "payload"),
     ("fuzzing", "broker"),
@@ -34,11 +36,12 @@ const CORE_EDGES: [(&str, &str); 17] = [
 ];
 
 /// Crates that only one room of the daemon may speak to, and which.
-const FOREIGN: [(&str, &[&str]); 8] = [
+const FOREIGN: [(&str, &[&str]); 9] = [
     ("argon2", &["login"]),
     ("ring", &["provision"]),
     ("rusqlite", &["store"]),
     ("rumqttc", &["link"]),
+    ("gateway_certificates", &["app", "link", "listen"]),
     ("gateway_config", &["app", "main.rs"]),
     ("drivers", &["app"]),
     ("sd_notify", &["status", "app"]),

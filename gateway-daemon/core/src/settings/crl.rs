@@ -28,13 +28,22 @@ const NAMES_MAX: usize = 4;
 /// What is shown of a name, characters.
 const NAME_CHARS_MAX: usize = 128;
 
-/// A moment of a list.
+/// A moment of a list or of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
     /// Seconds since 1970.
     pub seconds: u64,
     /// Year, month and day.
     pub day: (u64, u64, u64),
+}
+
+impl Moment {
+    /// The day as a text: `2026-11-30`.
+    #[must_use]
+    pub fn date(&self) -> String {
+        let (year, month, day) = self.day;
+        format!("{year}-{month:02}-{day:02}")
+    }
 }
 
 /// One list.
@@ -119,11 +128,8 @@ pub fn remarks(lists: &[List<'_>], authorities: &[&[u8]], now_s: u64) -> Vec<Rem
         });
     }
     for list in lists {
-        if let Some(Moment { day: (year, month, day), .. }) =
-            list.due.as_ref().filter(|due| due.seconds < now_s)
-        {
-            let due = format!("{year}-{month:02}-{day:02}");
-            remarks.push(Remark::Late { issuer: name(list.issuer), due });
+        if let Some(due) = list.due.as_ref().filter(|due| due.seconds < now_s) {
+            remarks.push(Remark::Late { issuer: name(list.issuer), due: due.date() });
         }
     }
     remarks
@@ -169,8 +175,8 @@ fn name(der: &[u8]) -> String {
     format!("\"{cut}\"")
 }
 
-/// A time of ASN.1. Only times in UTC with seconds are in lists (RFC 5280, 5.1.2.4).
-fn moment((tag, text): (u8, &[u8])) -> Option<Moment> {
+/// A time of ASN.1. Only times in UTC with seconds are in lists and certificates (RFC 5280, 4.1.2.5 and 5.1.2.4).
+pub(super) fn moment((tag, text): (u8, &[u8])) -> Option<Moment> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let year_digits = if tag == UTC_TIME { 2 } else { 4 };
     if text.len() != year_digits + 10 || !text.bytes().all(|b| b.is_ascii_digit()) {

@@ -12,6 +12,7 @@
 //! The birth is published again when the configuration or the faults change while connected; `faults` is there only while there are any, and so is
 //! `set_aside`, what the cloud will not take: it is part of `stored`, and stands in the ledger message, too.
 //! `boot` is the run of the daemon, the same text as in messages of readings. `dropped` lists only reasons that have occurred.
+//! `trust_clock` is there only where it is not `ntp`: times may come from a clock that no time server has set.
 //! `last_loss` is why the last connection that was up ended, and `last_failure` why the last attempt since then failed, if one did; both
 //! of this run only.
 
@@ -23,6 +24,7 @@ use serde::Serialize;
 use super::loss::Loss;
 use super::queue::{DropReason, Ledger};
 use super::row::{Seq, Tally};
+use crate::settings::TrustClock;
 use crate::tag::{BootNs, RunId};
 
 /// What the birth message says about this gateway.
@@ -36,6 +38,8 @@ pub struct Identity {
     pub config: Arc<str>,
     /// What is wrong with the machine below: a sentence for a person by the name of the fault.
     pub faults: Arc<BTreeMap<String, String>>,
+    /// Which clock readings get their time from.
+    pub trust_clock: TrustClock,
 }
 
 #[derive(Serialize)]
@@ -46,6 +50,8 @@ struct Status<'a> {
     boot: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     config: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust_clock: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connects: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +127,9 @@ pub(super) fn birth(
         version: Some(&identity.version),
         boot: identity.run.to_string(),
         config: Some(&identity.config),
+        trust_clock: Some(identity.trust_clock)
+            .filter(|clock| *clock != TrustClock::Ntp)
+            .map(TrustClock::word),
         connects: Some(connects),
         next_seq: Some(next.0),
         faults: Some(&*identity.faults).filter(|faults| !faults.is_empty()),
@@ -168,6 +177,7 @@ fn short<'a>(state: &'a str, identity: &Identity, next_seq: Option<u64>) -> Stat
         version: None,
         boot: identity.run.to_string(),
         config: None,
+        trust_clock: None,
         connects: None,
         next_seq,
         faults: None,

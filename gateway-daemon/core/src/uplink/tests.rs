@@ -41,7 +41,13 @@ fn settings() -> Settings {
 
 fn identity() -> Identity {
     let run = RunId { boot: BootId(0xb007), start_ms: 5 };
-    Identity { version: "1.2.3".into(), run, config: "c0ffee".into(), faults: Default::default() }
+    Identity {
+        version: "1.2.3".into(),
+        run,
+        config: "c0ffee".into(),
+        faults: Default::default(),
+        trust_clock: Default::default(),
+    }
 }
 
 fn message(at: BootNs) -> Message {

@@ -30,6 +30,8 @@ pub(crate) fn healthy() -> Snapshot {
         boot: "0123456789abcdef-5000".into(),
         uptime_ms: 754_000,
         clock_trusted: true,
+        clock: Clock { trust: "ntp".into(), source: Some("ntp".into()), doubt: None, remedy: None },
+        certificates: Vec::new(),
         buses: vec![
             Bus {
                 name: "rs485-1".into(),
@@ -136,6 +138,24 @@ fn tag(device: &str, name: &str, value: serde_json::Value, unit: Option<&str>, a
 pub(crate) fn troubled() -> Snapshot {
     let mut snapshot = healthy();
     snapshot.clock_trusted = false;
+    snapshot.clock = Clock {
+        trust: "rtc".into(),
+        source: None,
+        doubt: Some("no time server has answered, and the battery of the clock chip failed or is low".into()),
+        remedy: Some(
+            "change its battery, then set it: date -u -s \"2026-11-30 12:00:00\" and hwclock -w".into(),
+        ),
+    };
+    snapshot.certificates = vec![Certificate {
+        room: "listener".into(),
+        name: "plant".into(),
+        key: "cert".into(),
+        path: "/etc/tidegate/gateway.pem".into(),
+        ends: "2026-11-29".into(),
+        left_s: Some(-86_400),
+        remark: Some("ended on 2026-11-29, so peers refuse it: ask the authority for the next one".into()),
+        urgent: true,
+    }];
     let rows = |rows: u64| Count { rows, readings: rows * 4, bytes: rows * 150 };
     let bus = &mut snapshot.buses[0];
     (bus.up, bus.polls_per_s, bus.busy, bus.errors, bus.overruns) = (false, 0.0, 0.0, 12, 3);

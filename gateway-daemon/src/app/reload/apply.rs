@@ -54,6 +54,7 @@ impl Gateway {
         }
         // The file was mended.
         self.own_faults.remove(fitting::FAULT);
+        self.certificates.replace(&config);
         self.config = config;
         self.settle(now);
         Ok(warnings)

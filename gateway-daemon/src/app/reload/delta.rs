@@ -105,6 +105,7 @@ fn restarts(before: &Config, after: &Config) -> Vec<String> {
     };
     say(old.id != new.id, "`gateway.id`", "topics, queues and status messages bear it");
     say(old.socket != new.socket, "`gateway.socket`", "commands reach the running gateway by it");
+    say(old.trust_clock != new.trust_clock, "`gateway.trust_clock`", "readings were given their time by it");
     let memory = before.plan.memory_said || after.plan.memory_said;
     say(
         memory && before.plan.memory_bytes_max != after.plan.memory_bytes_max,

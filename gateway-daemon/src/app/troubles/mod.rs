@@ -15,7 +15,7 @@ mod tests;
 use std::fmt;
 
 use super::picture::words;
-use super::snapshot::Snapshot;
+use super::snapshot::{Certificate, Snapshot};
 
 /// Most names in one sentence.
 const NAMES_MAX: usize = 3;
@@ -35,6 +35,8 @@ pub enum Subject {
     Store,
     /// The clock.
     Clock,
+    /// A certificate that this gateway shows: who does, an uplink or a listener, and its name.
+    Certificate(String, String),
     /// The broker for local clients.
     Broker,
     /// A bus.
@@ -78,6 +80,7 @@ impl fmt::Display for Subject {
             Self::Machine(fault) => f.write_str(fault),
             Self::Store => f.write_str("store"),
             Self::Clock => f.write_str("clock"),
+            Self::Certificate(room, name) => write!(f, "certificate/{room}/{name}"),
             Self::Broker => f.write_str("broker"),
             Self::Bus(name) => write!(f, "bus/{name}"),
             Self::Device(name) => write!(f, "device/{name}"),
@@ -143,6 +146,7 @@ pub fn troubles(snapshot: &Snapshot) -> Vec<Trouble> {
     }
     field::tags(snapshot, &mut found);
     clock(snapshot, &mut found);
+    certificates(snapshot, &mut found);
     broker(snapshot, &mut found);
     // The order within one severity is the one above.
     found.sort_by_key(|trouble| trouble.severity);
@@ -217,12 +221,37 @@ fn config(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
 }
 
 fn clock(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
-    if snapshot.clock_trusted || snapshot.uptime_ms < CLOCK_GRACE_MS {
+    if snapshot.clock_trusted {
+        if snapshot.clock.source.as_deref() == Some("system") {
+            let sentence =
+                "the time is that of the system's clock, which nobody has checked (trust_clock = \"system\")";
+            let remedy = "give the gateway a time server, or a clock chip with trust_clock = \"rtc\"";
+            found.push(Trouble::notable(Subject::Clock, sentence).remedy(remedy));
+        }
         return;
     }
-    let sentence = "the time is not known, messages carry the time since boot";
-    let remedy = "give the gateway a time server that it can reach (NTP)";
+    if snapshot.uptime_ms < CLOCK_GRACE_MS {
+        return;
+    }
+    let why = snapshot.clock.doubt.as_ref().map(|doubt| format!(": {doubt}")).unwrap_or_default();
+    let sentence = format!("the time is not known, messages carry the time since boot{why}");
+    let remedy = snapshot.clock.remedy.as_deref();
+    let remedy = remedy.unwrap_or("give the gateway a time server that it can reach (NTP)");
     found.push(Trouble::notable(Subject::Clock, sentence).since(snapshot.uptime_ms).remedy(remedy));
+}
+
+fn certificates(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
+    for certificate in &snapshot.certificates {
+        let Certificate { room, name, key, path, remark: Some(remark), urgent, .. } = certificate else {
+            continue;
+        };
+        let (fact, remedy) = remark.split_once(": ").map_or((remark.as_str(), None), |(f, r)| (f, Some(r)));
+        let subject = Subject::Certificate(room.clone(), name.clone());
+        let sentence = format!("{room} {name}: `{key}` = {path} {fact}");
+        let trouble =
+            if *urgent { Trouble::wrong(subject, sentence) } else { Trouble::notable(subject, sentence) };
+        found.push(Trouble { remedy: remedy.map(str::to_owned), ..trouble });
+    }
 }
 
 fn broker(snapshot: &Snapshot, found: &mut Vec<Trouble>) {

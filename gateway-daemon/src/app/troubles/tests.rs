@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::app::picture::tests::{check_golden, healthy, troubled};
-use crate::app::snapshot::{Bus, Device, Dropping, Health, Link, Refused, SetAside, Tag};
+use crate::app::snapshot::{Bus, Certificate, Device, Dropping, Health, Link, Refused, SetAside, Tag};
 
 /// A change of a gateway that is well.
 type Change = fn(&mut Snapshot);
@@ -41,10 +41,22 @@ fn second_device(snapshot: &mut Snapshot) {
     snapshot.devices.push(meter2);
 }
 
+fn certificate(remark: &str, urgent: bool) -> Certificate {
+    Certificate {
+        room: "listener".into(),
+        name: "plant".into(),
+        key: "cert".into(),
+        path: "/etc/tidegate/gateway.pem".into(),
+        remark: Some(remark.into()),
+        urgent,
+        ..Certificate::default()
+    }
+}
+
 const NO_PORT: &str =
     "no port /dev/ttyUSB7: the ports there are: /dev/serial/by-id/usb-FTDI_A10-if00-port0, /dev/ttyUSB0";
 
-const SITUATIONS: [(&str, Change); 27] = [
+const SITUATIONS: [(&str, Change); 30] = [
     ("a wrong port", |s| close(s, 0, NO_PORT)),
     ("no permission", |s| {
         close(s, 0, "no permission to open /dev/ttyUSB0: it belongs to group dialout; add the user")
@@ -109,7 +121,20 @@ const SITUATIONS: [(&str, Change); 27] = [
             ["gateway.toml:3:1: error: unknown key `prot`".to_owned(), "another".to_owned()].into();
         s.refused = Some(Refused { since_ms: 4000, problems });
     }),
-    ("no time", |s| s.clock_trusted = false),
+    ("no time", |s| {
+        s.clock_trusted = false;
+        s.clock.doubt = Some("no time server has answered".into());
+        s.clock.remedy = Some("give it a time server that it can reach (`network.ntp`)".into());
+    }),
+    ("a clock that nobody has checked", |s| s.clock.source = Some("system".into())),
+    ("a certificate that ends soon", |s| {
+        s.certificates =
+            vec![certificate("ends on 2026-12-24, in less than 30 days: put the next one there", false)];
+    }),
+    ("a certificate that has ended", |s| {
+        s.certificates =
+            vec![certificate("ended on 2026-11-29, so peers refuse it: put the next one there", true)];
+    }),
     ("clients that lose messages", |s| s.broker.get_or_insert_default().dropped = 3),
     ("several at once", |s| *s = troubled()),
 ];

@@ -206,19 +206,23 @@ fn a_bad_file_is_named_with_what_to_do() {
         assert!(fault.starts_with(&start) && fault.contains(expected), "{fault}");
         files.write(name, &before);
     };
-    check("cert.pem", "", "no \"BEGIN CERTIFICATE\" in it; write PEM by: openssl");
-    check("cert.pem", "-----BEGIN CERTIFICATE-----\nAAAA", "the END line is missing; copy the file again");
-    check("key.pem", "", "no private key in it");
-    check("key.pem", &ca.leaf(&["localhost"], 2090).key, "it does not belong to the certificate in");
+    check("cert.pem", "", "it is empty, expected PEM text");
+    check(
+        "cert.pem",
+        "-----BEGIN CERTIFICATE-----\nAAAA",
+        "it ends in the middle, expected a line -----END: copy it again",
+    );
+    check("key.pem", "", "it is empty, expected PEM text");
+    check("key.pem", &ca.leaf(&["localhost"], 2090).key, "it does not belong to the certificate beside it");
     let secret = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-    check("key.pem", secret, "protected by a pass phrase; write one without by: openssl pkey");
-    check("client_ca.pem", "", "no \"BEGIN CERTIFICATE\" in it");
+    check("key.pem", secret, "it holds a key with a passphrase, expected one without: run openssl pkey");
+    check("client_ca.pem", "", "it is empty, expected PEM text");
     std::fs::remove_file(files.path("key.pem")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let settings = files.listener(None, CommonName);
     let fault = runtime.block_on(async { Doors::open(&[settings], &Limits::default()).map(|_| ()) });
     let fault = fault.unwrap_err().to_string();
-    assert!(fault.contains("key.pem: No such file") && fault.contains("put a PEM file there"), "{fault}");
+    assert!(fault.contains("key.pem: it does not exist, expected a PEM file: check the path"), "{fault}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A configuration that changes under a running uplink.
 
 use super::*;
+use crate::settings::TrustClock;
 use crate::uplink::link::Epoch;
 
 /// The payloads of announcements.
@@ -38,6 +39,18 @@ fn what_changes_while_disconnected_is_told_by_the_next_birth_alone() {
     let births = said(&bench.connect());
     assert_eq!(births.len(), 1);
     assert!(births[0].contains(r#""config":"f00""#), "{births:?}");
+}
+
+#[test]
+fn a_clock_that_no_time_server_has_set_is_named_in_the_birth() {
+    let birth = |trust_clock| {
+        let mut bench = Bench::new(settings(), Stored::default());
+        bench.uplink.replace_identity(Identity { trust_clock, ..identity() });
+        said(&bench.connect())
+    };
+    assert!(birth(TrustClock::System)[0].contains(r#""trust_clock":"system""#));
+    assert!(birth(TrustClock::Rtc)[0].contains(r#""trust_clock":"rtc""#));
+    assert!(!birth(TrustClock::Ntp)[0].contains("trust_clock"));
 }
 
 #[test]
