@@ -126,6 +126,16 @@ impl Words {
         Some(())
     }
 
+    /// Whether a number has its word already; schemas and the clock apart.
+    pub(super) fn knows(&self, word: u32) -> bool {
+        self.topic_by_word.contains_key(&word) || self.run_by_word.contains_key(&word)
+    }
+
+    /// How many topics have a number.
+    pub(super) fn topics(&self) -> usize {
+        self.topic_by_word.len()
+    }
+
     /// The number of a topic, given one while fewer than `topics_max` have one.
     pub(super) fn topic_word(
         &mut self,
@@ -272,6 +282,11 @@ fn unseal(id: i64, kind: i64, body: &[u8]) -> Option<&[u8]> {
 fn pair(content: &[u8]) -> Option<(u64, u64)> {
     let (first, second) = content.split_first_chunk::<8>()?;
     Some((u64::from_le_bytes(*first), u64::from_le_bytes(second.try_into().ok()?)))
+}
+
+/// Whether the checksum of a word is right.
+pub(super) fn is_whole(id: i64, kind: i64, body: &[u8]) -> bool {
+    unseal(id, kind, body).is_some()
 }
 
 /// Id and bytes of a word that is a schema.
