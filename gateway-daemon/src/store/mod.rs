@@ -37,7 +37,7 @@ pub mod peer;
 mod pulse;
 mod resets;
 pub(crate) mod row_codec;
-mod salvage;
+pub(crate) mod salvage;
 #[cfg(test)]
 mod tests;
 mod transact;

@@ -219,3 +219,47 @@ fn store(into: &mut Db, ask: Ask, learned: &Learned) -> Result<(), Trouble> {
         None => into.checkpoint_if_long(uncounted),
     }
 }
+
+/// Fuzz: any bytes are read to their end, and no page is given out more often than it is entered. The first two bytes say how many of the rest are the
+/// database; what is left is its log.
+pub(crate) fn fuzz(input: &[u8]) {
+    let Some((length, rest)) = input.split_first_chunk::<2>() else { return };
+    let (database, log) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
+    read_all(database, log);
+}
+
+/// Reads everything that a salvage reads, and stores nothing. Says how many rows and facts were met.
+fn read_all(database: &[u8], log: &[u8]) -> (usize, usize) {
+    let mut image = Image::new(&database, &log);
+    let gap = image.of_gap();
+    let mut reader = Reader::new(&image);
+    let free_list = reader.read_free();
+    let tables = Tables::find(&mut reader, &BTreeMap::new());
+    if !free_list {
+        reader.look_for_free();
+    }
+    let mut found = Found::default();
+    found.read_words(&mut reader, &tables);
+    found.read_marks(&mut reader, &tables);
+    let (mut rows, mut facts) = (0_usize, 0_usize);
+    tables.read(&mut reader, Fixed::Facts, &mut |id, payload| {
+        facts += 1;
+        fact(id, payload).is_some()
+    });
+    for root in tables.queues.iter().filter_map(|queue| queue.root) {
+        reader.walk(root, &mut |_, payload| {
+            rows += 1;
+            columns(payload).is_some()
+        });
+    }
+    let mut count = |stray: &super::pages::Stray<'_>| stray.rows(&mut |_, _| rows += 1);
+    reader.strays(&mut count);
+    reader.in_gap(&gap, &mut count);
+    // Each place of a page is the beginning of a row at most twice by its pointers, once by looking at every place, and once as a stray; and as often in the log.
+    let bytes = database.len() + log.len();
+    assert!(rows + facts <= 64 * (bytes + 1024), "{rows} rows and {facts} facts in {bytes} bytes");
+    (rows, facts)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 mod crash;
 mod damage;
+mod damages;
+mod gone;
 mod limits;
 mod marks;
 mod model;
@@ -24,6 +26,7 @@ use gateway_core::uplink::row::{
 use rusqlite::Connection;
 
 use super::Store;
+pub(super) use self::damage::random;
 use super::layout;
 
 pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;

@@ -239,7 +239,9 @@ impl<'a> Reader<'a> {
                 && (next == 0 || self.may_be_free(next))
                 && leaves.iter().all(|leaf| self.may_be_free(*leaf))
             {
-                leaves.into_iter().chain([number]).for_each(|page| drop(self.free.put(page)));
+                for page in leaves.into_iter().chain([number]) {
+                    self.free.put(page);
+                }
             }
         }
     }

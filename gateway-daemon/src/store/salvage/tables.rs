@@ -153,7 +153,9 @@ fn entries(reader: &mut Reader<'_>) -> Entries {
     }
     let mut found: BTreeMap<String, BTreeSet<(u32, Option<Arc<str>>)>> = BTreeMap::new();
     let mut users: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
-    sure.iter().for_each(|(name, (root, _))| drop(users.entry(*root).or_default().insert(name.clone())));
+    for (name, (root, _)) in &sure {
+        users.entry(*root).or_default().insert(name.clone());
+    }
     reader.strays(&mut |stray| {
         stray.rows(&mut |_, payload| {
             if let Some((name, root, queue)) = entry(payload).filter(|_| found.len() < QUEUES_MAX) {
