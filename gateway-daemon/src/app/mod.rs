@@ -32,6 +32,7 @@ mod showcase;
 pub mod snapshot;
 pub mod start;
 mod survey;
+pub mod troubles;
 mod turns;
 mod update;
 mod upstream;
