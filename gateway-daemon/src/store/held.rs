@@ -85,7 +85,9 @@ fn gone(file: &File, path: &Path) -> Option<Gone> {
     match std::fs::metadata(path) {
         Ok(found) if same(&found) => None,
         Ok(_) => Some(Gone::Replaced),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Gone::Deleted),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Some(Gone::Deleted)
+        }
         Err(_) => None,
     }
 }

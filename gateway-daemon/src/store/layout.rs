@@ -3,6 +3,7 @@
 //! ```text
 //! queues  id INTEGER PRIMARY KEY | name TEXT | last_seq INTEGER    one row per durable queue
 //! words   id INTEGER PRIMARY KEY | kind INTEGER | body BLOB        topics, runs, schemas, clock history (module `words`)
+//! words_copy   as words                                           topics, runs and the clock a second time (module `words`)
 //! q<id>   seq INTEGER PRIMARY KEY | row BLOB                       the rows of queue <id> (module `row_codec`); the name stands in its SQL, too
 //! aside   id INTEGER PRIMARY KEY | ...                             rows that are set aside, made with the first one (module `marks`)
 //! facts   id INTEGER PRIMARY KEY | kind INTEGER | key BLOB | value BLOB    what the broker must remember (module `facts`)

@@ -81,6 +81,7 @@ pub(super) fn salvage(
         reader.look_for_free();
     }
     let mut salvage = Salvage::default();
+    salvage.lost.unknown = image.log.torn;
     let mut found = Found::default();
     salvage.lost.words = found.read_words(&mut reader, &tables);
     found.read_marks(&mut reader, &tables);
@@ -117,6 +118,8 @@ impl Found {
             true
         };
         let lost = tables.read(reader, Fixed::Words, &mut take);
+        // Those of the copy that are still missing.
+        tables.read(reader, Fixed::Copy, &mut take);
         self.learned.boots = self.words.clock().into_iter().collect();
         lost
     }

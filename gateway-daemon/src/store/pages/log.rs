@@ -1,7 +1,8 @@
 //! The committed frames of a write-ahead log.
 //!
-//! The checksum of a frame goes on from that of the frame before, which is written down: a damaged frame hides only itself, where SQLite stops reading. Frames that were
-//! there before the log was written from its start again have other salts.
+//! The checksum of a frame goes on from that of the frame before, which is written down: a damaged frame hides nothing behind it, where SQLite stops reading. It stands
+//! for its page itself when it was committed: the rows on it have checksums of their own, and the page in the database is an older one. Frames that were there
+//! before the log was written from its start again have other salts.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ pub(in crate::store) struct Log {
     pub(super) pages: BTreeMap<u32, u64>,
     /// What of it SQLite would not have read.
     pub(in crate::store) gap: Gap,
-    /// Whether frames of the last transaction are missing or damaged: a power cut, or a log cut short.
+    /// Whether frames are damaged, or the last transaction is not whole: a power cut, or a log cut short.
     pub(in crate::store) torn: bool,
 }
 
@@ -119,6 +120,9 @@ fn frames(bytes: &dyn Bytes, length: u64, header: Header) -> Log {
         if !fits {
             log.torn |= ours;
             stopped = true;
+            if ours && number != 0 {
+                open.push((number, at + FRAME_HEADER_BYTES));
+            }
             continue;
         }
         open.push((number, at + FRAME_HEADER_BYTES));
@@ -131,6 +135,7 @@ fn frames(bytes: &dyn Bytes, length: u64, header: Header) -> Log {
         }
     }
     let rest = (length - HEADER_BYTES) % frame_bytes;
+    // What is left over was not committed, or cannot be known to be.
     log.torn |= !open.is_empty() || (rest > 0 && ours);
     log
 }

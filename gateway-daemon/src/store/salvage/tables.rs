@@ -17,14 +17,16 @@ pub(super) enum Fixed {
     Schema,
     Queues,
     Words,
+    Copy,
     Aside,
     Facts,
 }
 
-const FIXED: [(Fixed, &str); 5] = [
+const FIXED: [(Fixed, &str); 6] = [
     (Fixed::Schema, ""),
     (Fixed::Queues, "queues"),
     (Fixed::Words, "words"),
+    (Fixed::Copy, "words_copy"),
     (Fixed::Aside, "aside"),
     (Fixed::Facts, "facts"),
 ];
@@ -74,7 +76,7 @@ impl Tables {
             if let Some((root, _)) = entries.get(name) {
                 reader.mark(fixed as usize, *root);
                 tables.roots.insert(fixed as usize, *root);
-            } else if fixed != Fixed::Aside || reader.has_hole(Fixed::Schema as usize) {
+            } else if !matches!(fixed, Fixed::Copy | Fixed::Aside) || reader.has_hole(Fixed::Schema as usize) {
                 reader.dig(Hole::whole(fixed as usize));
             }
         }
@@ -86,7 +88,8 @@ impl Tables {
                 None => reader.dig(Hole::whole(Self::table_of(index))),
             }
         }
-        if reader.has_hole(Fixed::Schema as usize) && reader.has_hole(Fixed::Queues as usize) {
+        // With neither a schema nor a list there may be queues of which nothing is known.
+        if reader.has_hole(Fixed::Schema as usize) && reader.has_hole(Fixed::Queues as usize) && listed.is_empty() {
             reader.dig(Hole::whole(Self::UNKNOWN));
         }
         tables

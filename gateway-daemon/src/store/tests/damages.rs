@@ -219,9 +219,9 @@ fn cases(base: &Base) -> Vec<Case> {
 #[tokio::test]
 async fn kept_or_counted_for_each_kind_of_damage() {
     println!("rows of the uplink, of the client, elsewhere; came back; lost; unknown; facts; set aside");
+    let mut failures = Vec::new();
     for logged in [false, true] {
         let base = Base::make(logged).await;
-        let mut failures = Vec::new();
         for (name, damage, least) in cases(&base) {
             let path = base.copy();
             damage(&path);
@@ -232,14 +232,14 @@ async fn kept_or_counted_for_each_kind_of_damage() {
             );
             // A log that was emptied by a clean end holds nothing: what is done to it changes nothing.
             if !base.holds(&out) {
-                failures.push(format!("{name}: neither kept nor counted: {out:?}"));
+                failures.push(format!("{name}, logged {logged}: neither kept nor counted: {out:?}"));
             }
-            if out.kept < least {
-                failures.push(format!("{name}: {} rows kept, at least {least} are whole", out.kept));
+            if out.kept + out.kept_elsewhere < least {
+                failures.push(format!("{name}, logged {logged}: {} rows kept, at least {least} are whole", out.kept));
             }
         }
-        assert!(failures.is_empty(), "logged {logged}: {failures:#?}");
     }
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 #[tokio::test]
@@ -253,6 +253,9 @@ async fn kept_or_counted_with_a_page_of_zeros_at_each_place() {
         let out = base.open(&format!("page {}", page + 1), &path).await;
         if !base.holds(&out) {
             failures.push(format!("page {}: {out:?}", page + 1));
+        }
+        if out.kept < 370 {
+            println!("page {}: {out:?}", page + 1);
         }
         kept += out.kept;
         worst = worst.min(out.kept);

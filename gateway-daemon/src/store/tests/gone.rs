@@ -62,7 +62,7 @@ async fn a_log_deleted_or_replaced_while_it_is_open_is_noticed_and_nothing_is_lo
 
 #[tokio::test(start_paused = true)]
 async fn a_file_put_in_the_place_of_an_open_database_is_moved_aside() {
-    let (store, ..) = kept_after("replaced by text", |path| {
+    let (store, _, _folder) = kept_after("replaced by text", |path| {
         std::fs::write(path.with_extension("new"), "shopping list").unwrap();
         std::fs::rename(path.with_extension("new"), path).unwrap();
     })
@@ -153,4 +153,91 @@ async fn an_empty_file_where_a_database_was_is_told_and_a_first_start_is_silent(
     let health = Store::open(&settings(&path)).await.health();
     assert_eq!(health.counters.losses_unknown, 1);
     assert!(health.notice.unwrap().contains("was gone"));
+}
+
+#[tokio::test]
+async fn a_log_alone_gives_back_what_is_in_it_and_sqlite_would_delete_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let store = Store::open(&settings(&path)).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    committed(&store, queue, commit(rows(1..=387))).await;
+    let alone = folder.path().join("alone.db");
+    std::fs::copy(log_of(&path), log_of(&alone)).unwrap();
+    for empty in [false, true] {
+        let log = std::fs::read(log_of(&path)).unwrap();
+        std::fs::write(log_of(&alone), log).unwrap();
+        if empty {
+            std::fs::write(&alone, "").unwrap();
+        }
+        let left = Store::open(&settings(&alone)).await;
+        let health = left.health();
+        assert_eq!((health.fault, health.counters.rows_salvaged), (None, 387), "empty {empty}");
+        let (queue, _) = left.open_queue("cloud").await;
+        assert_eq!(fetched(&left, queue).await, rows(1..=387));
+        left.close().await.unwrap();
+        std::fs::remove_file(&alone).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_sentence_says_what_was_saved_what_is_lost_and_where_the_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    filled(&path, 387).await;
+    let half = std::fs::metadata(&path).unwrap().len() / 2;
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(half).unwrap();
+    let health = Store::open(&settings(&path)).await.health();
+    let (notice, counters) = (health.notice.unwrap(), health.counters);
+    println!("{notice}");
+    assert!(notice.contains(&format!("{} rows and 0 facts were saved", counters.rows_salvaged)), "{notice}");
+    assert!(notice.contains("unknown") && counters.losses_unknown == 1, "{notice}");
+    assert!(notice.ends_with("queue.db.damaged-1"), "{notice}");
+    assert!(counters.rows_salvaged > 150, "{counters:?}");
+}
+
+#[tokio::test]
+async fn rows_of_two_uplinks_are_never_mixed_when_nobody_can_say_whose_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let store = Store::open(&settings(&path)).await;
+    let (one, _) = store.open_queue("one").await;
+    let (two, _) = store.open_queue("two").await;
+    // The same numbers in both; a row of the second says so.
+    let second = |seq: u64| Arc::new(Row { at: BootNs(seq + 7), ..(*row(seq)).clone() });
+    for first in (1..=300).step_by(10) {
+        committed(&store, one, commit(rows(first..first + 10))).await;
+        committed(&store, two, commit((first..first + 10).map(second).collect())).await;
+    }
+    store.close().await.unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let (mut unowned, mut sent) = (0, 0);
+    for page in 1..whole.len() / 512 {
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        // Two pages at once: the second is where roots and inner pages are.
+        let mut hurt = whole.clone();
+        hurt[page * 512..][..512].fill(0);
+        hurt[page % 12 * 512..][..512].fill(0);
+        std::fs::write(&path, hurt).unwrap();
+        std::fs::write(log_of(&path), "").unwrap();
+        let store = Store::open(&settings(&path)).await;
+        let (one, _) = store.open_queue("one").await;
+        let (two, _) = store.open_queue("two").await;
+        for found in fetched(&store, one).await {
+            assert_eq!(*found, *row(found.seq.0), "page {page}");
+            sent += 1;
+        }
+        for found in fetched(&store, two).await {
+            assert_eq!(*found, *second(found.seq.0), "page {page}");
+            sent += 1;
+        }
+        let counters = store.health().counters;
+        unowned += counters.rows_unowned;
+        assert!(sent + unowned > 0 && (store.health().rows + counters.rows_lost >= 600 || counters.losses_unknown > 0), "page {page}: {counters:?}");
+        store.close().await.unwrap();
+    }
+    println!("{sent} rows under their own name, {unowned} kept without one");
+    assert!(sent > 10 * unowned && unowned > 0);
 }
