@@ -46,18 +46,18 @@ pub(super) struct Doubt {
 impl Evidence {
     /// Looks at the files of a database; writes nothing.
     pub(super) fn look(path: &Path) -> Self {
-        let database = match File::open(path).and_then(|file| Ok((file.metadata()?.len(), file))) {
-            Ok((0, _)) => Database::Empty,
-            Ok((_, file)) => {
+        let database = match regular(path) {
+            Ok(Some((file, bytes))) if bytes > 0 => {
                 let mut versions = [0; 2];
                 // "File format version numbers" of the format: 2 for a log.
                 let read = file.read_exact_at(&mut versions, 18);
                 Database::There { logged: read.is_ok() && versions == [2, 2] }
             }
+            Ok(Some(_)) => Database::Empty,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Database::Missing,
-            Err(_) => Database::There { logged: false },
+            Ok(None) | Err(_) => Database::There { logged: false },
         };
-        let log = File::open(beside(path, "-wal")).ok().map(|file| {
+        let log = regular(&beside(path, "-wal")).ok().flatten().map(|(file, _)| {
             let page_bytes = usize::try_from(layout::PAGE_BYTES).unwrap_or(512);
             Log::read(&Disk::of(Some(&file)), page_bytes)
         });
@@ -82,8 +82,14 @@ impl Evidence {
     /// What may be lost although the database can be opened.
     pub(super) fn doubt(&self) -> Option<Doubt> {
         let (bad, text) = match (self.database, &self.log) {
-            (Database::Empty, _) => (true, "was empty, where a database should be: what was stored in it is lost, how much is unknown"),
-            (Database::Missing, Some(_)) => (true, "was gone, while its log was still there: what was stored in it is lost, how much is unknown"),
+            (Database::Empty, _) => (
+                true,
+                "was empty, where a database should be: what was stored in it is lost, how much is unknown",
+            ),
+            (Database::Missing, Some(_)) => (
+                true,
+                "was gone, while its log was still there: what was stored in it is lost, how much is unknown",
+            ),
             (Database::There { logged: true }, None) => (
                 false,
                 "was found without its log: what was written last may be lost, unless another program has opened the database, which copies the log and removes it",
@@ -96,6 +102,15 @@ impl Evidence {
         };
         Some(Doubt { bad, text })
     }
+}
+
+/// A file with its length; nothing for anything else that may lie there: opening a pipe would wait for ever.
+fn regular(path: &Path) -> io::Result<Option<(File, u64)>> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        return Ok(None);
+    }
+    Ok(Some((File::open(path)?, found.len())))
 }
 
 impl Db {
@@ -124,9 +139,11 @@ impl Db {
     /// Whether a row is stored, or is not whole.
     fn has_whole_row(&self, seq: i64, blob: &[u8]) -> bool {
         row_codec::decode(Seq(seq.cast_unsigned()), blob).is_err()
-            || self.queues.values().filter_map(|queue| queue.key).any(|key| {
-                self.holds(&format!("q{key}"), "seq", "row", seq, blob)
-            })
+            || self
+                .queues
+                .values()
+                .filter_map(|queue| queue.key)
+                .any(|key| self.holds(&format!("q{key}"), "seq", "row", seq, blob))
     }
 
     fn holds(&self, table: &str, key_column: &str, column: &str, key: i64, expected: &[u8]) -> bool {

@@ -81,7 +81,7 @@ pub(super) fn salvage(
         reader.look_for_free();
     }
     let mut salvage = Salvage::default();
-    salvage.lost.unknown = image.log.torn;
+    salvage.lost.unknown = image.hides_something();
     let mut found = Found::default();
     salvage.lost.words = found.read_words(&mut reader, &tables);
     found.read_marks(&mut reader, &tables);
@@ -102,7 +102,8 @@ struct Found {
 impl Found {
     fn read_words(&mut self, reader: &mut Reader<'_>, tables: &Tables) -> u64 {
         let mut take = |id: i64, payload: &[u8]| {
-            let Some([Value::Null, Value::Int(kind), Value::Blob(body)]) = columns(payload).as_deref().map(three)
+            let Some([Value::Null, Value::Int(kind), Value::Blob(body)]) =
+                columns(payload).as_deref().map(three)
             else {
                 return false;
             };

@@ -25,8 +25,8 @@ use gateway_core::uplink::row::{
 };
 use rusqlite::Connection;
 
-use super::Store;
 pub(super) use self::damage::random;
+use super::Store;
 use super::layout;
 
 pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;

@@ -297,7 +297,10 @@ impl Words {
             _ => kind != SCHEMA,
         };
         if self.copied && wanted {
-            conn.execute("INSERT INTO words_copy(id, kind, body) VALUES (?1, ?2, ?3)", params![word, kind, body])?;
+            conn.execute(
+                "INSERT INTO words_copy(id, kind, body) VALUES (?1, ?2, ?3)",
+                params![word, kind, body],
+            )?;
         }
         self.next = word + 1;
         self.learn(word, kind, content);

@@ -56,6 +56,11 @@ impl Engine {
         let (salvage, fresh_rows) = {
             let open = |path| File::open(path).ok();
             let (database, log) = (open(path.clone()), open(aside::beside(&path, "-wal")));
+            // A foreign file that is much longer than ours may be was never ours, and would take long to read.
+            let length =
+                database.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
+            let database =
+                database.filter(|_| why != "foreign" || length / 2 <= self.settings.file_bytes_max);
             self.salvage(&Disk::of(database.as_ref()), &Disk::of(log.as_ref())).map_err(as_fault)?
         };
         let building = aside::beside(&path, ".building");
@@ -68,7 +73,8 @@ impl Engine {
         let place = aside::move_aside(&path, why).map_err(as_io_fault)?;
         self.counters.moved_aside = self.counters.moved_aside.saturating_add(1);
         let lost = self.count_salvage(&salvage, fresh_rows, why);
-        let what = format!("was {why} ({text}): {}; the old file is {}", summary(&salvage, lost), place.display());
+        let what =
+            format!("was {why} ({text}): {}; the old file is {}", summary(&salvage, lost), place.display());
         self.aside = Some(place);
         self.notice(true, &what);
         self.finish_replacing().map_err(as_io_fault)?;
@@ -190,7 +196,9 @@ impl Engine {
                 let Some((files, closed)) = self.db.take().map(Db::close_but_hold) else { return };
                 // The log that was open is in the database then; one that lies in its place is another's.
                 let log = aside::beside(&path, "-wal");
-                let settled = closed.is_ok() && aside::remove_companions(&path).is_ok() && File::create(&log).is_ok();
+                let settled = closed.is_ok()
+                    && aside::remove_companions(&path).is_ok()
+                    && aside::Lock::take(&log).is_ok();
                 if settled {
                     self.notice(true, &format!("lost its log, which was {word} while it was open: nothing that was stored is lost"));
                 } else {
@@ -255,13 +263,17 @@ fn summary(salvage: &Salvage, lost: Lost) -> String {
     let saved = format!("{} rows and {} facts were saved", salvage.rows, salvage.facts);
     let unowned = match salvage.unowned {
         0 => String::new(),
-        rows => format!(" ({rows} of these rows have lost the name of their queue: they are kept and not sent)"),
+        rows => {
+            format!(" ({rows} of these rows have lost the name of their queue: they are kept and not sent)")
+        }
     };
     let lost = match (lost.rows, lost.facts, lost.unknown) {
         (0, 0, false) => "nothing is lost".to_owned(),
         (0, 0, true) => "how many are lost is unknown".to_owned(),
         (rows, facts, false) => format!("{rows} rows and {facts} facts are lost"),
-        (rows, facts, true) => format!("{rows} rows and {facts} facts are lost, and how many more is unknown"),
+        (rows, facts, true) => {
+            format!("{rows} rows and {facts} facts are lost, and how many more is unknown")
+        }
     };
     format!("{saved}{unowned}, {lost}")
 }

@@ -9,6 +9,8 @@ use crate::store::layout;
 
 /// Bytes of a piece of the file in which the size of its pages is looked for; a multiple of every size.
 const PIECE_BYTES: usize = 65_536;
+/// Most pages that are read: 8 GiB in pages of 512, four bits of memory each.
+const PAGES_MAX: u32 = 1 << 24;
 /// Pieces that are looked at, evenly spread over the file.
 const PIECES_MAX: u64 = 64;
 
@@ -68,6 +70,8 @@ pub(in crate::store) struct Image<'a> {
     pub(super) page_bytes: usize,
     /// The highest page number there may be.
     pub(super) pages: u32,
+    /// Whether the file is longer than what is read of it.
+    cut: bool,
 }
 
 impl<'a> Image<'a> {
@@ -77,13 +81,20 @@ impl<'a> Image<'a> {
         let log = Log::read(log_bytes, guess);
         let page_bytes = log.page_bytes.unwrap_or(guess);
         let pages = u32::try_from(database.length().div_ceil(page_bytes as u64)).unwrap_or(u32::MAX);
-        let mut image = Self { database, log_bytes, log, page_bytes, pages };
+        let (pages, cut) = (pages.min(PAGES_MAX), pages > PAGES_MAX);
+        let mut image = Self { database, log_bytes, log, page_bytes, pages, cut };
         // A page number far beyond the file is damage, and would cost memory for each page below it.
         let reach = image.pages.saturating_add(u32::try_from(image.log.pages.len()).unwrap_or(u32::MAX));
-        let reach = reach.saturating_mul(2).saturating_add(1024);
+        let reach = reach.saturating_mul(2).saturating_add(1024).min(PAGES_MAX);
         image.log.pages.retain(|page, _| *page <= reach);
-        image.pages = image.log.pages.last_key_value().map_or(image.pages, |(last, _)| image.pages.max(*last));
+        image.pages =
+            image.log.pages.last_key_value().map_or(image.pages, |(last, _)| image.pages.max(*last));
         image
+    }
+
+    /// Whether something was stored that the pages do not show: the log is damaged, or the file is too long.
+    pub(in crate::store) fn hides_something(&self) -> bool {
+        self.log.torn || self.cut
     }
 
     /// Reads a page; false if there is none, or its place cannot be read. What a cut file has lost of its last page is zero.
@@ -134,7 +145,8 @@ fn page_bytes(database: &dyn Bytes) -> usize {
                 let first = if index == 0 && place == 0 { 1 } else { 2 };
                 node(page, first).is_some_and(|node| node.sound)
             };
-            *found = found.saturating_add(u32::try_from(pages.filter(|page| is_page(*page)).count()).unwrap_or(0));
+            *found =
+                found.saturating_add(u32::try_from(pages.filter(|page| is_page(*page)).count()).unwrap_or(0));
         }
     }
     let best = (0..found.len()).rev().max_by_key(|power| found[*power]).filter(|power| found[*power] > 0);

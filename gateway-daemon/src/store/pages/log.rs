@@ -10,8 +10,8 @@ use super::image::Bytes;
 use super::node::four;
 
 const MAGIC: u32 = 0x377F_0682;
-pub(super) const HEADER_BYTES: u64 = 32;
-pub(super) const FRAME_HEADER_BYTES: u64 = 24;
+const HEADER_BYTES: usize = 32;
+const FRAME_HEADER_BYTES: usize = 24;
 /// Most frames that are looked at: a log of 512 MB in pages of 512.
 const FRAMES_MAX: u64 = 1 << 20;
 
@@ -59,7 +59,7 @@ impl Log {
 
     /// Reads a log. `page_bytes` is the size of its pages where its own header is damaged.
     pub(in crate::store) fn read(bytes: &dyn Bytes, page_bytes: usize) -> Self {
-        let mut start = [0; (HEADER_BYTES + FRAME_HEADER_BYTES) as usize];
+        let mut start = [0; HEADER_BYTES + FRAME_HEADER_BYTES];
         let length = bytes.length();
         if length == 0 {
             return Self::default();
@@ -99,13 +99,13 @@ fn header(start: &[u8]) -> Option<Header> {
 
 fn frames(bytes: &dyn Bytes, length: u64, header: Header) -> Log {
     let mut log = Log { page_bytes: Some(header.page_bytes), ..Log::default() };
-    let frame_bytes = FRAME_HEADER_BYTES + header.page_bytes as u64;
-    let count = ((length - HEADER_BYTES) / frame_bytes).min(FRAMES_MAX);
-    let mut frame = vec![0; FRAME_HEADER_BYTES as usize + header.page_bytes];
+    let frame_bytes = (FRAME_HEADER_BYTES + header.page_bytes) as u64;
+    let count = (length.saturating_sub(HEADER_BYTES as u64) / frame_bytes).min(FRAMES_MAX);
+    let mut frame = vec![0; FRAME_HEADER_BYTES + header.page_bytes];
     let (mut before, mut open, mut stopped, mut ours) = (header.sum, Vec::new(), false, true);
     for index in 0..count {
-        let at = HEADER_BYTES + index * frame_bytes;
-        let (head, page) = frame.split_at_mut(FRAME_HEADER_BYTES as usize);
+        let at = HEADER_BYTES as u64 + index * frame_bytes;
+        let (head, page) = frame.split_at_mut(FRAME_HEADER_BYTES);
         if !bytes.read(at, head) {
             (before, stopped) = (None, true);
             continue;
@@ -113,19 +113,22 @@ fn frames(bytes: &dyn Bytes, length: u64, header: Header) -> Log {
         let stored = (four(head, 16).unwrap_or(0), four(head, 20).unwrap_or(0));
         let number = four(head, 0).unwrap_or(0);
         ours = head[8..16] == header.salts;
-        let fits = ours && number != 0 && bytes.read(at + FRAME_HEADER_BYTES, page) && before.is_some_and(|before| {
-            sum(page, sum(&head[..8], before, header.big_endian), header.big_endian) == stored
-        });
+        let fits = ours
+            && number != 0
+            && bytes.read(at + FRAME_HEADER_BYTES as u64, page)
+            && before.is_some_and(|before| {
+                sum(page, sum(&head[..8], before, header.big_endian), header.big_endian) == stored
+            });
         before = Some(stored);
         if !fits {
             log.torn |= ours;
             stopped = true;
             if ours && number != 0 {
-                open.push((number, at + FRAME_HEADER_BYTES));
+                open.push((number, at + FRAME_HEADER_BYTES as u64));
             }
             continue;
         }
-        open.push((number, at + FRAME_HEADER_BYTES));
+        open.push((number, at + FRAME_HEADER_BYTES as u64));
         // Later frames are only written behind a commit: what is before this one is committed, too.
         if four(head, 4) != Some(0) {
             if stopped {
@@ -134,7 +137,7 @@ fn frames(bytes: &dyn Bytes, length: u64, header: Header) -> Log {
             log.pages.extend(open.drain(..));
         }
     }
-    let rest = (length - HEADER_BYTES) % frame_bytes;
+    let rest = length.saturating_sub(HEADER_BYTES as u64) % frame_bytes;
     // What is left over was not committed, or cannot be known to be.
     log.torn |= !open.is_empty() || (rest > 0 && ours);
     log

@@ -151,9 +151,11 @@ impl<'a> Reader<'a> {
     /// First way through a table: finds its pages and holes. For every table before the first [`Reader::walk`].
     pub(in crate::store) fn mark(&mut self, table: usize, root: u32) {
         let (mut seen, contested) = (std::mem::replace(&mut self.seen, Bits::up_to(0)), &mut self.contested);
-        let mut enter = |page| seen.put(page) || {
-            contested.put(page);
-            false
+        let mut enter = |page| {
+            seen.put(page) || {
+                contested.put(page);
+                false
+            }
         };
         let mut holes = Vec::new();
         descend(self.image, root, &mut enter, &mut |place, met| match met {
@@ -207,8 +209,12 @@ impl<'a> Reader<'a> {
         if sound {
             return;
         }
-        for cell in (0..page.len()).filter_map(|at| cell(page, at)).filter(|cell| begins_as_ours(page, cell)) {
-            if !taken.contains(&cell.key) && self.payload(page, &cell, &mut payload) && take(cell.key, &payload) {
+        for cell in (0..page.len()).filter_map(|at| cell(page, at)).filter(|cell| begins_as_ours(page, cell))
+        {
+            if !taken.contains(&cell.key)
+                && self.payload(page, &cell, &mut payload)
+                && take(cell.key, &payload)
+            {
                 taken.push(cell.key);
                 done.mended = done.mended.saturating_add(u64::from(cells.is_empty()));
             }

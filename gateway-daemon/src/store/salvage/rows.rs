@@ -59,10 +59,12 @@ impl<'a> Copy<'a> {
         if let Some(trouble) = self.trouble.take() {
             return Err(trouble);
         }
-        salvage.unowned = tables.queues.iter().filter(|queue| !queue.named).map(|queue| self.stored(&queue.name)).sum();
+        salvage.unowned =
+            tables.queues.iter().filter(|queue| !queue.named).map(|queue| self.stored(&queue.name)).sum();
         mended = mended.saturating_add(self.strays(reader, salvage)?);
         salvage.rows = self.into.rows();
-        salvage.lost.unknown |= reader.holes().iter().any(|hole| is_of_queue(hole) && known_width(hole).is_none());
+        salvage.lost.unknown |=
+            reader.holes().iter().any(|hole| is_of_queue(hole) && known_width(hole).is_none());
         let holes: u64 = reader.holes().iter().filter(|hole| is_of_queue(hole)).filter_map(known_width).sum();
         salvage.lost.rows = refused.saturating_add(holes.saturating_sub(mended));
         Ok(())
@@ -127,8 +129,11 @@ impl<'a> Copy<'a> {
             if 2 * stray.keys().filter(|key| hole.holds(*key)).count() <= all {
                 continue;
             }
-            let queue = hole.table.checked_sub(Tables::table_of(0)).and_then(|index| self.tables.queues.get(index));
-            if queue.is_some_and(|queue| queue.named && local.is_some_and(|local| local != is_local(&queue.name))) {
+            let queue =
+                hole.table.checked_sub(Tables::table_of(0)).and_then(|index| self.tables.queues.get(index));
+            if queue
+                .is_some_and(|queue| queue.named && local.is_some_and(|local| local != is_local(&queue.name)))
+            {
                 continue;
             }
             if owner.is_some_and(|table| table != hole.table) {

@@ -54,8 +54,10 @@ pub(super) struct Tables {
     pub(super) queues: Vec<Queue>,
 }
 
-/// What the schema says of tables by their names: first page, and the name of the queue.
-type Entries = BTreeMap<String, (u32, Option<Arc<str>>)>;
+/// What the schema says of a table: first page, and the name of the queue.
+type Entry = (u32, Option<Arc<str>>);
+/// The same by the names of the tables.
+type Entries = BTreeMap<String, Entry>;
 
 impl Tables {
     /// The number of the table whose queue is at this place.
@@ -76,7 +78,8 @@ impl Tables {
             if let Some((root, _)) = entries.get(name) {
                 reader.mark(fixed as usize, *root);
                 tables.roots.insert(fixed as usize, *root);
-            } else if !matches!(fixed, Fixed::Copy | Fixed::Aside) || reader.has_hole(Fixed::Schema as usize) {
+            } else if !matches!(fixed, Fixed::Copy | Fixed::Aside) || reader.has_hole(Fixed::Schema as usize)
+            {
                 reader.dig(Hole::whole(fixed as usize));
             }
         }
@@ -89,7 +92,10 @@ impl Tables {
             }
         }
         // With neither a schema nor a list there may be queues of which nothing is known.
-        if reader.has_hole(Fixed::Schema as usize) && reader.has_hole(Fixed::Queues as usize) && listed.is_empty() {
+        if reader.has_hole(Fixed::Schema as usize)
+            && reader.has_hole(Fixed::Queues as usize)
+            && listed.is_empty()
+        {
             reader.dig(Hole::whole(Self::UNKNOWN));
         }
         tables
@@ -154,7 +160,7 @@ fn entries(reader: &mut Reader<'_>) -> Entries {
     if !reader.has_hole(Fixed::Schema as usize) {
         return sure;
     }
-    let mut found: BTreeMap<String, BTreeSet<(u32, Option<Arc<str>>)>> = BTreeMap::new();
+    let mut found: BTreeMap<String, BTreeSet<Entry>> = BTreeMap::new();
     let mut users: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
     for (name, (root, _)) in &sure {
         users.entry(*root).or_default().insert(name.clone());
@@ -203,7 +209,7 @@ fn queues(
     listed: &BTreeMap<i64, (Arc<str>, u64)>,
     names: &BTreeMap<i64, Arc<str>>,
 ) -> Vec<Queue> {
-    let tables: BTreeMap<i64, &(u32, Option<Arc<str>>)> =
+    let tables: BTreeMap<i64, &Entry> =
         entries.iter().filter_map(|(table, entry)| Some((key_of(table)?, entry))).collect();
     let keys: BTreeSet<i64> =
         tables.keys().chain(listed.keys()).chain(names.keys()).copied().take(QUEUES_MAX).collect();

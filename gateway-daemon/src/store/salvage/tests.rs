@@ -42,7 +42,11 @@ fn any_damage_is_read_to_its_end() {
                 1 => hurt[at / 512 * 512..].iter_mut().take(12).for_each(|byte| *byte = 0xFF),
                 2 => {
                     let page = u8::try_from(choose(14)).unwrap();
-                    hurt[at..].iter_mut().take(4).zip([0, 0, 0, page]).for_each(|(byte, value)| *byte = value);
+                    hurt[at..]
+                        .iter_mut()
+                        .take(4)
+                        .zip([0, 0, 0, page])
+                        .for_each(|(byte, value)| *byte = value);
                 }
                 3 => {
                     let other = choose(hurt.len()) / 512 * 512;

@@ -45,7 +45,8 @@ impl Base {
         let (queue, _) = store.open_queue("cloud").await;
         let upto = if logged { 313 } else { 413 };
         for first in (1..=upto).step_by(10) {
-            committed(&store, queue, commit((first..(first + 10).min(upto + 1)).map(base_row).collect())).await;
+            committed(&store, queue, commit((first..(first + 10).min(upto + 1)).map(base_row).collect()))
+                .await;
         }
         let mark = |seq| Arc::new(Mark::of(&base_row(seq), Blame::Cut, &"broker.example".into()));
         let set = vec![mark(100), mark(250)];
@@ -120,10 +121,17 @@ impl Base {
         let local = found.queues.iter().find(|(queue, _)| &**queue == LOCAL);
         out.kept_local = local.map_or(0, |(_, stored)| stored.normal.rows);
         assert!(out.kept_local <= self.local.len() as u64, "{name}");
-        out.facts = found.facts.iter().filter(|(key, value)| {
-            assert!(key.kind == FactKind::Retained && **value == [7; 60], "{name}: a wrong fact is never given out");
-            true
-        }).count() as u64;
+        out.facts = found
+            .facts
+            .iter()
+            .filter(|(key, value)| {
+                assert!(
+                    key.kind == FactKind::Retained && **value == [7; 60],
+                    "{name}: a wrong fact is never given out"
+                );
+                true
+            })
+            .count() as u64;
         out.marks = store.set_aside("cloud").await.len() as u64;
         let health = store.health();
         assert_eq!(health.fault, None, "{name}");
@@ -186,33 +194,49 @@ fn cases(base: &Base) -> Vec<Case> {
         case("page size field zero", 387, Box::new(|path| scribble(path, 16, &[0; 2]))),
         case("application id wrong", 387, Box::new(|path| scribble(path, 68, b"Foto"))),
         case("log cut at 1/2", 280, Box::new(move |path| cut(&log(path), log_bytes / 2 + 7))),
-        case("log header random", 280, Box::new(move |path| {
-            if log_bytes > 0 {
-                scribble(&log(path), 0, &noise(&mut 3, 32));
-            }
-        })),
-        case("log damaged in the middle", 280, Box::new(move |path| {
-            if log_bytes > 0 {
-                scribble(&log(path), log_bytes / 3, &noise(&mut 4, 40));
-            }
-        })),
+        case(
+            "log header random",
+            280,
+            Box::new(move |path| {
+                if log_bytes > 0 {
+                    scribble(&log(path), 0, &noise(&mut 3, 32));
+                }
+            }),
+        ),
+        case(
+            "log damaged in the middle",
+            280,
+            Box::new(move |path| {
+                if log_bytes > 0 {
+                    scribble(&log(path), log_bytes / 3, &noise(&mut 4, 40));
+                }
+            }),
+        ),
         case("database without log", 280, Box::new(move |path| std::fs::remove_file(log(path)).unwrap())),
         case("log without database", 0, Box::new(|path| std::fs::remove_file(path).unwrap())),
         case("log and an empty database", 0, Box::new(|path| cut(path, 0))),
-        case("empty, without log", 0, Box::new(move |path| {
-            std::fs::remove_file(log(path)).unwrap();
-            cut(path, 0);
-        })),
+        case(
+            "empty, without log",
+            0,
+            Box::new(move |path| {
+                std::fs::remove_file(log(path)).unwrap();
+                cut(path, 0);
+            }),
+        ),
         case("last page cut in half", 380, Box::new(move |path| cut(path, bytes - 256))),
-        case("1,000 bits flipped", 100, Box::new(move |path| {
-            let mut seed = 11;
-            let mut file = std::fs::read(path).unwrap();
-            for _ in 0..1000 {
-                let at = usize::try_from(random(&mut seed) % bytes).unwrap();
-                file[at] ^= 1 << (random(&mut seed) % 8);
-            }
-            std::fs::write(path, file).unwrap();
-        })),
+        case(
+            "1,000 bits flipped",
+            100,
+            Box::new(move |path| {
+                let mut seed = 11;
+                let mut file = std::fs::read(path).unwrap();
+                for _ in 0..1000 {
+                    let at = usize::try_from(random(&mut seed) % bytes).unwrap();
+                    file[at] ^= 1 << (random(&mut seed) % 8);
+                }
+                std::fs::write(path, file).unwrap();
+            }),
+        ),
     ]
 }
 
@@ -228,14 +252,24 @@ async fn kept_or_counted_for_each_kind_of_damage() {
             let out = base.open(name, &path).await;
             println!(
                 "logged {logged:5} | {name:27} | {:3} {:3} {:3} | {:3} | {:3} | {} | {:3} | {}",
-                out.kept, out.kept_local, out.kept_elsewhere, out.back, out.lost, out.unknown, out.facts, out.marks
+                out.kept,
+                out.kept_local,
+                out.kept_elsewhere,
+                out.back,
+                out.lost,
+                out.unknown,
+                out.facts,
+                out.marks
             );
             // A log that was emptied by a clean end holds nothing: what is done to it changes nothing.
             if !base.holds(&out) {
                 failures.push(format!("{name}, logged {logged}: neither kept nor counted: {out:?}"));
             }
             if out.kept + out.kept_elsewhere < least {
-                failures.push(format!("{name}, logged {logged}: {} rows kept, at least {least} are whole", out.kept));
+                failures.push(format!(
+                    "{name}, logged {logged}: {} rows kept, at least {least} are whole",
+                    out.kept
+                ));
             }
         }
     }
@@ -261,7 +295,10 @@ async fn kept_or_counted_with_a_page_of_zeros_at_each_place() {
         worst = worst.min(out.kept);
         back = back.max(out.back);
     }
-    println!("pages {pages}, rows kept on the mean {}, at worst {worst}; came back at most {back}", kept / pages);
+    println!(
+        "pages {pages}, rows kept on the mean {}, at worst {worst}; came back at most {back}",
+        kept / pages
+    );
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(worst >= 370, "one page holds a few rows only: {worst}");
     assert_eq!(back, 0);
@@ -295,4 +332,68 @@ async fn kept_or_counted_with_one_bit_flipped() {
         assert!(failures.is_empty(), "{failures:#?}");
         assert!(worst >= 360, "{worst}");
     }
+}
+
+/// What `words` and its copy hold.
+fn words_and_copy(path: &Path) -> (i64, i64) {
+    let conn = Connection::open(path).unwrap();
+    let count = |sql: &str| conn.query_row(sql, [], |row| row.get(0)).unwrap_or(-1);
+    (count("SELECT count(*) FROM words WHERE kind <> 3"), count("SELECT count(*) FROM words_copy"))
+}
+
+#[tokio::test]
+async fn words_are_copied_and_a_copy_that_an_older_version_made_stale_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    filled(&path, 63).await;
+    assert_eq!(words_and_copy(&path), (6, -1), "not yet: its pages would lie beside those of the words");
+    let more = async |from: u64| {
+        let store = Store::open(&settings(&path)).await;
+        let (queue, _) = store.open_queue("cloud").await;
+        committed(&store, queue, commit(rows(from..=from))).await;
+        committed(&store, queue, commit(rows(from + 1..=from + 1))).await;
+        assert_eq!(fetched(&store, queue).await.len() as u64, from + 1);
+        store.close().await.unwrap();
+    };
+    more(64).await;
+    assert_eq!(words_and_copy(&path), (6, 6));
+    // An older version gives a number to another topic, and knows no copy.
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("DELETE FROM words WHERE id = (SELECT max(id) FROM words); INSERT INTO words VALUES (900, 1, x'00')")
+        .unwrap();
+    let stale: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT max(id) FROM words_copy", [], |row| row.get(0))
+        .unwrap();
+    let store = Store::open(&settings(&path)).await;
+    let (queue, stored) = store.open_queue("cloud").await;
+    committed(&store, queue, commit(rows(stored.last.0 + 1..=stored.last.0 + 10))).await;
+    store.close().await.unwrap();
+    let conn = Connection::open(&path).unwrap();
+    let left: i64 =
+        conn.query_row("SELECT count(*) FROM words_copy WHERE id = ?1", [stale], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0, "nothing is in the copy that the words do not say");
+    let (words, copy) = words_and_copy(&path);
+    assert_eq!(words, copy);
+}
+
+#[tokio::test]
+async fn a_log_cut_between_two_commits_keeps_whole_commits_and_any_other_cut_is_told() {
+    let base = Base::make(true).await;
+    let log = base.log();
+    let (mut silent, mut told) = (0, 0);
+    for part in 1..=60 {
+        let path = base.copy();
+        let length = log.len() * part / 61;
+        cut(&beside(&path, "-wal"), length as u64);
+        let out = base.open(&format!("log of {length} bytes"), &path).await;
+        assert!(
+            out.kept >= 287 && (out.kept - 287).is_multiple_of(10) && out.kept_local == 60,
+            "{length}: {out:?}"
+        );
+        if out.unknown > 0 { told += 1 } else { silent += 1 }
+    }
+    println!("{told} cuts of 60 were told, {silent} fell between two commits");
+    assert!(told > 50, "{told} told, {silent} silent");
 }

@@ -44,7 +44,8 @@ async fn a_database_deleted_while_it_is_open_is_noticed_within_a_minute_and_its_
         std::fs::remove_file(log_of(path)).unwrap();
     })
     .await;
-    kept_after("deleted with its folder", |path| std::fs::remove_dir_all(path.parent().unwrap()).unwrap()).await;
+    kept_after("deleted with its folder", |path| std::fs::remove_dir_all(path.parent().unwrap()).unwrap())
+        .await;
     kept_after("moved away", |path| std::fs::rename(path, path.with_extension("old")).unwrap()).await;
 }
 
@@ -235,7 +236,11 @@ async fn rows_of_two_uplinks_are_never_mixed_when_nobody_can_say_whose_they_are(
         }
         let counters = store.health().counters;
         unowned += counters.rows_unowned;
-        assert!(sent + unowned > 0 && (store.health().rows + counters.rows_lost >= 600 || counters.losses_unknown > 0), "page {page}: {counters:?}");
+        assert!(
+            sent + unowned > 0
+                && (store.health().rows + counters.rows_lost >= 600 || counters.losses_unknown > 0),
+            "page {page}: {counters:?}"
+        );
         store.close().await.unwrap();
     }
     println!("{sent} rows under their own name, {unowned} kept without one");
