@@ -22,6 +22,11 @@ pub mod fuzzing {
         crate::store::row_codec::fuzz(input);
     }
 
+    /// Pages of a damaged database and its log.
+    pub fn fuzz_pages(input: &[u8]) {
+        crate::store::salvage::fuzz(input);
+    }
+
     /// The WebSocket in front of MQTT: the request, then frames, cut anywhere.
     pub fn fuzz_websocket(input: &[u8]) {
         crate::listen::fuzz(input);

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target by the name of its file in tests/fuzz/fuzz_targets.
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     ("broker", gateway_core::fuzzing::fuzz_broker),
     ("mbap", drivers::fuzzing::fuzz_mbap),
+    ("pages", gateway_daemon::fuzzing::fuzz_pages),
     ("record", gateway_core::fuzzing::fuzz_record),
     ("row", gateway_daemon::fuzzing::fuzz_row),
     ("rtu", drivers::fuzzing::fuzz_rtu),

@@ -229,6 +229,8 @@ fn store(page: &mut Page, gateway: &Gateway) {
     page.count(&m::STORE_SALVAGED, &[], counters.rows_salvaged);
     page.count(&m::STORE_LOST, &[], counters.rows_lost);
     page.count(&m::STORE_LOST_UNKNOWN, &[], counters.losses_unknown);
+    page.count(&m::STORE_UNOWNED, &[], counters.rows_unowned);
+    page.count(&m::STORE_VANISHED, &[], counters.vanished);
     page.count(&m::STORE_LOST_WORDS, &[], counters.words_lost);
     page.count(&m::STORE_SCHEMAS_REFUSED, &[], counters.schemas_refused);
     page.count(&m::STORE_OPENS_FAILED, &[], counters.opens_failed);

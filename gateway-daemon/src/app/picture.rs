@@ -391,8 +391,10 @@ fn store_line(snapshot: &Snapshot, ink: Ink) -> String {
             ink.paint(Mood::Bad, &words)
         }
     };
+    let notice = store.notice.as_ref().map(|notice| ink.paint(Mood::Bad, &format!("\n  {notice}")));
+    let notice = notice.unwrap_or_default();
     format!(
-        "{}  {}: {} of {}, {} written since the start{fault}{aside}\n",
+        "{}  {}: {} of {}, {} written since the start{fault}{aside}{notice}\n",
         ink.paint(Mood::Bold, "store"),
         store.path,
         bytes(store.file_bytes),

@@ -468,6 +468,8 @@ pub struct Store {
     pub moved_aside: u64,
     /// Messages lost with them.
     pub lost_rows: u64,
+    /// What was last found wrong with its files since the start, as a sentence: what was saved, what is lost, where the damaged file is.
+    pub notice: Option<String>,
 }
 
 #[cfg(test)]

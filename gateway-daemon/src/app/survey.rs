@@ -181,6 +181,7 @@ impl Gateway {
             written_bytes: health.counters.row_bytes,
             moved_aside: health.counters.moved_aside,
             lost_rows: health.counters.rows_lost,
+            notice: health.notice,
         }
     }
 }

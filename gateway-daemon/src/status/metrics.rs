@@ -251,7 +251,9 @@ table! {
     STORE_ASIDE Counter "store_moved_aside_total" [] "Database files moved aside because they could not be used.";
     STORE_SALVAGED Counter "store_salvaged_rows_total" [] "Rows copied out of damaged databases.";
     STORE_LOST Counter "store_lost_rows_total" [] "Rows lost with damaged databases, or that did not decode.";
-    STORE_LOST_UNKNOWN Counter "store_losses_unknown_total" [] "Damaged or foreign files met at start: more may be lost than was counted.";
+    STORE_LOST_UNKNOWN Counter "store_losses_unknown_total" [] "Times nobody can say how much was lost: a damaged or foreign database, an empty one, one without its log, a log that ends in the middle. More may be lost than was counted.";
+    STORE_UNOWNED Counter "store_unowned_rows_total" [] "Rows saved from damaged databases that have lost the name of their queue: they are kept and not sent.";
+    STORE_VANISHED Counter "store_vanished_total" [] "Times the database or its log was deleted, replaced or cut short while it was open.";
     STORE_LOST_WORDS Counter "store_lost_words_total" [] "Topics, schemas, runs and clock entries that did not decode.";
     STORE_SCHEMAS_REFUSED Counter "store_refused_schemas_total" [] "Schemas that were not stored because there were too many.";
     STORE_OPENS_FAILED Counter "store_opens_failed_total" [] "Tries to open the database that failed.";

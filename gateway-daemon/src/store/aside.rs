@@ -32,6 +32,11 @@ impl Drop for Lock {
 }
 
 impl Lock {
+    /// The file that is locked, whatever its path leads to.
+    pub(super) fn file(&self) -> &File {
+        &self.0
+    }
+
     /// Locks the file, which is made if there is none; also says whether it is empty.
     ///
     /// # Errors
@@ -59,15 +64,27 @@ pub(super) fn salvage_path(path: &Path) -> PathBuf {
     beside(path, ".salvage")
 }
 
+/// Where a database is put that was saved from files which are gone: it comes before whatever is at the path.
+pub(super) fn rescue_path(path: &Path) -> PathBuf {
+    beside(path, ".rescue")
+}
+
 /// Removes a database and its companions; absent files are fine.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    for file in COMPANIONS.iter().map(|suffix| beside(path, suffix)).chain([path.to_owned()]) {
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    remove_companions(path)?;
+    remove_file(path)
+}
+
+/// Removes what SQLite keeps beside a database; absent files are fine.
+pub(super) fn remove_companions(path: &Path) -> io::Result<()> {
+    COMPANIONS.iter().try_for_each(|suffix| remove_file(&beside(path, suffix)))
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Renames the file and its companions; absent companions are fine.
@@ -124,7 +141,7 @@ pub(super) fn asides(path: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
 
 fn aside_number(name: &str, other: &str) -> Option<u32> {
     let (why, number) = other.strip_prefix(name)?.strip_prefix('.')?.split_once('-')?;
-    if !["damaged", "foreign", "newer"].contains(&why) || number.starts_with('0') {
+    if !["damaged", "foreign", "newer", "replaced"].contains(&why) || number.starts_with('0') {
         return None;
     }
     number.parse().ok()

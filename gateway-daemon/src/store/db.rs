@@ -8,12 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gateway_core::uplink::row::{Priority, Row, Seq, StoreFault, Stored, Tally};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::aside::{self, Lock};
 use super::ask::is_local;
 use super::facts::Facts;
 use super::fault::Trouble;
+use super::held::Held;
 use super::layout::{self, Budget};
 use super::marks::Marks;
 use super::row_codec;
@@ -90,7 +92,7 @@ impl From<std::io::Error> for Unusable {
 pub(super) struct Db {
     // The connection is closed before the lock is dropped: fields drop in this order.
     pub(super) conn: Connection,
-    lock: Lock,
+    pub(super) files: Held,
     pub(super) budget: Budget,
     pub(super) words: Words,
     /// By name.
@@ -114,6 +116,8 @@ impl Db {
         let (lock, empty) = Lock::take(path)?;
         let budget = Budget::of(file_bytes_max);
         let conn = connect(path)?;
+        // A file that turns out to be damaged stays as it is, with its log.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         if empty {
             layout::configure(&conn, budget)?;
             layout::create(&conn)?;
@@ -125,10 +129,11 @@ impl Db {
         check(&conn)?;
         conn.set_prepared_statement_cache_capacity(layout::STATEMENTS_MAX);
         let (words, facts) = (Words::load(&conn)?, Facts::load(&conn)?);
+        let files = Held::new(lock, path)?;
         let (queues, stale_marks) = (BTreeMap::new(), Vec::new());
         let mut db = Self {
             conn,
-            lock,
+            files,
             budget,
             words,
             queues,
@@ -140,15 +145,27 @@ impl Db {
         };
         db.load_queues()?;
         db.load_marks()?;
+        db.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(db)
     }
 
     /// Checkpoints what is in the log and closes the file.
     pub(super) fn close(self) -> Result<(), Trouble> {
-        let Self { conn, lock, .. } = self;
+        self.close_but_hold().1
+    }
+
+    /// As [`Db::close`], with the files still held.
+    pub(super) fn close_but_hold(self) -> (Held, Result<(), Trouble>) {
+        let Self { conn, files, .. } = self;
         let closed = conn.close().map_err(|(_, error)| Trouble::from(error));
-        drop(lock);
-        closed
+        (files, closed)
+    }
+
+    /// Closes the file and leaves its log as it is.
+    pub(super) fn leave(self) {
+        // Without it the log would be copied, which is no harm but to what we want to read there.
+        let _ = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        let _ = self.close();
     }
 
     fn load_queues(&mut self) -> Result<(), Unusable> {
@@ -233,13 +250,19 @@ impl Db {
         self.queues.iter().filter(|(name, _)| is_local(name)).map(|(_, queue)| queue.total().rows).sum()
     }
 
+    /// Whether a row is stored under a seq.
+    pub(super) fn has_row(&self, name: &str, seq: Seq) -> Result<bool, Trouble> {
+        let Some(key) = self.queues.get(name).and_then(|queue| queue.key) else { return Ok(false) };
+        let mut statement = self.conn.prepare_cached(&format!("SELECT 1 FROM q{key} WHERE seq = ?1"))?;
+        Ok(statement.exists([seq.0.cast_signed()])?)
+    }
+
     /// Makes a queue in the file; inside a transaction.
     pub(super) fn create_queue(&self, name: &str, last: u64) -> Result<i64, Trouble> {
         let sql = "INSERT INTO queues(name, last_seq) VALUES (?1, ?2)";
         self.conn.execute(sql, params![name, last.cast_signed()])?;
         let key = self.conn.last_insert_rowid();
-        self.conn
-            .execute_batch(&format!("CREATE TABLE q{key}(seq INTEGER PRIMARY KEY, row BLOB NOT NULL)"))?;
+        self.conn.execute_batch(&layout::table_of_queue(key, name))?;
         Ok(key)
     }
 

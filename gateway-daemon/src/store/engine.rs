@@ -77,6 +77,12 @@ pub(super) struct Engine {
     opened: Opened,
     resets: Arc<Resets>,
     known: Option<KnownStored>,
+    /// What was last found wrong with the files.
+    notice: Option<String>,
+    /// Files that are gone, until what they hold is in place again.
+    remains: Option<replace::Remains>,
+    /// Whether there was no file before the tries to open it that have failed.
+    fresh_place: bool,
 }
 
 impl Engine {
@@ -96,6 +102,9 @@ impl Engine {
             opened: Opened::default(),
             resets,
             known: None,
+            notice: None,
+            remains: None,
+            fresh_place: false,
         }
     }
 
@@ -428,6 +437,7 @@ impl Engine {
             fault: self.fault.clone(),
             open: self.db.is_some(),
             aside: self.aside.clone(),
+            notice: self.notice.clone(),
             rows: self.db.as_ref().map_or(0, Db::rows),
             local_rows: self.db.as_ref().map_or(0, Db::local_rows),
             facts: self.db.as_ref().map_or(0, |db| db.facts.len()),
@@ -439,6 +449,8 @@ impl Engine {
 
     /// Copies the log into the database and closes it.
     pub(super) fn close(&mut self) -> Result<(), StoreFault> {
+        self.watch();
+        self.recover();
         match self.db.take().map(Db::close) {
             Some(Err(trouble)) => {
                 log::error!(why:% = trouble; "the queue database could not be closed cleanly; nothing stored is lost");

@@ -91,6 +91,11 @@ impl Facts {
         Ok(found)
     }
 
+    /// Whether there is such a fact.
+    pub(super) fn has(&self, fact: &FactKey) -> bool {
+        self.ids.contains_key(fact)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> u64 {
         self.ids.len() as u64
@@ -179,10 +184,14 @@ fn kind_of(number: i64) -> Option<FactKind> {
 
 /// Key and content of a fact in a row of id, kind, key and value; `None` if it does not decode.
 pub(super) fn decode<'a>(row: &'a rusqlite::Row<'_>) -> Option<(FactKey, &'a [u8])> {
-    let (id, number) = (row.get(0).ok()?, row.get(1).ok()?);
+    let (key, value) = (row.get_ref(2).ok()?.as_blob().ok()?, row.get_ref(3).ok()?.as_blob().ok()?);
+    unseal(row.get(0).ok()?, row.get(1).ok()?, key, value)
+}
+
+/// Key and content of a fact out of its columns; `None` if its checksum does not fit.
+pub(super) fn unseal<'a>(id: i64, number: i64, key: &[u8], value: &'a [u8]) -> Option<(FactKey, &'a [u8])> {
     let kind = kind_of(number)?;
-    let key = row.get_ref(2).ok()?.as_blob().ok()?;
-    let (content, crc) = row.get_ref(3).ok()?.as_blob().ok()?.split_last_chunk::<4>()?;
+    let (content, crc) = value.split_last_chunk::<4>()?;
     (seal(id, number, key, content) == *crc).then(|| (FactKey { kind, key: key.into() }, content))
 }
 

@@ -38,8 +38,13 @@ pub struct Counters {
     /// Rows that were lost with a damaged database or did not decode: exact for a database that was counted before it was damaged, else what did not decode
     /// and as many as fit into holes between readable rows.
     pub rows_lost: u64,
-    /// Damaged or foreign files met at start, whose rows nobody had counted: more may be lost than `rows_lost` says.
+    /// Times nobody can say how much is lost: files that were damaged before they were counted, empty, without their log, or whose log ends in the middle. More
+    /// may be lost than `rows_lost` says.
     pub losses_unknown: u64,
+    /// Times the database or its log was deleted, replaced or cut short while it was open.
+    pub vanished: u64,
+    /// Rows saved from damaged databases of which nobody can say to which queue they belong: they are kept and not sent.
+    pub rows_unowned: u64,
     /// Schemas, topics, runs and clock entries that did not decode.
     pub words_lost: u64,
     /// Schemas that were not stored because there were too many.
@@ -83,6 +88,8 @@ pub struct StoreHealth {
     pub open: bool,
     /// Where the last unusable file was moved.
     pub aside: Option<PathBuf>,
+    /// What was last found wrong with the files since the start, what was saved, what is lost, and where the damaged file is.
+    pub notice: Option<String>,
     /// Rows stored in all queues.
     pub rows: u64,
     /// Of them, rows in the queues of local sessions.

@@ -3,7 +3,8 @@
 //! ```text
 //! queues  id INTEGER PRIMARY KEY | name TEXT | last_seq INTEGER    one row per durable queue
 //! words   id INTEGER PRIMARY KEY | kind INTEGER | body BLOB        topics, runs, schemas, clock history (module `words`)
-//! q<id>   seq INTEGER PRIMARY KEY | row BLOB                       the rows of queue <id> (module `row_codec`)
+//! words_copy   as words                                           topics, runs and the clock a second time (module `words`)
+//! q<id>   seq INTEGER PRIMARY KEY | row BLOB                       the rows of queue <id> (module `row_codec`); the name stands in its SQL, too
 //! aside   id INTEGER PRIMARY KEY | ...                             rows that are set aside, made with the first one (module `marks`)
 //! facts   id INTEGER PRIMARY KEY | kind INTEGER | key BLOB | value BLOB    what the broker must remember (module `facts`)
 //! ```
@@ -16,6 +17,8 @@
 //! and 1762 instead of 1157 with 10 rows per commit.
 
 use rusqlite::Connection;
+
+use super::crc::crc32;
 
 /// `PRAGMA application_id` of our files: "TdGt".
 pub(super) const APPLICATION_ID: i32 = 0x5464_4774;
@@ -70,6 +73,31 @@ impl Budget {
             pages_max: (database_bytes / PAGE_BYTES).clamp(PAGES_MIN, u32::MAX.into()),
         }
     }
+}
+
+/// Longest name of a queue that its table bears, bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// The SQL that makes the table of a queue. SQLite keeps its text, and with it the name of the queue: rows find their owner when the table `queues` is damaged. A name that is
+/// long or unusual stays out.
+pub(super) fn table_of_queue(key: i64, name: &str) -> String {
+    let usual = |byte: u8| byte.is_ascii_graphic() && !b"*'\"`[];".contains(&byte);
+    let comment = if name.len() <= NAME_BYTES_MAX && name.bytes().all(usual) {
+        format!(" /* {:08x} {name} */", seal_of_name(key, name))
+    } else {
+        String::new()
+    };
+    format!("CREATE TABLE q{key}(seq INTEGER PRIMARY KEY, row BLOB NOT NULL{comment})")
+}
+
+/// The name of a queue out of the SQL of its table.
+pub(super) fn queue_of_table(key: i64, sql: &str) -> Option<&str> {
+    let (seal, name) = sql.split_once(" /* ")?.1.split_once(" */")?.0.split_once(' ')?;
+    (u32::from_str_radix(seal, 16).ok()? == seal_of_name(key, name)).then_some(name)
+}
+
+fn seal_of_name(key: i64, name: &str) -> u32 {
+    crc32(&[&key.to_le_bytes(), name.as_bytes()])
 }
 
 /// Settings of a connection, before its first access to the file. Writes nothing.

@@ -19,10 +19,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::crc::crc32;
 use super::db::{Db, Queue};
 use super::fault::Trouble;
+use super::pages::Value;
 use super::row_codec;
 
 /// Most marks read: more than all uplinks may have.
-const READ_MAX: i64 = 50_000;
+pub(super) const READ_MAX: i64 = 50_000;
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS aside(id INTEGER PRIMARY KEY, queue INTEGER NOT NULL, seq INTEGER NOT NULL, \
                      print INTEGER NOT NULL, blame TEXT NOT NULL, server TEXT NOT NULL)";
@@ -50,6 +51,22 @@ impl Written {
         ))
     }
 
+    /// A mark out of its columns, the key first.
+    pub(super) fn of_columns(columns: &[Value<'_>]) -> Option<((i64, i64), Self)> {
+        let [
+            Value::Null,
+            Value::Int(queue),
+            Value::Int(seq),
+            Value::Int(print),
+            Value::Text(blame),
+            Value::Text(server),
+        ] = *columns
+        else {
+            return None;
+        };
+        Some(((queue, seq), Self { print, blame: Blame::from_word(blame)?, server: server.into() }))
+    }
+
     /// The mark, if this is the row that it was made for.
     pub(super) fn of(&self, row: &Row, blob: &[u8]) -> Option<Mark> {
         (print(blob) == self.print).then(|| Mark::of(row, self.blame, &self.server))
@@ -57,7 +74,7 @@ impl Written {
 }
 
 /// Columns of the table, the key first.
-pub(super) const COLUMNS: &str = "id, queue, seq, print, blame, server";
+const COLUMNS: &str = "id, queue, seq, print, blame, server";
 
 fn print(blob: &[u8]) -> i64 {
     crc32(&[blob]).into()

@@ -16,25 +16,28 @@
 //!
 //! The rooms within: `row_codec` (a row as bytes), `words` (what rows share) and `facts` are the formats; `layout` the file; `db` opens and
 //! counts; `marks` says which rows are set aside; `ops` carries out one op, `turn` one turn, `transact` a batch of `ask`s; `salvage` and `aside` deal with damaged files; `engine`
-//! decides when; `resets` tells who must know; `writer` is the task.
+//! decides when; `resets` tells who must know; `writer` is the task. `evidence` looks at the files before they are opened, `held` while they are; `pages` reads them without SQLite.
 
 mod aside;
 mod ask;
 mod crc;
 mod db;
 mod engine;
+mod evidence;
 mod facts;
 mod fault;
 mod health;
+mod held;
 mod layout;
 mod marks;
 mod ops;
+mod pages;
 #[doc(hidden)]
 pub mod peer;
 mod pulse;
 mod resets;
 pub(crate) mod row_codec;
-mod salvage;
+pub(crate) mod salvage;
 #[cfg(test)]
 mod tests;
 mod transact;

@@ -1,156 +1,217 @@
 //! Copies what can still be read out of a damaged database, row by row, into a fresh one.
 //!
-//! A damaged page hides the rows on it. Reading goes on behind it: the first readable row is looked for at growing distances, then
-//! the edge of the hole by halving; at most [`HOLES_MAX`] holes per table are crossed. Every row is checked by its checksum before it is copied.
+//! The pages and the log are read without SQLite (module `pages`), whatever the header says. Each row, word and fact counts by its own checksum. `tables`
+//! finds what belongs to which queue.
+//!
+//! Rows on a stray page belong to the queue into whose holes their keys fit. Where that may be several, nobody guesses: rows would go to the
+//! cloud, or to the client, of another. They are kept in a queue of their own that nobody opens, and the log says so.
+//!
+//! A row that was acknowledged and deleted comes back only from the page that damage hit (its old bytes may still be there), or, where the free list is lost as
+//! well, from free pages whose keys fit a hole. It is sent twice, as after a power cut: at least once holds. Identifiers of
+//! received messages, which would swallow a message when they come back, are not taken from such pages; nor is any fact that is there already.
+
+mod rows;
+mod tables;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use gateway_core::broker::{Change, Turn};
-use gateway_core::uplink::row::{Mark, Row, Seq, StoreOp};
-use rusqlite::Connection;
+use gateway_core::broker::{Change, FactKey, FactKind, Turn};
 
 use super::ask::Ask;
-use super::db::{self, Db};
+use super::db::Db;
 use super::facts;
 use super::fault::Trouble;
 use super::health::Counters;
-use super::layout;
-use super::marks::Written;
-use super::row_codec;
+use super::marks::{self, Written};
+use super::pages::{Image, Reader, Value, columns};
 use super::transact::Learned;
-use super::words::Words;
+use super::words::{self, Words};
 
-/// Most holes crossed in one table: one per damaged page, and a file with more is mostly damage.
-const HOLES_MAX: u32 = 1000;
+use self::rows::Copy;
+use self::tables::{Fixed, Tables};
+
 /// Wider holes, in keys, say nothing about how many rows were in them.
-const HOLE_WIDTH_MAX: i64 = 1_000_000;
-/// Rows copied in one transaction.
+const HOLE_WIDTH_MAX: u64 = 1_000_000;
+/// Rows, or facts, copied in one transaction.
 const COPY_ROWS_MAX: usize = 512;
-/// Most queues looked for.
-const QUEUES_MAX: usize = 10_000;
 
 /// What came of it.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Salvage {
     /// Rows copied.
     pub(super) rows: u64,
+    /// Of them, rows of which nobody can say to which queue they belong.
+    pub(super) unowned: u64,
     /// Facts copied.
     pub(super) facts: u64,
     /// What could not be.
     pub(super) lost: Lost,
+    /// Whether there was anything with a checksum of ours.
+    pub(super) ours: bool,
 }
 
 /// What could not be copied.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lost {
-    /// Rows that did not decode, and as many as fit into holes between readable ones. Rows that vanish with the end of a table, or with a page that claims to
-    /// hold fewer, are not seen.
+    /// Rows that did not decode, and as many as have numbers in holes between readable ones: at most so many.
     pub(super) rows: u64,
-    /// Facts, likewise.
+    /// Facts that did not decode.
     pub(super) facts: u64,
+    /// Words that did not decode.
+    pub(super) words: u64,
+    /// Whether more may be lost.
+    pub(super) unknown: bool,
 }
 
-/// Reads the database at `from` and stores what is whole in `into`, which is fresh. `names` are the queues by their number as far as they were
-/// known before the damage.
+/// Reads a damaged database and stores what is whole in `into`, which is fresh. `names` are the queues by their number as far as they were known before
+/// the damage.
 ///
 /// # Errors
 /// Only what stops the fresh database: the damaged one cannot fail, it can only yield nothing.
 pub(super) fn salvage(
-    from: &Path,
+    image: &Image<'_>,
     into: &mut Db,
     names: &BTreeMap<i64, Arc<str>>,
 ) -> Result<Salvage, Trouble> {
-    let mut salvage = Salvage::default();
-    let Ok(conn) = open_damaged(from) else { return Ok(salvage) };
-    let mut words = Words::default();
-    let mut schemas = Learned::default();
-    let mut unread = 0;
-    scan(&conn, "words", "id, kind, body", &mut unread, &mut |row| {
-        let (Ok(id), Ok(kind)) = (row.get(0), row.get(1)) else { return };
-        words.take(id, kind, blob(row, 2));
-        if let Some((schema, bytes)) = super::words::schema_of(id, kind, blob(row, 2)) {
-            schemas.schemas.insert(schema, bytes.into());
-        }
-    });
-    schemas.boots = words.clock().into_iter().collect();
-    let mut marks = BTreeMap::new();
-    scan(&conn, "aside", super::marks::COLUMNS, &mut unread, &mut |row| marks.extend(Written::read(row)));
-    for (key, (name, last)) in queues(&conn, names) {
-        let mut copy = Copy {
-            into,
-            name: &name,
-            learned: &schemas,
-            rows: Vec::new(),
-            trouble: None,
-            copied: 0,
-            rotten: 0,
-            marks: Vec::new(),
-        };
-        scan(&conn, &format!("q{key}"), "seq, row", &mut salvage.lost.rows, &mut |row| {
-            let seq = Seq(row.get::<_, i64>(0).unwrap_or(0).cast_unsigned());
-            let found =
-                row_codec::decode(seq, blob(row, 1)).and_then(|decoded| decoded.to_row(seq, &words)).ok();
-            if let Some(found) = &found
-                && let Some(written) = marks.get(&(key, seq.0.cast_signed()))
-            {
-                copy.marks.extend(written.of(found, blob(row, 1)).map(Arc::new));
-            }
-            copy.take(found);
-        });
-        copy.flush();
-        if let Some(trouble) = copy.trouble {
-            return Err(trouble);
-        }
-        copy_marks(copy.into, &name, copy.marks, &schemas)?;
-        salvage.rows = salvage.rows.saturating_add(copy.copied);
-        salvage.lost.rows = salvage.lost.rows.saturating_add(copy.rotten);
-        into.keep_last(&name, last)?;
+    let mut reader = Reader::new(image);
+    let free_list = reader.read_free();
+    let tables = Tables::find(&mut reader, names);
+    if !free_list {
+        reader.look_for_free();
     }
-    copy_facts(&conn, into, &schemas, &mut salvage)?;
+    let mut salvage = Salvage::default();
+    salvage.lost.unknown = image.hides_something();
+    let mut found = Found::default();
+    salvage.lost.words = found.read_words(&mut reader, &tables);
+    found.read_marks(&mut reader, &tables);
+    copy_facts(&mut reader, &tables, into, &found, free_list, &mut salvage)?;
+    Copy::new(into, &found, &tables).all(&mut reader, &mut salvage)?;
+    salvage.ours = salvage.rows > 0 || salvage.facts > 0;
     Ok(salvage)
 }
 
-/// Marks of rows that were copied.
-fn copy_marks(into: &mut Db, name: &Arc<str>, set: Vec<Arc<Mark>>, learned: &Learned) -> Result<(), Trouble> {
-    if set.is_empty() {
-        return Ok(());
+/// What rows need: words, and marks by the number of the queue and the seq.
+#[derive(Default)]
+struct Found {
+    words: Words,
+    learned: Learned,
+    marks: BTreeMap<(i64, i64), Written>,
+}
+
+impl Found {
+    fn read_words(&mut self, reader: &mut Reader<'_>, tables: &Tables) -> u64 {
+        let mut take = |id: i64, payload: &[u8]| {
+            let Some([Value::Null, Value::Int(kind), Value::Blob(body)]) =
+                columns(payload).as_deref().map(three)
+            else {
+                return false;
+            };
+            if !words::is_whole(id, kind, body) {
+                return false;
+            }
+            if !u32::try_from(id).is_ok_and(|word| self.words.knows(word)) {
+                self.words.take(id, kind, body);
+            }
+            if let Some((schema, bytes)) = words::schema_of(id, kind, body) {
+                self.learned.schemas.insert(schema, bytes.into());
+            }
+            true
+        };
+        let lost = tables.read(reader, Fixed::Words, &mut take);
+        // Those of the copy that are still missing.
+        tables.read(reader, Fixed::Copy, &mut take);
+        self.learned.boots = self.words.clock().into_iter().collect();
+        lost
     }
-    store(into, Ask::Op(Arc::clone(name), StoreOp::Mark { op: 0, set, clear: Vec::new() }), learned)
+
+    fn read_marks(&mut self, reader: &mut Reader<'_>, tables: &Tables) {
+        let most = usize::try_from(marks::READ_MAX).unwrap_or(usize::MAX);
+        tables.read(reader, Fixed::Aside, &mut |_, payload| {
+            let written = columns(payload).and_then(|columns| Written::of_columns(&columns));
+            let Some((place, written)) = written.filter(|_| self.marks.len() < most) else { return false };
+            self.marks.insert(place, written);
+            true
+        });
+    }
+}
+
+/// Columns as an array of three, filled up with nothing.
+fn three<'a>(columns: &[Value<'a>]) -> [Value<'a>; 3] {
+    match *columns {
+        [first, second, third] => [first, second, third],
+        _ => [Value::Null; 3],
+    }
 }
 
 /// Copies every fact whose checksum is right; of two under one key the later.
 fn copy_facts(
-    conn: &Connection,
+    reader: &mut Reader<'_>,
+    tables: &Tables,
     into: &mut Db,
-    learned: &Learned,
+    found: &Found,
+    free_list: bool,
     salvage: &mut Salvage,
 ) -> Result<(), Trouble> {
-    let mut changes = Vec::new();
-    let mut trouble = None;
-    let mut flush = |changes: &mut Vec<Change>| {
-        let turn = Turn { number: 0, changes: std::mem::take(changes) };
-        if let Err(met) = store(into, Ask::Turn(turn), learned) {
-            trouble.get_or_insert(met);
+    let mut batch = Batch { into, learned: &found.learned, changes: Vec::new(), trouble: None };
+    salvage.lost.facts = tables.walk(reader, Fixed::Facts, &mut |id, payload| match fact(id, payload) {
+        Some((fact, content)) => {
+            batch.put(fact, content);
+            true
         }
-    };
-    let (mut missed, mut rotten) = (0, 0_u64);
-    scan(conn, "facts", "id, kind, key, value", &mut missed, &mut |row| {
-        match facts::decode(row) {
-            Some((fact, content)) => changes.push(Change::Put { fact, value: content.into() }),
-            None => rotten = rotten.saturating_add(1),
-        }
-        if changes.len() >= COPY_ROWS_MAX {
-            flush(&mut changes);
-        }
+        None => false,
     });
-    if !changes.is_empty() {
-        flush(&mut changes);
+    batch.flush();
+    if reader.has_hole(Fixed::Facts as usize) {
+        salvage.lost.unknown = true;
+        reader.strays(&mut |stray| {
+            stray.rows(&mut |id, payload| {
+                // Where the free list is lost, the page may be free, and the fact long gone.
+                if let Some((fact, content)) = fact(id, payload)
+                    && (free_list || fact.kind != FactKind::Received)
+                    && !batch.into.facts.has(&fact)
+                {
+                    batch.put(fact, content);
+                }
+            });
+            batch.flush();
+        });
     }
+    let trouble = batch.trouble.take();
     salvage.facts = into.facts.len();
-    salvage.lost.facts = missed.saturating_add(rotten);
     trouble.map_or(Ok(()), Err)
+}
+
+fn fact(id: i64, payload: &[u8]) -> Option<(FactKey, Arc<[u8]>)> {
+    let [Value::Null, Value::Int(kind), Value::Blob(key), Value::Blob(value)] = *columns(payload)? else {
+        return None;
+    };
+    facts::unseal(id, kind, key, value).map(|(fact, content)| (fact, content.into()))
+}
+
+/// Facts on their way into the fresh database.
+struct Batch<'a> {
+    into: &'a mut Db,
+    learned: &'a Learned,
+    changes: Vec<Change>,
+    trouble: Option<Trouble>,
+}
+
+impl Batch<'_> {
+    fn put(&mut self, fact: FactKey, value: Arc<[u8]>) {
+        self.changes.push(Change::Put { fact, value });
+        if self.changes.len() >= COPY_ROWS_MAX {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let changes = std::mem::take(&mut self.changes);
+        if changes.is_empty() || self.trouble.is_some() {
+            return;
+        }
+        self.trouble = store(self.into, Ask::Turn(Turn { number: 0, changes }), self.learned).err();
+    }
 }
 
 /// Stores a piece of the copy.
@@ -163,166 +224,46 @@ fn store(into: &mut Db, ask: Ask, learned: &Learned) -> Result<(), Trouble> {
     }
 }
 
-/// Opens a database that is known to be damaged, with everything off that would refuse to look at it.
-fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
-    let conn = db::connect(path)?;
-    layout::configure(&conn, layout::Budget::of(0))?;
-    conn.pragma_update(None, "cell_size_check", "OFF")?;
-    conn.pragma_update(None, "writable_schema", "ON")?;
-    Ok(conn)
+/// Fuzz: any bytes are read to their end, and no page is given out more often than it is entered. The first two bytes say how many of the rest are the
+/// database; what is left is its log.
+pub(crate) fn fuzz(input: &[u8]) {
+    let Some((length, rest)) = input.split_first_chunk::<2>() else { return };
+    let (database, log) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
+    read_all(database, log);
 }
 
-/// Number, name and last seq of every queue that can be found.
-fn queues(conn: &Connection, names: &BTreeMap<i64, Arc<str>>) -> BTreeMap<i64, (Arc<str>, u64)> {
-    let mut found = BTreeMap::new();
-    let mut unread = 0;
-    scan(conn, "queues", "id, name, last_seq", &mut unread, &mut |row| {
-        if let (Ok(key), Ok(name), Ok(last)) = (row.get(0), row.get::<_, String>(1), row.get::<_, i64>(2))
-            && found.len() < QUEUES_MAX
-        {
-            found.insert(key, (Arc::from(name), last.cast_unsigned()));
-        }
-    });
-    for (key, name) in names {
-        found.entry(*key).or_insert_with(|| (Arc::clone(name), 0));
+/// Reads everything that a salvage reads, and stores nothing. Says how many rows and facts were met.
+fn read_all(database: &[u8], log: &[u8]) -> (usize, usize) {
+    let mut image = Image::new(&database, &log);
+    let gap = image.of_gap();
+    let mut reader = Reader::new(&image);
+    let free_list = reader.read_free();
+    let tables = Tables::find(&mut reader, &BTreeMap::new());
+    if !free_list {
+        reader.look_for_free();
     }
-    // Tables whose queue has lost its name keep their rows under a name that says so.
-    let _ = conn
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'q[0-9]*'")
-        .and_then(|mut statement| {
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let table: String = row.get(0)?;
-                if let Some(key) = table
-                    .strip_prefix('q')
-                    .and_then(|key| key.parse().ok())
-                    .filter(|_| found.len() < QUEUES_MAX)
-                {
-                    found.entry(key).or_insert_with(|| (format!("salvaged-{key}").into(), 0));
-                }
-            }
-            Ok(())
+    let mut found = Found::default();
+    found.read_words(&mut reader, &tables);
+    found.read_marks(&mut reader, &tables);
+    let (mut rows, mut facts) = (0_usize, 0_usize);
+    tables.read(&mut reader, Fixed::Facts, &mut |id, payload| {
+        facts += 1;
+        fact(id, payload).is_some()
+    });
+    for root in tables.queues.iter().filter_map(|queue| queue.root) {
+        reader.walk(root, &mut |_, payload| {
+            rows += 1;
+            columns(payload).is_some()
         });
-    found
-}
-
-/// Rows on their way into the fresh database.
-struct Copy<'a> {
-    into: &'a mut Db,
-    name: &'a Arc<str>,
-    learned: &'a Learned,
-    rows: Vec<Arc<Row>>,
-    trouble: Option<Trouble>,
-    copied: u64,
-    rotten: u64,
-    marks: Vec<Arc<Mark>>,
-}
-
-impl Copy<'_> {
-    fn take(&mut self, row: Option<Row>) {
-        match row {
-            Some(row) => self.rows.push(Arc::new(row)),
-            None => self.rotten = self.rotten.saturating_add(1),
-        }
-        if self.rows.len() >= COPY_ROWS_MAX {
-            self.flush();
-        }
     }
-
-    fn flush(&mut self) {
-        if self.rows.is_empty() || self.trouble.is_some() {
-            return;
-        }
-        let rows = std::mem::take(&mut self.rows);
-        let count = rows.len() as u64;
-        let ask = Ask::Op(Arc::clone(self.name), StoreOp::Commit { op: 0, rows, acked: Vec::new() });
-        match store(self.into, ask, self.learned) {
-            Err(trouble) => self.trouble = Some(trouble),
-            Ok(()) => self.copied = self.copied.saturating_add(count),
-        }
-    }
+    let mut count = |stray: &super::pages::Stray<'_>| stray.rows(&mut |_, _| rows += 1);
+    reader.strays(&mut count);
+    reader.in_gap(&gap, &mut count);
+    // Each place of a page is the beginning of a row at most twice by its pointers, once by looking at every place, and once as a stray; and as often in the log.
+    let bytes = database.len() + log.len();
+    assert!(rows + facts <= 64 * (bytes + 1024), "{rows} rows and {facts} facts in {bytes} bytes");
+    (rows, facts)
 }
 
-/// Gives every readable row of a table to `visit`, ascending, each once.
-fn scan(
-    conn: &Connection,
-    table: &str,
-    columns: &str,
-    missed: &mut u64,
-    visit: &mut dyn FnMut(&rusqlite::Row<'_>),
-) {
-    let key = columns.split(',').next().unwrap_or(columns);
-    let sql = format!("SELECT {columns} FROM {table} WHERE {key} >= ?1 ORDER BY {key}");
-    let mut from = i64::MIN;
-    for _ in 0..=HOLES_MAX {
-        let (last, at_end) = read(conn, &sql, from, visit);
-        if at_end {
-            return;
-        }
-        let hole = last.map_or(from, |last| last.saturating_add(1));
-        let Some(behind) = behind_hole(conn, &sql, hole.max(1)) else { break };
-        *missed = missed.saturating_add(width(hole, behind));
-        from = behind;
-    }
-}
-
-/// The first place at or behind `hole` from which reading works.
-fn behind_hole(conn: &Connection, sql: &str, hole: i64) -> Option<i64> {
-    let works = |from: i64| {
-        conn.prepare(sql).and_then(|mut statement| statement.query([from])?.next().map(|row| row.is_some()))
-    };
-    let mut bad = hole;
-    let mut step: i64 = 1;
-    let mut good = loop {
-        let place = hole.checked_add(step)?;
-        match works(place) {
-            Ok(true) => break place,
-            // Behind the last row: whatever was in the hole was the last.
-            Ok(false) => return None,
-            Err(_) => bad = place,
-        }
-        step = step.checked_mul(2)?;
-    };
-    while good - bad > 1 {
-        let middle = bad + (good - bad) / 2;
-        match works(middle) {
-            Ok(true) => good = middle,
-            _ => bad = middle,
-        }
-    }
-    Some(good)
-}
-
-/// Reads rows from a key on until the end or an error. Returns the last key and whether the end was reached.
-fn read(
-    conn: &Connection,
-    sql: &str,
-    from: i64,
-    visit: &mut dyn FnMut(&rusqlite::Row<'_>),
-) -> (Option<i64>, bool) {
-    let mut last: Option<i64> = None;
-    let done = conn.prepare(sql).and_then(|mut statement| {
-        let mut rows = statement.query([from])?;
-        while let Some(row) = rows.next()? {
-            let key: i64 = row.get(0)?;
-            // A damaged inner page may lead back to rows that were read already.
-            if last.is_some_and(|last| last >= key) {
-                return Ok(false);
-            }
-            last = Some(key);
-            visit(row);
-        }
-        Ok(true)
-    });
-    (last, done.unwrap_or(false))
-}
-
-fn blob<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> &'a [u8] {
-    row.get_ref(column).ok().and_then(|value| value.as_blob().ok()).unwrap_or_default()
-}
-
-/// The keys of a hole as lost rows, unless it is so wide that it says nothing.
-fn width(from: i64, behind: i64) -> u64 {
-    let width = behind.checked_sub(from).filter(|width| (0..=HOLE_WIDTH_MAX).contains(width));
-    width.unwrap_or(0).cast_unsigned()
-}
+#[cfg(test)]
+mod tests;

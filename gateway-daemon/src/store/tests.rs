@@ -2,6 +2,8 @@
 
 mod crash;
 mod damage;
+mod damages;
+mod gone;
 mod limits;
 mod marks;
 mod model;
@@ -23,6 +25,7 @@ use gateway_core::uplink::row::{
 };
 use rusqlite::Connection;
 
+pub(super) use self::damage::random;
 use super::Store;
 use super::layout;
 

@@ -277,6 +277,7 @@ impl Db {
         let in_use =
             InUse { uplink_rows: rows > self.local_rows(), rows: rows > 0, facts: self.facts.len() > 0 };
         self.words.forget_stale(&self.conn, &learned.schemas, in_use)?;
+        self.words.copy(&self.conn, rows)?;
         for (id, bytes) in learned.schemas.iter().filter(|_| with_schemas) {
             if !self.words.has_schema(*id) && !self.words.add_schema(&self.conn, *id, bytes)? {
                 counters.schemas_refused = counters.schemas_refused.saturating_add(1);

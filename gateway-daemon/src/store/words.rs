@@ -10,6 +10,10 @@
 //! all   ... | CRC-32 (4) over number (8), kind (8) and the bytes before
 //! ```
 //!
+//! Without its topic and its run no row can be read, so runs, the clock and the first [`COPIED_TOPICS_MAX`] topics stand a second time in a table `words_copy`, which only salvage reads. It
+//! is made when [`COPY_ROWS_MIN`] rows are stored, so that it lies apart from the first pages of the file. Versions before it leave it alone; a copy that they
+//! have made stale is written anew.
+//!
 //! Bounds: [`TOPICS_MAX`], [`RUNS_MAX`], [`SCHEMAS_MAX`], [`BOOTS_MAX`]. A topic or run beyond its bound is written into its rows;
 //! a schema beyond its bound is refused and counted; the oldest boot makes room. Topics of local sessions' rows are always written into
 //! the rows, because clients may invent them without end; words that nothing can need are forgotten when the table has grown stale.
@@ -41,6 +45,16 @@ const RUN: i64 = 2;
 const SCHEMA: i64 = 3;
 const CLOCK: i64 = 4;
 
+/// Topics that are copied: of a gateway with poll groups all; more would take too much of the file where each row has a topic of its own.
+const COPIED_TOPICS_MAX: usize = 256;
+/// Rows that are stored before there is a copy.
+const COPY_ROWS_MIN: u64 = 64;
+/// Makes the copy anew: topics (1) as far as they are copied, runs (2) and the clock (4).
+const COPY: &str = "DROP TABLE IF EXISTS words_copy; \
+                    CREATE TABLE words_copy(id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, body BLOB NOT NULL); \
+                    INSERT INTO words_copy SELECT id, kind, body FROM words WHERE kind IN (2, 4) OR id IN \
+                    (SELECT id FROM words WHERE kind = 1 ORDER BY id LIMIT 256)";
+
 /// What in the file may need words.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InUse {
@@ -62,6 +76,8 @@ pub(super) struct Words {
     schemas: BTreeMap<u64, u32>,
     clock: BTreeMap<BootId, (u32, WallMs)>,
     next: u32,
+    /// Whether the copy is there and is one.
+    copied: bool,
     /// Words whose checksum or content was wrong.
     pub(super) rotten: u64,
 }
@@ -86,6 +102,7 @@ impl Words {
             let (id, kind) = (row.get(0)?, row.get(1)?);
             words.take(id, kind, row.get_ref(2)?.as_blob().unwrap_or_default());
         }
+        words.copied = is_copied(conn)?;
         Ok(words)
     }
 
@@ -124,6 +141,16 @@ impl Words {
             _ => return None,
         }
         Some(())
+    }
+
+    /// Whether a number has its word already; schemas and the clock apart.
+    pub(super) fn knows(&self, word: u32) -> bool {
+        self.topic_by_word.contains_key(&word) || self.run_by_word.contains_key(&word)
+    }
+
+    /// How many topics have a number.
+    pub(super) fn topics(&self) -> usize {
+        self.topic_by_word.len()
     }
 
     /// The number of a topic, given one while fewer than `topics_max` have one.
@@ -209,6 +236,9 @@ impl Words {
             self.clock.values().map(|(word, _)| *word).min().filter(|_| self.clock.len() >= BOOTS_MAX);
         if let Some(word) = known.or(oldest) {
             conn.execute("DELETE FROM words WHERE id = ?1", [word])?;
+            if self.copied {
+                conn.execute("DELETE FROM words_copy WHERE id = ?1", [word])?;
+            }
             self.clock.retain(|_, (other, _)| *other != word);
         }
         self.add(conn, CLOCK, &[boot.0.to_le_bytes(), wall.0.to_le_bytes()].concat()).map(drop)
@@ -232,6 +262,9 @@ impl Words {
         ] {
             if stale && !needed {
                 conn.execute("DELETE FROM words WHERE kind = ?1", [kind])?;
+                if self.copied {
+                    conn.execute("DELETE FROM words_copy WHERE kind = ?1", [kind])?;
+                }
                 match kind {
                     TOPIC => (self.topic_by_word, self.word_by_topic) = Default::default(),
                     RUN => (self.run_by_word, self.word_by_run) = Default::default(),
@@ -243,20 +276,48 @@ impl Words {
         Ok(())
     }
 
+    /// Makes the copy, once it is worth it; inside a transaction that stores something.
+    pub(super) fn copy(&mut self, conn: &Connection, rows: u64) -> rusqlite::Result<()> {
+        if !self.copied && rows >= COPY_ROWS_MIN {
+            conn.execute_batch(COPY)?;
+            self.copied = true;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, conn: &Connection, kind: i64, content: &[u8]) -> rusqlite::Result<Option<u32>> {
         let word = self.next;
         if word == u32::MAX {
             return Ok(None);
         }
-        let crc = seal(word.into(), kind, content);
-        conn.execute(
-            "INSERT INTO words(id, kind, body) VALUES (?1, ?2, ?3)",
-            params![word, kind, [content, &crc].concat()],
-        )?;
+        let body = [content, &seal(word.into(), kind, content)].concat();
+        conn.execute("INSERT INTO words(id, kind, body) VALUES (?1, ?2, ?3)", params![word, kind, body])?;
+        let wanted = match kind {
+            TOPIC => self.word_by_topic.len() < COPIED_TOPICS_MAX,
+            _ => kind != SCHEMA,
+        };
+        if self.copied && wanted {
+            conn.execute(
+                "INSERT INTO words_copy(id, kind, body) VALUES (?1, ?2, ?3)",
+                params![word, kind, body],
+            )?;
+        }
         self.next = word + 1;
         self.learn(word, kind, content);
         Ok(Some(word))
     }
+}
+
+/// Whether there is a copy which says nothing else than the table, and lacks no run.
+fn is_copied(conn: &Connection) -> rusqlite::Result<bool> {
+    let exists = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'words_copy'";
+    if conn.query_row(exists, [], |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(false);
+    }
+    let same = "SELECT NOT EXISTS (SELECT 1 FROM words_copy LEFT JOIN words USING (id) WHERE words.body IS NOT words_copy.body) \
+                AND NOT EXISTS (SELECT 1 FROM words WHERE kind = 2 AND id NOT IN (SELECT id FROM words_copy))";
+    // A table of that name with other columns is no copy.
+    Ok(conn.query_row(same, [], |row| row.get(0)).unwrap_or(false))
 }
 
 fn seal(id: i64, kind: i64, content: &[u8]) -> [u8; 4] {
@@ -272,6 +333,11 @@ fn unseal(id: i64, kind: i64, body: &[u8]) -> Option<&[u8]> {
 fn pair(content: &[u8]) -> Option<(u64, u64)> {
     let (first, second) = content.split_first_chunk::<8>()?;
     Some((u64::from_le_bytes(*first), u64::from_le_bytes(second.try_into().ok()?)))
+}
+
+/// Whether the checksum of a word is right.
+pub(super) fn is_whole(id: i64, kind: i64, body: &[u8]) -> bool {
+    unseal(id, kind, body).is_some()
 }
 
 /// Id and bytes of a word that is a schema.

@@ -4,6 +4,7 @@
 //! rows come, the more of them share a sync.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_core::broker::{Answer, Found, Read, Sieve, Turn};
 use gateway_core::settings::StoreSettings;
@@ -21,6 +22,9 @@ use super::resets::Resets;
 
 /// Most requests that wait for the writer; a further one waits in its sender. More ops share a transaction than uplinks exist.
 pub const REQUESTS_MAX: usize = 64;
+
+/// How often the paths of the files are looked at while the database is open.
+pub(super) const WATCH_EVERY: Duration = Duration::from_secs(20);
 
 /// What the writer is asked.
 #[derive(Debug)]
@@ -94,6 +98,7 @@ impl Writer {
     pub(super) async fn run(mut self, engine: Engine) {
         let mut engine = engine;
         let mut retry_at = None;
+        let mut watch_at = Instant::now() + WATCH_EVERY;
         loop {
             let opened = engine.opened();
             retry_at = engine.retry_after().map(|pause| retry_at.unwrap_or_else(|| Instant::now() + pause));
@@ -101,15 +106,23 @@ impl Writer {
                 biased;
                 first = self.requests.recv() => self.batch(first),
                 () = sleep_until(retry_at) => Vec::new(),
+                () = tokio::time::sleep_until(watch_at) => Vec::new(),
             };
             let dropped = batch.is_empty() && self.requests.is_closed();
             let due = retry_at.is_some_and(|at| at <= Instant::now());
+            let watch = watch_at <= Instant::now();
+            if watch {
+                watch_at = Instant::now() + WATCH_EVERY;
+            }
             let health = Arc::clone(&self.health);
             let turn = spawn_blocking(move || {
                 if due {
                     engine.try_open();
                 }
                 let closed = serve(&mut engine, batch, &health);
+                if watch {
+                    engine.watch();
+                }
                 engine.recover();
                 health.send_replace(engine.health());
                 (engine, closed)

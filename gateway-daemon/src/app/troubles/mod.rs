@@ -192,7 +192,10 @@ fn store(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
                 .remedy("bring the uplinks up, or raise `store.file_max`"),
         );
     }
-    if store.moved_aside > 0 {
+    if let Some(notice) = &store.notice {
+        let remedy = "look at the card or disk, and who may delete or write its files";
+        found.push(Trouble::notable(Subject::Store, notice.as_str()).remedy(remedy));
+    } else if store.moved_aside > 0 {
         let sentence = "a damaged or foreign database was moved aside since the start";
         let remedy = "it lies beside the database; the counts of `status` say what was lost with it";
         found.push(Trouble::notable(Subject::Store, sentence).remedy(remedy));

@@ -56,7 +56,7 @@ fn certificate(remark: &str, urgent: bool) -> Certificate {
 const NO_PORT: &str =
     "no port /dev/ttyUSB7: the ports there are: /dev/serial/by-id/usb-FTDI_A10-if00-port0, /dev/ttyUSB0";
 
-const SITUATIONS: [(&str, Change); 30] = [
+const SITUATIONS: [(&str, Change); 31] = [
     ("a wrong port", |s| close(s, 0, NO_PORT)),
     ("no permission", |s| {
         close(s, 0, "no permission to open /dev/ttyUSB0: it belongs to group dialout; add the user")
@@ -113,6 +113,9 @@ const SITUATIONS: [(&str, Change); 30] = [
         (s.store.file_bytes_max, s.uplinks[0].ledger.stored.bytes) = (1000, 810);
     }),
     ("a database that was damaged", |s| (s.store.moved_aside, s.store.lost_rows) = (1, 7)),
+    ("a database that was deleted while it was open", |s| {
+        s.store.notice = Some("the queue database /data/queue.db was deleted or moved away while it was open: 390 rows and 0 facts were saved, nothing is lost".into());
+    }),
     ("a fault of the machine", |s| {
         s.faults = [("data-partition".to_owned(), "the data partition cannot be used".to_owned())].into();
     }),

@@ -10,7 +10,7 @@ pub(super) fn scribble(path: &Path, at: u64, bytes: &[u8]) {
 }
 
 /// Splitmix64: a seed names a damage.
-fn random(seed: &mut u64) -> u64 {
+pub(in crate::store) fn random(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mixed = (*seed ^ (*seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
