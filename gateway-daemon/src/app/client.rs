@@ -1,6 +1,6 @@
 //! `read` and `write`: the gateway's control socket seen from a terminal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gateway_core::poll::request::Table;
 
@@ -103,33 +103,57 @@ pub fn socket(reach: &cli::Reach) -> Result<PathBuf, u8> {
 ///
 /// # Errors
 /// The exit code, after the reason was printed.
-pub fn exchange(socket: &std::path::Path, asks: &[Ask]) -> Result<Vec<Reply>, u8> {
+pub fn exchange(socket: &Path, asks: &[Ask]) -> Result<Vec<Reply>, u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|fault| {
         say::error(fault);
         exit::IO
     })?;
-    runtime.block_on(async {
-        let mut client = Client::connect(socket).await.map_err(|fault| {
-            say::error(unreachable_gateway(socket, &fault));
-            exit::UNAVAILABLE
-        })?;
-        let mut replies = Vec::new();
-        for ask in asks {
-            let answer = async {
-                client.ask(ask).await?;
-                client.reply().await
-            };
-            replies.push(answer.await.map_err(|fault| {
-                say::error(fault);
-                exit::IO
-            })?);
-        }
-        Ok(replies)
-    })
+    runtime.block_on(ask_all(socket, asks)).map_err(|fault| fault.told())
 }
 
-fn unreachable_gateway(socket: &std::path::Path, fault: &std::io::Error) -> String {
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nobody listens.
+    #[error("{}", unreachable_gateway(.0, .1))]
+    Unreachable(PathBuf, std::io::Error),
+    /// The gateway went away meanwhile, or speaks another language.
+    #[error("{0}")]
+    Broken(std::io::Error),
+}
+
+impl NoAnswer {
+    /// Prints it; the exit code.
+    #[must_use]
+    pub fn told(&self) -> u8 {
+        say::error(self);
+        match self {
+            Self::Unreachable(..) => exit::UNAVAILABLE,
+            Self::Broken(_) => exit::IO,
+        }
+    }
+}
+
+/// One answer to each question.
+///
+/// # Errors
+/// Nobody listens, or the gateway hung up.
+pub async fn ask_all(socket: &Path, asks: &[Ask]) -> Result<Vec<Reply>, NoAnswer> {
+    let connected = Client::connect(socket).await;
+    let mut client = connected.map_err(|fault| NoAnswer::Unreachable(socket.into(), fault))?;
+    let mut replies = Vec::new();
+    for ask in asks {
+        let answer = async {
+            client.ask(ask).await?;
+            client.reply().await
+        };
+        replies.push(answer.await.map_err(NoAnswer::Broken)?);
+    }
+    Ok(replies)
+}
+
+fn unreachable_gateway(socket: &Path, fault: &std::io::Error) -> String {
     let socket = socket.display();
     match fault.kind() {
         std::io::ErrorKind::PermissionDenied => {

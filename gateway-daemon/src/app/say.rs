@@ -10,6 +10,12 @@ pub(crate) fn line(text: impl Display) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+/// Whole lines on standard output.
+pub(crate) fn text(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// A line on standard error.
 pub(crate) fn complaint(text: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");

@@ -1,70 +1,73 @@
-//! The terminal of a demo: pictures in place on a terminal, lines elsewhere. The terminal is given back on every way out.
+//! A terminal that is drawn on in place, and given back on every way out.
+//!
+//! While a picture is shown the terminal has its second screen, no cursor, and gives each key at once without showing it. It is given back when the
+//! [`Screen`] is dropped, before text that stays, and before a panic of any thread is told; the next picture takes it again.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, Once, PoisonError};
 
-use super::picture::fit;
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
+};
+
 use crate::app::picture::Ink;
 
-/// Alternate screen, cursor hidden.
-const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+/// Second screen, cursor hidden, lines that are too long do not go on in the next one.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 
-/// Cursor shown, screen as it was.
-const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+/// Lines go on, cursor shown, screen as it was.
+const LEAVE: &str = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/// Size assumed when a terminal does not tell.
-const SIZE: (usize, usize) = (80, 24);
+/// What the terminal was before; `None` while it is not taken. The thread that draws and one that panics contend for it, never for long.
+static TAKEN: Mutex<Option<Before>> = Mutex::new(None);
+
+struct Before {
+    /// How the keyboard was set, if it is this command's.
+    keyboard: Option<Termios>,
+}
 
 /// Standard output, drawn on or written to. What cannot be written is not retried: nobody looks.
 #[derive(Debug)]
 pub struct Screen {
-    drawn: bool,
-    terminal: bool,
+    drawable: bool,
+    ink: Ink,
 }
 
 impl Screen {
     /// Takes standard output as it is.
     #[must_use]
     pub fn new() -> Self {
-        Self { drawn: false, terminal: io::stdout().is_terminal() }
+        Self { drawable: super::can_draw(), ink: super::ink() }
     }
 
     /// Whether pictures can be drawn in place.
     #[must_use]
-    pub fn is_terminal(&self) -> bool {
-        self.terminal
+    pub fn can_draw(&self) -> bool {
+        self.drawable
     }
 
     /// What text may be made of.
     #[must_use]
     pub fn ink(&self) -> Ink {
-        if self.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
-            Ink::Ansi
-        } else {
-            Ink::Plain
-        }
+        self.ink
     }
 
-    /// Shows a picture in place of the last one.
-    pub fn draw(&mut self, picture: &str) {
-        if !self.drawn {
-            self.drawn = true;
-            write(ENTER);
-        }
-        let (columns, rows) = size();
-        let fitted = fit(picture, columns, rows).replace('\n', "\x1b[K\n");
-        write(&format!("\x1b[H{fitted}\x1b[J"));
+    /// Columns and rows.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        super::size()
     }
 
-    /// Writes text that stays.
-    pub fn say(&mut self, text: &str) {
-        self.leave();
-        write(text);
+    /// Shows a picture in place of the last one; whether somebody may have seen it.
+    pub fn draw(&mut self, picture: &str) -> bool {
+        enter();
+        write(&in_place(picture))
     }
 
-    fn leave(&mut self) {
-        if std::mem::take(&mut self.drawn) {
-            write(LEAVE);
-        }
+    /// Writes text that stays; whether somebody may have seen it.
+    pub fn say(&mut self, text: &str) -> bool {
+        leave();
+        write(text)
     }
 }
 
@@ -76,18 +79,78 @@ impl Default for Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        self.leave();
+        leave();
     }
 }
 
-fn write(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// A picture as commands to a terminal: over the last one, without a line end behind its last line, which would move everything up.
+fn in_place(picture: &str) -> String {
+    let lines: Vec<String> = picture.lines().map(|line| format!("{line}\x1b[K")).collect();
+    format!("\x1b[H{}\x1b[J", lines.join("\r\n"))
 }
 
-fn size() -> (usize, usize) {
-    match rustix::termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-        _ => SIZE,
+fn enter() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let former = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            leave();
+            former(panic);
+        }));
+    });
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if taken.is_none() {
+        *taken = Some(Before { keyboard: take_keyboard() });
+        write(ENTER);
+    }
+}
+
+fn leave() {
+    let before = TAKEN.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(Before { keyboard }) = before {
+        write(LEAVE);
+        if let Some(former) = keyboard {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &former);
+        }
+    }
+}
+
+/// Keys come at once and are not shown; Ctrl-C stays a signal, Ctrl-Z would leave a terminal behind that shows nothing. `None` when standard input is no
+/// terminal, or belongs to another command, which is in the foreground.
+fn take_keyboard() -> Option<Termios> {
+    let stdin = io::stdin();
+    let foreign = tcgetpgrp(&stdin).is_ok_and(|group| group != rustix::process::getpgrp());
+    if !stdin.is_terminal() || foreign {
+        return None;
+    }
+    let former = tcgetattr(&stdin).ok()?;
+    let mut keys = former.clone();
+    keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+    keys.special_codes[SpecialCodeIndex::VSUSP] = 0;
+    // Reading gives what is there and never waits.
+    keys.special_codes[SpecialCodeIndex::VMIN] = 0;
+    keys.special_codes[SpecialCodeIndex::VTIME] = 0;
+    tcsetattr(&stdin, OptionalActions::Now, &keys).ok()?;
+    Some(former)
+}
+
+/// Whether this command may read from the keyboard.
+pub(super) fn has_keyboard() -> bool {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|taken| taken.keyboard.is_some())
+}
+
+fn write(text: &str) -> bool {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_that_fills_the_screen_moves_nothing_up() {
+        assert_eq!(in_place("a\nb\n"), "\x1b[Ha\x1b[K\r\nb\x1b[K\x1b[J");
+        assert_eq!(in_place(""), "\x1b[H\x1b[J");
     }
 }
