@@ -26,6 +26,7 @@ pub mod sim;
 pub mod sim_broker;
 pub mod sink;
 pub mod site;
+pub mod terminal;
 pub mod trixie;
 pub mod wait;
 pub mod watcher;
