@@ -34,6 +34,7 @@ pub mod snapshot;
 pub mod start;
 mod survey;
 pub mod terminal;
+pub mod troubles;
 mod turns;
 mod update;
 mod upstream;

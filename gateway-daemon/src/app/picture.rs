@@ -2,6 +2,7 @@
 
 pub mod paper;
 pub mod table;
+pub mod verdict;
 pub mod within;
 pub mod words;
 
@@ -42,7 +43,8 @@ impl Mood {
 pub fn status(snapshot: &Snapshot, paper: impl Into<Paper>) -> String {
     let paper = paper.into();
     let ink = paper.ink;
-    let mut text = paper.wrap(&head(snapshot, ink));
+    let mut text = paper.wrap(&verdict::lines(snapshot, ink));
+    text.push_str(&paper.wrap(&head(snapshot, ink)));
     for uplink in &snapshot.uplinks {
         text.push('\n');
         text.push_str(&paper.wrap(&uplink_lines(uplink, ink)));

@@ -131,7 +131,8 @@ fn number(number: usize) -> String {
 #[must_use]
 pub fn status(snapshot: &Snapshot, ink: Ink, (columns, rows): Size) -> String {
     let paper = Paper::screen(ink, columns);
-    let mut parts = vec![Part::text(&super::head(snapshot, ink), 2, paper)];
+    let verdict = super::verdict::lines(snapshot, ink);
+    let mut parts = vec![Part::text(&verdict, 1, paper), Part::text(&super::head(snapshot, ink), 1, paper)];
     for uplink in &snapshot.uplinks {
         parts.push(Part::text(&super::uplink_lines(uplink, ink), 2, paper));
     }
