@@ -48,9 +48,9 @@ pub mod exit {
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done
-   1  done, and the answer is no (device silent, write refused, readings missing in a demo)
+   1  done, and the answer is no (not well, no such name, device silent, write refused, readings missing in a demo)
   64  wrong use of the command line
-  69  no running gateway behind the socket
+  69  no running gateway behind the socket, or none that answers
   74  a file, port or connection failed
   78  the configuration is wrong; every problem is printed as file:line:col";
 
@@ -123,7 +123,8 @@ pub enum Command {
 /// `run`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
-The gateway stops cleanly on SIGTERM and Ctrl-C: what is in memory goes to disk and the cloud is told.
+The gateway stops cleanly on SIGTERM and Ctrl-C: what is in memory goes to disk and the cloud is told. SIGHUP makes it read its file again: a
+changed configuration is put in force as a whole, what it does not concern goes on; a wrong one is refused, and `status` and the log say why.
 
 Environment:
   TIDEGATE_LOG=debug             error, warn, info (default), debug or trace
@@ -229,7 +230,7 @@ pub struct Read {
     allow_negative_numbers = true,
     after_help = "\
 A tag can be written when its configuration says `writable = true`; the value is in engineering units, and on, off,
-true or false for bits. Raw values are register values (0 to 65535) or 0 and 1 for coils.
+true or false for bits. Raw values are register values (0 to 65535) or 0 and 1 for coils. Exit code 1 when it is refused, by the gateway or the device.
 
 Examples:
   gateway-daemon write meter1/relay on

@@ -205,7 +205,8 @@ fn json(value: &Value) -> serde_json::Value {
 
 fn find<'a>(field: &'a Settings, device: &str, name: &str) -> Result<(TagId, &'a Tag), String> {
     let Some(index) = field.devices.iter().position(|known| known.name.as_str() == device) else {
-        let known = near::instead(device, field.devices.iter().map(|device| device.name.as_str()), "there are");
+        let known =
+            near::instead(device, field.devices.iter().map(|device| device.name.as_str()), "there are");
         return Err(format!("no device {device:?}; {known}"));
     };
     let own = || (0_u32..).zip(&field.tags).filter(|(_, tag)| field.groups[tag.group].device == index);

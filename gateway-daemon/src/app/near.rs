@@ -30,13 +30,15 @@ pub(super) fn instead<'n>(
 }
 
 /// The name that is nearly the same, or else the only one that begins so.
-fn nearest<'n>(asked: &str, known: impl Iterator<Item = &'n str> + Clone) -> Option<&'n str> {
+pub(super) fn nearest<'n>(asked: &str, known: impl Iterator<Item = &'n str> + Clone) -> Option<&'n str> {
     if asked.is_empty() || asked.len() > NAME_LEN_MAX {
         return None;
     }
     let mut begins = known.clone().filter(|name| name.starts_with(asked));
     let only = begins.next().filter(|_| begins.next().is_none());
-    gateway_config::nearest(asked, known.take(COMPARED_MAX)).or(only)
+    // Names of strangers may be of any length.
+    let alike = |name: &&str| name.len().abs_diff(asked.len()) <= NAME_LEN_MAX / 3;
+    gateway_config::nearest(asked, known.take(COMPARED_MAX).filter(alike)).or(only)
 }
 
 /// The tags that are asked for, each by `device` or `device/tag`; without names all.
@@ -79,14 +81,16 @@ mod tests {
     use super::*;
 
     fn tags() -> Vec<Tag> {
-        let tag = |(device, tag): (&str, &str)| Tag { device: device.into(), tag: tag.into(), ..Tag::default() };
+        let tag =
+            |(device, tag): (&str, &str)| Tag { device: device.into(), tag: tag.into(), ..Tag::default() };
         [("meter1", "voltage"), ("meter1", "energy"), ("boiler", "setpoint"), ("io", "pump")].map(tag).into()
     }
 
     fn names(only: &[&str]) -> Result<Vec<String>, Vec<String>> {
         let only: Vec<String> = only.iter().map(ToString::to_string).collect();
         let tags = tags();
-        chosen(&tags, &only).map(|tags| tags.iter().map(|tag| format!("{}/{}", tag.device, tag.tag)).collect())
+        chosen(&tags, &only)
+            .map(|tags| tags.iter().map(|tag| format!("{}/{}", tag.device, tag.tag)).collect())
     }
 
     #[test]

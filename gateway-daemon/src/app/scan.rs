@@ -218,7 +218,9 @@ impl<'a> Line<'a> {
     async fn read(&mut self, unit: UnitId, table: Table) -> Result<Said, ScanError> {
         let query = Query::Read { table, address: 0, count: 1 };
         Ok(match self.ask(unit, query).await? {
-            Ok(request::Answer::Registers(values)) => Said::Value(values.first().copied().unwrap_or_default()),
+            Ok(request::Answer::Registers(values)) => {
+                Said::Value(values.first().copied().unwrap_or_default())
+            }
             Ok(request::Answer::Exception(code)) if NOBODY_THERE.contains(&code) => Said::Nothing,
             Ok(request::Answer::Exception(code)) => Said::Refused(code),
             Ok(_) => Said::Garbled(LineFault::Mismatch),
@@ -248,7 +250,11 @@ impl<'a> Line<'a> {
     }
 
     /// The outer error ends the scan: the line is gone, or the question is impossible.
-    async fn ask(&mut self, unit: UnitId, query: Query) -> Result<Result<request::Answer, LineFault>, ScanError> {
+    async fn ask(
+        &mut self,
+        unit: UnitId,
+        query: Query,
+    ) -> Result<Result<request::Answer, LineFault>, ScanError> {
         for _ in 0..=REASKS_MAX {
             match self.asker.ask(Request { unit, query: query.clone() }, self.times).await {
                 Ok(answer) => return Ok(Ok(answer)),

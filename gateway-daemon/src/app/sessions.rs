@@ -14,7 +14,7 @@ use super::control::{Ask, Reply};
 use super::picture::table::{Align, Cell, Table};
 use super::picture::{Paper, words};
 use super::snapshot::{Session, SessionPage};
-use super::{say, terminal};
+use super::{near, say, terminal};
 use crate::cli::{self, exit};
 
 /// Most sessions of a page: some hundred bytes each, so that the core loop is not held up.
@@ -47,8 +47,21 @@ pub(super) fn drop(broker: &mut Broker, now: BootNs, client: Option<&str>, numbe
     };
     match broker.drop_session(now, &which) {
         Some(view) => Reply::Dropped(Box::new(picture(&view))),
-        None => Reply::Refused("there is no such session; `gateway-daemon sessions list` shows all".into()),
+        None => Reply::Refused(no_such(broker, now, client)),
     }
+}
+
+/// There is no such session, and which was probably meant.
+fn no_such(broker: &Broker, now: BootNs, client: Option<&str>) -> String {
+    /// So many are looked at; a person finds the others in the list.
+    const COMPARED_MAX: usize = 200;
+    let views: Vec<SessionView> = broker.sessions(now, None).take(COMPARED_MAX).collect();
+    let near = client.and_then(|client| near::nearest(client, views.iter().map(|view| &*view.client)));
+    let what = match near {
+        Some(near) => format!("did you mean {}?", Shown::new(near)),
+        None => "`gateway-daemon sessions list` shows all".to_owned(),
+    };
+    format!("there is no such session; {what}")
 }
 
 fn picture(view: &SessionView) -> Session {

@@ -8,9 +8,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::client::{self, exchange, socket};
 use super::control::{Ask, Reply};
 use super::picture::{self, within};
+use super::report::{self, Report};
 use super::snapshot::{Snapshot, Tag};
 use super::terminal::events::{Event, Events, Key};
 use super::terminal::screen::Screen;
+use super::troubles::troubles;
 use super::{near, say, terminal};
 use crate::cli::{self, exit};
 
@@ -32,14 +34,31 @@ pub fn status(args: &cli::Status) -> u8 {
     }
     let snapshot = match look(&socket) {
         Ok(snapshot) => snapshot,
+        // Whatever keeps it from answering is no verdict.
+        Err(_) if args.check => return exit::UNAVAILABLE,
         Err(code) => return code,
     };
+    if args.check {
+        return check(&snapshot, args.json);
+    }
     if args.json {
-        say::line(format_args!("{:#}", serde_json::json!(snapshot)));
+        say::line(format_args!("{:#}", report::status(&snapshot)));
     } else {
         say::text(&picture::status(&snapshot, terminal::paper()));
     }
     exit::OK
+}
+
+/// `status --check`: the verdict alone, and whether it is good as the exit code.
+fn check(snapshot: &Snapshot, json: bool) -> u8 {
+    let report = Report::of(snapshot);
+    if json {
+        say::line(format_args!("{:#}", serde_json::json!(report)));
+    } else {
+        let paper = terminal::paper();
+        say::text(&paper.wrap(&picture::verdict::line(&troubles(snapshot), paper.ink)));
+    }
+    if report.well { exit::OK } else { exit::NO }
 }
 
 /// `tags`: the exit code. Live on a terminal, once into a pipe.

@@ -107,7 +107,8 @@ impl Field {
             for &number in &devices {
                 let device = &settings.devices[number];
                 let power = Arc::new(AtomicBool::new(true));
-                let switched = Switched { model: Model::of_device(settings, number), power: Arc::clone(&power) };
+                let switched =
+                    Switched { model: Model::of_device(settings, number), power: Arc::clone(&power) };
                 units.insert(device.unit.get(), Box::new(switched));
                 let name = device.name.to_string();
                 let wanted = written.as_ref().is_some_and(|written| written.device == name);

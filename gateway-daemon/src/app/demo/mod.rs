@@ -26,9 +26,9 @@ use gateway_core::tag::Name;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::acts::{Act, Acts};
+use self::arrivals::Arrivals;
 use self::cloud::Cloud;
 use self::field::Field;
-use self::arrivals::Arrivals;
 use self::picture::{DEPTHS_MAX, View};
 use self::script::{Facts, Order, Phase, Script};
 use self::story::{Story, Wrote};
@@ -116,7 +116,10 @@ async fn show(
         let arrivals = cloud.arrivals();
         let elapsed = start.elapsed();
         let facts = facts(&snapshot, arrivals.messages, stops);
-        stage.show(&script, &snapshot, &arrivals, elapsed);
+        if !stage.show(&script, &snapshot, &arrivals, elapsed) {
+            // Nobody looks any more (`| head`).
+            stops = stops.max(1);
+        }
         if !matches!(script.phase(), Phase::Starting | Phase::Quiet | Phase::Done) {
             stage.act(gateway, field, &snapshot, elapsed).await;
         }
@@ -160,7 +163,8 @@ impl Stage {
         }
     }
 
-    fn show(&mut self, script: &Script, snapshot: &Snapshot, arrivals: &Arrivals, elapsed: Duration) {
+    /// Shows how it is; whether somebody may have seen it.
+    fn show(&mut self, script: &Script, snapshot: &Snapshot, arrivals: &Arrivals, elapsed: Duration) -> bool {
         if self.depths.len() >= DEPTHS_MAX {
             self.depths.remove(0);
         }
@@ -170,20 +174,21 @@ impl Stage {
         let view = View { snapshot, arrivals, caption: &caption, story, elapsed, depths };
         if self.screen.can_draw() {
             let picture = picture::draw(&view, self.screen.ink(), self.screen.size());
-            self.screen.draw(&picture);
-            return;
+            return self.screen.draw(&picture);
         }
+        let mut seen = true;
         let invitation = snapshot.broker.as_ref().and_then(picture::invitation);
         if let Some(words) = invitation.filter(|_| !self.said.invited) {
             self.said.invited = true;
-            self.screen.say(&format!("The gateway is a broker for local clients, too; {words}\n"));
+            seen &= self.screen.say(&format!("The gateway is a broker for local clients, too; {words}\n"));
         }
         if self.said.phase.replace(script.phase()) != Some(script.phase()) {
-            self.screen.say(&format!("{caption}\n"));
+            seen &= self.screen.say(&format!("{caption}\n"));
         }
         if self.said.second.replace(elapsed.as_secs()) != Some(elapsed.as_secs()) {
-            self.screen.say(&picture::line(&view));
+            seen &= self.screen.say(&picture::line(&view));
         }
+        seen
     }
 
     /// Does to the field what is due.

@@ -307,7 +307,8 @@ mod tests {
             at: Duration::ZERO,
             refused: None,
         };
-        let story = Story { write: Some(wrote.clone()), weak: Some("cellar".into()), off: None, was_off: true };
+        let story =
+            Story { write: Some(wrote.clone()), weak: Some("cellar".into()), off: None, was_off: true };
         let off = Story { off: Some((Duration::from_secs(85_985), 1_234_500)), ..story.clone() };
         let refused = Wrote { refused: Some("unit 2: no answer".into()), ..wrote };
         let refused = Story { write: Some(refused), ..story.clone() };
@@ -330,7 +331,8 @@ mod tests {
 
     fn shown((caption, snapshot, story): &(String, Snapshot, Story), ink: Ink, size: Size) -> String {
         let depths: Vec<u64> = (0..70).map(|at| if at < 40 { 2 } else { (at - 40) * 30 }).collect();
-        let arrivals = arrivals(40_000);
+        let mut arrivals = arrivals(10);
+        (arrivals.messages, arrivals.readings) = (40_000, 80_000);
         let elapsed = Duration::from_secs(86_000);
         draw(&View { snapshot, arrivals: &arrivals, caption, story, elapsed, depths: &depths }, ink, size)
     }

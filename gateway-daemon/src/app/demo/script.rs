@@ -138,7 +138,9 @@ impl Script {
             Phase::Returning => {
                 "The cloud is reachable again. Fresh readings go at once, the backlog follows.".into()
             }
-            Phase::Quiet => "The devices are silent; the last readings are on their way. q ends at once.".into(),
+            Phase::Quiet => {
+                "The devices are silent; the last readings are on their way. q ends at once.".into()
+            }
             Phase::Done => "Done.".into(),
         }
     }

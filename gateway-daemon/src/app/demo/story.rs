@@ -43,7 +43,8 @@ impl Story {
             return Some(format!("{device}/{tag} = {wrote} was refused {ago}: {why}"));
         }
         let seen = snapshot.tags.iter().find(|seen| seen.device == *device && seen.tag == *tag);
-        let unit = seen.and_then(|seen| seen.unit.as_deref()).map(|unit| format!(" {unit}")).unwrap_or_default();
+        let unit =
+            seen.and_then(|seen| seen.unit.as_deref()).map(|unit| format!(" {unit}")).unwrap_or_default();
         let polled = match seen.and_then(|seen| seen.value.as_ref()).map(value) {
             Some(polled) => format!("polled: {polled}{unit}"),
             None => "not polled since".to_owned(),

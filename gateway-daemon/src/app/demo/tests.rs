@@ -155,10 +155,19 @@ async fn a_simulated_device_can_lose_its_power_and_a_real_one_is_left_alone() {
     let written = field.written.clone().unwrap();
     assert_eq!((written.device.as_str(), written.tag.as_str()), ("oven", "setpoint"));
     assert_eq!(written.values, ["180", "150"], "within the range of the tag");
-    assert!(config.field.buses.iter().all(|bus| matches!(&bus.medium, Medium::Tcp { host, .. } if host == "127.0.0.1")));
+    assert!(
+        config
+            .field
+            .buses
+            .iter()
+            .all(|bus| matches!(&bus.medium, Medium::Tcp { host, .. } if host == "127.0.0.1"))
+    );
 
     let before = config.field.clone();
     let field = Field::start(&mut config.field).await.unwrap();
-    assert!(field.weak.is_none() && field.written.is_none(), "this field is a real one as far as can be told");
+    assert!(
+        field.weak.is_none() && field.written.is_none(),
+        "this field is a real one as far as can be told"
+    );
     assert_eq!(config.field, before);
 }

@@ -238,7 +238,11 @@ mod tests {
     fn a_long_line_goes_on_below_its_beginning() {
         check("short", 10, "short");
         check("one two three four", 9, "one two\n  three\n  four");
-        check("  link    down for 3 s, next try in 2 s", 24, "  link    down for 3 s,\n          next try in 2\n          s");
+        check(
+            "  link    down for 3 s, next try in 2 s",
+            24,
+            "  link    down for 3 s,\n          next try in 2\n          s",
+        );
         check("    indented words go on", 16, "    indented\n      words go\n      on");
     }
 

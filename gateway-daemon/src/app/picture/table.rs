@@ -201,9 +201,11 @@ impl<const N: usize> Layout<N> {
                 return true;
             }
             let floor = |align| if align == Align::Right { least.max(NUMBER_COLUMNS) } else { least };
-            let shown = self.widths.iter_mut().zip(aligns).filter_map(|(width, align)| {
-                width.as_mut().filter(|width| **width > floor(align))
-            });
+            let shown = self
+                .widths
+                .iter_mut()
+                .zip(aligns)
+                .filter_map(|(width, align)| width.as_mut().filter(|width| **width > floor(align)));
             match shown.max() {
                 Some(widest) => *widest -= 1,
                 None => return false,
@@ -226,9 +228,7 @@ mod tests {
             ("", Align::Left),
         ])
         .spare(&["AGE", "QUALITY"]);
-        let row = |tag: &str, value: &str, why: &str| {
-            [tag, value, "good", "350 ms", why].map(Cell::new)
-        };
+        let row = |tag: &str, value: &str, why: &str| [tag, value, "good", "350 ms", why].map(Cell::new);
         table.row(row("meter17/active-power-total", "1 234 567", ""));
         table.row(row("io/a", "on", "the port is gone; waiting for it to be plugged in again"));
         table
@@ -263,7 +263,10 @@ mod tests {
 
     #[test]
     fn names_are_shortened_and_columns_left_out_before_a_number_is_touched() {
-        assert_eq!(lines(Paper::screen(Ink::Plain, 50))[1], "meter17/act…ower-total  1 234 567  good     350 ms");
+        assert_eq!(
+            lines(Paper::screen(Ink::Plain, 50))[1],
+            "meter17/act…ower-total  1 234 567  good     350 ms"
+        );
         assert_eq!(lines(Paper::screen(Ink::Plain, 40))[1], "meter17/ac…wer-total  1 234 567  good");
         assert_eq!(lines(Paper::screen(Ink::Plain, 24))[1], "meter1…-total  1 234 567");
         assert_eq!(lines(Paper::screen(Ink::Plain, 12))[1], "mete…tal  1…");

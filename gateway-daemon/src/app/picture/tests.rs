@@ -226,11 +226,13 @@ fn golden_status_on_a_terminal_of_80_columns() {
 
 #[test]
 fn text_on_a_terminal_is_as_narrow_as_the_terminal_and_loses_no_word() {
-    let (wide, narrow) = (status(&troubled(), Ink::Plain), status(&troubled(), Paper::scroll(Ink::Plain, 80)));
+    let (wide, narrow) =
+        (status(&troubled(), Ink::Plain), status(&troubled(), Paper::scroll(Ink::Plain, 80)));
     assert!(wide.lines().any(|line| paper::width(line) > 80), "{wide}");
     assert!(narrow.lines().all(|line| paper::width(line) <= 80), "{narrow}");
     // Columns of tables may be shortened, sentences are not.
-    let wide = wide.split("BUS  ").next().unwrap().to_owned() + "the port is gone; waiting for it to be plugged in again";
+    let wide = wide.split("BUS  ").next().unwrap().to_owned()
+        + "the port is gone; waiting for it to be plugged in again";
     let lost = wide.split_whitespace().filter(|word| !narrow.split_whitespace().any(|kept| kept == *word));
     assert_eq!(lost.collect::<Vec<_>>(), [""; 0], "{narrow}");
 }

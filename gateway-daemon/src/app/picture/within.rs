@@ -26,16 +26,30 @@ pub struct Part<'a> {
     short: Box<dyn Fn(usize) -> Vec<String> + 'a>,
     /// Lines that it is given.
     given: usize,
+    /// Lines that it is given at a time, while others get one.
+    share: usize,
+    /// No empty line comes before it.
+    joined: bool,
 }
 
 impl<'a> Part<'a> {
+    fn new(whole: Vec<String>, short: impl Fn(usize) -> Vec<String> + 'a) -> Self {
+        Self { whole, least: 0, short: Box::new(short), given: 0, share: 1, joined: false }
+    }
+
+    /// It belongs to the part before it.
+    #[must_use]
+    fn joined(self) -> Self {
+        Self { joined: true, ..self }
+    }
+
     /// Text, of which the first lines are shown.
     #[must_use]
     pub fn text(text: &str, least: usize, paper: Paper) -> Self {
         let whole: Vec<String> = paper.wrap(text).lines().map(str::to_owned).collect();
         let begin = whole.clone();
-        let short = Box::new(move |rows| begin.iter().take(rows).cloned().collect());
-        Self { least: least.min(whole.len()), whole, short, given: 0 }
+        let least = least.min(whole.len());
+        Self { least, ..Self::new(whole, move |rows| begin.iter().take(rows).cloned().collect()) }
     }
 
     /// A table of things; what is not well is shown first, under the headings.
@@ -59,7 +73,7 @@ impl<'a> Part<'a> {
             shown.truncate(rows);
             shown
         };
-        Self { least: 0, whole, short: Box::new(short), given: 0 }
+        Self { share: 3, ..Self::new(whole, short) }
     }
 
     /// Short texts side by side, of which some say that something is not well: those are shown first.
@@ -76,7 +90,7 @@ impl<'a> Part<'a> {
             shown.truncate(rows);
             shown
         };
-        Self { least: 0, whole, short: Box::new(short), given: 0 }
+        Self::new(whole, short)
     }
 
     /// What is shown of it in the lines that it is given.
@@ -119,7 +133,9 @@ fn more(all: usize, shown: usize, bad: usize, noun: Noun, ink: Ink) -> String {
     let word = if shown > 0 { "more " } else { "" };
     match bad {
         0 => ink.paint(Mood::Faint, &format!("{} {word}{noun}", number(more))),
-        bad => ink.paint(Mood::Bad, &format!("{} {word}{noun}, {} of them not well", number(more), number(bad))),
+        bad => {
+            ink.paint(Mood::Bad, &format!("{} {word}{noun}, {} of them not well", number(more), number(bad)))
+        }
     }
 }
 
@@ -132,7 +148,8 @@ fn number(number: usize) -> String {
 pub fn status(snapshot: &Snapshot, ink: Ink, (columns, rows): Size) -> String {
     let paper = Paper::screen(ink, columns);
     let verdict = super::verdict::lines(snapshot, ink);
-    let mut parts = vec![Part::text(&verdict, 1, paper), Part::text(&super::head(snapshot, ink), 1, paper)];
+    let head = Part::text(&super::head(snapshot, ink), 1, paper).joined();
+    let mut parts = vec![Part::text(&verdict, 1, paper), head];
     for uplink in &snapshot.uplinks {
         parts.push(Part::text(&super::uplink_lines(uplink, ink), 2, paper));
     }
@@ -162,15 +179,16 @@ pub fn arrange(mut parts: Vec<Part<'_>>, (columns, rows): Size) -> String {
     }
     while left > 0 && parts.iter().any(|part| part.given < part.whole.len()) {
         for part in parts.iter_mut().filter(|part| part.given < part.whole.len()) {
-            let one = left.min(1);
-            part.given += one;
-            left -= one;
+            let more = left.min(part.share).min(part.whole.len() - part.given);
+            part.given += more;
+            left -= more;
         }
     }
     let mut lines: Vec<String> = Vec::with_capacity(rows.min(1000));
     for part in parts {
+        let joined = part.joined;
         let shown = part.shown();
-        if left > 0 && !lines.is_empty() && !shown.is_empty() {
+        if left > 0 && !joined && !lines.is_empty() && !shown.is_empty() {
             lines.push(String::new());
             left -= 1;
         }
@@ -219,9 +237,11 @@ mod tests {
         let (device, tag) = (snapshot.devices[1].clone(), snapshot.tags[3].clone());
         let health = |number: usize| if number % 50 == 49 { Health::Dead } else { Health::Good };
         let name = |number: usize| format!("meter-in-hall-{number}");
-        snapshot.devices.extend(
-            (0..devices).map(|number| Device { name: name(number), health: health(number), ..device.clone() }),
-        );
+        snapshot.devices.extend((0..devices).map(|number| Device {
+            name: name(number),
+            health: health(number),
+            ..device.clone()
+        }));
         snapshot.tags.extend((0..devices).map(|number| Tag { device: name(number), ..tag.clone() }));
         snapshot
     }

@@ -38,6 +38,12 @@ pub(super) fn paper() -> Paper {
     if io::stdout().is_terminal() { Paper::scroll(ink(), size().0) } else { Ink::Plain.into() }
 }
 
+/// Standard error; without colours.
+#[must_use]
+pub(super) fn paper_of_errors() -> Paper {
+    if io::stderr().is_terminal() { Paper::scroll(Ink::Plain, size().0) } else { Ink::Plain.into() }
+}
+
 /// Columns and rows of the terminal.
 #[must_use]
 pub(super) fn size() -> (usize, usize) {

@@ -136,7 +136,11 @@ fn take_keyboard() -> Option<Termios> {
 
 /// Whether this command may read from the keyboard.
 pub(super) fn has_keyboard() -> bool {
-    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|taken| taken.keyboard.is_some())
+    TAKEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .as_ref()
+        .is_some_and(|taken| taken.keyboard.is_some())
 }
 
 fn write(text: &str) -> bool {
@@ -146,11 +150,56 @@ fn write(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::process::Command;
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
     use super::*;
+
+    /// Set for the process that is to panic.
+    const PANICS: &str = "TIDEGATE_TEST_PANICS";
 
     #[test]
     fn a_picture_that_fills_the_screen_moves_nothing_up() {
         assert_eq!(in_place("a\nb\n"), "\x1b[Ha\x1b[K\r\nb\x1b[K\x1b[J");
         assert_eq!(in_place(""), "\x1b[H\x1b[J");
+    }
+
+    #[test]
+    fn the_terminal_is_given_back_before_a_panic_is_told() {
+        if std::env::var_os(PANICS).is_some() {
+            let mut screen = Screen::new();
+            assert!(screen.can_draw() && screen.draw("a picture"));
+            assert!(has_keyboard());
+            panic!("as the test wants it");
+        }
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let slave = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let name = "app::terminal::screen::tests::the_terminal_is_given_back_before_a_panic_is_told";
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture", "--test-threads", "1"])
+            .env(PANICS, "1")
+            .env("TERM", "xterm")
+            .stdin(slave.try_clone().unwrap())
+            .stdout(slave.try_clone().unwrap())
+            .stderr(slave)
+            .spawn()
+            .unwrap();
+        let mut master = File::from(master);
+        let mut shown = Vec::new();
+        // Ends with an error when the last user of the terminal has left.
+        let _ = master.read_to_end(&mut shown);
+        assert!(!child.wait().unwrap().success());
+        let shown = String::from_utf8_lossy(&shown);
+        let place = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text:?} in {shown:?}"));
+        assert!(place(ENTER) < place("a picture") && place("a picture") < place(LEAVE), "{shown:?}");
+        assert!(place(LEAVE) < place("as the test wants it"), "{shown:?}");
+        let modes = tcgetattr(&master).unwrap().local_modes;
+        assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "{modes:?}");
     }
 }
