@@ -134,7 +134,7 @@ fn commands_that_look_at_a_gateway_need_no_more_of_its_file_than_the_socket() {
     std::fs::write(dir.path().join("twice.toml"), format!("{SIMULATED}[store]\n[store]\n")).unwrap();
     std::fs::write(
         dir.path().join("wrong.toml"),
-        SIMULATED.replace("id = \"gw\"", "id = 7\nid = \"a b\"\nport"),
+        SIMULATED.replace("id = \"gw\"", "id = 7\nid = \"a b\""),
     )
     .unwrap();
     for file in ["broken.toml", "latin1.toml", "twice.toml", "wrong.toml"] {

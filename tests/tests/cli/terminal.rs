@@ -175,3 +175,14 @@ async fn a_pipe_gets_no_colours_and_one_that_is_closed_makes_nobody_panic() {
     }
     gateway.stop().await.unwrap();
 }
+
+#[test]
+fn ctrl_c_at_the_question_for_a_password_gives_the_terminal_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::start(dir.path(), (80, 24), &["passwd", "me"], &[]).unwrap();
+    terminal.wait_for("the question", |sight| sight.text().contains("Password of me:")).unwrap();
+    terminal.press("\x03").unwrap();
+    let ended = terminal.end().unwrap();
+    assert_eq!(ended.code, Some(1), "{}", ended.sight.text());
+    is_given_back(&ended);
+}
