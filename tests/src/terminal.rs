@@ -128,11 +128,13 @@ impl Sight {
     fn command(&mut self, command: &str) {
         self.commands += 1;
         let (row, column) = self.at;
+        // Behind the last character of a full row the cursor stands on it.
+        let from = column.min(self.columns.saturating_sub(1));
         match command {
             "H" => (self.at, self.drawn) = ((0, 0), self.drawn + 1),
-            "K" => self.rows[row][column.min(self.columns)..].fill(' '),
+            "K" => self.rows[row][from..].fill(' '),
             "J" => {
-                self.rows[row][column.min(self.columns)..].fill(' ');
+                self.rows[row][from..].fill(' ');
                 self.rows[row + 1..].iter_mut().for_each(|row| row.fill(' '));
             }
             "?1049h" | "?1049l" => self.second_screen = command.ends_with('h'),

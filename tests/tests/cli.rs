@@ -132,11 +132,8 @@ fn commands_that_look_at_a_gateway_need_no_more_of_its_file_than_the_socket() {
     let latin1 = [SIMULATED.as_bytes(), b"# gr\xf6\xdfe\n[bus.x]\nname = \"\xfc\"\n"].concat();
     std::fs::write(dir.path().join("latin1.toml"), latin1).unwrap();
     std::fs::write(dir.path().join("twice.toml"), format!("{SIMULATED}[store]\n[store]\n")).unwrap();
-    std::fs::write(
-        dir.path().join("wrong.toml"),
-        SIMULATED.replace("id = \"gw\"", "id = 7\nid = \"a b\""),
-    )
-    .unwrap();
+    std::fs::write(dir.path().join("wrong.toml"), SIMULATED.replace("id = \"gw\"", "id = 7\nid = \"a b\""))
+        .unwrap();
     for file in ["broken.toml", "latin1.toml", "twice.toml", "wrong.toml"] {
         assert_eq!(said(dir.path(), &["check", file]).0, 78, "{file}");
     }

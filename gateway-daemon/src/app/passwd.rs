@@ -94,8 +94,7 @@ fn twice(user: Option<&str>) -> Result<String, Refusal> {
 fn until_stopped<T: Send + 'static>(
     question: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Refusal::Io)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Refusal::Io)?;
     let answer = runtime.block_on(async {
         let mut events = Events::new().map_err(Refusal::Io)?;
         let mut answer = tokio::task::spawn_blocking(question);

@@ -9,7 +9,7 @@ use drivers::sim::serve::{Units, tcp};
 use serde_json::Value;
 use tidegate_tests::gateway::Gateway;
 
-use super::{SIMULATED, run, said, text};
+use super::{SIMULATED, run, text};
 
 async fn start(dir: &Path, config: &str) -> Gateway {
     let socket = format!("\"{}/control.sock\"", dir.display());

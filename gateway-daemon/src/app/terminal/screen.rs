@@ -11,6 +11,7 @@ use rustix::termios::{
 };
 
 use crate::app::picture::Ink;
+use crate::app::picture::paper::width;
 
 /// Second screen, cursor hidden, lines that are too long do not go on in the next one.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -61,7 +62,7 @@ impl Screen {
     /// Shows a picture in place of the last one; whether somebody may have seen it.
     pub fn draw(&mut self, picture: &str) -> bool {
         enter();
-        write(&in_place(picture))
+        write(&in_place(picture, self.size().0))
     }
 
     /// Writes text that stays; whether somebody may have seen it.
@@ -83,10 +84,19 @@ impl Drop for Screen {
     }
 }
 
-/// A picture as commands to a terminal: over the last one, without a line end behind its last line, which would move everything up.
-fn in_place(picture: &str) -> String {
-    let lines: Vec<String> = picture.lines().map(|line| format!("{line}\x1b[K")).collect();
-    format!("\x1b[H{}\x1b[J", lines.join("\r\n"))
+/// A picture as commands to a terminal: over the last one, without a line end behind its last line, which would move everything up. Nothing is erased behind
+/// a line that fills its row: the cursor stands on its last character then.
+fn in_place(picture: &str, columns: usize) -> String {
+    let mut text = "\x1b[H".to_owned();
+    let mut lines = picture.lines().peekable();
+    while let Some(line) = lines.next() {
+        if lines.peek().is_none() {
+            return text + "\x1b[J" + line;
+        }
+        text.push_str(line);
+        text.push_str(if width(line) < columns { "\x1b[K\r\n" } else { "\r\n" });
+    }
+    text + "\x1b[J"
 }
 
 fn enter() {
@@ -163,8 +173,13 @@ mod tests {
 
     #[test]
     fn a_picture_that_fills_the_screen_moves_nothing_up() {
-        assert_eq!(in_place("a\nb\n"), "\x1b[Ha\x1b[K\r\nb\x1b[K\x1b[J");
-        assert_eq!(in_place(""), "\x1b[H\x1b[J");
+        assert_eq!(in_place("a\nb\n", 80), "\x1b[Ha\x1b[K\r\n\x1b[Jb");
+        assert_eq!(in_place("", 80), "\x1b[H\x1b[J");
+    }
+
+    #[test]
+    fn a_line_that_fills_its_row_keeps_its_last_character() {
+        assert_eq!(in_place("abc\nabc\n", 3), "\x1b[Habc\r\n\x1b[Jabc");
     }
 
     #[test]
