@@ -50,6 +50,7 @@ pub use reference::reference;
 pub use schema::schema;
 pub use socket::control_socket;
 pub use source::FILE_BYTES_MAX;
+pub use words::nearest;
 
 use problem::Findings;
 use read::{Context, broker, bus, device, fit, network, own, rules, schedule, top, topic, update, uplink};

@@ -37,7 +37,8 @@ pub(crate) fn list(items: impl Iterator<Item = String>, and: &str) -> String {
 }
 
 /// The word that a mistyped one was probably meant to be.
-pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+#[must_use]
+pub fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let word = word.to_lowercase();
     known
         .map(|k| (strsim::damerau_levenshtein(&word, &k.to_lowercase()), k))

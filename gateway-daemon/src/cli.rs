@@ -8,16 +8,18 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use gateway_core::poll::request::Table;
 
 mod parse;
 mod queue;
+mod scan;
 mod sessions;
 mod update;
 
 pub use parse::{Baud, Endpoint, RawPoint, TagRef, Units};
 pub use queue::{Queue, QueueOf, QueueOne, QueueSome, QueueTask};
+pub use scan::{Parity, Scan};
 pub use sessions::{Sessions, SessionsCommand, SessionsDrop, SessionsList};
 pub use update::{Health, Update, UpdateAgent};
 
@@ -46,9 +48,9 @@ pub mod exit {
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done
-   1  done, and the answer is no (device silent, write refused, readings missing in a demo)
+   1  done, and the answer is no (not well, no such name, device silent, write refused, readings missing in a demo)
   64  wrong use of the command line
-  69  no running gateway behind the socket
+  69  no running gateway behind the socket, or none that answers
   74  a file, port or connection failed
   78  the configuration is wrong; every problem is printed as file:line:col";
 
@@ -121,7 +123,8 @@ pub enum Command {
 /// `run`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
-The gateway stops cleanly on SIGTERM and Ctrl-C: what is in memory goes to disk and the cloud is told.
+The gateway stops cleanly on SIGTERM and Ctrl-C: what is in memory goes to disk and the cloud is told. SIGHUP makes it read its file again: a
+changed configuration is put in force as a whole, what it does not concern goes on; a wrong one is refused, and `status` and the log say why.
 
 Environment:
   TIDEGATE_LOG=debug             error, warn, info (default), debug or trace
@@ -169,7 +172,8 @@ pub struct Reach {
 /// `tags`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
-On a terminal the table is live until Ctrl-C; into a pipe or a file it is printed once.
+On a terminal the table is live until q or Ctrl-C, one page of it: space and b, Page Down and Page Up turn pages. Into a pipe or a file it
+is printed once. Exit code 1 when a device or tag is not there.
 
 Examples:
   gateway-daemon tags
@@ -180,6 +184,9 @@ pub struct Tags {
     /// Only these devices or tags: DEVICE or DEVICE/TAG
     #[arg(value_name = "DEVICE[/TAG]")]
     pub only: Vec<String>,
+    /// Repeat every second, as a terminal does anyway
+    #[arg(long, short, conflicts_with_all = ["once", "json"])]
+    pub watch: bool,
     /// Print once and stop
     #[arg(long)]
     pub once: bool,
@@ -195,10 +202,11 @@ pub struct Tags {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
 A request of its own goes to the device, between the scheduled polls; `tags` shows the last polled values instead.
-Tables: coil, discrete, holding, input. Raw addresses count from 0, as on the wire.
+Tables: coil, discrete, holding, input. Raw addresses count from 0, as on the wire. Exit code 1 when one of them has no good value.
 
 Examples:
   gateway-daemon read meter1/voltage meter1/energy
+  gateway-daemon read meter1/voltage --json             one object a line, also for a tag that cannot be read
   gateway-daemon read --raw rs485-1:17:holding:0:10     ten registers of unit 17 on bus rs485-1
   gateway-daemon read --raw plc:1:coil:3                one coil")]
 pub struct Read {
@@ -208,7 +216,7 @@ pub struct Read {
     /// Registers or bits to read, known to the configuration or not
     #[arg(long, value_name = "BUS:UNIT:TABLE:ADDRESS[:COUNT]", conflicts_with = "tags")]
     pub raw: Option<RawPoint>,
-    /// Print as JSON
+    /// Print as JSON, one tag a line, or the raw values as a list
     #[arg(long)]
     pub json: bool,
     /// How to reach the gateway.
@@ -222,7 +230,7 @@ pub struct Read {
     allow_negative_numbers = true,
     after_help = "\
 A tag can be written when its configuration says `writable = true`; the value is in engineering units, and on, off,
-true or false for bits. Raw values are register values (0 to 65535) or 0 and 1 for coils.
+true or false for bits. Raw values are register values (0 to 65535) or 0 and 1 for coils. Exit code 1 when it is refused, by the gateway or the device.
 
 Examples:
   gateway-daemon write meter1/relay on
@@ -255,12 +263,19 @@ pub enum WriteTarget {
 /// `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
+Begins with a verdict: that all is well, or what is wrong and what to do. With --check that is all, and the exit code says it, too: 0 all is
+well, 1 something is wrong, 69 no gateway is running. Without --check the exit code is 0 whenever the gateway has answered.
+
 Examples:
   gateway-daemon status
-  gateway-daemon status --watch             again every second, until Ctrl-C
+  gateway-daemon status --check || systemctl status tidegate
+  gateway-daemon status --watch             again every second, until q or Ctrl-C
   gateway-daemon status --json | jq .uplinks
   gateway-daemon status --metrics           Prometheus text, for a collector's exec input")]
 pub struct Status {
+    /// Print the verdict only, and end with 0 when all is well, 1 when not
+    #[arg(long, conflicts_with_all = ["watch", "metrics"])]
+    pub check: bool,
     /// Repeat every second
     #[arg(long, short, conflicts_with = "json")]
     pub watch: bool,
@@ -275,63 +290,15 @@ pub struct Status {
     pub reach: Reach,
 }
 
-/// `scan`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(
-    group = clap::ArgGroup::new("line").required(true),
-    after_help = "\
-Asks each unit with functions 3, 4 and 43/14 and prints who answers, also with a refusal. Nothing is written. Stop the
-gateway first when it uses the same port: one line has one master.
-
-Examples:
-  gateway-daemon scan --port /dev/ttyUSB0
-  gateway-daemon scan --port /dev/ttyUSB0 --baud 9600,19200,115200 --parity even,none
-  gateway-daemon scan --tcp 192.168.1.20 --units 1-10
-  gateway-daemon scan --rtu-over-tcp 192.168.1.30:4001 --timeout 1s"
-)]
-pub struct Scan {
-    /// Serial port
-    #[arg(long, value_name = "PATH", group = "line")]
-    pub port: Option<PathBuf>,
-    /// Modbus TCP server; port 502 unless given
-    #[arg(long, value_name = "HOST[:PORT]", group = "line")]
-    pub tcp: Option<Endpoint>,
-    /// Serial server that passes RTU frames through TCP
-    #[arg(long, value_name = "HOST:PORT", group = "line")]
-    pub rtu_over_tcp: Option<Endpoint>,
-    /// Baud rates to try
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "19200,9600", conflicts_with_all = ["tcp", "rtu_over_tcp"])]
-    pub baud: Vec<Baud>,
-    /// Parities to try
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "even", conflicts_with_all = ["tcp", "rtu_over_tcp"])]
-    pub parity: Vec<Parity>,
-    /// Units to ask
-    #[arg(long, value_name = "FIRST-LAST", default_value = "1-247")]
-    pub units: Units,
-    /// How long to wait for each answer
-    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse::duration)]
-    pub timeout: Duration,
-}
-
-/// Parity of a serial line, as a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Parity {
-    /// Even, the Modbus default
-    Even,
-    /// Odd
-    Odd,
-    /// None, usually with two stop bits
-    None,
-}
-
 /// `demo`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
 Needs no server, no root and no hardware; everything happens in this process and in a directory that is removed at the
-end. Ends with a count of every reading: exit code 0 when all arrived, 1 when one is missing.
+end. A set point is written now and then, and one meter loses its power: it is probed and comes back, the others go on. A terminal of 80
+columns and 24 lines shows everything; q ends it, q once more at once. Ends with a count of every reading: exit code 0 when all arrived, 1 when one is missing.
 
 Examples:
-  gateway-daemon demo                     until Ctrl-C
+  gateway-daemon demo                     until q or Ctrl-C
   gateway-daemon demo --outage 20s        the link is cut, the queue grows, the link returns, the queue drains
   gateway-daemon demo --seconds 10        stop by itself")]
 pub struct Demo {

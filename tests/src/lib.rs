@@ -27,6 +27,7 @@ pub mod sim;
 pub mod sim_broker;
 pub mod sink;
 pub mod site;
+pub mod terminal;
 pub mod trixie;
 pub mod units;
 pub mod wait;

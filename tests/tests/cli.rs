@@ -11,6 +11,11 @@ use std::process::{Command, Output, Stdio};
 
 use tidegate_tests::gateway::{Gateway, binary};
 
+#[path = "cli/scripts.rs"]
+mod scripts;
+#[path = "cli/terminal.rs"]
+mod terminal;
+
 fn run(dir: &Path, args: &[&str]) -> Output {
     // The name under which the program is installed is part of what it says.
     let mut command = Command::new(binary().unwrap());
@@ -124,18 +129,38 @@ fn commands_that_look_at_a_gateway_need_no_more_of_its_file_than_the_socket() {
     let broken = "[broker.limits]\nconnections_max = 0\n[broker.client.a b]\n[uplink.x]\nurl = nonsense\n";
     std::fs::write(dir.path().join("broken.toml"), format!("{SIMULATED}{broken}")).unwrap();
     std::fs::write(dir.path().join("hidden.toml"), SIMULATED.replace("[gateway]", "[gateway")).unwrap();
-    assert_eq!(said(dir.path(), &["check", "broken.toml"]).0, 78);
+    let latin1 = [SIMULATED.as_bytes(), b"# gr\xf6\xdfe\n[bus.x]\nname = \"\xfc\"\n"].concat();
+    std::fs::write(dir.path().join("latin1.toml"), latin1).unwrap();
+    std::fs::write(dir.path().join("twice.toml"), format!("{SIMULATED}[store]\n[store]\n")).unwrap();
+    std::fs::write(dir.path().join("wrong.toml"), SIMULATED.replace("id = \"gw\"", "id = 7\nid = \"a b\""))
+        .unwrap();
+    for file in ["broken.toml", "latin1.toml", "twice.toml", "wrong.toml"] {
+        assert_eq!(said(dir.path(), &["check", file]).0, 78, "{file}");
+    }
     for args in [
         &["status"][..],
         &["tags"],
         &["read", "boiler/actual"],
+        &["read", "--raw", "line:17:holding:0", "--json"],
+        &["write", "boiler/pump", "on"],
+        &["status", "--check"],
+        &["status", "--json"],
+        &["status", "--metrics"],
+        &["status", "--watch"],
+        &["tags", "boiler", "--json"],
+        &["tags", "--watch"],
         &["sessions", "list"],
         &["sessions", "drop", "press3"],
         &["queue", "list", "cloud"],
+        &["queue", "show", "cloud", "7"],
+        &["queue", "send", "cloud", "--all"],
+        &["queue", "delete", "cloud", "7"],
     ] {
-        let (code, line) = said(dir.path(), &[args, &["--config", "broken.toml"]].concat());
-        assert_eq!(code, 69, "{args:?}: {line}");
-        assert!(line.contains("no gateway is running behind") && line.contains("control.sock"), "{line}");
+        for file in ["broken.toml", "latin1.toml", "twice.toml", "wrong.toml"] {
+            let (code, line) = said(dir.path(), &[args, &["--config", file]].concat());
+            assert_eq!(code, 69, "{args:?} {file}: {line}");
+            assert!(line.contains("no gateway is running behind") && line.contains("control.sock"), "{line}");
+        }
         let (code, line) = said(dir.path(), &[args, &["--config", "hidden.toml"]].concat());
         assert_eq!(code, 78, "{args:?}: {line}");
         assert!(line.starts_with("hidden.toml:4:1: `socket` may stand here"), "{line}");
@@ -360,21 +385,30 @@ async fn a_running_gateway_is_read_written_and_looked_at() {
 #[test]
 fn golden_help_of_all_commands() {
     let dir = tempfile::tempdir().unwrap();
-    let mut page = "# Commands\n\nGenerated from the program by `cargo xtask golden`.\n".to_owned();
-    let overview = text(&run(dir.path(), &["--help"]).stdout);
-    let listed = overview.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
-    let listed = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
-    let commands: Vec<&str> = std::iter::once("").chain(listed.filter(|name| *name != "help")).collect();
-    assert!(commands.len() > 10, "{commands:?}");
-    for command in commands {
-        let args: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+    let mut page = "# Commands\n\nGenerated from the program by `cargo xtask golden`. What `--json` prints: [json.md](json.md).\n".to_owned();
+    let help = |command: &str| {
+        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let output = run(dir.path(), &args);
         assert_eq!(output.status.code(), Some(0), "{command}");
+        text(&output.stdout).lines().map(|line| format!("{}\n", line.trim_end())).collect::<String>()
+    };
+    let mut commands = vec![String::new()];
+    let mut at = 0;
+    while let Some(command) = commands.get(at).cloned() {
+        let text = help(&command);
         let title = format!("gateway-daemon {command}");
-        let help: String =
-            text(&output.stdout).lines().map(|line| format!("{}\n", line.trim_end())).collect();
-        let _ = write!(page, "\n## {}\n\n```text\n{help}```\n", title.trim_end());
+        let _ = write!(page, "\n## {}\n\n```text\n{text}```\n", title.trim_end());
+        let listed =
+            text.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
+        let listed = listed.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+        let below =
+            listed.filter(|name| *name != "help").map(|name| format!("{command} {name}").trim().to_owned());
+        // Commands of a command stand behind it.
+        let below: Vec<String> = below.collect();
+        commands.splice(at + 1..at + 1, below);
+        at += 1;
     }
+    assert!(commands.len() > 16, "{commands:?}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/commands.md");
     if std::env::var("TIDEGATE_GOLDEN").is_ok_and(|word| word == "write") {
         std::fs::write(&file, &page).unwrap();

@@ -11,6 +11,9 @@ use gateway_core::payload::{Encoder, Entry, Head, PLACEHOLDERS, Record, Schema, 
 use gateway_core::tag::{BootId, BootNs, Name, Reason, RunId, Sample, Value, WallClock, WallMs};
 use gateway_core::uplink::row::Seq;
 
+#[path = "golden_docs/json.rs"]
+mod json_page;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is below the root").to_owned()
 }

@@ -98,13 +98,13 @@ pub(crate) fn answer_frame(units: &mut Units, frame: &[u8]) -> Option<Vec<u8>> {
     let (&unit, pdu) = frame.split_first()?;
     let now = clock::now();
     if unit == 0 {
-        for tables in units.values_mut() {
+        for tables in units.values_mut().filter(|tables| !tables.is_silent()) {
             tables.at(now);
             answer(tables.as_mut(), pdu);
         }
         return None;
     }
-    let tables = units.get_mut(&unit)?;
+    let tables = units.get_mut(&unit).filter(|tables| !tables.is_silent())?;
     tables.at(now);
     let mut frame = vec![unit];
     frame.extend(answer(tables.as_mut(), pdu));
@@ -147,7 +147,7 @@ async fn connection(mut stream: TcpStream, units: Arc<Mutex<Units>>) -> io::Resu
                 Head::Garbage => return Ok(()),
                 Head::Frame(frame, len) => {
                     let mut units = units.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(tables) = units.get_mut(&frame.unit) {
+                    if let Some(tables) = units.get_mut(&frame.unit).filter(|tables| !tables.is_silent()) {
                         tables.at(clock::now());
                         append_frame(frame.id, frame.unit, &answer(tables.as_mut(), frame.pdu), &mut out);
                     }

@@ -44,6 +44,11 @@ pub trait Tables {
         let _ = now;
     }
 
+    /// Whether it answers nothing, as a device without power.
+    fn is_silent(&self) -> bool {
+        false
+    }
+
     /// A holding or input register.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::control::Reply;
 use super::gateway::Gateway;
 use super::known::Known;
+use super::near;
 use super::snapshot::Count;
 use super::survey;
 use super::upstream::Upstream;
@@ -115,8 +116,8 @@ pub fn why(blame: Blame) -> &'static str {
 pub(super) fn answer(gateway: &mut Gateway, uplink: &str, wanted: Wanted, reply: oneshot::Sender<Reply>) {
     let now = clock::now();
     let Some(index) = gateway.upstreams.iter().position(|upstream| upstream.name.as_str() == uplink) else {
-        let names: Vec<&str> = gateway.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-        let sentence = format!("no uplink {uplink:?}; there are: {}", names.join(", "));
+        let names = gateway.upstreams.iter().map(|upstream| upstream.name.as_str());
+        let sentence = format!("no uplink {uplink:?}; {}", near::instead(uplink, names, "there are"));
         // A client that left does not wait for its answer.
         let _ = reply.send(Reply::Refused(sentence));
         return;

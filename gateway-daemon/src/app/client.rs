@@ -1,6 +1,7 @@
 //! `read` and `write`: the gateway's control socket seen from a terminal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gateway_core::poll::request::Table;
 
@@ -8,6 +9,9 @@ use super::control::{Ask, Client, RawAt, Reply};
 use super::say;
 use super::snapshot::Tag;
 use crate::cli::{self, RawPoint, WriteTarget, exit};
+
+/// A gateway that is asked for what it knows and says nothing for so long is stuck.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// `read`: the exit code.
 #[must_use]
@@ -76,7 +80,11 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
             // Not asked for here.
             Reply::Status(_) | Reply::Sessions(_) | Reply::Dropped(_) | Reply::Queue(_) => {}
             Reply::Refused(why) => {
-                say::error(why);
+                say::error(&why);
+                if let (Ask::Read { device, tag }, true) = (ask, json) {
+                    // So that there is one line for each tag that was asked for.
+                    say::line(serde_json::json!({ "device": device, "tag": tag, "error": why }));
+                }
                 code = exit::NO;
             }
         }
@@ -103,33 +111,68 @@ pub fn socket(reach: &cli::Reach) -> Result<PathBuf, u8> {
 ///
 /// # Errors
 /// The exit code, after the reason was printed.
-pub fn exchange(socket: &std::path::Path, asks: &[Ask]) -> Result<Vec<Reply>, u8> {
+pub fn exchange(socket: &Path, asks: &[Ask]) -> Result<Vec<Reply>, u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|fault| {
         say::error(fault);
         exit::IO
     })?;
-    runtime.block_on(async {
-        let mut client = Client::connect(socket).await.map_err(|fault| {
-            say::error(unreachable_gateway(socket, &fault));
-            exit::UNAVAILABLE
-        })?;
-        let mut replies = Vec::new();
-        for ask in asks {
-            let answer = async {
-                client.ask(ask).await?;
-                client.reply().await
-            };
-            replies.push(answer.await.map_err(|fault| {
-                say::error(fault);
-                exit::IO
-            })?);
-        }
-        Ok(replies)
-    })
+    runtime.block_on(ask_all(socket, asks)).map_err(|fault| fault.told())
 }
 
-fn unreachable_gateway(socket: &std::path::Path, fault: &std::io::Error) -> String {
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nobody listens.
+    #[error("{}", unreachable_gateway(.0, .1))]
+    Unreachable(PathBuf, std::io::Error),
+    /// The gateway went away meanwhile, or speaks another language.
+    #[error("{0}")]
+    Broken(std::io::Error),
+    /// Something listens and says nothing.
+    #[error("the gateway behind {} does not answer within {} s; its log says why, or restart it", .0.display(), ANSWER_MAX.as_secs())]
+    Silent(PathBuf),
+}
+
+impl NoAnswer {
+    /// Prints it; the exit code.
+    #[must_use]
+    pub fn told(&self) -> u8 {
+        say::error(self);
+        match self {
+            Self::Unreachable(..) | Self::Silent(_) => exit::UNAVAILABLE,
+            Self::Broken(_) => exit::IO,
+        }
+    }
+}
+
+/// One answer to each question.
+///
+/// # Errors
+/// Nobody listens, or the gateway hung up.
+pub async fn ask_all(socket: &Path, asks: &[Ask]) -> Result<Vec<Reply>, NoAnswer> {
+    let connected = Client::connect(socket).await;
+    let mut client = connected.map_err(|fault| NoAnswer::Unreachable(socket.into(), fault))?;
+    let mut replies = Vec::new();
+    for ask in asks {
+        let answer = async {
+            client.ask(ask).await?;
+            client.reply().await
+        };
+        let answer = match ask {
+            // The device has its own time.
+            Ask::Read { .. } | Ask::Write { .. } | Ask::ReadRaw { .. } | Ask::WriteRaw { .. } => {
+                Ok(answer.await)
+            }
+            _ => tokio::time::timeout(ANSWER_MAX, answer).await,
+        };
+        let answer = answer.map_err(|_| NoAnswer::Silent(socket.into()))?;
+        replies.push(answer.map_err(NoAnswer::Broken)?);
+    }
+    Ok(replies)
+}
+
+fn unreachable_gateway(socket: &Path, fault: &std::io::Error) -> String {
     let socket = socket.display();
     match fault.kind() {
         std::io::ErrorKind::PermissionDenied => {

@@ -14,7 +14,7 @@ use gateway_core::process::{self, Scaler};
 use gateway_core::tag::{Reason, Sample, TagId, Value};
 
 use super::control::{Ask, RawAt, Reply};
-use super::snapshot;
+use super::{near, snapshot};
 
 /// "Illegal function" ("MODBUS Application Protocol V1.1b3", 7).
 const ILLEGAL_FUNCTION: u8 = 1;
@@ -97,7 +97,8 @@ impl Errand {
         query: impl FnOnce(Table, u16) -> Result<Query, String>,
     ) -> Result<Self, String> {
         let bus = field.buses.iter().position(|bus| bus.name.as_str() == at.bus).ok_or_else(|| {
-            format!("no bus {:?}; there are: {}", at.bus, names(field.buses.iter().map(|bus| &bus.name)))
+            let known = near::instead(&at.bus, field.buses.iter().map(|bus| bus.name.as_str()), "there are");
+            format!("no bus {:?}; {known}", at.bus)
         })?;
         let unit = match field.buses[bus].medium {
             Medium::Tcp { .. } => UnitId::tcp(at.unit),
@@ -204,23 +205,15 @@ fn json(value: &Value) -> serde_json::Value {
 
 fn find<'a>(field: &'a Settings, device: &str, name: &str) -> Result<(TagId, &'a Tag), String> {
     let Some(index) = field.devices.iter().position(|known| known.name.as_str() == device) else {
-        let known = names(field.devices.iter().map(|device| &device.name));
-        return Err(format!("no device {device:?}; there are: {known}"));
+        let known =
+            near::instead(device, field.devices.iter().map(|device| device.name.as_str()), "there are");
+        return Err(format!("no device {device:?}; {known}"));
     };
     let own = || (0_u32..).zip(&field.tags).filter(|(_, tag)| field.groups[tag.group].device == index);
     own().find(|(_, tag)| tag.name.as_str() == name).map(|(id, tag)| (TagId(id), tag)).ok_or_else(|| {
-        format!("{device} has no tag {name:?}; it has: {}", names(own().map(|(_, tag)| &tag.name)))
+        let known = near::instead(name, own().map(|(_, tag)| tag.name.as_str()), "it has");
+        format!("{device} has no tag {name:?}; {known}")
     })
-}
-
-fn names<'a>(all: impl Iterator<Item = &'a gateway_core::tag::Name>) -> String {
-    /// A sentence with more names helps nobody.
-    const NAMES_MAX: usize = 12;
-    let mut list: Vec<&str> = all.map(gateway_core::tag::Name::as_str).collect();
-    let more = list.len().saturating_sub(NAMES_MAX);
-    list.truncate(NAMES_MAX);
-    let text = list.join(", ");
-    if more > 0 { format!("{text} and {more} more") } else { text }
 }
 
 fn read_query(tag: &Tag) -> Query {

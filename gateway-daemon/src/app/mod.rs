@@ -18,6 +18,7 @@ mod known;
 mod lines;
 mod local;
 mod measure;
+mod near;
 mod passwd;
 pub mod picture;
 mod progress;
@@ -25,6 +26,7 @@ pub mod provision;
 mod queue;
 mod rate;
 mod reload;
+pub mod report;
 mod requests;
 mod say;
 pub mod scan;
@@ -34,6 +36,7 @@ mod showcase;
 pub mod snapshot;
 pub mod start;
 mod survey;
+pub mod terminal;
 pub mod troubles;
 mod turns;
 mod update;
@@ -56,9 +59,9 @@ pub fn main() -> ExitCode {
     };
     // A closed pipe (`| head`) is no reason to fail differently.
     let _ = if said.code == exit::OK {
-        std::io::stdout().write_all(said.text.as_bytes())
+        std::io::stdout().write_all(terminal::paper().wrap(&said.text).as_bytes())
     } else {
-        std::io::stderr().write_all(said.text.as_bytes())
+        std::io::stderr().write_all(terminal::paper_of_errors().wrap(&said.text).as_bytes())
     };
     ExitCode::from(said.code)
 }

@@ -6,6 +6,7 @@ use gateway_core::broker::access::PASSWORD_BYTES_MAX;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::say;
+use super::terminal::events::{Event, Events};
 use crate::cli::{Passwd, exit};
 use crate::login;
 
@@ -78,12 +79,37 @@ fn twice(user: Option<&str>) -> Result<String, Refusal> {
     };
     let of = user.map_or_else(String::new, |user| format!(" of {user}"));
     let silence = Silence::begin(before).map_err(Refusal::Io)?;
-    ask(&format!("Password{of}: "));
-    let first = line()?;
-    ask("The same again: ");
-    let second = line()?;
+    let answers = until_stopped(move || {
+        ask(&format!("Password{of}: "));
+        let first = line()?;
+        ask("The same again: ");
+        Ok((first, line()?))
+    });
     drop(silence);
+    let (first, second) = answers?;
     if first == second { Ok(first) } else { Err(Refusal::No("the two passwords differ".to_owned())) }
+}
+
+/// Asks until it is answered, or Ctrl-C or the system wants an end: the terminal has to be given back then.
+fn until_stopped<T: Send + 'static>(
+    question: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Refusal::Io)?;
+    let answer = runtime.block_on(async {
+        let mut events = Events::new().map_err(Refusal::Io)?;
+        let mut answer = tokio::task::spawn_blocking(question);
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer.map_err(|fault| Refusal::Io(io::Error::other(fault)))?,
+                event = events.next() => if matches!(event, Event::Stop | Event::Gone) {
+                    return Err(Refusal::No("stopped".to_owned()));
+                },
+            }
+        }
+    });
+    // The thread that reads may wait for a line that nobody types.
+    runtime.shutdown_background();
+    answer
 }
 
 /// A question, on standard error: standard output is for the answer.

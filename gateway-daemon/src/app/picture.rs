@@ -1,25 +1,19 @@
 //! A [`Snapshot`] as text for a person: pure functions, used by `status`, `tags` and `demo`.
 
+pub mod paper;
 pub mod table;
+pub mod verdict;
+pub mod within;
 pub mod words;
 
 use std::fmt::Write as _;
 
+pub use self::paper::{Ink, Paper};
 use self::table::{Align, Cell, Table};
 use self::words::{bytes, count, duration, rate, value};
 use super::snapshot::{
     Broker, Bus, Certificate, Clock, Device, Health, Ledger, Link, SetAside, Snapshot, Tag, Uplink,
 };
-use super::troubles::{is_well, troubles, verdict};
-
-/// Whether text may carry colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ink {
-    /// For pipes and files.
-    Plain,
-    /// ANSI colours, for terminals.
-    Ansi,
-}
 
 /// What a piece of text says about the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,64 +40,59 @@ impl Mood {
     }
 }
 
-impl Ink {
-    /// Text in the colour of its mood.
-    #[must_use]
-    pub fn paint(self, mood: Mood, text: &str) -> String {
-        let code = match mood {
-            _ if self == Self::Plain => return text.to_owned(),
-            Mood::Calm => return text.to_owned(),
-            Mood::Faint => "2",
-            Mood::Bold => "1",
-            Mood::Good => "32",
-            Mood::Warn => "33",
-            Mood::Bad => "31",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
-    }
-}
-
 /// Everything about the gateway except the tags.
 #[must_use]
-pub fn status(snapshot: &Snapshot, ink: Ink) -> String {
-    let mut text = verdict_line(snapshot, ink);
-    text.push_str(&heading(snapshot, ink));
+pub fn status(snapshot: &Snapshot, paper: impl Into<Paper>) -> String {
+    let paper = paper.into();
+    let ink = paper.ink;
+    let mut text = paper.wrap(&verdict::lines(snapshot, ink));
+    text.push_str(&paper.wrap(&head(snapshot, ink)));
+    for uplink in &snapshot.uplinks {
+        text.push('\n');
+        text.push_str(&paper.wrap(&uplink_lines(uplink, ink)));
+    }
+    if let Some(broker) = &snapshot.broker {
+        text.push('\n');
+        text.push_str(&paper.wrap(&broker_lines(broker, ink)));
+    }
+    text.push('\n');
+    text.push_str(&paper.wrap(&store_line(snapshot, ink)));
+    text.push('\n');
+    text.push_str(&buses(&snapshot.buses, paper));
+    text.push('\n');
+    text.push_str(&devices(&snapshot.devices, paper));
+    text
+}
+
+/// How the gateway itself is.
+fn head(snapshot: &Snapshot, ink: Ink) -> String {
+    let mut text = heading(snapshot, ink);
     text.push_str(&refused_lines(snapshot, ink));
     for (fault, sentence) in &snapshot.faults {
         text.push_str(&format!("{}\n", ink.paint(Mood::Bad, &format!("fault {fault}: {sentence}"))));
     }
-    for uplink in &snapshot.uplinks {
-        text.push('\n');
-        text.push_str(&uplink_lines(uplink, ink));
-    }
-    if let Some(broker) = &snapshot.broker {
-        text.push('\n');
-        text.push_str(&broker_lines(broker, ink));
-    }
-    text.push('\n');
-    text.push_str(&store_line(snapshot, ink));
-    text.push('\n');
-    text.push_str(&buses(&snapshot.buses, ink));
-    text.push('\n');
-    text.push_str(&devices(&snapshot.devices, ink));
     text
 }
 
-/// The tags, all or only those of `only`: each entry a device or `device/tag`.
+/// Tags as a table.
 #[must_use]
-pub fn tags(snapshot: &Snapshot, only: &[String], ink: Ink) -> String {
-    let wanted = |tag: &&Tag| {
-        only.is_empty()
-            || only.iter().any(|name| *name == tag.device || *name == format!("{}/{}", tag.device, tag.tag))
-    };
+pub fn tags(tags: &[&Tag], paper: impl Into<Paper>) -> String {
+    if tags.is_empty() {
+        return "no tags are configured\n".to_owned();
+    }
+    tag_table(tags).draw(paper)
+}
+
+fn tag_table(tags: &[&Tag]) -> Table<5> {
     let mut table = Table::new(&[
         ("TAG", Align::Left),
         ("VALUE", Align::Right),
         ("UNIT", Align::Left),
         ("QUALITY", Align::Left),
         ("AGE", Align::Right),
-    ]);
-    for tag in snapshot.tags.iter().filter(wanted) {
+    ])
+    .spare(&["AGE", "QUALITY", "UNIT"]);
+    for tag in tags {
         let good = tag.is_good();
         table.row([
             Cell::new(format!("{}/{}", tag.device, tag.tag)),
@@ -116,13 +105,7 @@ pub fn tags(snapshot: &Snapshot, only: &[String], ink: Ink) -> String {
             Cell::new(tag.age_ms.map_or_else(|| "-".to_owned(), duration)),
         ]);
     }
-    if table.is_empty() {
-        return match only {
-            [] => "no tags are configured\n".to_owned(),
-            names => format!("no tag is called {}\n", names.join(" or ")),
-        };
-    }
-    table.draw(ink)
+    table
 }
 
 /// One line that says how it is, for logs and terminals that cannot be drawn on.
@@ -154,13 +137,6 @@ pub fn one_line(snapshot: &Snapshot) -> String {
         }
     }
     line
-}
-
-/// How it is, before everything else.
-fn verdict_line(snapshot: &Snapshot, ink: Ink) -> String {
-    let found = troubles(snapshot);
-    let mood = if is_well(&found) { Mood::Good } else { Mood::Bad };
-    format!("{}\n", ink.paint(mood, &verdict(&found)))
 }
 
 fn heading(snapshot: &Snapshot, ink: Ink) -> String {
@@ -220,9 +196,9 @@ fn refused_lines(snapshot: &Snapshot, ink: Ink) -> String {
     text
 }
 
-/// Link, queue and ledger of one uplink.
+/// How a link is, since when, and why.
 #[must_use]
-pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
+pub fn link_words(uplink: &Uplink, ink: Ink) -> String {
     let link = match uplink.link {
         Link::Up => ink.paint(Mood::Good, &format!("up for {}", duration(uplink.since_ms))),
         Link::Connecting if uplink.connects == 0 => {
@@ -242,6 +218,12 @@ pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
         let word = if uplink.link == Link::Up { "last loss" } else { "because" };
         ink.paint(Mood::Faint, &format!("  ({word}: {loss})"))
     });
+    link + &loss.unwrap_or_default()
+}
+
+/// Link, queue and ledger of one uplink.
+#[must_use]
+pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
     let queued = uplink.ledger.queued();
     let share = queued.rows.saturating_mul(100).checked_div(uplink.rows_max).unwrap_or(0);
     let full = if share >= 80 {
@@ -252,10 +234,10 @@ pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
         Mood::Calm
     };
     format!(
-        "{}  {}\n  link    {link}{}\n  queue   {}\n  window  {} of {} in flight, {}/s acknowledged\n{}  ledger  {}\n",
+        "{}  {}\n  link    {}\n  queue   {}\n  window  {} of {} in flight, {}/s acknowledged\n{}  ledger  {}\n",
         ink.paint(Mood::Bold, &format!("uplink {}", uplink.name)),
         uplink.url,
-        loss.unwrap_or_default(),
+        link_words(uplink, ink),
         ink.paint(
             full,
             &format!(
@@ -405,7 +387,11 @@ fn store_line(snapshot: &Snapshot, ink: Ink) -> String {
 
 /// The buses as a table.
 #[must_use]
-pub fn buses(buses: &[Bus], ink: Ink) -> String {
+pub fn buses(buses: &[Bus], paper: impl Into<Paper>) -> String {
+    bus_table(&buses.iter().collect::<Vec<_>>()).draw(paper)
+}
+
+fn bus_table(buses: &[&Bus]) -> Table<8> {
     let mut table = Table::new(&[
         ("BUS", Align::Left),
         ("LINE", Align::Left),
@@ -415,7 +401,8 @@ pub fn buses(buses: &[Bus], ink: Ink) -> String {
         ("ERRORS", Align::Right),
         ("OVERRUNS", Align::Right),
         ("", Align::Left),
-    ]);
+    ])
+    .spare(&["OVERRUNS", "BUSY", "POLLS/S", "ERRORS", "LINE"]);
     for bus in buses {
         table.row([
             Cell::new(&bus.name),
@@ -428,12 +415,24 @@ pub fn buses(buses: &[Bus], ink: Ink) -> String {
             Cell::of(Mood::Faint, bus.why.as_deref().unwrap_or_default()),
         ]);
     }
-    table.draw(ink)
+    table
 }
 
 /// The devices as a table.
 #[must_use]
-pub fn devices(devices: &[Device], ink: Ink) -> String {
+pub fn devices(devices: &[Device], paper: impl Into<Paper>) -> String {
+    let paper = paper.into();
+    let mut text = device_table(&devices.iter().collect::<Vec<_>>()).draw(paper);
+    // What is wrong stands in the verdict; this is how they are asked meanwhile.
+    for device in devices {
+        for note in &device.notes {
+            text.push_str(&paper.wrap(&format!("device {}: {note}\n", device.name)));
+        }
+    }
+    text
+}
+
+fn device_table(devices: &[&Device]) -> Table<8> {
     let mut table = Table::new(&[
         ("DEVICE", Align::Left),
         ("BUS", Align::Left),
@@ -443,7 +442,8 @@ pub fn devices(devices: &[Device], ink: Ink) -> String {
         ("REQUESTS", Align::Right),
         ("ERRORS", Align::Right),
         ("", Align::Left),
-    ]);
+    ])
+    .spare(&["REQUESTS", "POLLS/S", "UNIT", "BUS", "ERRORS"]);
     for device in devices {
         let mood = match device.health {
             Health::Unknown => Mood::Faint,
@@ -463,16 +463,7 @@ pub fn devices(devices: &[Device], ink: Ink) -> String {
             Cell::of(Mood::Faint, &why),
         ]);
     }
-    let mut text = table.draw(ink);
-    for device in devices {
-        for (mood, sentences) in [(Mood::Bad, &device.wrong), (Mood::Calm, &device.notes)] {
-            for sentence in sentences {
-                // Writing to a string cannot fail.
-                let _ = writeln!(text, "{}", ink.paint(mood, &format!("device {}: {sentence}", device.name)));
-            }
-        }
-    }
-    text
+    table
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::aside::{self, Message, Payload, Queued, Wanted};
 use super::client::{exchange, socket};
 use super::control::{Ask, Reply};
 use super::picture::words::{bytes, count};
-use super::say;
+use super::{say, terminal};
 use crate::cli::{self, QueueTask, exit};
 
 /// `queue`: the exit code.
@@ -29,7 +29,11 @@ pub(super) fn queue(args: &cli::Queue) -> u8 {
     };
     match reply {
         Some(Reply::Queue(queued)) if json => say::line(serde_json::json!(*queued)),
-        Some(Reply::Queue(queued)) => say::line(text(wanted, &queued)),
+        // A payload stays as it is.
+        Some(Reply::Queue(queued)) if matches!(wanted, Wanted::Show { .. }) => {
+            say::line(text(wanted, &queued))
+        }
+        Some(Reply::Queue(queued)) => say::text(&terminal::paper().wrap(&(text(wanted, &queued) + "\n"))),
         Some(Reply::Refused(why)) => {
             say::error(why);
             return exit::NO;

@@ -4,10 +4,18 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
+use super::terminal;
+
 /// A line on standard output.
 pub(crate) fn line(text: impl Display) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Whole lines on standard output.
+pub(crate) fn text(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// A line on standard error.
@@ -17,5 +25,5 @@ pub(crate) fn complaint(text: impl Display) {
 
 /// What went wrong, as a line on standard error.
 pub(crate) fn error(text: impl Display) {
-    complaint(format_args!("error: {text}"));
+    complaint(terminal::paper_of_errors().wrap(&format!("error: {text}")).trim_end());
 }

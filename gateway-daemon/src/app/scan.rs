@@ -3,23 +3,26 @@
 //! Each unit is asked with function 3, then 4, then 43/14; a refusal is an answer too. Exceptions 10 and 11 are not: with
 //! them a TCP gateway says that nobody is there.
 
+mod json;
 mod plan;
 mod words;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use drivers::bus::{self, Asker, Bus, CommandError, LineState, Orders, Times};
-use gateway_core::poll::request::{Answer, LineFault, Query, Request, Table, UnitId};
+use gateway_core::poll::request::{self, LineFault, Query, Request, Table, UnitId};
 use gateway_core::poll::schedule::{Step, Ticket};
 use gateway_core::poll::settings::{Medium, Settings};
 use gateway_core::tag::{BootNs, Cycle};
 use tokio::sync::mpsc;
 
+pub use json::{Answer, Unit};
 pub use plan::{Attempt, attempts};
 
-use super::say;
+use super::picture::{Paper, paper};
+use super::{say, terminal};
 use crate::cli;
 
 /// Longest wait for a line to open, DNS and connection included.
@@ -76,6 +79,8 @@ impl Found {
 
 /// Where results go.
 pub trait Show {
+    /// A unit that said something.
+    fn unit(&mut self, attempt: &Attempt, found: &Found);
     /// A line that stays.
     fn line(&mut self, text: &str);
     /// A line that the next one replaces.
@@ -109,7 +114,7 @@ pub fn run(args: &cli::Scan) -> u8 {
 
 /// A scan that Ctrl-C ends.
 async fn watched(args: &cli::Scan) -> u8 {
-    let mut console = Console { terminal: io::stderr().is_terminal(), width: 0 };
+    let mut console = Console::new(args.json);
     let scan = scan(args, &mut console);
     let outcome = tokio::select! {
         outcome = scan => Some(outcome),
@@ -151,9 +156,9 @@ pub async fn scan(args: &cli::Scan, show: &mut impl Show) -> Result<usize, ScanE
             if unit.is_device() {
                 here += 1;
                 found += 1;
-                show.line(&words::found(attempt, &unit));
-            } else if unit.is_garbled() {
-                show.line(&words::garbled(attempt, &unit));
+            }
+            if unit.is_device() || unit.is_garbled() {
+                show.unit(attempt, &unit);
             }
         }
         if here > 10 && here == units.clone().count() {
@@ -213,9 +218,11 @@ impl<'a> Line<'a> {
     async fn read(&mut self, unit: UnitId, table: Table) -> Result<Said, ScanError> {
         let query = Query::Read { table, address: 0, count: 1 };
         Ok(match self.ask(unit, query).await? {
-            Ok(Answer::Registers(values)) => Said::Value(values.first().copied().unwrap_or_default()),
-            Ok(Answer::Exception(code)) if NOBODY_THERE.contains(&code) => Said::Nothing,
-            Ok(Answer::Exception(code)) => Said::Refused(code),
+            Ok(request::Answer::Registers(values)) => {
+                Said::Value(values.first().copied().unwrap_or_default())
+            }
+            Ok(request::Answer::Exception(code)) if NOBODY_THERE.contains(&code) => Said::Nothing,
+            Ok(request::Answer::Exception(code)) => Said::Refused(code),
             Ok(_) => Said::Garbled(LineFault::Mismatch),
             Err(LineFault::Silence) => Said::Nothing,
             Err(fault) => Said::Garbled(fault),
@@ -228,7 +235,7 @@ impl<'a> Line<'a> {
         let mut object = 0;
         for _ in 0..IDENTITY_ROUNDS_MAX {
             match self.ask(unit, Query::Identify { code: 1, object }).await? {
-                Ok(Answer::Identity { objects, more }) => {
+                Ok(request::Answer::Identity { objects, more }) => {
                     texts.extend(objects.iter().map(|(_, bytes)| words::printable(bytes)));
                     match more {
                         Some(next) if next > object => object = next,
@@ -243,7 +250,11 @@ impl<'a> Line<'a> {
     }
 
     /// The outer error ends the scan: the line is gone, or the question is impossible.
-    async fn ask(&mut self, unit: UnitId, query: Query) -> Result<Result<Answer, LineFault>, ScanError> {
+    async fn ask(
+        &mut self,
+        unit: UnitId,
+        query: Query,
+    ) -> Result<Result<request::Answer, LineFault>, ScanError> {
         for _ in 0..=REASKS_MAX {
             match self.asker.ask(Request { unit, query: query.clone() }, self.times).await {
                 Ok(answer) => return Ok(Ok(answer)),
@@ -270,7 +281,7 @@ impl Orders for Silent {
         Step::Wait(BootNs(u64::MAX))
     }
 
-    fn answered(&mut self, _: BootNs, _: Ticket, _: Result<Answer, LineFault>) {}
+    fn answered(&mut self, _: BootNs, _: Ticket, _: Result<request::Answer, LineFault>) {}
 
     fn bus_down(&mut self, _: BootNs) {}
 
@@ -281,22 +292,44 @@ impl Orders for Silent {
     }
 }
 
-/// Results on standard output, progress on standard error if that is a terminal.
+/// Results on standard output, progress on standard error if that is a terminal. With JSON only units are results.
 struct Console {
+    json: bool,
+    paper: Paper,
     terminal: bool,
     width: usize,
 }
 
+impl Console {
+    fn new(json: bool) -> Self {
+        Self { json, paper: terminal::paper(), terminal: terminal::can_overwrite_errors(), width: 0 }
+    }
+}
+
 impl Show for Console {
+    fn unit(&mut self, attempt: &Attempt, found: &Found) {
+        self.progress("");
+        if self.json {
+            say::line(serde_json::json!(Unit::new(attempt, found)));
+        } else {
+            say::text(&self.paper.wrap(&(words::unit(attempt, found) + "\n")));
+        }
+    }
+
     fn line(&mut self, text: &str) {
         self.progress("");
-        // Nobody looks if it cannot be written.
-        let _ = writeln!(io::stdout(), "{text}");
+        if self.json {
+            say::complaint(text);
+        } else {
+            say::text(&self.paper.wrap(&format!("{text}\n")));
+        }
     }
 
     fn progress(&mut self, text: &str) {
         if self.terminal {
-            let width = text.chars().count();
+            let text = paper::cut(text, terminal::size().0.saturating_sub(1));
+            let width = paper::width(&text);
+            // Nobody looks if it cannot be written.
             let _ = write!(io::stderr(), "\r{text}{:1$}\r{text}", "", self.width.saturating_sub(width));
             self.width = width;
         }

@@ -3,7 +3,6 @@
 //! Bounds: a page has [`PAGE_SESSIONS_MAX`] sessions, and less when their names are long ([`PAGE_BYTES_MAX`]); the command asks for one page after the other and
 //! prints each at once. Client ids come from strangers: on the terminal they are cut and escaped, in JSON they are whole.
 
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use gateway_core::broker::note::Shown;
@@ -13,9 +12,9 @@ use gateway_core::tag::BootNs;
 use super::client::{exchange, socket};
 use super::control::{Ask, Reply};
 use super::picture::table::{Align, Cell, Table};
-use super::picture::{Ink, words};
-use super::say;
+use super::picture::{Paper, words};
 use super::snapshot::{Session, SessionPage};
+use super::{near, say, terminal};
 use crate::cli::{self, exit};
 
 /// Most sessions of a page: some hundred bytes each, so that the core loop is not held up.
@@ -48,8 +47,21 @@ pub(super) fn drop(broker: &mut Broker, now: BootNs, client: Option<&str>, numbe
     };
     match broker.drop_session(now, &which) {
         Some(view) => Reply::Dropped(Box::new(picture(&view))),
-        None => Reply::Refused("there is no such session; `gateway-daemon sessions list` shows all".into()),
+        None => Reply::Refused(no_such(broker, now, client)),
     }
+}
+
+/// There is no such session, and which was probably meant.
+fn no_such(broker: &Broker, now: BootNs, client: Option<&str>) -> String {
+    /// So many are looked at; a person finds the others in the list.
+    const COMPARED_MAX: usize = 200;
+    let views: Vec<SessionView> = broker.sessions(now, None).take(COMPARED_MAX).collect();
+    let near = client.and_then(|client| near::nearest(client, views.iter().map(|view| &*view.client)));
+    let what = match near {
+        Some(near) => format!("did you mean {}?", Shown::new(near)),
+        None => "`gateway-daemon sessions list` shows all".to_owned(),
+    };
+    format!("there is no such session; {what}")
 }
 
 fn picture(view: &SessionView) -> Session {
@@ -81,7 +93,7 @@ fn list(args: &cli::SessionsList) -> u8 {
         Ok(socket) => socket,
         Err(code) => return code,
     };
-    let ink = if std::io::stdout().is_terminal() { Ink::Ansi } else { Ink::Plain };
+    let paper = terminal::paper();
     let mut after = None;
     loop {
         let page = match exchange(&socket, &[Ask::Sessions { after }]) {
@@ -94,7 +106,7 @@ fn list(args: &cli::SessionsList) -> u8 {
         if args.json {
             page.sessions.iter().for_each(|session| say::line(serde_json::json!(session)));
         } else if !page.sessions.is_empty() {
-            say::line(draw(&page.sessions, ink).trim_end());
+            say::line(draw(&page.sessions, paper).trim_end());
         } else if after.is_none() {
             say::line("no sessions");
         }
@@ -135,7 +147,7 @@ fn refused(reply: Option<Reply>) -> u8 {
 }
 
 /// Sessions as a table.
-fn draw(sessions: &[Session], ink: Ink) -> String {
+fn draw(sessions: &[Session], paper: impl Into<Paper>) -> String {
     use Align::{Left, Right};
     let mut table = Table::new(&[
         ("number", Right),
@@ -146,7 +158,8 @@ fn draw(sessions: &[Session], ink: Ink) -> String {
         ("messages", Right),
         ("bytes", Right),
         ("expires", Left),
-    ]);
+    ])
+    .spare(&["bytes", "subscriptions", "expires", "user", "messages"]);
     for session in sessions {
         let state = if session.connected { "connected" } else { "away" };
         let expires = match (session.expires_in_ms, session.connected) {
@@ -166,12 +179,13 @@ fn draw(sessions: &[Session], ink: Ink) -> String {
             Cell::new(expires),
         ]);
     }
-    table.draw(ink)
+    table.draw(paper)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::picture::Ink;
 
     fn session(client: &str) -> Session {
         Session { number: 7, client: client.into(), since_ms: 90_000, messages: 3, ..Session::default() }

@@ -35,14 +35,29 @@ struct Shown {
     task: JoinHandle<u64>,
 }
 
+impl Shown {
+    /// One answer; a gateway that has ended has none.
+    async fn ask(&self, ask: Ask) -> Option<Reply> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request { ask, reply }).await.ok()?;
+        answer.await.ok()
+    }
+}
+
 impl demo::Gateway for Shown {
     async fn snapshot(&mut self) -> Snapshot {
-        let (reply, answer) = oneshot::channel();
-        // A gateway that has ended has nothing to show.
-        let _ = self.requests.send(Request { ask: Ask::Status, reply }).await;
-        match answer.await {
-            Ok(Reply::Status(snapshot)) => *snapshot,
+        match self.ask(Ask::Status).await {
+            Some(Reply::Status(snapshot)) => *snapshot,
             _ => Snapshot::default(),
+        }
+    }
+
+    async fn write(&mut self, device: &str, tag: &str, value: &str) -> Result<(), String> {
+        let (device, tag, value) = (device.to_owned(), tag.to_owned(), value.to_owned());
+        match self.ask(Ask::Write { device, tag, value }).await {
+            Some(Reply::Refused(why)) => Err(why),
+            Some(_) => Ok(()),
+            None => Err("the gateway has ended".into()),
         }
     }
 

@@ -12,7 +12,8 @@ use super::Reach;
     disable_help_subcommand = true,
     after_help = "\
 A session is what the broker keeps for a client: its subscriptions, and the messages that wait for it. One that outlives its connection ends
-when its client stays away for longer than `session_expiry_max` of [broker.limits], or when it is dropped here.
+when its client stays away for longer than `session_expiry_max` of [broker.limits], or when it is dropped here. Exit code 1 when there is no such
+session, or no broker.
 
 Examples:
   gateway-daemon sessions list

@@ -2,14 +2,16 @@
 //! what arrives.
 //!
 //! The gateway is the one that `run` starts; the demo gives it a configuration, looks at its snapshots, takes the
-//! cloud away and brings it back. In the end every reading is counted on both sides. Nothing is left behind: the database
+//! cloud away and brings it back, writes a tag and takes the power of a device. In the end every reading is counted on both sides. Nothing is left behind: the database
 //! lives in a directory of its own that is removed.
 
+pub mod acts;
 pub mod arrivals;
 pub mod cloud;
+pub mod field;
 pub mod picture;
-pub mod screen;
 pub mod script;
+pub mod story;
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -23,12 +25,17 @@ use gateway_core::settings::{ListenerSettings, Transport};
 use gateway_core::tag::Name;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::acts::{Act, Acts};
+use self::arrivals::Arrivals;
 use self::cloud::Cloud;
+use self::field::Field;
 use self::picture::{DEPTHS_MAX, View};
-use self::screen::Screen;
-use self::script::{Facts, Order, Script};
+use self::script::{Facts, Order, Phase, Script};
+use self::story::{Story, Wrote};
 use super::say;
 use super::snapshot::{Link, Snapshot};
+use super::terminal::events::{Event, Events, Key};
+use super::terminal::screen::Screen;
 use crate::cli;
 
 /// The built-in configuration.
@@ -41,6 +48,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub trait Gateway {
     /// How it is.
     fn snapshot(&mut self) -> impl Future<Output = Snapshot>;
+
+    /// Writes a tag as a person would. Gives why it was refused, if so.
+    fn write(&mut self, device: &str, tag: &str, value: &str) -> impl Future<Output = Result<(), String>>;
 
     /// Stops the buses; what is queued goes on travelling.
     fn stop_field(&mut self) -> impl Future<Output = ()>;
@@ -61,7 +71,7 @@ where
 {
     let folder = Folder::make()?;
     let mut cloud = Cloud::start().await?;
-    let config = match configure(args.config.as_deref(), &folder.0, cloud.addr().port()) {
+    let mut config = match configure(args.config.as_deref(), &folder.0, cloud.addr().port()) {
         Ok(config) => config,
         Err(problems) => {
             say::complaint(problems);
@@ -72,74 +82,168 @@ where
         say::error("this configuration has no [uplink.NAME]: a demo without a link has nothing to show");
         return Ok(cli::exit::CONFIG);
     }
+    let field = Field::start(&mut config.field).await?;
     let mut gateway = start(config).await.context("the gateway cannot be started")?;
-    let good = show(args, &mut gateway, &mut cloud).await;
+    let good = show(args, &mut gateway, &mut cloud, &field).await;
     gateway.stop().await;
     Ok(if good? { cli::exit::OK } else { cli::exit::NO })
 }
 
-async fn show(args: &cli::Demo, gateway: &mut impl Gateway, cloud: &mut Cloud) -> anyhow::Result<bool> {
+async fn show(
+    args: &cli::Demo,
+    gateway: &mut impl Gateway,
+    cloud: &mut Cloud,
+    field: &Field,
+) -> anyhow::Result<bool> {
     let start = Instant::now();
     let mut script = Script::new(args.outage, args.seconds.map(Duration::from_secs));
-    let mut screen = Screen::new();
-    let mut depths = Vec::new();
+    let mut stage = Stage::new(field);
+    let mut events = Events::new().context("the system gives no signals")?;
     let mut stops = 0;
-    let mut invited = false;
-    let (mut phase, mut said) = (None, None);
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = looks.tick() => {}
-            stop = tokio::signal::ctrl_c() => {
-                stop.context("cannot listen for Ctrl-C")?;
-                stops += 1;
-            }
+            event = events.next() => match event {
+                Event::Stop | Event::Key(Key::Quit) => stops += 1,
+                Event::Gone => stops += 2,
+                Event::Key(_) => continue,
+                Event::Resized => {}
+            },
         }
         let snapshot = gateway.snapshot().await;
         let arrivals = cloud.arrivals();
         let elapsed = start.elapsed();
         let facts = facts(&snapshot, arrivals.messages, stops);
-        if depths.len() >= DEPTHS_MAX {
-            depths.remove(0);
+        if !stage.show(&script, &snapshot, &arrivals, elapsed) {
+            // Nobody looks any more (`| head`).
+            stops = stops.max(1);
         }
-        depths.push(facts.queued);
-        let caption = script.caption(elapsed);
-        let view =
-            View { snapshot: &snapshot, arrivals: &arrivals, caption: &caption, elapsed, depths: &depths };
-        if screen.is_terminal() {
-            screen.draw(&picture::draw(&view, screen.ink()));
-        } else {
-            if let Some(words) = snapshot.broker.as_ref().and_then(picture::invitation).filter(|_| !invited) {
-                invited = true;
-                screen.say(&format!("The gateway is a broker for local clients, too; {words}\n"));
-            }
-            if phase.replace(script.phase()) != Some(script.phase()) {
-                screen.say(&format!("{caption}\n"));
-            }
-            if said.replace(elapsed.as_secs()) != Some(elapsed.as_secs()) {
-                screen.say(&picture::line(&view));
-            }
+        if !matches!(script.phase(), Phase::Starting | Phase::Quiet | Phase::Done) {
+            stage.act(gateway, field, &snapshot, elapsed).await;
         }
         match script.step(elapsed, facts) {
             None => {}
             Some(Order::CutLink) => cloud.cut().await,
             Some(Order::RestoreLink) => cloud.restore().await?,
             Some(Order::StopField) => gateway.stop_field().await,
-            Some(Order::Finish) => {
-                let ink = screen.ink();
-                let verdict = match snapshot.uplinks.first() {
-                    Some(uplink) => picture::verdict(&uplink.ledger, &arrivals),
-                    None => anyhow::bail!("the gateway has no uplink"),
-                };
-                if screen.is_terminal() {
-                    let caption = script.caption(elapsed);
-                    screen.say(&picture::draw(&View { caption: &caption, ..view }, ink));
+            Some(Order::Finish) => return stage.end(&script, &snapshot, &arrivals, elapsed),
+        }
+    }
+}
+
+/// The terminal, and what is remembered for it.
+struct Stage {
+    screen: Screen,
+    story: Story,
+    acts: Acts,
+    depths: Vec<u64>,
+    /// What was said last on a terminal that cannot be drawn on.
+    said: Said,
+}
+
+#[derive(Default)]
+struct Said {
+    invited: bool,
+    phase: Option<Phase>,
+    second: Option<u64>,
+}
+
+impl Stage {
+    fn new(field: &Field) -> Self {
+        let weak = field.weak.as_ref().map(|weak| weak.device.clone());
+        let story = Story { weak, ..Story::default() };
+        Self {
+            screen: Screen::new(),
+            story,
+            acts: Acts::default(),
+            depths: Vec::new(),
+            said: Said::default(),
+        }
+    }
+
+    /// Shows how it is; whether somebody may have seen it.
+    fn show(&mut self, script: &Script, snapshot: &Snapshot, arrivals: &Arrivals, elapsed: Duration) -> bool {
+        if self.depths.len() >= DEPTHS_MAX {
+            self.depths.remove(0);
+        }
+        self.depths.push(snapshot.uplinks.first().map_or(0, |uplink| uplink.ledger.queued().rows));
+        let caption = script.caption(elapsed);
+        let (story, depths) = (&self.story, self.depths.as_slice());
+        let view = View { snapshot, arrivals, caption: &caption, story, elapsed, depths };
+        if self.screen.can_draw() {
+            let picture = picture::draw(&view, self.screen.ink(), self.screen.size());
+            return self.screen.draw(&picture);
+        }
+        let mut seen = true;
+        let invitation = snapshot.broker.as_ref().and_then(picture::invitation);
+        if let Some(words) = invitation.filter(|_| !self.said.invited) {
+            self.said.invited = true;
+            seen &= self.screen.say(&format!("The gateway is a broker for local clients, too; {words}\n"));
+        }
+        if self.said.phase.replace(script.phase()) != Some(script.phase()) {
+            seen &= self.screen.say(&format!("{caption}\n"));
+        }
+        if self.said.second.replace(elapsed.as_secs()) != Some(elapsed.as_secs()) {
+            seen &= self.screen.say(&picture::line(&view));
+        }
+        seen
+    }
+
+    /// Does to the field what is due.
+    async fn act(
+        &mut self,
+        gateway: &mut impl Gateway,
+        field: &Field,
+        snapshot: &Snapshot,
+        elapsed: Duration,
+    ) {
+        while let Some(act) = self.acts.due(elapsed) {
+            let line = match act {
+                Act::Write(which) => {
+                    let Some(written) = &field.written else { continue };
+                    let value = written.values[which % written.values.len()].clone();
+                    let refused = gateway.write(&written.device, &written.tag, &value).await.err();
+                    let (device, tag) = (written.device.clone(), written.tag.clone());
+                    self.story.write = Some(Wrote { device, tag, value, at: elapsed, refused });
+                    self.story.write_line(snapshot, elapsed)
                 }
-                screen.say(&picture::end(&verdict, elapsed, ink));
-                return Ok(verdict.good);
+                Act::PowerOff | Act::PowerOn => {
+                    let Some(weak) = &field.weak else { continue };
+                    weak.power(act == Act::PowerOn);
+                    let device = snapshot.devices.iter().find(|device| device.name == weak.device);
+                    let requests = device.map_or(0, |device| device.requests);
+                    self.story.was_off |= act == Act::PowerOff;
+                    self.story.off = (act == Act::PowerOff).then_some((elapsed, requests));
+                    self.story.weak_line(snapshot, elapsed)
+                }
+            };
+            if let Some(line) = line.filter(|_| !self.screen.can_draw()) {
+                self.screen.say(&format!("{line}\n"));
             }
         }
+    }
+
+    /// Counts every reading.
+    fn end(
+        &mut self,
+        script: &Script,
+        snapshot: &Snapshot,
+        arrivals: &Arrivals,
+        elapsed: Duration,
+    ) -> anyhow::Result<bool> {
+        let uplink = snapshot.uplinks.first().context("the gateway has no uplink")?;
+        let verdict = picture::verdict(&uplink.ledger, arrivals);
+        let ink = self.screen.ink();
+        if self.screen.can_draw() {
+            let (caption, story, depths) = (script.caption(elapsed), &self.story, self.depths.as_slice());
+            let view = View { snapshot, arrivals, caption: &caption, story, elapsed, depths };
+            let picture = picture::draw(&view, ink, self.screen.size());
+            self.screen.say(&picture);
+        }
+        self.screen.say(&picture::end(&verdict, elapsed, ink));
+        Ok(verdict.good)
     }
 }
 

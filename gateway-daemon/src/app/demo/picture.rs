@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::arrivals::Arrivals;
-use crate::app::picture::words::{count, duration};
-use crate::app::picture::{self, Ink, Mood};
-use crate::app::snapshot::{Broker, Ledger, Snapshot};
+use super::story::Story;
+use crate::app::picture::within::{Part, Size, arrange};
+use crate::app::picture::words::{bytes, count, duration, value};
+use crate::app::picture::{self, Ink, Mood, Paper};
+use crate::app::snapshot::{Broker, Ledger, Snapshot, Tag, Uplink};
 
-/// Queue depths remembered for the curve: a minute at two pictures per second.
+/// Queue depths remembered for the curve: a minute and some at two pictures per second, and as many as fit 80 columns.
 pub const DEPTHS_MAX: usize = 60;
 
 /// Everything that a picture of the demo shows.
@@ -19,36 +21,95 @@ pub struct View<'a> {
     pub arrivals: &'a Arrivals,
     /// What a person should know about the moment.
     pub caption: &'a str,
+    /// What was done to the field.
+    pub story: &'a Story,
     /// Time since the start.
     pub elapsed: Duration,
     /// Messages in the queue, lately, oldest first.
     pub depths: &'a [u64],
 }
 
-/// The whole picture.
+/// The whole picture within a terminal: at 80 columns and 24 rows nothing of the built-in demo is left out.
 #[must_use]
-pub fn draw(view: &View<'_>, ink: Ink) -> String {
-    let mut text = format!(
-        "{}  {}\n{}\n\n",
+pub fn draw(view: &View<'_>, ink: Ink, (columns, rows): Size) -> String {
+    let paper = Paper::screen(ink, columns);
+    let title = format!(
+        "{}  {}\n{}\n",
         ink.paint(Mood::Bold, "TIDEGATE DEMO"),
-        ink.paint(Mood::Faint, "simulated devices -> gateway -> a pretend cloud"),
+        ink.paint(Mood::Faint, "simulated devices -> gateway -> a pretend cloud; q ends it"),
         ink.paint(Mood::Bold, view.caption),
     );
-    for uplink in &view.snapshot.uplinks {
-        text.push_str(&picture::uplink_lines(uplink, ink));
+    let cells: Vec<(String, Mood)> = view.snapshot.tags.iter().map(cell).collect();
+    let parts = vec![
+        Part::text(&title, 2, paper),
+        Part::text(&flow(view, ink), 2, paper),
+        Part::text(&picture::devices(&view.snapshot.devices, paper), 2, paper),
+        Part::grid(&cells, ("tag", "tags"), (columns, ink)),
+    ];
+    arrange(parts, (columns, rows))
+}
+
+/// Where the readings are on their way, and what happens to the field.
+fn flow(view: &View<'_>, ink: Ink) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, words: &str| {
+        text.push_str(&format!(" {label:<8}  {words}\n"));
+    };
+    if let Some(uplink) = view.snapshot.uplinks.first() {
+        // Why it is down the caption says.
+        line("link", &picture::link_words(&Uplink { loss: None, ..uplink.clone() }, ink));
+        line("queue", &queue_words(uplink));
+        line("depth", &curve(view.depths));
+        line("readings", &ledger_words(&uplink.ledger, ink));
     }
-    text.push_str(&format!("  depth   {}\n", curve(view.depths)));
-    text.push_str(&cloud_line(view.arrivals, ink));
+    line("cloud", &cloud_words(view.arrivals, ink));
     if let Some(broker) = &view.snapshot.broker {
-        text.push_str(&local_line(broker, ink));
+        line("broker", &local_words(broker, ink));
     }
-    text.push('\n');
-    text.push_str(&picture::tags(view.snapshot, &[], ink));
-    text.push('\n');
-    text.push_str(&picture::devices(&view.snapshot.devices, ink));
-    text.push('\n');
-    text.push_str(&picture::buses(&view.snapshot.buses, ink));
+    if let Some(words) = view.story.write_line(view.snapshot, view.elapsed) {
+        line("write", &words);
+    }
+    if let Some(words) = view.story.weak_line(view.snapshot, view.elapsed) {
+        line("power", &words);
+    }
     text
+}
+
+fn queue_words(uplink: &Uplink) -> String {
+    let (queued, ledger) = (uplink.ledger.queued(), &uplink.ledger);
+    format!(
+        "{} messages ({}): {} in memory, {} on disk",
+        count(queued.rows),
+        bytes(queued.bytes),
+        count(ledger.in_memory.rows),
+        count(ledger.stored.rows)
+    )
+}
+
+fn ledger_words(ledger: &Ledger, ink: Ink) -> String {
+    let dropped = ledger.dropped_total();
+    let mood = if !ledger.balanced() || dropped.rows > 0 { Mood::Bad } else { Mood::Calm };
+    let sum = format!(
+        "{} = {} in memory + {} on disk + {} arrived",
+        count(ledger.produced.readings.saturating_add(ledger.restored.readings)),
+        count(ledger.in_memory.readings),
+        count(ledger.stored.readings),
+        count(ledger.acknowledged.readings)
+    );
+    ink.paint(mood, &format!("{sum} + {} dropped", count(dropped.readings)))
+}
+
+/// A tag in as few columns as it can be read in.
+fn cell(tag: &Tag) -> (String, Mood) {
+    let name = format!("{}/{}", tag.device, tag.tag);
+    match &tag.value {
+        Some(read) => {
+            let unit = tag.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
+            (format!("{name} {}{unit}", value(read)), Mood::Calm)
+        }
+        None if tag.quality == "not-polled" => (format!("{name} -"), Mood::Faint),
+        None => (format!("{name} {}", tag.quality), Mood::Bad),
+    }
 }
 
 /// One line per second for pipes.
@@ -63,18 +124,17 @@ pub fn line(view: &View<'_>) -> String {
     )
 }
 
-fn cloud_line(arrivals: &Arrivals, ink: Ink) -> String {
+fn cloud_words(arrivals: &Arrivals, ink: Ink) -> String {
     let holes = match arrivals.holes() {
         0 => "no gaps".to_owned(),
-        holes => ink.paint(Mood::Warn, &format!("{} messages still to come", count(holes))),
+        holes => ink.paint(Mood::Warn, &format!("{} to come", count(holes))),
     };
     let others = match arrivals.others {
         0 => String::new(),
-        others => format!(", {} messages of local clients", count(others)),
+        others => format!(", {} of clients", count(others)),
     };
     format!(
-        "{}  {} readings in {} messages arrived, {} repeated, {holes}{others}\n",
-        ink.paint(Mood::Bold, "pretend cloud"),
+        "{} readings in {} messages, {} repeated, {holes}{others}",
         count(arrivals.readings),
         count(arrivals.messages),
         count(arrivals.duplicates),
@@ -82,16 +142,16 @@ fn cloud_line(arrivals: &Arrivals, ink: Ink) -> String {
 }
 
 /// Who is connected, and how anybody can be.
-fn local_line(broker: &Broker, ink: Ink) -> String {
+fn local_words(broker: &Broker, ink: Ink) -> String {
     let clients = match broker.clients {
-        0 => ink.paint(Mood::Faint, "no client yet"),
+        0 => "no client yet".to_owned(),
         1 => "1 client".to_owned(),
         clients => format!("{} clients", count(clients)),
     };
-    let traffic = format!("{} messages received and {} sent", count(broker.received), count(broker.sent));
-    let invitation = invitation(broker).map(|words| format!("  {}", ink.paint(Mood::Faint, &words)));
-    let invitation = invitation.unwrap_or_default();
-    format!("{}  {clients} connected, {traffic}{invitation}\n", ink.paint(Mood::Bold, "local broker"))
+    match invitation(broker) {
+        Some(words) => format!("{clients}; {}", ink.paint(Mood::Faint, &words)),
+        None => clients,
+    }
 }
 
 /// How to watch the readings with a client of one's own; `None` without a door.
@@ -173,35 +233,17 @@ pub fn end(verdict: &Verdict, elapsed: Duration, ink: Ink) -> String {
     format!("\n{} after {}.\n", ink.paint(mood, &verdict.text), duration(ms))
 }
 
-/// Cuts a picture to a terminal: lines that are too long would wrap and the picture would crawl.
-#[must_use]
-pub fn fit(text: &str, columns: usize, rows: usize) -> String {
-    let mut fitted = String::with_capacity(text.len());
-    for line in text.lines().take(rows.saturating_sub(1).max(1)) {
-        let mut shown = 0;
-        let mut in_escape = false;
-        for c in line.chars() {
-            match c {
-                '\x1b' => in_escape = true,
-                _ if in_escape => {}
-                _ if shown >= columns => continue,
-                _ => shown += 1,
-            }
-            fitted.push(c);
-            if in_escape && c.is_ascii_alphabetic() {
-                in_escape = false;
-            }
-        }
-        fitted.push('\n');
-    }
-    fitted
-}
-
 #[cfg(test)]
 mod tests {
+    use gateway_core::poll::settings::Kind;
+    use serde_json::json;
+
+    use super::super::script::tests::captions;
+    use super::super::story::Wrote;
     use super::*;
+    use crate::app::picture::paper::width;
     use crate::app::picture::tests::{check_golden, healthy, troubled};
-    use crate::app::snapshot::Count;
+    use crate::app::snapshot::{Count, Device, Health, Link};
 
     fn arrivals(messages: u64) -> Arrivals {
         let mut arrivals = Arrivals::default();
@@ -221,25 +263,126 @@ mod tests {
         }
     }
 
+    /// The demo's own devices and tags, as long as their texts get.
+    fn plant(health: Health) -> Snapshot {
+        let config = crate::app::demo::configure(None, std::path::Path::new("/tmp/x"), 1883).unwrap();
+        let field = &config.field;
+        let devices = field.devices.iter().map(|device| Device {
+            name: device.name.to_string(),
+            bus: field.buses[device.bus].name.to_string(),
+            unit: device.unit.get(),
+            health: if device.name.as_str() == "cellar" { health } else { Health::Good },
+            why: (device.name.as_str() == "cellar" && health == Health::Dead).then(|| "timeout".to_owned()),
+            polls_per_s: 4.0,
+            requests: 1_234_567,
+            ..Device::default()
+        });
+        let tags = field.tags.iter().map(|tag| {
+            let device = field.devices[field.groups[tag.group].device].name.to_string();
+            let dead = device == "cellar" && health == Health::Dead;
+            let value = match tag.point.kind {
+                _ if dead => None,
+                Kind::Bit => Some(json!(false)),
+                _ => Some(json!(-12_345.67)),
+            };
+            let quality = if dead { "device-down" } else { "good" };
+            Tag {
+                device,
+                tag: tag.name.to_string(),
+                unit: tag.unit.as_deref().map(str::to_owned),
+                quality: quality.into(),
+                value,
+                age_ms: Some(999),
+            }
+        });
+        Snapshot { devices: devices.collect(), tags: tags.collect(), ..healthy() }
+    }
+
+    /// Every scene of a demo that has run for hours: captions of the script, and what happens to the field.
+    fn scenes() -> Vec<(String, Snapshot, Story)> {
+        let wrote = Wrote {
+            device: "oven".into(),
+            tag: "setpoint".into(),
+            value: "180".into(),
+            at: Duration::ZERO,
+            refused: None,
+        };
+        let story =
+            Story { write: Some(wrote.clone()), weak: Some("cellar".into()), off: None, was_off: true };
+        let off = Story { off: Some((Duration::from_secs(85_985), 1_234_500)), ..story.clone() };
+        let refused = Wrote { refused: Some("unit 2: no answer".into()), ..wrote };
+        let refused = Story { write: Some(refused), ..story.clone() };
+        let mut scenes = Vec::new();
+        for caption in captions() {
+            scenes.push((caption.clone(), Snapshot::default(), Story::default()));
+            scenes.push((caption.clone(), plant(Health::Good), story.clone()));
+            scenes.push((caption.clone(), plant(Health::Failing), off.clone()));
+            scenes.push((caption.clone(), plant(Health::Dead), off.clone()));
+            scenes.push((caption.clone(), plant(Health::Dead), refused.clone()));
+            let mut down = plant(Health::Dead);
+            let uplink = &mut down.uplinks[0];
+            (uplink.link, uplink.since_ms, uplink.retry_in_ms) = (Link::Waiting, 93_000, Some(2_300));
+            uplink.loss = Some("TCP connection with 127.0.0.1:1883: refused, nothing listens there".into());
+            uplink.ledger = ledger(80_000, 79_000);
+            scenes.push((caption, down, off.clone()));
+        }
+        scenes
+    }
+
+    fn shown((caption, snapshot, story): &(String, Snapshot, Story), ink: Ink, size: Size) -> String {
+        let depths: Vec<u64> = (0..70).map(|at| if at < 40 { 2 } else { (at - 40) * 30 }).collect();
+        let mut arrivals = arrivals(10);
+        (arrivals.messages, arrivals.readings) = (40_000, 80_000);
+        let elapsed = Duration::from_secs(86_000);
+        draw(&View { snapshot, arrivals: &arrivals, caption, story, elapsed, depths: &depths }, ink, size)
+    }
+
+    #[test]
+    fn no_scene_of_the_demo_is_cut_off_at_80_columns_and_24_rows() {
+        let scenes = scenes();
+        assert!(scenes.len() > 40, "{}", scenes.len());
+        for scene in &scenes {
+            let picture = shown(scene, Ink::Plain, (80, 24));
+            assert!(picture.lines().count() <= 24, "{picture}");
+            assert!(picture.lines().all(|line| width(line) <= 80 && !line.contains('…')), "{picture}");
+            assert!(!picture.contains(" more "), "{picture}");
+            for tag in &scene.1.tags {
+                assert!(picture.contains(&format!("{}/{} ", tag.device, tag.tag)), "{}\n{picture}", tag.tag);
+            }
+            assert!(picture.contains(&scene.0) && picture.contains("q ends it"), "{picture}");
+            let coloured = shown(scene, Ink::Ansi, (80, 24));
+            assert!(coloured.lines().count() <= 24 && coloured.lines().all(|line| width(line) <= 80));
+        }
+    }
+
+    #[test]
+    fn a_demo_on_a_terminal_of_any_size_keeps_to_it() {
+        for size in [(20, 5), (40, 12), (80, 10), (132, 50), (1, 1)] {
+            for scene in scenes().iter().take(8) {
+                let picture = shown(scene, Ink::Plain, size);
+                assert!(picture.lines().count() <= size.1, "{size:?}\n{picture}");
+                assert!(picture.lines().all(|line| width(line) <= size.0), "{size:?}\n{picture}");
+            }
+        }
+    }
+
     #[test]
     fn golden_demo_of_good_and_of_bad_times() {
-        let depths: Vec<u64> = (0..70).map(|at| if at < 40 { 2 } else { (at - 40) * 30 }).collect();
         let mut pictures = String::new();
-        for (snapshot, caption) in
-            [(healthy(), "All is well."), (troubled(), "The link is cut for another 7 s.")]
-        {
-            let view = View {
-                snapshot: &snapshot,
-                arrivals: &arrivals(1234),
-                caption,
-                elapsed: Duration::from_secs(42),
-                depths: &depths,
-            };
-            pictures.push_str(&draw(&view, Ink::Plain));
-            pictures.push_str("----\n");
-            pictures.push_str(&line(&view));
+        for scene in scenes().iter().filter(|(caption, ..)| caption.starts_with("The link is cut")) {
+            pictures.push_str(&shown(scene, Ink::Plain, (80, 24)));
             pictures.push_str("----\n");
         }
+        let snapshot = troubled();
+        let view = View {
+            snapshot: &snapshot,
+            arrivals: &arrivals(1234),
+            caption: "",
+            story: &Story::default(),
+            elapsed: Duration::from_secs(42),
+            depths: &[],
+        };
+        pictures.push_str(&line(&view));
         check_golden("demo.txt", &pictures);
     }
 
@@ -267,12 +410,6 @@ mod tests {
         check(&books, &arrivals(10), false, text);
         let text = "0 readings produced, 0 arrived, 0 missing: nothing was produced at all";
         check(&Ledger::default(), &Arrivals::default(), false, text);
-    }
-
-    #[test]
-    fn a_picture_is_cut_to_the_terminal_but_its_colours_are_closed() {
-        assert_eq!(fit("abcdef\ngh\nij\nkl\n", 4, 4), "abcd\ngh\nij\n");
-        assert_eq!(fit("\x1b[31mabcdef\x1b[0m\n", 2, 9), "\x1b[31mab\x1b[0m\n");
     }
 
     #[test]

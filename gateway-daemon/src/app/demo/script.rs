@@ -130,7 +130,7 @@ impl Script {
                 format!("All is well. In {} s the link to the cloud will be cut.", left(WARM))
             }
             Phase::Steady if self.outage.is_some() => "The cloud is back and has everything.".into(),
-            Phase::Steady => "All is well. Ctrl-C ends the demo with a count of every reading.".into(),
+            Phase::Steady => "All is well. q ends the demo with a count of every reading.".into(),
             Phase::Cut => format!(
                 "The link is cut for another {} s. Polling goes on; readings are kept on disk.",
                 left(self.outage.unwrap_or_default())
@@ -138,7 +138,9 @@ impl Script {
             Phase::Returning => {
                 "The cloud is reachable again. Fresh readings go at once, the backlog follows.".into()
             }
-            Phase::Quiet => "The devices are silent. Waiting for the last readings to arrive.".into(),
+            Phase::Quiet => {
+                "The devices are silent; the last readings are on their way. q ends at once.".into()
+            }
             Phase::Done => "Done.".into(),
         }
     }
@@ -162,8 +164,24 @@ impl Script {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// What the script says in each of its phases.
+    pub(crate) fn captions() -> Vec<String> {
+        let (long, none) = (Script::new(Some(s(86_400)), None), Script::new(None, None));
+        let after = Script { after: true, ..Script::new(Some(s(20)), None) };
+        let phases =
+            [Phase::Starting, Phase::Steady, Phase::Cut, Phase::Returning, Phase::Quiet, Phase::Done];
+        let mut captions: Vec<String> = phases
+            .into_iter()
+            .flat_map(|phase| [&long, &none, &after].map(|script| (phase, script)))
+            .map(|(phase, script)| Script { phase, ..*script }.caption(Duration::ZERO))
+            .collect();
+        captions.sort();
+        captions.dedup();
+        captions
+    }
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

@@ -1,5 +1,6 @@
 //! The pretend cloud with a client of another make, and the demo around a gateway of a few lines.
 
+use gateway_core::poll::settings::Medium;
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -80,6 +81,10 @@ impl Gateway for Simple {
         }
     }
 
+    async fn write(&mut self, _: &str, _: &str, _: &str) -> Result<(), String> {
+        Err("nothing can be written here".into())
+    }
+
     async fn stop_field(&mut self) {
         self.producing = false;
     }
@@ -136,8 +141,33 @@ async fn a_gateway_that_forgets_a_message_is_found_out() {
 #[test]
 fn the_built_in_configuration_is_right_and_goes_to_the_pretend_cloud() {
     let config = configure(None, Path::new("/tmp/x"), 12_345).unwrap();
-    assert_eq!(config.field.devices.len(), 3);
+    assert_eq!(config.field.devices.len(), 4);
     let (_, link) = &config.uplinks[0];
     assert_eq!((link.host.as_str(), link.port, link.transport), ("127.0.0.1", 12_345, Transport::Tcp));
     assert_eq!(config.store.path, Path::new("/tmp/x/queue.db"));
+}
+
+#[tokio::test]
+async fn a_simulated_device_can_lose_its_power_and_a_real_one_is_left_alone() {
+    let mut config = configure(None, Path::new("/tmp/x"), 12_345).unwrap();
+    let field = Field::start(&mut config.field).await.unwrap();
+    assert_eq!(field.weak.as_ref().map(|weak| weak.device.as_str()), Some("cellar"));
+    let written = field.written.clone().unwrap();
+    assert_eq!((written.device.as_str(), written.tag.as_str()), ("oven", "setpoint"));
+    assert_eq!(written.values, ["180", "150"], "within the range of the tag");
+    assert!(
+        config
+            .field
+            .buses
+            .iter()
+            .all(|bus| matches!(&bus.medium, Medium::Tcp { host, .. } if host == "127.0.0.1"))
+    );
+
+    let before = config.field.clone();
+    let field = Field::start(&mut config.field).await.unwrap();
+    assert!(
+        field.weak.is_none() && field.written.is_none(),
+        "this field is a real one as far as can be told"
+    );
+    assert_eq!(config.field, before);
 }

@@ -163,14 +163,14 @@ fn an_unknown_name_is_answered_with_the_names_there_are() {
     let ask = |device: &str, tag: &str| {
         Errand::new(&field(), &Ask::Read { device: device.into(), tag: tag.into() }).unwrap_err()
     };
-    assert_eq!(ask("metre", "u16"), "no device \"metre\"; there are: meter, plc");
-    assert_eq!(ask("plc", "sped"), "plc has no tag \"sped\"; it has: speed");
+    assert_eq!(ask("metre", "u16"), "no device \"metre\"; did you mean meter?");
+    assert_eq!(ask("plc", "sped"), "plc has no tag \"sped\"; did you mean speed?");
     assert_eq!(
         ask("meter", "volt"),
         "meter has no tag \"volt\"; it has: coil, door, u8, i8, u16, swapped, i16, u32, i32, f32, u64, i64 and 7 more"
     );
     let no_bus = read_raw(at("lin", 17, "holding", 0), 1).unwrap_err();
-    assert_eq!(no_bus, "no bus \"lin\"; there are: line, plc");
+    assert_eq!(no_bus, "no bus \"lin\"; did you mean line?");
     let no_table = read_raw(at("line", 17, "registers", 0), 1).unwrap_err();
     assert_eq!(no_table, "no table \"registers\"; there are coil, discrete, holding and input");
 }

@@ -193,6 +193,10 @@ pub(crate) fn troubled() -> Snapshot {
     snapshot
 }
 
+fn all_tags(snapshot: &Snapshot, paper: impl Into<Paper>) -> String {
+    tags(&snapshot.tags.iter().collect::<Vec<_>>(), paper)
+}
+
 #[test]
 fn golden_status_of_a_healthy_gateway() {
     check_golden("status-healthy.txt", &status(&healthy(), Ink::Plain));
@@ -210,19 +214,8 @@ fn golden_status_with_colours() {
 
 #[test]
 fn golden_tags_in_good_and_in_bad_times() {
-    check_golden("tags-healthy.txt", &tags(&healthy(), &[], Ink::Plain));
-    check_golden("tags-troubled.txt", &tags(&troubled(), &[], Ink::Plain));
-}
-
-#[test]
-fn tags_can_be_chosen_by_device_and_by_name() {
-    let lines = |only: &[&str]| {
-        let only: Vec<String> = only.iter().map(ToString::to_string).collect();
-        tags(&healthy(), &only, Ink::Plain)
-    };
-    assert_eq!(lines(&["meter1"]).lines().count(), 6);
-    assert_eq!(lines(&["meter1/relay", "meter1/energy"]).lines().count(), 3);
-    assert_eq!(lines(&["meter2"]), "no tag is called meter2\n");
+    check_golden("tags-healthy.txt", &all_tags(&healthy(), Ink::Plain));
+    check_golden("tags-troubled.txt", &all_tags(&troubled(), Ink::Plain));
 }
 
 #[test]
@@ -247,7 +240,7 @@ fn what_is_wrong_with_a_device_and_how_it_is_asked_stand_below_the_table() {
 #[test]
 fn an_empty_snapshot_can_be_drawn() {
     let empty = Snapshot::default();
-    for text in [status(&empty, Ink::Ansi), tags(&empty, &[], Ink::Ansi), one_line(&empty)] {
+    for text in [status(&empty, Ink::Ansi), all_tags(&empty, Ink::Ansi), one_line(&empty)] {
         assert!(!text.is_empty());
     }
 }
@@ -255,4 +248,22 @@ fn an_empty_snapshot_can_be_drawn() {
 #[test]
 fn golden_line_of_good_and_of_bad_times() {
     check_golden("one-line.txt", &format!("{}\n{}\n", one_line(&healthy()), one_line(&troubled())));
+}
+
+#[test]
+fn golden_status_on_a_terminal_of_80_columns() {
+    check_golden("status-80.txt", &status(&troubled(), Paper::scroll(Ink::Plain, 80)));
+}
+
+#[test]
+fn text_on_a_terminal_is_as_narrow_as_the_terminal_and_loses_no_word() {
+    let (wide, narrow) =
+        (status(&troubled(), Ink::Plain), status(&troubled(), Paper::scroll(Ink::Plain, 80)));
+    assert!(wide.lines().any(|line| paper::width(line) > 80), "{wide}");
+    assert!(narrow.lines().all(|line| paper::width(line) <= 80), "{narrow}");
+    // Columns of tables may be shortened, sentences are not.
+    let wide = wide.split("BUS  ").next().unwrap().to_owned()
+        + "the port is gone; waiting for it to be plugged in again";
+    let lost = wide.split_whitespace().filter(|word| !narrow.split_whitespace().any(|kept| kept == *word));
+    assert_eq!(lost.collect::<Vec<_>>(), [""; 0], "{narrow}");
 }

@@ -8,9 +8,15 @@ use super::*;
 struct Lines {
     lines: Vec<String>,
     progress: Vec<String>,
+    json: Vec<serde_json::Value>,
 }
 
 impl Show for Lines {
+    fn unit(&mut self, attempt: &Attempt, found: &Found) {
+        self.lines.push(words::unit(attempt, found));
+        self.json.push(serde_json::json!(Unit::new(attempt, found)));
+    }
+
     fn line(&mut self, text: &str) {
         self.lines.push(text.to_owned());
     }
@@ -42,6 +48,15 @@ async fn units_behind_tcp_are_found_and_the_others_are_not() {
     assert!(lines.lines[1].starts_with("unit   5"), "{:?}", lines.lines);
     assert!(lines.lines[2].starts_with("2 devices found"), "{:?}", lines.lines);
     assert_eq!((lines.lines.len(), lines.progress.len()), (3, 6));
+    let (meter, oven) = (&lines.json[0], &lines.json[1]);
+    assert_eq!(
+        (&meter["unit"], &meter["device"], &meter["line"]),
+        (&2.into(), &true.into(), &addr.to_string().into())
+    );
+    assert!(meter["holding"]["value"].is_u64() && meter["holding"]["exception"].is_null(), "{meter}");
+    assert_eq!(meter["input"]["exception"], 2, "a meter has no input registers: {meter}");
+    assert!(meter["identity"].as_array().unwrap().contains(&"power meter".into()), "{meter}");
+    assert_eq!((&oven["unit"], lines.json.len()), (&5.into(), 2));
 }
 
 #[tokio::test]

@@ -28,7 +28,12 @@ pub(super) fn progress(
     format!("{}  asking unit {unit}  {percent} %{left}, {found} found", attempt.label)
 }
 
-pub(super) fn found(attempt: &Attempt, found: &Found) -> String {
+/// A unit that said something.
+pub(super) fn unit(attempt: &Attempt, found: &Found) -> String {
+    if found.is_device() { device(attempt, found) } else { garbled(attempt, found) }
+}
+
+fn device(attempt: &Attempt, found: &Found) -> String {
     let mut text = format!(
         "unit {:>3}  {}  holding 0: {}, input 0: {}",
         found.unit,
@@ -42,7 +47,7 @@ pub(super) fn found(attempt: &Attempt, found: &Found) -> String {
     text
 }
 
-pub(super) fn garbled(attempt: &Attempt, found: &Found) -> String {
+fn garbled(attempt: &Attempt, found: &Found) -> String {
     format!(
         "unit {:>3}  {}  something answers, but not in Modbus: two devices with this unit, another baud rate or parity, \
          or a disturbed line",
