@@ -79,6 +79,13 @@ pub(crate) static GATEWAY: Section = Section {
             "Most memory that all limits together may need; a file that needs more is refused. Without it 112 MiB, so that the process stays below 128 MiB, \
              and 8 MiB more for each uplink beyond the second.",
         ),
+        key(
+            "health",
+            Kind::Bool,
+            "Whether the gateway tells how its buses and devices are, on retained topics below `{gateway}/health`: to local clients, and to each uplink whose `forward` \
+             takes them. docs/payload.md says what.",
+        )
+        .or("true"),
     ],
     aliases: &[("name", "id"), ("gateway_id", "id"), ("client_id", "id"), ("max_memory", "memory_max"), ("memory", "memory_max")],
     refused: &[],

@@ -7,6 +7,7 @@ pub(crate) mod bus;
 pub(crate) mod device;
 pub(crate) mod files;
 pub(crate) mod fit;
+pub(crate) mod health;
 pub(crate) mod network;
 pub(crate) mod overlap;
 pub(crate) mod own;

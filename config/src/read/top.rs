@@ -17,7 +17,8 @@ pub(crate) fn gateway(cx: &Context<'_, '_>, file: &Reader<'_, '_>) -> Option<Gat
     let reader = file.table("gateway")?;
     let id = reader.name("id");
     let socket = socket(&reader);
-    Some(GatewaySettings { id: id?, socket: cx.base.join(socket?) })
+    let health = reader.bool("health");
+    Some(GatewaySettings { id: id?, socket: cx.base.join(socket?), health: health? })
 }
 
 /// The control socket as the file writes it.

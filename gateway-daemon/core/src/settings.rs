@@ -179,6 +179,8 @@ pub struct GatewaySettings {
     pub id: Name,
     /// Path of the local control socket.
     pub socket: PathBuf,
+    /// Whether it tells on topics of their own how its buses and devices are.
+    pub health: bool,
 }
 
 /// One door for MQTT clients (`listen`).
