@@ -20,6 +20,7 @@ use super::lines::Lines;
 use super::local::Local;
 use super::progress::Progress;
 use super::reload::Reload;
+use super::telling::Telling;
 use super::turns::Turns;
 use super::update::Orders;
 use super::upstream::{self, Happening, UplinkId, Upstream};
@@ -106,6 +107,7 @@ impl Gateway {
         Ok(Self {
             processor: Processor::new(&field, started),
             reload: Reload::new(upstreams.len() as u64),
+            telling: Telling::new(&config, &encoder, &known),
             config,
             field,
             run,
