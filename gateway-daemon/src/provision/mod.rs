@@ -20,6 +20,7 @@ mod pair;
 mod partition;
 mod report;
 mod settle;
+mod tell;
 mod versions;
 mod words;
 
@@ -30,6 +31,7 @@ use gateway_core::network::settings::Settings as NetworkSettings;
 
 pub use disk::Step;
 pub use partition::{Mounts, SystemMounts};
+pub use tell::{Now, tell};
 
 use candidate::Candidate;
 use disk::Disk;
