@@ -42,7 +42,8 @@ pub(crate) fn refuse(
     let health: BTreeMap<String, String> = named(gateway, field).collect();
     let of_uplinks = uplinks.iter().flat_map(|uplink| {
         let settings = &uplink.settings;
-        [&settings.status_topic, &settings.ledger_topic].map(|topic| (topic.as_ref(), &uplink.span, "one"))
+        [&settings.status_topic, &settings.ledger_topic]
+            .map(|topic| (topic.as_ref(), &uplink.span, "`status_topic` or `ledger_topic`"))
     });
     let readings = readings.iter().map(|(topic, at)| (topic.as_str(), at, "`topic` in [message] or a name"));
     for (topic, at, what) in readings.chain(of_uplinks) {

@@ -94,8 +94,9 @@ impl Retained {
         Self { kept, expiries, bytes: 0, passing: (0, 0), plain_bytes: 0, settings, left_out: false }
     }
 
+    /// Those that count for the limits.
     pub(super) fn len(&self) -> usize {
-        self.kept.len()
+        self.kept.len() - self.passing.0
     }
 
     /// Whether a topic has a message.
@@ -103,9 +104,9 @@ impl Retained {
         self.kept.contains_key(topic)
     }
 
-    /// Bytes of memory that they cost.
+    /// Bytes of memory that those cost.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes - self.passing.1
     }
 
     /// Messages are stored that did not fit into memory.
@@ -148,7 +149,7 @@ impl Retained {
             return Recovered::Outdated;
         }
         let before = message.properties.is_none()
-            && self.rows() < self.settings.rows_max
+            && self.len() < self.settings.rows_max
             && self.plain_bytes.saturating_add(plain(&message)) <= self.settings.bytes_max;
         if !before && !self.fits(&message) {
             self.left_out = true;
@@ -162,23 +163,14 @@ impl Retained {
     pub(super) fn takes(&self, message: &Message) -> bool {
         let old =
             self.kept.get(&message.topic).filter(|old| !old.passing).map_or(0, |old| cost(&old.message));
-        let rows = self.rows() - usize::from(old > 0);
-        let bytes = (self.limited_bytes() - old).saturating_add(cost(message));
+        let rows = self.len() - usize::from(old > 0);
+        let bytes = (self.bytes() - old).saturating_add(cost(message));
         message.body.is_empty() || rows < self.settings.rows_max && bytes <= self.settings.bytes_max
     }
 
     fn fits(&self, message: &Message) -> bool {
-        let bytes = self.limited_bytes().saturating_add(cost(message));
-        self.rows() < self.settings.rows_max && bytes <= self.settings.bytes_max
-    }
-
-    /// Those that count for the limits, and their bytes.
-    fn rows(&self) -> usize {
-        self.kept.len() - self.passing.0
-    }
-
-    fn limited_bytes(&self) -> u64 {
-        self.bytes - self.passing.1
+        let bytes = self.bytes().saturating_add(cost(message));
+        self.len() < self.settings.rows_max && bytes <= self.settings.bytes_max
     }
 
     fn put(&mut self, message: Arc<Message>) {
