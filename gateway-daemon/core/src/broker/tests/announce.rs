@@ -59,9 +59,7 @@ fn nothing_of_it_is_stored_and_a_restart_begins_without_it() {
 fn what_a_client_had_retained_there_before_is_gone_from_the_store_too() {
     let mut bench = Bench::stored(settings(Limits::default()));
     let conn = bench.subscriber("c", true, "none", 1);
-    let mut retained = publish(1, TOPIC, 7, "of a client");
-    retained[0] |= 1;
-    bench.say(conn, &retained);
+    bench.say(conn, &publish(3, TOPIC, 7, "of a client"));
     assert_eq!(bench.disk.facts.keys().filter(|key| key.kind == FactKind::Retained).count(), 1);
     announce(&mut bench, "good");
     bench.wait(std::time::Duration::from_secs(600));
