@@ -53,7 +53,9 @@ pub use source::FILE_BYTES_MAX;
 pub use words::nearest;
 
 use problem::Findings;
-use read::{Context, broker, bus, device, fit, network, own, rules, schedule, top, topic, update, uplink};
+use read::{
+    Context, broker, bus, device, fit, health, network, own, rules, schedule, top, topic, update, uplink,
+};
 use reader::Reader;
 use source::Source;
 
@@ -81,6 +83,14 @@ pub struct Config {
     /// The first 16 hex digits of the SHA-256 of the file's text, without a password that stands in it, to tell one configuration from
     /// another.
     pub hash: String,
+}
+
+impl Config {
+    /// The topics on which the gateway tells how its buses and devices are; none where the file does not want any.
+    #[must_use]
+    pub fn health_topics(&self) -> Vec<String> {
+        read::health::topics(&self.gateway, &self.field)
+    }
 }
 
 /// What of the process a configuration depends on.
@@ -234,12 +244,15 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
     if field_whole {
         schedule::report(cx, &field.settings, &field.places);
     }
-    if let (Some(id), Some(message), true) = (id, &message, field_whole) {
-        let topics = topic::topics(cx, id, message, &field.settings, &field.places);
+    if let (Some(gateway), Some(message), true) = (&gateway, &message, field_whole) {
+        let (id, health) = (gateway.id.as_str(), health::topics(gateway, &field.settings));
+        let placed = topic::topics(cx, id, message, &field.settings, &field.places);
+        health::refuse(cx, gateway, &placed, &field.settings, &uplinks);
+        let topics: Vec<String> = placed.into_iter().map(|(topic, _)| topic).collect();
         if alone {
             uplink::warn_idle(cx, &uplinks, &topics);
         }
-        own::warn(cx, &file, id, &uplinks, (broker.as_ref(), topics));
+        own::warn(cx, &file, id, &uplinks, (broker.as_ref(), [topics, health].concat()));
     }
     let update = update::update(cx, &file, id, &uplinks);
     let network = network::network(cx, &file, gateway.as_ref().map(|g| &g.id));

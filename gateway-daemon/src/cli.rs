@@ -357,6 +357,12 @@ pub struct Provision {
     /// The system whose host name, console and hardware are meant
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
+    /// Only tell on console and drive how the running gateway is: addresses, serial ports, what is wrong
+    #[arg(long)]
+    pub tell: bool,
+    /// Socket of the running gateway, with --tell
+    #[arg(long, value_name = "PATH", default_value = SOCKET_PATH)]
+    pub socket: PathBuf,
 }
 
 impl Command {

@@ -98,7 +98,9 @@ pub fn states(arrivals: &[Arrival]) -> Vec<(String, Option<String>)> {
         let reason = arrival.json.get("last_loss").and_then(|loss| text(loss.get("reason")));
         Some((state, reason))
     };
-    arrivals.iter().filter_map(of).collect()
+    // Buses and devices have states, too.
+    let of_uplinks = arrivals.iter().filter(|arrival| !arrival.topic.contains("/health/"));
+    of_uplinks.filter_map(of).collect()
 }
 
 #[cfg(test)]

@@ -125,6 +125,12 @@ fn topics() -> String {
             uplink.status_topic, uplink.name, uplink.ledger_topic, uplink.ledger_every.as_secs()
         ));
     }
+    for topic in config.health_topics() {
+        let what = if topic.contains("/health/bus/") { "bus" } else { "device" };
+        page.push_str(&format!(
+            "| `{topic}` | how the {what} is ([payload.md](payload.md)); `health = false` in [gateway] turns it off | 1 | yes |\n"
+        ));
+    }
     if let Some(update) = &config.update {
         page.push_str(&format!(
             "| `{}` | how the last update of the system is ([update.md](update.md)), to uplink `{}` only | 1 | yes |\n\n\

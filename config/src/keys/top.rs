@@ -85,6 +85,13 @@ pub(crate) static GATEWAY: Section = Section {
             "Which clock readings get their time from while no time server has answered; one that answers later corrects them. See docs/hardware.md.",
         )
         .or("\"ntp\""),
+        key(
+            "health",
+            Kind::Bool,
+            "Whether the gateway tells how its buses and devices are, on retained topics below `{gateway}/health`: to local clients, and to each uplink whose `forward` \
+             takes them. docs/payload.md says what.",
+        )
+        .or("true"),
     ],
     aliases: &[("clock", "trust_clock"), ("time_source", "trust_clock"), ("name", "id"), ("gateway_id", "id"), ("client_id", "id"), ("max_memory", "memory_max"), ("memory", "memory_max")],
     refused: &[],

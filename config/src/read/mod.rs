@@ -8,6 +8,7 @@ pub(crate) mod certificates;
 pub(crate) mod device;
 pub(crate) mod files;
 pub(crate) mod fit;
+pub(crate) mod health;
 pub(crate) mod network;
 pub(crate) mod overlap;
 pub(crate) mod own;

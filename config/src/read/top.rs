@@ -18,7 +18,13 @@ pub(crate) fn gateway(cx: &Context<'_, '_>, file: &Reader<'_, '_>) -> Option<Gat
     let id = reader.name("id");
     let socket = socket(&reader);
     let trust_clock = trust_clock(cx, &reader);
-    Some(GatewaySettings { id: id?, socket: cx.base.join(socket?), trust_clock: trust_clock? })
+    let health = reader.bool("health");
+    Some(GatewaySettings {
+        id: id?,
+        socket: cx.base.join(socket?),
+        trust_clock: trust_clock?,
+        health: health?,
+    })
 }
 
 fn trust_clock(cx: &Context<'_, '_>, gateway: &Reader<'_, '_>) -> Option<TrustClock> {

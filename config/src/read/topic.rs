@@ -163,14 +163,14 @@ pub(crate) struct FieldPlaces {
     pub(crate) tags: Vec<Range<usize>>,
 }
 
-/// All topics of readings; reports groups or tags that would share one.
+/// All topics of readings, with their places in the file; reports groups or tags that would share one.
 pub(crate) fn topics(
     cx: &Context<'_, '_>,
     gateway: &str,
     message: &MessageSettings,
     field: &FieldSettings,
     places: &FieldPlaces,
-) -> Vec<String> {
+) -> Vec<(String, Range<usize>)> {
     let mut seen: BTreeMap<String, (Range<usize>, (usize, String))> = BTreeMap::new();
     let mut add = |values: &[(&str, &str)], place: &Range<usize>, what: &str, owner: (usize, &Name)| {
         let topic = render(&message.topic, values);
@@ -220,7 +220,7 @@ pub(crate) fn topics(
             add(&values, place, missing, (group.device, &tag.name));
         }
     }
-    seen.into_keys().collect()
+    seen.into_iter().map(|(topic, (place, _))| (topic, place)).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 pub mod broker;
 pub mod fit;
+pub mod health;
 pub mod network;
 pub mod payload;
 pub mod poll;

@@ -182,6 +182,8 @@ pub struct GatewaySettings {
     pub socket: PathBuf,
     /// Which clock wall time is taken from.
     pub trust_clock: TrustClock,
+    /// Whether it tells on topics of their own how its buses and devices are.
+    pub health: bool,
 }
 
 /// Which clock wall time is taken from while no time server has answered.

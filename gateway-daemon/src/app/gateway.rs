@@ -40,6 +40,7 @@ use super::lines::{LineId, Lines};
 use super::local::{self, Enqueue, Local, Word};
 use super::progress::Progress;
 use super::reload::{self, Reload};
+use super::telling::Telling;
 use super::turns::Turns;
 use super::update::Orders;
 use super::upstream::{self, Happening, Rendering, Upstream};
@@ -103,6 +104,8 @@ pub struct Gateway {
     pub(super) known_faults: Arc<Faults>,
     /// What is wrong with the configuration that runs.
     pub(super) own_faults: Faults,
+    /// How buses and devices are, as far as it was told.
+    pub(super) telling: Telling,
     pub(super) progress: Progress,
     /// The room for whose sake the watchdog is not fed.
     pub(super) stuck: Option<String>,
@@ -132,6 +135,7 @@ impl Gateway {
         let now = clock::now();
         self.look_at_clock(now);
         self.observe_faults();
+        self.tell(now);
         for upstream in &mut self.upstreams {
             upstream.uplink.start(now);
         }
@@ -358,6 +362,7 @@ impl Gateway {
         self.observe_faults();
         let now_s = self.wall_s(now);
         self.certificates.observe(now_s);
+        self.tell(now);
         let sentence = measure::sentence(self);
         self.notify.status(sentence);
         // Counts of repeated records that are due.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gateway_core::payload::{Encoder, Schema, SchemaId, Schemas};
+use gateway_core::tag::Name;
 
 /// Most schemas that a reload may leave known: as many as the store keeps, so that a row it has can always be read.
 const SCHEMAS_MAX: usize = 16_384;
@@ -41,6 +42,11 @@ impl Known {
     fn fits(&self, encoder: &Encoder, most: usize) -> bool {
         let fresh = encoder.schemas().filter(|schema| !self.0.contains_key(&schema.id())).count();
         fresh == 0 || self.0.len().saturating_add(fresh) <= most
+    }
+
+    /// Names of the bus and the device of each.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&Name, &Name)> {
+        self.0.values().map(|schema| (schema.bus(), schema.device()))
     }
 
     /// Takes the schemas of another encoder; rows of former ones may still be on their way.

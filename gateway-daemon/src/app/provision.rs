@@ -1,18 +1,24 @@
 //! `provision`: the drop zone, the configuration and the network, at every boot.
 
-use std::path::Path;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use gateway_config::{Config, Environment, Problem, Problems};
 use gateway_core::payload::iso8601;
 use gateway_core::tag::WallMs;
 
+use super::control::{Ask, Client, Reply};
+use super::snapshot::Snapshot;
+use super::troubles::{Severity, Trouble, troubles};
 use super::{certificates, clocks, say};
 use crate::cli::{self, exit};
-use crate::provision::{Judge, Judged, Named, Places, SystemMounts, World, provision as run};
+use crate::provision::{Judge, Judged, Named, Now, Places, SystemMounts, World, provision as run, tell};
 
 /// Before this a clock has not been set: the year in which this program was written, 2026-01-01T00:00:00Z.
 const CLOCK_MIN_MS: i64 = 1_767_225_600_000;
+
+/// A gateway that does not answer within this is busy or stuck.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Carries the command out; the exit code.
 #[must_use]
@@ -24,11 +30,50 @@ pub fn provision(args: &cli::Provision) -> u8 {
         root: args.root.clone(),
     };
     let world = World { judge: &Reader, mounts: &SystemMounts, before: &|_| Ok(()), time: time() };
+    if args.tell {
+        let failed = tell(&places, &world, &now(&args.socket));
+        for sentence in &failed {
+            say::complaint(sentence);
+        }
+        return if failed.is_empty() { exit::OK } else { exit::IO };
+    }
     let outcome = run(&places, &world);
     for sentence in &outcome.told {
         say::complaint(sentence);
     }
     if outcome.usable { exit::OK } else { exit::CONFIG }
+}
+
+/// How the running gateway is; one that does not answer is not well.
+fn now(socket: &Path) -> Now {
+    let ports = drivers::serial::existing_ports();
+    let Some(snapshot) = look(socket) else {
+        let verdict =
+            "not well: the gateway does not answer; its log says why: journalctl -u tidegate".to_owned();
+        return Now { id: None, verdict, wrong: Vec::new(), ports };
+    };
+    let found = troubles(&snapshot);
+    let wrong =
+        found.iter().filter(|trouble| trouble.severity == Severity::Wrong).map(Trouble::lasting).collect();
+    let first = found.first();
+    let verdict = match first {
+        Some(first) if first.severity == Severity::Wrong => format!("not well: {}", first.lasting()),
+        _ => "all is well".to_owned(),
+    };
+    Now { id: Some(snapshot.gateway), verdict, wrong, ports }
+}
+
+fn look(socket: &Path) -> Option<Snapshot> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let answer = async {
+        let mut client = Client::connect(socket).await.ok()?;
+        client.ask(&Ask::Status).await.ok()?;
+        match client.reply().await.ok()? {
+            Reply::Status(snapshot) => Some(*snapshot),
+            _ => None,
+        }
+    };
+    runtime.block_on(async { tokio::time::timeout(ANSWER_MAX, answer).await.ok().flatten() })
 }
 
 /// The time, when the clock can be believed.

@@ -164,6 +164,8 @@ pub struct Device {
     pub bus: String,
     /// Its address on the bus.
     pub unit: u8,
+    /// How many tags it has.
+    pub tags: u64,
     /// How it is.
     pub health: Health,
     /// How long it has been so, ms; while it fails, the time since its last answer.

@@ -22,6 +22,7 @@ use super::lines::Lines;
 use super::local::Local;
 use super::progress::Progress;
 use super::reload::Reload;
+use super::telling::Telling;
 use super::turns::Turns;
 use super::update::Orders;
 use super::upstream::{self, Happening, UplinkId, Upstream};
@@ -108,6 +109,7 @@ impl Gateway {
             clocks: Clocks::new(config.gateway.trust_clock),
             certificates: Certificates::of(&config),
             reload: Reload::new(upstreams.len() as u64),
+            telling: Telling::new(&config, &encoder, &known),
             config,
             field,
             run,

@@ -8,7 +8,7 @@ use gateway_core::poll::schedule::DeviceState;
 use gateway_core::poll::settings::{Medium, Parity};
 use gateway_core::poll::words;
 use gateway_core::settings::{LinkSettings, ListenerSettings, Transport};
-use gateway_core::tag::{BootNs, TagId, WallClock as _, WallMs};
+use gateway_core::tag::{BootNs, Sample, TagId, WallClock as _, WallMs};
 use gateway_core::uplink::link::LinkEvent;
 use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::{self, DropReason, Queue};
@@ -37,6 +37,16 @@ impl Gateway {
     /// Everything as it is at this moment.
     #[must_use]
     pub(super) fn picture(&self, now: BootNs) -> Snapshot {
+        self.picture_with(now, |_| true)
+    }
+
+    /// The same without the tags that have a value: enough to say what is wrong.
+    #[must_use]
+    pub(super) fn outline(&self, now: BootNs) -> Snapshot {
+        self.picture_with(now, |sample| !matches!(sample, Sample::Good(_)))
+    }
+
+    fn picture_with(&self, now: BootNs, tags: impl Fn(&Sample) -> bool) -> Snapshot {
         Snapshot {
             gateway: self.config.gateway.id.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -55,7 +65,7 @@ impl Gateway {
             certificates: self.certificates(now),
             buses: self.lines.iter().map(|line| bus(line, now)).collect(),
             devices: self.devices(now),
-            tags: self.tags(now),
+            tags: self.tags(now, tags),
             uplinks: self.uplinks(now),
             broker: self.config.broker.as_ref().map(|settings| self.broker_picture(settings)),
             store: self.store_picture(),
@@ -91,6 +101,12 @@ impl Gateway {
                 ..snapshot::Device::default()
             })
             .collect();
+        for tag in &self.field.tags {
+            let device = self.field.groups.get(tag.group).and_then(|group| devices.get_mut(group.device));
+            if let Some(device) = device {
+                device.tags += 1;
+            }
+        }
         for line in self.lines.iter() {
             let report = line.report();
             let is_up = matches!(report.line, LineState::Up { .. });
@@ -133,11 +149,11 @@ impl Gateway {
         }
     }
 
-    fn tags(&self, now: BootNs) -> Vec<snapshot::Tag> {
+    fn tags(&self, now: BootNs, wanted: impl Fn(&Sample) -> bool) -> Vec<snapshot::Tag> {
         (0..self.field.tags.len())
             .filter_map(|index| {
                 let id = TagId(u32::try_from(index).ok()?);
-                let latest = self.processor.latest(id)?;
+                let latest = self.processor.latest(id).filter(|latest| wanted(&latest.sample))?;
                 let age_ms = now.ms().saturating_sub(latest.at.ms());
                 Some(tag_snapshot(&self.field, id, &latest.sample, Some(age_ms)))
             })

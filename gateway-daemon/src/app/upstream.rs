@@ -3,6 +3,7 @@
 //! Two tasks belong to it: one carries ops to the store in their order, one forwards the events of the present link. Both report to
 //! the core loop through one bounded channel of [`Happening`]s; nothing here waits.
 
+mod bulletins;
 mod change;
 mod commands;
 mod hearers;
@@ -18,6 +19,7 @@ use gateway_core::broker::bridge::BridgeRules;
 use gateway_core::broker::bridge::down::{Arrival, Came, Down, Entry};
 use gateway_core::broker::bridge::echo;
 use gateway_core::broker::{Broker, Local, SessionId, Ticket, TopicName};
+use gateway_core::health::Told;
 use gateway_core::payload::{self, Draft};
 use gateway_core::settings::LinkSettings;
 use gateway_core::tag::{BootNs, Name, RunId};
@@ -32,6 +34,7 @@ use tokio::task::JoinHandle;
 
 use super::aside;
 use super::drops::Drops;
+use super::faults::Faults;
 use super::known::Known;
 use super::rate::Rate;
 use super::walltime::WallTimes;
@@ -42,6 +45,7 @@ pub(super) use commands::{Command, Place};
 pub(super) use hearers::introduce;
 pub(super) use own::reserve_own;
 
+use bulletins::Shown;
 use commands::Commands;
 use hearing::Hearing;
 use own::OwnTopics;
@@ -141,6 +145,8 @@ pub(super) struct Upstream {
     pub acks: Rate,
     /// What its queue drops, as far as the log says.
     pub drops: Drops,
+    /// What of the faults its status message has told.
+    pub births: Told<Arc<Faults>>,
     /// What was left only in memory when it stopped.
     pub left: Option<Tally>,
     /// Who waits for which message: at most what is only in memory, which the queue bounds.
@@ -154,6 +160,7 @@ pub(super) struct Upstream {
     /// Taken by the core loop in the same turn.
     fates: VecDeque<(Ticket, Fate)>,
     commands: Commands,
+    shown: Shown,
     ops: mpsc::Sender<StoreOp>,
     happenings: mpsc::Sender<Happening>,
     port: Option<Port>,
@@ -193,6 +200,8 @@ impl Upstream {
             session,
             acks: Rate::default(),
             drops: Drops::default(),
+            births: Told::default(),
+            shown: Shown::default(),
             left: None,
             tickets: BTreeMap::new(),
             fates: VecDeque::new(),

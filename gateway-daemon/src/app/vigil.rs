@@ -9,7 +9,6 @@ use super::drops::{self, Drops};
 use super::gateway::Gateway;
 use super::picture::words;
 use super::progress::{ENDED_MAX, STORE_MAX, Sign};
-use super::start::identity;
 use super::upstream::Upstream;
 use super::{faults, survey};
 
@@ -45,7 +44,7 @@ impl Gateway {
         self.lines.signs().chain(uplinks).chain([store, local]).collect()
     }
 
-    /// Tells the log and the clouds which faults of the machine have come and gone.
+    /// Tells the log which faults of the machine have come and gone.
     pub(super) fn observe_faults(&mut self) {
         let mut present = Arc::clone(&self.faults.borrow_and_update());
         if !self.own_faults.is_empty() {
@@ -62,9 +61,6 @@ impl Gateway {
             log::info!(fault; "fault {fault}: gone");
         }
         self.known_faults = present;
-        for upstream in &mut self.upstreams {
-            upstream.uplink.replace_identity(identity(&self.config, self.run, &self.known_faults));
-        }
     }
 
     /// Tells the log which uplinks have begun to drop messages, and which have stopped.

@@ -20,6 +20,7 @@ pub(super) const CONFIG: &str = "gateway.toml";
 /// Files that are written back.
 pub(super) const ERRORS: &str = "gateway-errors.txt";
 pub(super) const APPLIED: &str = "gateway-applied.txt";
+pub(super) const STATUS: &str = "gateway-status.txt";
 pub(super) const README: &str = "README.txt";
 
 /// The names in the drop zone.

@@ -19,6 +19,7 @@ mod network;
 mod partition;
 mod report;
 mod settle;
+mod tell;
 mod versions;
 mod words;
 
@@ -29,6 +30,7 @@ use gateway_core::network::settings::Settings as NetworkSettings;
 
 pub use disk::Step;
 pub use partition::{Mounts, SystemMounts};
+pub use tell::{Now, tell};
 
 use candidate::Candidate;
 use disk::Disk;

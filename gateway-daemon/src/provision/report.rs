@@ -206,8 +206,13 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Makes the folder of a file.
+pub(super) fn in_folder(disk: &Disk<'_>, path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| disk.folder(folder, Mode::Open))
+}
+
 /// Writes a text to the drive unless it is there: a card is not worn by every start.
-fn put(disk: &Disk<'_>, path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn put(disk: &Disk<'_>, path: &Path, text: &str) -> io::Result<()> {
     if disk::read(path, FILE_BYTES_MAX).is_ok_and(|is| is == text.as_bytes()) {
         return Ok(());
     }
@@ -234,7 +239,7 @@ fn clear(disk: &Disk<'_>, folder: &Path, taken: &Taken) -> Result<(), String> {
 }
 
 /// Writes to a terminal without waiting for it.
-fn say(console: &Path, text: &str) -> io::Result<()> {
+pub(super) fn say(console: &Path, text: &str) -> io::Result<()> {
     let flags = OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
     let mut console = fs::OpenOptions::new().write(true).custom_flags(flags).open(console)?;

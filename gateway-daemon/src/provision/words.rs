@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::Now;
+
 /// What became of the files on the drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Runs {
@@ -80,6 +82,31 @@ pub(super) fn applied(applied: &Applied<'_>) -> String {
         }
     }
     out.push_str("\nTo change something, put a gateway.toml on this drive again.\n");
+    out
+}
+
+/// `gateway-status.txt`, and what stands on the console.
+pub(super) fn status(now: &Now, addresses: &[String], ports: &[String]) -> String {
+    let mut out = match &now.id {
+        Some(id) => {
+            format!("Tidegate, gateway {id}, some minutes after its start or since something changed:\n\n")
+        }
+        None => "Tidegate, some minutes after its start or since something changed:\n\n".to_owned(),
+    };
+    let first = now.verdict.lines().next().unwrap_or_default();
+    let _ = writeln!(out, "{first}");
+    for wrong in now.wrong.iter().skip(1) {
+        let _ = writeln!(out, "also: {wrong}");
+    }
+    let list = |names: &[String], none: &str| {
+        if names.is_empty() { none.to_owned() } else { names.join("\n              ") }
+    };
+    let _ = write!(
+        out,
+        "\naddresses:    {}\nserial ports: {}\n",
+        list(addresses, "none: is the network cable plugged in, and is there a DHCP server?"),
+        list(ports, "none: is the adapter plugged in?")
+    );
     out
 }
 

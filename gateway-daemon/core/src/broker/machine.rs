@@ -1,5 +1,6 @@
 //! The broker itself: what comes in, and who deals with it.
 
+mod announce;
 mod bridges;
 mod clock;
 mod conn;

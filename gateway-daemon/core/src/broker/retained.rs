@@ -24,6 +24,8 @@ pub(super) struct Retained {
     /// When those that expire do.
     expiries: BTreeSet<(BootNs, TopicName)>,
     bytes: u64,
+    /// Those that are never stored, and what they cost of `bytes`: they are bounded by who says them, and take no room from others.
+    passing: (usize, u64),
     /// Of their topics and bodies.
     plain_bytes: u64,
     settings: Settings,
@@ -46,6 +48,7 @@ pub(super) struct Settings {
 struct Kept {
     message: Arc<Message>,
     expires_at: Option<BootNs>,
+    passing: bool,
 }
 
 /// What a look at some topics found.
@@ -88,11 +91,12 @@ pub(super) fn plain(message: &Message) -> u64 {
 impl Retained {
     pub(super) fn new(settings: Settings) -> Self {
         let (kept, expiries) = Default::default();
-        Self { kept, expiries, bytes: 0, plain_bytes: 0, settings, left_out: false }
+        Self { kept, expiries, bytes: 0, passing: (0, 0), plain_bytes: 0, settings, left_out: false }
     }
 
+    /// Those that count for the limits.
     pub(super) fn len(&self) -> usize {
-        self.kept.len()
+        self.kept.len() - self.passing.0
     }
 
     /// Whether a topic has a message.
@@ -100,9 +104,9 @@ impl Retained {
         self.kept.contains_key(topic)
     }
 
-    /// Bytes of memory that they cost.
+    /// Bytes of memory that those cost.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes - self.passing.1
     }
 
     /// Messages are stored that did not fit into memory.
@@ -124,6 +128,20 @@ impl Retained {
         Retention::Kept
     }
 
+    /// Keeps a message in place of the topic's last one, without a limit, an expiry or a place in the store; an empty body clears the topic. Whether something may be
+    /// stored of this topic, which has to go.
+    pub(super) fn set_passing(&mut self, message: Arc<Message>) -> bool {
+        let stored = self.kept.get(&message.topic).is_some_and(|kept| !kept.passing) || self.left_out;
+        self.remove(&message.topic);
+        if !message.body.is_empty() {
+            let cost = cost(&message);
+            self.passing = (self.passing.0 + 1, self.passing.1.saturating_add(cost));
+            self.bytes = self.bytes.saturating_add(cost);
+            self.kept.insert(message.topic.clone(), Kept { message, expires_at: None, passing: true });
+        }
+        stored
+    }
+
     /// Keeps a message that was stored, if the topic has none and there is room: also as the version before counted, which took topics and bodies for all
     /// that a message costs. What it kept within its limit is kept, apart from messages with properties.
     pub(super) fn recover(&mut self, message: Arc<Message>) -> Recovered {
@@ -131,7 +149,7 @@ impl Retained {
             return Recovered::Outdated;
         }
         let before = message.properties.is_none()
-            && self.kept.len() < self.settings.rows_max
+            && self.len() < self.settings.rows_max
             && self.plain_bytes.saturating_add(plain(&message)) <= self.settings.bytes_max;
         if !before && !self.fits(&message) {
             self.left_out = true;
@@ -143,15 +161,16 @@ impl Retained {
 
     /// Whether [`Self::set`] would do what a message says.
     pub(super) fn takes(&self, message: &Message) -> bool {
-        let old = self.kept.get(&message.topic).map_or(0, |old| cost(&old.message));
-        let rows = self.kept.len() - usize::from(old > 0);
-        let bytes = (self.bytes - old).saturating_add(cost(message));
+        let old =
+            self.kept.get(&message.topic).filter(|old| !old.passing).map_or(0, |old| cost(&old.message));
+        let rows = self.len() - usize::from(old > 0);
+        let bytes = (self.bytes() - old).saturating_add(cost(message));
         message.body.is_empty() || rows < self.settings.rows_max && bytes <= self.settings.bytes_max
     }
 
     fn fits(&self, message: &Message) -> bool {
-        let bytes = self.bytes.saturating_add(cost(message));
-        self.kept.len() < self.settings.rows_max && bytes <= self.settings.bytes_max
+        let bytes = self.bytes().saturating_add(cost(message));
+        self.len() < self.settings.rows_max && bytes <= self.settings.bytes_max
     }
 
     fn put(&mut self, message: Arc<Message>) {
@@ -163,7 +182,7 @@ impl Retained {
         if let Some(at) = expires_at {
             self.expiries.insert((at, message.topic.clone()));
         }
-        self.kept.insert(message.topic.clone(), Kept { message, expires_at });
+        self.kept.insert(message.topic.clone(), Kept { message, expires_at, passing: false });
     }
 
     /// When the next message expires.
@@ -207,14 +226,18 @@ impl Retained {
         looked
     }
 
-    /// All of them.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
-        self.kept.values().map(|kept| &kept.message)
+    /// All that belong into the store.
+    pub(super) fn stored(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.kept.values().filter(|kept| !kept.passing).map(|kept| &kept.message)
     }
 
     fn remove(&mut self, topic: &TopicName) -> bool {
         let Some(old) = self.kept.remove(topic) else { return false };
         self.bytes = self.bytes.saturating_sub(cost(&old.message));
+        if old.passing {
+            self.passing = (self.passing.0 - 1, self.passing.1.saturating_sub(cost(&old.message)));
+            return true;
+        }
         self.plain_bytes = self.plain_bytes.saturating_sub(plain(&old.message));
         if let Some(at) = old.expires_at {
             self.expiries.remove(&(at, topic.clone()));

@@ -1,6 +1,7 @@
 //! The broker from outside: bytes in, bytes out, in virtual time. Packets are written and read here by hand and not with the
 //! codec under test.
 
+mod announce;
 mod bridge;
 mod disk;
 mod due;

@@ -33,6 +33,7 @@ impl Uplink {
         self.at(now);
         self.servers = Servers::new(servers);
         self.suspects.other_servers();
+        self.bulletins.other_servers();
         if self.stop.is_some() || self.state == State::Idle {
             return;
         }
@@ -51,6 +52,16 @@ impl Uplink {
             self.identity = identity;
             self.birth_due |= matches!(self.state, State::Up { .. }) && self.stop.is_none();
         }
+    }
+
+    /// The same, without saying it at once: it is said with the next birth.
+    pub fn refresh_identity(&mut self, identity: Identity) {
+        self.identity = identity;
+    }
+
+    /// Says the birth message again, while connected.
+    pub fn say_birth(&mut self) {
+        self.birth_due |= matches!(self.state, State::Up { .. }) && self.stop.is_none();
     }
 
     /// Host and port of each server, for what is said to people.

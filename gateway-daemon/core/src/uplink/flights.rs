@@ -18,6 +18,7 @@ pub(super) enum Cargo {
     Row(Seq, Lane),
     Birth,
     Ledger,
+    Bulletin,
     Stopped,
 }
 
@@ -52,7 +53,7 @@ impl Flights {
         self.by_token.insert(self.last_token, Flight { cargo, sent: now, acked_by_cloud });
         match cargo {
             Cargo::Row(_, lane) => *self.lanes.of(lane) += 1,
-            Cargo::Birth => {}
+            Cargo::Birth | Cargo::Bulletin => {}
             Cargo::Ledger => self.ledger = Some(self.last_token),
             Cargo::Stopped => self.stopped = Some(self.last_token),
         }

@@ -16,7 +16,7 @@
 //! - One epoch is one connection. What is said about an older epoch is counted and changes nothing.
 //! - A row leaves the queue only by an acknowledgement of the connection on which it was sent (QoS 0: by being written), or by a
 //!   counted drop.
-//! - At most `window` rows are in flight, plus one birth, one ledger and one stop message.
+//! - At most `window` rows are in flight, plus one birth, one ledger, one stop message and one of [`super::bulletins`].
 //! - Servers are tried in turn, and the pause grows only when a whole round of them has failed.
 //! - The back-off ends only with an acknowledged publish, never with CONNACK.
 //! - The first publish of a connection is the birth message.
@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::{Backoff, Jitter};
+use super::bulletins::Bulletins;
 use super::flights::{Cargo, Flight, Flights};
 use super::link::{Epoch, LinkEvent, PublishFault, Token};
 use super::loss::{Loss, TakeOverWatch};
@@ -81,6 +82,7 @@ pub struct Uplink {
     /// Host and port of each server, as far as the hands have said.
     pub(super) server_names: Vec<Arc<str>>,
     pub(super) suspects: Suspects,
+    pub(super) bulletins: Bulletins,
     /// The present connection ends for a reason that is no message.
     pub(super) excused: bool,
     /// The lane of the last row while the window is small.
@@ -127,6 +129,7 @@ impl Uplink {
             servers: Servers::default(),
             server_names: Vec::new(),
             suspects: Suspects::default(),
+            bulletins: Bulletins::default(),
             excused: false,
             last_lane: Lane::Backlog,
             alone_wait: None,
@@ -336,6 +339,7 @@ impl Uplink {
         self.excused = false;
         self.alone_wait = None;
         self.queue.attach();
+        self.bulletins.connected(self.servers.current(), session_present);
         let jitter = &mut self.jitter;
         let mut draw = || jitter.below(Duration::from_nanos(OTHERS_MAX.into())).as_nanos();
         self.suspects.connected(|| u32::try_from(draw()).unwrap_or(OTHERS_MAX));
@@ -371,6 +375,7 @@ impl Uplink {
                     stop.said = true;
                 }
             }
+            Cargo::Bulletin => self.bulletins.done(),
             Cargo::Birth | Cargo::Ledger => {}
         }
     }
@@ -409,6 +414,7 @@ impl Uplink {
                     stop.said = true;
                 }
             }
+            Cargo::Bulletin => self.bulletins.done(),
             Cargo::Birth | Cargo::Ledger => {}
         }
     }

@@ -1,10 +1,11 @@
 //! One cloud connection and its durable queue, as sans-IO machines.
 //!
-//! [`queue`] keeps messages until they are acknowledged, [`machine`] drives one connection and takes rows from the queue. The contract
+//! [`queue`] keeps messages until they are acknowledged, [`bulletins`] only the newest of a topic, [`machine`] drives one connection and takes rows from the queue. The contract
 //! with the store is in [`row`], with the connection in [`link`] and [`loss`], the settings in [`settings`].
 
 mod action;
 mod backoff;
+pub mod bulletins;
 mod change;
 mod flights;
 mod learned;

@@ -50,10 +50,11 @@ impl Uplink {
             return None;
         }
         let next = self.next_announcement().or_else(|| self.next_row());
-        if next.is_some() || self.stop.is_some() || !(self.birth_due && self.may_announce()) {
+        let waits = self.birth_due || self.bulletin_waits();
+        if next.is_some() || self.stop.is_some() || !(waits && self.may_announce()) {
             return next;
         }
-        // Only messages of the uplink itself are left, and both are suspected.
+        // Only messages of the uplink itself are left, and they are suspected.
         let rows_come = self.queue.has_live() || self.queue.backlog_exists();
         if rows_come { None } else { self.send_other(false) }
     }
@@ -68,7 +69,7 @@ impl Uplink {
         usize::from(self.settings.window.max(1))
     }
 
-    fn own_way(&self, own: Accused) -> Way {
+    pub(super) fn own_way(&self, own: Accused) -> Way {
         self.suspects.way_of_own(self.now, self.servers.current(), own, self.window())
     }
 
@@ -127,7 +128,7 @@ impl Uplink {
                 return Some(self.ledger());
             }
         }
-        None
+        self.next_bulletin()
     }
 
     fn birth(&mut self) -> Action {
@@ -170,13 +171,20 @@ impl Uplink {
         Some(action)
     }
 
-    fn announce(&mut self, cargo: Cargo, topic: Arc<str>, payload: Vec<u8>, retain: bool) -> Action {
+    pub(super) fn announce(
+        &mut self,
+        cargo: Cargo,
+        topic: Arc<str>,
+        payload: Vec<u8>,
+        retain: bool,
+    ) -> Action {
         let qos = self.status_qos();
         self.counters.announcements_total += 1;
         let token = self.flights.depart(self.now, cargo, qos != Qos::AtMostOnce);
         let accused = match cargo {
             Cargo::Birth => Some(Accused::Birth),
             Cargo::Ledger => Some(Accused::Ledger),
+            Cargo::Bulletin => Some(Accused::Bulletin),
             Cargo::Row(..) | Cargo::Stopped => None,
         };
         if let Some(accused) = accused.filter(|_| self.is_careful() && !self.suspects.is_alone()) {
@@ -234,6 +242,7 @@ impl Uplink {
             Lane::Backlog => self.counters.backlog_rows_total += 1,
         }
         self.last_lane = lane;
+        self.bulletins.other_sent();
         let cargo = Cargo::Row(row.seq, lane);
         let token = self.flights.depart(self.now, cargo, row.qos != Qos::AtMostOnce);
         if let Way::Alone { alike } = way {

@@ -36,7 +36,7 @@ const UNLIKELY_LN: f64 = 20.72;
 pub(super) const OTHERS_MAX: u32 = 16;
 /// A case with more deaths than this is no reason to be back soon: it may be a rival that uses our client id.
 const TRIAL_DEATHS_MAX: u32 = 12;
-/// Most cases at once: one for each lane, birth and ledger, and some of rows that are gone meanwhile.
+/// Most cases at once: one for each lane, birth, ledger and bulletins, and some of rows that are gone meanwhile.
 const CASES_MAX: usize = 16;
 /// A case or strike whose message is not seen for so many acknowledgements is forgotten: the message is gone.
 const IDLE_ACKS_MAX: u64 = 256;
@@ -55,6 +55,8 @@ pub(super) enum Accused {
     Row(Seq),
     Birth,
     Ledger,
+    /// All of them: a server that refuses one refuses all.
+    Bulletin,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,7 @@
 
 mod alone;
 mod aside;
+mod bulletins;
 mod change;
 mod trial;
 

@@ -16,7 +16,7 @@ impl Uplink {
     pub(super) fn clear_suspicion(&mut self, token: Token, flight: Flight) -> Option<u64> {
         let row = match flight.cargo {
             Cargo::Row(seq, _) => self.queue.row(seq),
-            Cargo::Birth | Cargo::Ledger | Cargo::Stopped => None,
+            Cargo::Birth | Cargo::Ledger | Cargo::Bulletin | Cargo::Stopped => None,
         };
         if flight.acked_by_cloud {
             let accused = accused_of(flight.cargo);
@@ -51,6 +51,9 @@ impl Uplink {
             End::Blamed(Accused::Row(seq), blame) => self.set_aside(seq, blame),
             End::Blamed(Accused::Birth, _) => self.silence(Arc::clone(&self.settings.status_topic)),
             End::Blamed(Accused::Ledger, _) => self.silence(Arc::clone(&self.settings.ledger_topic)),
+            End::Blamed(Accused::Bulletin, _) => {
+                self.silence(self.bulletins.topic().cloned().unwrap_or_default());
+            }
             End::Unclear | End::Suspicious | End::Trial => {}
         }
         end
@@ -81,6 +84,7 @@ pub(super) fn accused_of(cargo: Cargo) -> Option<Accused> {
         Cargo::Row(seq, _) => Some(Accused::Row(seq)),
         Cargo::Birth => Some(Accused::Birth),
         Cargo::Ledger => Some(Accused::Ledger),
+        Cargo::Bulletin => Some(Accused::Bulletin),
         Cargo::Stopped => None,
     }
 }

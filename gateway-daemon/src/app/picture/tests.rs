@@ -57,6 +57,7 @@ pub(crate) fn healthy() -> Snapshot {
                 name: "meter1".into(),
                 bus: "rs485-1".into(),
                 unit: 17,
+                tags: 5,
                 health: Health::Good,
                 polls_per_s: 1.0,
                 requests: 754,

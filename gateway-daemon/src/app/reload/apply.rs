@@ -17,7 +17,7 @@ use super::prepare::{Bridge, Prepared};
 use super::{RETIRED_MAX, Refusal};
 use crate::app::fitting;
 use crate::app::gateway::{Gateway, STOP_MAX};
-use crate::app::start::{identity, jitter_seed, open_bridge};
+use crate::app::start::{jitter_seed, open_bridge};
 use crate::app::upstream::{self, UplinkId, Upstream};
 
 impl Gateway {
@@ -52,6 +52,7 @@ impl Gateway {
         if let (true, Some(broker)) = (delta.access, &config.broker) {
             self.local.broker.replace_access(now, broker.access.clone());
         }
+        self.telling.replace(&config, &self.encoder);
         // The file was mended.
         self.own_faults.remove(fitting::FAULT);
         self.certificates.replace(&config);
@@ -120,7 +121,8 @@ impl Gateway {
                 Course::Open => self.open_uplink(now, config, uplink, bridge),
             };
             if let Some(mut upstream) = upstream {
-                upstream.uplink.replace_identity(identity(config, self.run, &self.known_faults));
+                let identity = self.identity_for(config, upstream.name.as_str());
+                upstream.uplink.replace_identity(identity);
                 self.upstreams.push(upstream);
             }
         }
@@ -163,7 +165,7 @@ impl Gateway {
         let (queue, stored) = bridge.queue?;
         let mut uplink = Uplink::new(
             settings.clone(),
-            identity(config, self.run, &self.known_faults),
+            self.identity_for(config, settings.name.as_str()),
             stored,
             jitter_seed(),
         );

@@ -1,12 +1,12 @@
 //! What is wrong in the field: buses, devices and tags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Subject, Trouble, parts, some};
 use crate::app::snapshot::{Bus, Device, Health, Snapshot, Tag};
 
 /// A device that has not answered for so long is worth knowing of, although it is still polled. A lost answer now and then is life on a line.
-const FAILING_MS: u64 = 10_000;
+pub const FAILING_MS: u64 = 10_000;
 /// A line that is busy for so much of the time has no room left.
 const BUSY: f64 = 0.95;
 
@@ -25,37 +25,44 @@ pub(super) fn buses(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
 
 /// Devices that do not answer. When none of several on one line does, the line is at fault.
 pub(super) fn devices(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
-    let down: Vec<&str> = snapshot.buses.iter().filter(|bus| !bus.up).map(|bus| bus.name.as_str()).collect();
+    let down: BTreeSet<&str> =
+        snapshot.buses.iter().filter(|bus| !bus.up).map(|bus| bus.name.as_str()).collect();
     let mut lines: BTreeMap<&str, Vec<&Device>> = BTreeMap::new();
-    for device in snapshot.devices.iter().filter(|device| !down.contains(&device.bus.as_str())) {
+    for device in snapshot.devices.iter().filter(|device| !down.contains(device.bus.as_str())) {
         lines.entry(&device.bus).or_default().push(device);
     }
-    let mut said = Vec::new();
+    let mut said = BTreeSet::new();
     for (bus, devices) in lines {
         if devices.len() > 1 && devices.iter().all(|device| device.health == Health::Dead) {
             found.push(silent_line(snapshot, bus, &devices));
-            said.push(bus);
+            said.insert(bus);
         }
     }
-    let rest = snapshot.devices.iter().filter(|device| !down.contains(&device.bus.as_str()));
-    for device in rest.filter(|device| !said.contains(&device.bus.as_str())) {
+    let rest = snapshot.devices.iter().filter(|device| !down.contains(device.bus.as_str()));
+    for device in rest.filter(|device| !said.contains(device.bus.as_str())) {
         found.extend(silent_device(device));
     }
 }
 
-/// Tags without a value although their device answers.
+/// Tags without a value although their device answers. The good ones need not be in the snapshot.
 pub(super) fn tags(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
+    let down: BTreeSet<&str> =
+        snapshot.buses.iter().filter(|bus| !bus.up).map(|bus| bus.name.as_str()).collect();
+    let mut tags: BTreeMap<&str, Vec<&Tag>> = BTreeMap::new();
+    for tag in snapshot.tags.iter().filter(|tag| is_wrong(&tag.quality) || is_lost(&tag.quality)) {
+        tags.entry(&tag.device).or_default().push(tag);
+    }
     for device in &snapshot.devices {
-        let down = snapshot.buses.iter().any(|bus| bus.name == device.bus && !bus.up);
-        if down || matches!(device.health, Health::Unknown | Health::Dead) {
-            continue;
-        }
-        if !device.wrong.is_empty() {
+        let silent = matches!(device.health, Health::Unknown | Health::Dead);
+        if !silent && !down.contains(device.bus.as_str()) && !device.wrong.is_empty() {
             found.extend(device.wrong.iter().map(|sentence| said(snapshot, device, sentence)));
             continue;
         }
-        let tags: Vec<&Tag> = snapshot.tags.iter().filter(|tag| tag.device == device.name).collect();
-        found.extend(bad_tags(device, &tags));
+        if let (false, Some(bad)) =
+            (silent || down.contains(device.bus.as_str()), tags.get(device.name.as_str()))
+        {
+            found.extend(bad_tags(device, bad));
+        }
     }
 }
 
@@ -91,7 +98,8 @@ fn silent_line(snapshot: &Snapshot, bus: &str, devices: &[&Device]) -> Trouble {
     Trouble::wrong(Subject::Bus(bus.to_owned()), sentence).since(since).remedy(remedy)
 }
 
-fn silent_device(device: &Device) -> Option<Trouble> {
+/// A device that does not answer, whatever is wrong with its line.
+pub fn silent_device(device: &Device) -> Option<Trouble> {
     let subject = Subject::Device(device.name.clone());
     let why = device.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let place = format!("device {} (unit {} on bus {})", device.name, device.unit, device.bus);
@@ -129,6 +137,7 @@ fn said(snapshot: &Snapshot, device: &Device, sentence: &str) -> Trouble {
 
 /// A device that answers and does not give everything.
 fn bad_tags(device: &Device, tags: &[&Tag]) -> Option<Trouble> {
+    let all = device.tags.max(tags.len() as u64);
     let mut bad: Vec<&&Tag> = tags.iter().filter(|tag| is_wrong(&tag.quality)).collect();
     let lost = bad.is_empty();
     if lost {
@@ -139,12 +148,8 @@ fn bad_tags(device: &Device, tags: &[&Tag]) -> Option<Trouble> {
     let first = bad.first()?;
     let named: Vec<String> = bad.iter().map(|tag| format!("{} ({})", tag.tag, tag.quality)).collect();
     let named = some(named.iter().map(String::as_str));
-    let sentence = format!(
-        "device {} gives no value for {} of its {} tags: {named}",
-        device.name,
-        bad.len(),
-        tags.len()
-    );
+    let sentence =
+        format!("device {} gives no value for {} of its {} tags: {named}", device.name, bad.len(), all);
     let subject = Subject::Device(device.name.clone());
     Some(if lost {
         Trouble::notable(subject, sentence)

@@ -12,6 +12,8 @@ mod network;
 #[cfg(test)]
 mod tests;
 
+pub use field::{FAILING_MS, silent_device};
+
 use std::fmt;
 
 use super::picture::words;
@@ -43,7 +45,9 @@ pub enum Subject {
     Bus(String),
     /// A device.
     Device(String),
-    /// An uplink.
+    /// The connection of an uplink.
+    Link(String),
+    /// An uplink: its queue, and what its cloud takes.
     Uplink(String),
 }
 
@@ -84,6 +88,7 @@ impl fmt::Display for Subject {
             Self::Broker => f.write_str("broker"),
             Self::Bus(name) => write!(f, "bus/{name}"),
             Self::Device(name) => write!(f, "device/{name}"),
+            Self::Link(name) => write!(f, "link/{name}"),
             Self::Uplink(name) => write!(f, "uplink/{name}"),
         }
     }

@@ -71,5 +71,5 @@ fn link(uplink: &Uplink) -> Option<Trouble> {
     let (why, remedy) = uplink.loss.as_deref().map_or(("no answer yet", None), parts);
     let sentence = format!("uplink {} is down: {why}", uplink.name);
     let remedy = remedy.unwrap_or("readings wait in its queue until it is up");
-    Some(Trouble::wrong(Subject::Uplink(uplink.name.clone()), sentence).since(uplink.since_ms).remedy(remedy))
+    Some(Trouble::wrong(Subject::Link(uplink.name.clone()), sentence).since(uplink.since_ms).remedy(remedy))
 }

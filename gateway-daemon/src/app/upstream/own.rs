@@ -63,9 +63,10 @@ impl Upstream {
     }
 }
 
-/// The gateway's own topics as local clients see them: readings, status and ledger of every uplink, and those of updates.
+/// The gateway's own topics as local clients see them: readings, status and ledger of every uplink, those of updates, and those of buses and devices.
 fn here(config: &Config, encoder: &Encoder) -> Own {
-    Own::new(said(config).chain(encoder.topics().cloned()))
+    let health = config.health_topics().into_iter().map(Arc::from);
+    Own::new(said(config).chain(encoder.topics().cloned()).chain(health))
 }
 
 /// The same as the cloud of an uplink with these rules sees them.
@@ -74,7 +75,8 @@ fn there(config: &Config, encoder: &Encoder, up: &BridgeRules) -> Own {
         Way::Open { topic, .. } => Some(Arc::clone(topic.shared())),
         Way::Closed | Way::Illegal => None,
     };
-    Own::new(said(config).chain(encoder.topics().filter_map(mapped)))
+    let health: Vec<Arc<str>> = config.health_topics().into_iter().map(Arc::from).collect();
+    Own::new(said(config).chain(encoder.topics().chain(&health).filter_map(mapped)))
 }
 
 /// What is said past the local broker, under the same topic on both sides. Updates have theirs whether the file allows them or not.

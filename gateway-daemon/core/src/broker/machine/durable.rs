@@ -321,7 +321,7 @@ impl Broker {
         for id in ids {
             self.put_session(now, id, found);
         }
-        for message in self.retained.iter() {
+        for message in self.retained.stored() {
             let key = facts::retained_key(message.topic.shared());
             self.journal.put(now, key, Value::Retained(Arc::clone(message)), None, Due::Soon);
         }

@@ -36,6 +36,8 @@ pub(super) struct Post<'a> {
     pub(super) ticket: Option<Ticket>,
     /// Whoever waits until the uplinks' queues have it.
     pub(super) uplinks: Option<Ticket>,
+    /// For local clients only, and never on disk as a retained message: its sender says it again in every run.
+    pub(super) passing: bool,
 }
 
 /// Where a message went.
@@ -93,6 +95,7 @@ impl<'a> Post<'a> {
             message: Some(message),
             ticket: None,
             uplinks: None,
+            passing: false,
         }
     }
 
@@ -106,6 +109,7 @@ impl<'a> Post<'a> {
             message: None,
             ticket,
             uplinks: ticket,
+            passing: false,
         }
     }
 
@@ -193,7 +197,11 @@ impl Broker {
         if post.retain {
             match post.message(now, &mut ready) {
                 Some(message) => {
-                    routed.retained = self.retain(now, message, post.ticket);
+                    routed.retained = if post.passing {
+                        self.retain_passing(now, message)
+                    } else {
+                        self.retain(now, message, post.ticket)
+                    };
                     routed.unretained = !routed.retained;
                 }
                 None => self.counters.unrendered_messages_total += 1,
@@ -271,7 +279,7 @@ impl Broker {
         let own = post.from == Some(id);
         let Some(session) = self.sessions.get(&id) else { return };
         let bridge = session.owner == Owner::Bridge;
-        if bridge && own {
+        if bridge && (own || post.passing) {
             return;
         }
         // A subscription without local messages matches all the same.

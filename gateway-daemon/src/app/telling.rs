@@ -1,0 +1,246 @@
+//! Tells how the gateway is: each bus and device on a topic of its own, and what is wrong in the status message of each uplink.
+//!
+//! What is said and how often is decided in [`super::condition`], [`super::troubles`] and [`gateway_core::health`]; here it goes to local clients and to the
+//! uplinks. Once a second, of the same snapshot that `status` shows. Nothing of it is stored: it is said anew in every run.
+//!
+//! Bounds: the topics of the configuration, [`FORMER_MAX`] of former ones, [`WRONG_MAX`] sentences of [`SENTENCE_BYTES_MAX`] in a status message.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gateway_config::Config;
+use gateway_core::health::{Told, bus_topic, device_topic};
+use gateway_core::payload::Encoder;
+use gateway_core::tag::{BootNs, Stamp, WallClock as _};
+use gateway_core::uplink::Identity;
+
+use super::condition::{Condition, Said, conditions};
+use super::faults::Faults;
+use super::gateway::Gateway;
+use super::known::Known;
+use super::start::identity;
+use super::survey;
+use super::troubles::{Severity, Subject, Trouble, troubles};
+
+/// Most topics of buses and devices of former configurations that are cleared.
+const FORMER_MAX: usize = 512;
+/// Most things that are wrong in a status message, beside the faults of the machine.
+const WRONG_MAX: usize = 16;
+/// Longest sentence there, bytes.
+const SENTENCE_BYTES_MAX: usize = 400;
+/// Says how many more there are; no fault of the machine and no [`Subject`] is called so.
+const MORE: &str = "more/others";
+
+/// Payloads by topic.
+pub(super) type Bulletins = BTreeMap<Arc<str>, Arc<[u8]>>;
+
+/// What was told.
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    paces: BTreeMap<Arc<str>, Told<(Said, bool)>>,
+    told: Bulletins,
+    /// Topics of buses and devices of former configurations, as far as the store knows them: what is retained there is out of date.
+    former: Vec<Arc<str>>,
+    /// Topics on which the gateway says something else.
+    taken: BTreeSet<Arc<str>>,
+    /// What is wrong, the most important first.
+    wrong: Vec<(Subject, String)>,
+    /// Uplinks have not heard everything.
+    due: bool,
+}
+
+impl Telling {
+    /// Nothing was told yet.
+    pub(super) fn new(config: &Config, encoder: &Encoder, known: &Known) -> Self {
+        let mut telling = Self::default();
+        telling.replace(config, encoder);
+        if config.gateway.health {
+            let present: BTreeSet<String> = config.health_topics().into_iter().collect();
+            let id = config.gateway.id.as_str();
+            let names = known
+                .names()
+                .flat_map(|(bus, device)| [bus_topic(id, bus.as_str()), device_topic(id, device.as_str())]);
+            let former: BTreeSet<String> = names.filter(|topic| !present.contains(topic)).collect();
+            let former = former.into_iter().map(Arc::<str>::from);
+            telling.former = former.filter(|topic| !telling.taken.contains(topic)).take(FORMER_MAX).collect();
+        }
+        telling
+    }
+
+    /// Another configuration is in force, perhaps with other uplinks.
+    pub(super) fn replace(&mut self, config: &Config, encoder: &Encoder) {
+        let of_uplinks = config
+            .uplinks
+            .iter()
+            .flat_map(|(uplink, _)| [Arc::clone(&uplink.status_topic), Arc::clone(&uplink.ledger_topic)]);
+        self.taken = encoder.topics().cloned().chain(of_uplinks).collect();
+        self.due = true;
+    }
+
+    /// What there is to say by now: payloads by topic, empty ones for what is gone.
+    fn news(
+        &mut self,
+        now: BootNs,
+        present: Vec<Condition>,
+        message: impl Fn(&Condition, bool) -> Option<Vec<u8>>,
+        wall: bool,
+    ) -> Vec<(Arc<str>, Arc<[u8]>)> {
+        let mut news: Vec<(Arc<str>, Arc<[u8]>)> = Vec::new();
+        let mut known = BTreeSet::new();
+        for condition in present {
+            let topic = Arc::clone(&condition.topic);
+            if self.taken.contains(&topic) {
+                continue;
+            }
+            if let Some(said) = &condition.said
+                && self.paces.entry(Arc::clone(&topic)).or_default().tell(now, (said.clone(), wall))
+                && let Some(payload) = message(&condition, wall)
+            {
+                news.push((Arc::clone(&topic), payload.into()));
+            }
+            known.insert(topic);
+        }
+        self.paces.retain(|topic, _| known.contains(topic));
+        let gone = self.told.keys().filter(|topic| !known.contains(*topic));
+        news.extend(gone.map(|topic| (Arc::clone(topic), Arc::from([]))));
+        for (topic, payload) in &news {
+            if payload.is_empty() {
+                self.told.remove(topic);
+            } else {
+                self.told.insert(Arc::clone(topic), Arc::clone(payload));
+            }
+        }
+        self.due |= !news.is_empty();
+        news
+    }
+}
+
+impl Gateway {
+    /// Tells what has changed, as far as it is time.
+    pub(super) fn tell(&mut self, now: BootNs) {
+        let outline = self.outline(now);
+        let found = troubles(&outline);
+        self.telling.wrong = wrong(&found);
+        self.tell_faults(now);
+        let present = if self.config.gateway.health { conditions(now, &outline, &found) } else { Vec::new() };
+        let (boot, walls, run) = (self.run.to_string(), &self.walls, self.run.boot);
+        let wall = walls.boot_wall(run).is_some();
+        let message = |condition: &Condition, wall: bool| {
+            let since = walls.wall(Stamp { boot: run, at: condition.since }).filter(|_| wall);
+            condition.message(&boot, since.map(survey::iso))
+        };
+        for (topic, payload) in self.telling.news(now, present, message, wall) {
+            if let Err(fault) = self.local.broker.announce(now, Arc::clone(&topic), payload) {
+                log::error!("{topic}: {fault}");
+            }
+        }
+        if std::mem::take(&mut self.telling.due) {
+            for upstream in &mut self.upstreams {
+                upstream.show(now, &self.telling.told, &self.telling.former);
+            }
+        }
+    }
+
+    /// Puts what is wrong into the status message of each uplink, and has it said again when that has changed.
+    fn tell_faults(&mut self, now: BootNs) {
+        for index in 0..self.upstreams.len() {
+            let identity = self.identity_for(&self.config, self.upstreams[index].name.as_str());
+            let upstream = &mut self.upstreams[index];
+            let faults = Arc::clone(&identity.faults);
+            if *upstream.uplink.identity() != identity {
+                upstream.uplink.refresh_identity(identity);
+            }
+            if upstream.births.tell(now, faults) {
+                upstream.uplink.say_birth();
+            }
+        }
+    }
+
+    /// What the birth message of an uplink says.
+    pub(super) fn identity_for(&self, config: &Config, uplink: &str) -> Identity {
+        let faults = faults(&self.known_faults, &self.telling.wrong, uplink);
+        identity(config, self.run, &Arc::new(faults))
+    }
+}
+
+/// What is wrong with something else than the machine below, whose faults have names of their own.
+fn wrong(troubles: &[Trouble]) -> Vec<(Subject, String)> {
+    let wrong = troubles.iter().filter(|trouble| trouble.severity == Severity::Wrong);
+    let wrong = wrong.filter(|trouble| !matches!(trouble.subject, Subject::Machine(_)));
+    wrong.map(|trouble| (trouble.subject.clone(), trouble.lasting())).collect()
+}
+
+/// The faults in the status message of an uplink: those of the machine by their names, and the most important of the others. That its own link is down is
+/// nothing that it could say.
+fn faults(machine: &Faults, wrong: &[(Subject, String)], uplink: &str) -> Faults {
+    let mut faults = machine.clone();
+    let own = Subject::Link(uplink.to_owned());
+    let mut more = 0_usize;
+    let most = machine.len() + WRONG_MAX;
+    for (subject, sentence) in wrong.iter().filter(|(subject, _)| *subject != own) {
+        let name = subject.to_string();
+        if faults.contains_key(&name) || faults.len() >= most {
+            more += 1;
+            continue;
+        }
+        faults.insert(name, cut(sentence));
+    }
+    if more > 0 {
+        let words = if more == 1 {
+            "1 other thing is wrong".to_owned()
+        } else {
+            format!("{more} other things are wrong")
+        };
+        faults.insert(MORE.to_owned(), format!("{words}: `gateway-daemon status` tells"));
+    }
+    faults
+}
+
+fn cut(sentence: &str) -> String {
+    let mut end = sentence.len().min(SENTENCE_BYTES_MAX);
+    while !sentence.is_char_boundary(end) {
+        end -= 1;
+    }
+    sentence[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(names: &[&str]) -> Faults {
+        names.iter().map(|name| ((*name).to_owned(), "of the machine".to_owned())).collect()
+    }
+
+    fn bus(number: usize) -> (Subject, String) {
+        (Subject::Bus(format!("b{number:02}")), format!("bus b{number:02} is not open"))
+    }
+
+    #[test]
+    fn faults_of_the_machine_keep_their_names_and_others_stand_beside_them() {
+        let wrong = [(Subject::Store, "full".to_owned()), bus(1)];
+        let told = faults(&machine(&["data-partition", "limits"]), &wrong, "cloud");
+        let names: Vec<&str> = told.keys().map(String::as_str).collect();
+        assert_eq!(names, ["bus/b01", "data-partition", "limits", "store"]);
+        assert_eq!(told["data-partition"], "of the machine");
+    }
+
+    #[test]
+    fn an_uplink_says_of_others_that_they_are_down_and_not_of_itself() {
+        let wrong = [Subject::Link("cloud".into()), Subject::Link("other".into())];
+        let wrong = wrong.map(|subject| (subject, "down".to_owned()));
+        let told = faults(&Faults::new(), &wrong, "cloud");
+        assert_eq!(told.keys().collect::<Vec<_>>(), ["link/other"]);
+    }
+
+    #[test]
+    fn many_are_counted_and_long_ones_cut() {
+        let mut wrong: Vec<(Subject, String)> = (0..100).map(bus).collect();
+        wrong[0].1 = "é".repeat(1000);
+        let told = faults(&machine(&["data-partition"]), &wrong, "cloud");
+        assert_eq!(told.len(), 1 + WRONG_MAX + 1);
+        assert!(told.values().all(|sentence| sentence.len() <= SENTENCE_BYTES_MAX));
+        assert!(told[MORE].starts_with("84 other things are wrong"), "{}", told[MORE]);
+        assert!(told.contains_key("bus/b15") && !told.contains_key("bus/b16"), "the most important stay");
+    }
+}
