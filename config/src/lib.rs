@@ -80,6 +80,12 @@ pub struct Config {
     pub hash: String,
 }
 
+/// The one of `known` that a mistyped word was probably meant to be.
+#[must_use]
+pub fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+    words::nearest(word, known.iter().copied())
+}
+
 /// What of the process a configuration depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
@@ -153,7 +159,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
         ErrorKind::NotFound => "there is no such file: check the path".to_owned(),
         ErrorKind::PermissionDenied => "no permission to read the file: check its owner and mode".to_owned(),
         ErrorKind::IsADirectory => "this is a folder, expected a configuration file".to_owned(),
-        _ => format!("cannot read the file: {error}"),
+        _ => format!(
+            "cannot read the file: {}",
+            gateway_core::os::sentence(&error, gateway_core::os::Doing::Reading)
+        ),
     };
     if path.is_dir() {
         return Err(why(ErrorKind::IsADirectory.into()));
