@@ -91,7 +91,8 @@ impl<O: Orders> Desk<O> {
     pub(super) fn up(&mut self, now: BootNs) {
         self.counters.opens += 1;
         self.line = LineState::Up { since: now };
-        log::info!(bus = self.name.as_str(); "bus up");
+        let name = self.name.as_str();
+        log::info!(bus = name; "bus {name}: up");
         self.orders.bus_up(now);
         self.hand_on();
         self.reported = BootNs(0);
@@ -115,7 +116,8 @@ impl<O: Orders> Desk<O> {
         let repeated = matches!(&self.line, LineState::Down { why: before, .. } if before == why);
         let level = if repeated { log::Level::Debug } else { log::Level::Warn };
         let retry_ms = self.reopen_after.as_millis();
-        log::log!(level, bus = self.name.as_str(), reason = why, retry_ms = u64::try_from(retry_ms).unwrap_or(0); "bus down: {why}");
+        let name = self.name.as_str();
+        log::log!(level, bus = name, reason = why, retry_ms = u64::try_from(retry_ms).unwrap_or(0); "bus {name}: down: {why}");
         self.line = LineState::Down { since, why: why.to_owned() };
         self.orders.bus_down(now);
         self.hand_on();

@@ -18,6 +18,7 @@ mod tcp;
 mod tests;
 mod wire;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -312,6 +313,23 @@ pub fn spawn(
     orders: impl Orders,
     cycles: impl Outlet,
 ) -> std::io::Result<Bus> {
+    spawn_by(settings, bus, orders, cycles, |task| tokio::spawn(task))
+}
+
+/// A bus task that is not started yet.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// As [`spawn`], with the one who starts the task: whoever starts tasks again that have panicked can say so there.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_by(
+    settings: &Arc<Settings>,
+    bus: usize,
+    orders: impl Orders,
+    cycles: impl Outlet,
+    start: impl FnOnce(Task) -> JoinHandle<()>,
+) -> std::io::Result<Bus> {
     let Some(line) = settings.buses.get(bus).cloned() else {
         return Err(std::io::Error::new(
             std::io::ErrorKind::InvalidInput,
@@ -321,11 +339,11 @@ pub fn spawn(
     let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopped) = watch::channel(false);
     let (desk, reports) = desk::Desk::new(&line, orders, Box::new(cycles), waiting, stopped)?;
-    let task = match line.medium {
-        Medium::Tcp { .. } => tokio::spawn(tcp::run(desk, line.medium)),
+    let task: Task = match line.medium {
+        Medium::Tcp { .. } => Box::pin(tcp::run(desk, line.medium)),
         Medium::Serial(_) | Medium::RtuOverTcp { .. } | Medium::Sim => {
-            tokio::spawn(rtu::run(desk, wire::Opener::new(settings, bus, &line)))
+            Box::pin(rtu::run(desk, wire::Opener::new(settings, bus, &line)))
         }
     };
-    Ok(Bus { asker: Asker { commands }, reports, stop, task })
+    Ok(Bus { asker: Asker { commands }, reports, stop, task: start(task) })
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use gateway_core::os::{self, Doing};
 use gateway_core::poll::request::{Answer, LineFault};
 use gateway_core::poll::schedule::{Order, Step as ScheduleStep};
 use gateway_core::tag::BootNs;
@@ -66,7 +67,7 @@ pub(super) async fn run<O: Orders>(mut desk: Desk<O>, opener: Opener) {
 fn words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the line was closed by the other side".to_owned(),
-        _ => format!("the line broke: {error}"),
+        _ => format!("the line broke: {}", os::sentence(error, Doing::Device)),
     }
 }
 

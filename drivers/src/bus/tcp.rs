@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use gateway_core::os::{self, Doing};
 use gateway_core::poll::request::{Answer, LineFault};
 use gateway_core::poll::schedule::{Order, Step, Ticket};
 use gateway_core::poll::settings::Medium;
@@ -67,7 +68,7 @@ pub(super) async fn run<O: Orders>(mut desk: Desk<O>, medium: Medium) {
                 let why = tokio::select! {
                     biased;
                     () = stopped => return,
-                    error = talk(&mut desk, &mut stream, &mut line) => error.to_string(),
+                    error = talk(&mut desk, &mut stream, &mut line) => os::sentence(&error, Doing::Connecting),
                 };
                 line.lost(&mut desk);
                 desk.down(clock::now(), &format!("connection to {host}:{port} lost: {why}"));

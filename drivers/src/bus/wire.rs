@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::os::{self, Doing};
 use gateway_core::poll::settings::{Bus, Medium, Settings};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
@@ -93,19 +94,31 @@ pub(super) async fn connect(host: &str, port: u16, timeout: Duration) -> Result<
         .and_then(|()| Ok(sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?))
         .and_then(|()| Ok(sockopt::set_tcp_keepintvl(&stream, KEEPALIVE)?))
         .and_then(|()| Ok(sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?));
-    tuned.map_err(|error| format!("cannot set options of the connection to {host}:{port}: {error}"))?;
+    tuned.map_err(|error| {
+        format!(
+            "cannot set options of the connection to {host}:{port}: {}",
+            os::sentence(&error, Doing::Connecting)
+        )
+    })?;
     Ok(stream)
 }
 
 /// Tries the addresses of a host one after the other.
 async fn connect_any(host: &str, port: u16) -> Result<TcpStream, String> {
     let found = lookup_host((host, port)).await;
-    let addresses = found.map_err(|error| format!("the name {host} cannot be resolved: {error}"))?;
+    let addresses = found.map_err(|error| {
+        format!(
+            "the name {host} cannot be looked up: {}; check its spelling and the name server",
+            os::sentence(&error, Doing::Connecting)
+        )
+    })?;
     let mut why = format!("the name {host} has no address");
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => why = format!("cannot connect to {address}: {error}"),
+            Err(error) => {
+                why = format!("cannot connect to {address}: {}", os::sentence(&error, Doing::Connecting));
+            }
         }
     }
     Err(why)
