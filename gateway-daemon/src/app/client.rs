@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use gateway_core::os::{self, Doing};
 use gateway_core::poll::request::Table;
 
 use super::control::{Ask, Client, RawAt, Reply};
@@ -121,7 +122,7 @@ pub fn exchange(socket: &std::path::Path, asks: &[Ask]) -> Result<Vec<Reply>, u8
                 client.reply().await
             };
             replies.push(answer.await.map_err(|fault| {
-                say::error(fault);
+                say::error(os::sentence(&fault, Doing::Asking));
                 exit::IO
             })?);
         }
@@ -136,7 +137,8 @@ fn unreachable_gateway(socket: &std::path::Path, fault: &std::io::Error) -> Stri
             format!("no permission for {socket}; be root or a member of the gateway's group")
         }
         _ => format!(
-            "no gateway is running behind {socket} ({fault}); start it, or name its socket with --socket or --config"
+            "no gateway is running behind {socket}: {}; start it, or name its socket with --socket or --config",
+            os::sentence(fault, Doing::Asking)
         ),
     }
 }

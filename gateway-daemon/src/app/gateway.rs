@@ -35,6 +35,7 @@ use super::faults::Faults;
 use super::known::Known;
 use super::lines::{LineId, Lines};
 use super::local::{self, Enqueue, Local, Word};
+use super::picture::words;
 use super::progress::Progress;
 use super::reload::{self, Reload};
 use super::turns::Turns;
@@ -131,7 +132,7 @@ impl Gateway {
             upstream.uplink.start(now);
         }
         self.notify.ready();
-        log::info!("running: {} buses, {} tags", self.field.buses.len(), self.field.tags.len());
+        self.tell_start();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopping = false;
@@ -349,6 +350,7 @@ impl Gateway {
         self.lines.observe(now);
         self.lines.revive();
         self.observe_drops(now);
+        self.observe_backlogs(now);
         self.part_from_leaving();
         self.observe_faults();
         let sentence = measure::sentence(self);
@@ -432,7 +434,7 @@ impl Gateway {
             log::warn!(reason = fault.to_string().as_str(); "the store was not closed cleanly: {fault}; nothing stored is lost");
         }
         if lost > 0 {
-            log::error!("stopped; {lost} messages were only in memory and are lost");
+            log::error!("stopped; {} lost: only in memory at the end", words::counted(lost, "message"));
         } else {
             log::info!("stopped; nothing is left in memory");
         }

@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::control::{Ask, Reply, Request};
+use super::control::{Ask, Peer, Reply, Request};
 use super::demo;
 use super::gateway::{Course, Gateway};
 use super::say;
@@ -39,7 +39,7 @@ impl demo::Gateway for Shown {
     async fn snapshot(&mut self) -> Snapshot {
         let (reply, answer) = oneshot::channel();
         // A gateway that has ended has nothing to show.
-        let _ = self.requests.send(Request { ask: Ask::Status, reply }).await;
+        let _ = self.requests.send(Request { ask: Ask::Status, by: Peer::default(), reply }).await;
         match answer.await {
             Ok(Reply::Status(snapshot)) => *snapshot,
             _ => Snapshot::default(),

@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::aside;
+use super::backlog::Backlog;
 use super::drops::Drops;
 use super::known::Known;
 use super::rate::Rate;
@@ -141,6 +142,8 @@ pub(super) struct Upstream {
     pub acks: Rate,
     /// What its queue drops, as far as the log says.
     pub drops: Drops,
+    /// What waits on disk, as far as the log says.
+    pub backlog: Backlog,
     /// What was left only in memory when it stopped.
     pub left: Option<Tally>,
     /// Who waits for which message: at most what is only in memory, which the queue bounds.
@@ -193,6 +196,7 @@ impl Upstream {
             session,
             acks: Rate::default(),
             drops: Drops::default(),
+            backlog: Backlog::default(),
             left: None,
             tickets: BTreeMap::new(),
             fates: VecDeque::new(),

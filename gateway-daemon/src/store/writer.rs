@@ -18,6 +18,7 @@ use super::engine::{Engine, Opened};
 use super::health::StoreHealth;
 use super::pulse::Pulse;
 use super::resets::Resets;
+use crate::panics::contain;
 
 /// Most requests that wait for the writer; a further one waits in its sender. More ops share a transaction than uplinks exist.
 pub const REQUESTS_MAX: usize = 64;
@@ -77,6 +78,9 @@ pub(super) enum Request {
     // Keeps the thread until somebody lets it go.
     #[cfg(test)]
     Hold(std::sync::mpsc::Receiver<()>),
+    // A fault of the program.
+    #[cfg(test)]
+    Panic,
 }
 
 /// The task's ends.
@@ -105,7 +109,7 @@ impl Writer {
             let dropped = batch.is_empty() && self.requests.is_closed();
             let due = retry_at.is_some_and(|at| at <= Instant::now());
             let health = Arc::clone(&self.health);
-            let turn = spawn_blocking(move || {
+            let turn = move || {
                 if due {
                     engine.try_open();
                 }
@@ -113,7 +117,8 @@ impl Writer {
                 engine.recover();
                 health.send_replace(engine.health());
                 (engine, closed)
-            });
+            };
+            let turn = spawn_blocking(|| contain("the store's writer", turn));
             let closed;
             (engine, closed) = match turn.await {
                 Ok(turn) => turn,
@@ -230,6 +235,8 @@ fn answer_other(engine: &mut Engine, request: Request) -> bool {
         #[cfg(test)]
         // Whoever held it has gone, or lets it go.
         Request::Hold(until) => drop(until.recv()),
+        #[cfg(test)]
+        Request::Panic => panic!("asked for by a test"),
         Request::ClockHistory { answer } => drop(answer.send(engine.clock_history())),
         Request::Close { answer } => {
             // Whoever asked may have gone.
