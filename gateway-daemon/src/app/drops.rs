@@ -62,6 +62,14 @@ impl Drops {
         self.look(now, |reason| ledger.dropped(reason))
     }
 
+    /// What it drops at present, and since when; of several reasons the first of [`WATCHED`].
+    pub(super) fn going_on(&self) -> Option<(DropReason, BootNs)> {
+        WATCHED
+            .into_iter()
+            .zip(&self.episodes)
+            .find_map(|(reason, episode)| Some((reason, (*episode)?.since)))
+    }
+
     /// Nobody looks any more: what has not stopped yet is told as it is.
     pub(super) fn end(&mut self, now: BootNs, ledger: &Ledger) -> Vec<Change> {
         let mut changes = self.observe(now, ledger);

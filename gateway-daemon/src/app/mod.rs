@@ -35,6 +35,7 @@ mod showcase;
 pub mod snapshot;
 pub mod start;
 mod survey;
+pub mod troubles;
 mod turns;
 mod update;
 mod upstream;

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use self::table::{Align, Cell, Table};
 use self::words::{bytes, count, duration, rate, value};
 use super::snapshot::{Broker, Bus, Device, Health, Ledger, Link, SetAside, Snapshot, Tag, Uplink};
+use super::troubles::{is_well, troubles, verdict};
 
 /// Whether text may carry colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,8 @@ impl Ink {
 /// Everything about the gateway except the tags.
 #[must_use]
 pub fn status(snapshot: &Snapshot, ink: Ink) -> String {
-    let mut text = heading(snapshot, ink);
+    let mut text = verdict_line(snapshot, ink);
+    text.push_str(&heading(snapshot, ink));
     text.push_str(&refused_lines(snapshot, ink));
     for (fault, sentence) in &snapshot.faults {
         text.push_str(&format!("{}\n", ink.paint(Mood::Bad, &format!("fault {fault}: {sentence}"))));
@@ -150,6 +152,13 @@ pub fn one_line(snapshot: &Snapshot) -> String {
         }
     }
     line
+}
+
+/// How it is, before everything else.
+fn verdict_line(snapshot: &Snapshot, ink: Ink) -> String {
+    let found = troubles(snapshot);
+    let mood = if is_well(&found) { Mood::Good } else { Mood::Bad };
+    format!("{}\n", ink.paint(mood, &verdict(&found)))
 }
 
 fn heading(snapshot: &Snapshot, ink: Ink) -> String {

@@ -66,6 +66,10 @@ pub struct Bus {
     pub medium: String,
     /// Whether its port or connection is open.
     pub up: bool,
+    /// Whether no try to open it has ended yet: it has just started.
+    pub untried: bool,
+    /// How long it has been so, ms.
+    pub since_ms: u64,
     /// Why it is not, or was not the last time.
     pub why: Option<String>,
     /// Requests answered per second, lately.
@@ -122,6 +126,8 @@ pub struct Device {
     pub unit: u8,
     /// How it is.
     pub health: Health,
+    /// How long it has been so, ms; while it fails, the time since its last answer.
+    pub since_ms: u64,
     /// The last thing that went wrong, as a reason word; kept after it recovered.
     pub why: Option<String>,
     /// Requests answered per second, lately.
@@ -224,10 +230,24 @@ pub struct Uplink {
     pub refused: Vec<String>,
     /// Most rows in the queue.
     pub rows_max: u64,
+    /// Most bytes in the queue.
+    pub bytes_max: u64,
+    /// Set while the queue drops messages because of its limits.
+    pub dropping: Option<Dropping>,
     /// What the cloud will not take.
     pub set_aside: SetAside,
     /// Where every message is.
     pub ledger: Ledger,
+}
+
+/// A queue that drops messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dropping {
+    /// How long it has done so, ms.
+    pub since_ms: u64,
+    /// Why, as the ledger calls it.
+    pub reason: String,
 }
 
 /// Messages that the cloud will not take: they stay stored and are not sent.

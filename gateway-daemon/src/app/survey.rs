@@ -49,8 +49,8 @@ impl Gateway {
             }),
             faults: (*self.known_faults).clone(),
             clock_trusted: self.walls.boot_wall(self.run.boot).is_some(),
-            buses: self.lines.iter().map(bus).collect(),
-            devices: self.devices(),
+            buses: self.lines.iter().map(|line| bus(line, now)).collect(),
+            devices: self.devices(now),
             tags: self.tags(now),
             uplinks: self.uplinks(now),
             broker: self.config.broker.as_ref().map(|settings| self.broker_picture(settings)),
@@ -63,7 +63,7 @@ impl Gateway {
         pairs.map(|(upstream, (settings, _))| uplink(upstream, settings, now)).collect()
     }
 
-    fn devices(&self) -> Vec<snapshot::Device> {
+    fn devices(&self, now: BootNs) -> Vec<snapshot::Device> {
         let mut devices: Vec<snapshot::Device> = (self.field.devices.iter())
             .map(|device| snapshot::Device {
                 name: device.name.to_string(),
@@ -82,6 +82,11 @@ impl Gateway {
                     DeviceState::Doubtful { .. } => Health::Failing,
                     DeviceState::Dead { .. } => Health::Dead,
                 };
+                let since = match seen.state {
+                    DeviceState::Doubtful { .. } => seen.last_answer.unwrap_or(seen.since),
+                    _ => seen.since,
+                };
+                device.since_ms = age_ms(now, since);
                 device.why = seen.last_failure.map(|reason| reason.to_string());
                 device.polls_per_s = line.device_answers(seen.device);
                 device.requests = seen.counters.requests;
@@ -143,17 +148,23 @@ impl Gateway {
     }
 }
 
-fn bus(line: &Line) -> snapshot::Bus {
+fn age_ms(now: BootNs, since: BootNs) -> u64 {
+    now.ms().saturating_sub(since.ms())
+}
+
+fn bus(line: &Line, now: BootNs) -> snapshot::Bus {
     let report = line.report();
     let counters = &report.schedule.counters;
-    let (up, why) = match &report.line {
-        LineState::Up { .. } => (true, None),
-        LineState::Down { why, .. } => (false, Some(why.clone())),
+    let (up, since, why) = match &report.line {
+        LineState::Up { since } => (true, *since, None),
+        LineState::Down { since, why } => (false, *since, Some(why.clone())),
     };
     snapshot::Bus {
         name: report.name.to_string(),
         medium: medium(&line.part().bus.medium),
         up,
+        untried: !up && report.task.opens == 0 && report.task.open_failures == 0,
+        since_ms: age_ms(now, since),
         why,
         polls_per_s: line.answers.per_s(),
         busy: (line.busy.per_s() / 1e9).clamp(0.0, 1.0),
@@ -191,6 +202,11 @@ fn uplink(upstream: &Upstream, settings: &Settings, now: BootNs) -> snapshot::Up
         echoes: upstream.down.counters().echo_messages_total,
         refused: upstream.refused.iter().map(ToString::to_string).collect(),
         rows_max: settings.limits.rows_max,
+        bytes_max: settings.limits.bytes_max,
+        dropping: upstream.drops.going_on().map(|(reason, since)| snapshot::Dropping {
+            since_ms: age_ms(now, since),
+            reason: reason.word().to_owned(),
+        }),
         set_aside: set_aside(machine.queue()),
         ledger: ledger(machine.queue().ledger()),
     }

@@ -139,10 +139,11 @@ pub(crate) fn troubled() -> Snapshot {
     let rows = |rows: u64| Count { rows, readings: rows * 4, bytes: rows * 150 };
     let bus = &mut snapshot.buses[0];
     (bus.up, bus.polls_per_s, bus.busy, bus.errors, bus.overruns) = (false, 0.0, 0.0, 12, 3);
+    bus.since_ms = 200_000;
     bus.why = Some("the port is gone; waiting for it to be plugged in again".into());
     let device = &mut snapshot.devices[0];
     (device.health, device.errors, device.polls_per_s) = (Health::Dead, 1234, 0.05);
-    device.why = Some("timeout".into());
+    (device.since_ms, device.why) = (90_000, Some("timeout".into()));
     for (tag, reason) in snapshot.tags.iter_mut().zip(["timeout", "bus-down", "exception-2"]) {
         (tag.value, tag.quality) = (None, reason.into());
     }

@@ -1,0 +1,152 @@
+//! What is wrong in the field: buses, devices and tags.
+
+use std::collections::BTreeMap;
+
+use super::{Subject, Trouble, parts, some};
+use crate::app::snapshot::{Bus, Device, Health, Snapshot, Tag};
+
+/// A device that has not answered for so long is worth knowing of, although it is still polled. A lost answer now and then is life on a line.
+const FAILING_MS: u64 = 10_000;
+/// A line that is busy for so much of the time has no room left.
+const BUSY: f64 = 0.95;
+
+/// Buses that are not open, or have no time left.
+pub(super) fn buses(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
+    for bus in &snapshot.buses {
+        if is_down(bus) {
+            found.push(down(bus));
+        } else if bus.up && bus.busy >= BUSY && bus.overruns > 0 {
+            let sentence = format!("bus {} is busy all the time and polls are skipped", bus.name);
+            let remedy = "raise `interval` of its groups, or its speed: `check` says what polling costs";
+            found.push(Trouble::notable(Subject::Bus(bus.name.clone()), sentence).remedy(remedy));
+        }
+    }
+}
+
+/// Devices that do not answer. When none of several on one line does, the line is at fault.
+pub(super) fn devices(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
+    let down: Vec<&str> = snapshot.buses.iter().filter(|bus| !bus.up).map(|bus| bus.name.as_str()).collect();
+    let mut lines: BTreeMap<&str, Vec<&Device>> = BTreeMap::new();
+    for device in snapshot.devices.iter().filter(|device| !down.contains(&device.bus.as_str())) {
+        lines.entry(&device.bus).or_default().push(device);
+    }
+    let mut said = Vec::new();
+    for (bus, devices) in lines {
+        if devices.len() > 1 && devices.iter().all(|device| device.health == Health::Dead) {
+            found.push(silent_line(snapshot, bus, &devices));
+            said.push(bus);
+        }
+    }
+    let rest = snapshot.devices.iter().filter(|device| !down.contains(&device.bus.as_str()));
+    for device in rest.filter(|device| !said.contains(&device.bus.as_str())) {
+        found.extend(silent_device(device));
+    }
+}
+
+/// Tags without a value although their device answers.
+pub(super) fn tags(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
+    for device in &snapshot.devices {
+        let down = snapshot.buses.iter().any(|bus| bus.name == device.bus && !bus.up);
+        if down || matches!(device.health, Health::Unknown | Health::Dead) {
+            continue;
+        }
+        let tags: Vec<&Tag> = snapshot.tags.iter().filter(|tag| tag.device == device.name).collect();
+        found.extend(bad_tags(device, &tags));
+    }
+}
+
+fn is_down(bus: &Bus) -> bool {
+    !bus.up && !bus.untried
+}
+
+fn down(bus: &Bus) -> Trouble {
+    let (why, remedy) = bus.why.as_deref().map_or(("", None), parts);
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    let remedy = remedy.unwrap_or_else(|| {
+        // The kinds of a medium are words of the file.
+        if bus.medium.contains("tcp") {
+            "check the network, and `host` and `port` of the bus"
+        } else {
+            "check that the adapter is plugged in, and `port` of the bus"
+        }
+    });
+    let sentence = format!("bus {} is not open{why}", bus.name);
+    Trouble::wrong(Subject::Bus(bus.name.clone()), sentence).since(bus.since_ms).remedy(remedy)
+}
+
+fn silent_line(snapshot: &Snapshot, bus: &str, devices: &[&Device]) -> Trouble {
+    let sentence = format!("bus {bus}: none of its {} devices answers", devices.len());
+    let serial =
+        snapshot.buses.iter().any(|seen| seen.name == bus && seen.medium.starts_with("modbus-rtu /"));
+    let remedy = if serial {
+        "check the power of the devices, the wires A and B, `baud` and `parity`; `gateway-daemon scan` finds out how a line is set"
+    } else {
+        "check the power of the devices, and what lies between them and the gateway"
+    };
+    let since = devices.iter().map(|device| device.since_ms).min().unwrap_or_default();
+    Trouble::wrong(Subject::Bus(bus.to_owned()), sentence).since(since).remedy(remedy)
+}
+
+fn silent_device(device: &Device) -> Option<Trouble> {
+    let subject = Subject::Device(device.name.clone());
+    let why = device.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let place = format!("device {} (unit {} on bus {})", device.name, device.unit, device.bus);
+    match device.health {
+        Health::Dead => {
+            let sentence = format!("{place} does not answer{why}");
+            let remedy = "check its power, its wires and its `unit`; it is probed until it answers again";
+            Some(Trouble::wrong(subject, sentence).since(device.since_ms).remedy(remedy))
+        }
+        Health::Failing if device.since_ms >= FAILING_MS => {
+            let sentence = format!("{place} has not answered the last requests{why}");
+            Some(Trouble::notable(subject, sentence).since(device.since_ms))
+        }
+        Health::Failing | Health::Unknown | Health::Good => None,
+    }
+}
+
+/// A device that answers and does not give everything.
+fn bad_tags(device: &Device, tags: &[&Tag]) -> Option<Trouble> {
+    let mut bad: Vec<&&Tag> = tags.iter().filter(|tag| is_wrong(&tag.quality)).collect();
+    let lost = bad.is_empty();
+    if lost {
+        // While the device fails that is the trouble.
+        let answers = device.health == Health::Good;
+        bad = tags.iter().filter(|tag| answers && is_lost(&tag.quality)).collect();
+    }
+    let first = bad.first()?;
+    let named: Vec<String> = bad.iter().map(|tag| format!("{} ({})", tag.tag, tag.quality)).collect();
+    let named = some(named.iter().map(String::as_str));
+    let sentence = format!(
+        "device {} gives no value for {} of its {} tags: {named}",
+        device.name,
+        bad.len(),
+        tags.len()
+    );
+    let subject = Subject::Device(device.name.clone());
+    Some(if lost {
+        Trouble::notable(subject, sentence)
+    } else {
+        Trouble::wrong(subject, sentence).remedy(mend(&first.quality))
+    })
+}
+
+/// The device has been asked, or was to be, and there is no value that can be used: this does not pass by itself.
+fn is_wrong(quality: &str) -> bool {
+    quality.starts_with("exception-") || matches!(quality, "out-of-range" | "not-a-number" | "stale")
+}
+
+/// An answer was lost; the next poll may bring it.
+fn is_lost(quality: &str) -> bool {
+    matches!(quality, "timeout" | "bad-answer")
+}
+
+fn mend(quality: &str) -> &'static str {
+    match quality {
+        "exception-2" => "the device has no such address: check the tag's address against its manual",
+        "out-of-range" => "check the sensor, `scale`, `type` and `order`, `min` and `max`",
+        "not-a-number" => "check the sensor, `type` and `order`",
+        "stale" => "the polls do not come round: `check` says what they cost on the wire",
+        _ => "the device refuses: check the tag against its manual",
+    }
+}
