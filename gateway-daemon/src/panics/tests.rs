@@ -98,6 +98,8 @@ async fn store() {
     let store = Store::open(&settings).await;
     let (queue, _) = store.open_queue("cloud").await;
     store.panic().await;
+    // What waited in the same batch went with it, and hears of a fault.
+    store.queues().await;
     let fetch = StoreOp::Fetch { op: 1, after: Seq(0), until: Seq(9), rows_max: 1, bytes_max: 100 };
     let event = store.apply(queue, fetch).await;
     assert!(

@@ -156,7 +156,8 @@ impl Writer {
         if error.is_cancelled() {
             return None;
         }
-        log::error!(why:% = error; "the store's writer has panicked; the database is opened again");
+        // The panic itself was told where it happened.
+        log::warn!("the store's writer: the database is opened again");
         let (settings, resets) = (self.settings.clone(), Arc::clone(&self.resets));
         spawn_blocking(move || Engine::successor(settings, resets, opened)).await.ok()
     }
