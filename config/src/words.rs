@@ -178,8 +178,10 @@ pub(crate) fn wrong_type(key: &Key, value: &DeValue<'_>, source: &str) -> String
     let none = is_amount(&key.kind) && means_none(value.as_str().unwrap_or(source));
     if let Some(advice) = none.then(|| instead_of_none(key)).flatten() {
         text.push_str(&advice);
-    // An address in quotes is still none when it is a number alone.
-    } else if let Some(fix) = corrected(&key.kind, value, source).filter(|_| !secret && name != "address") {
+    // A number in quotes is still no address and no country.
+    } else if let Some(fix) =
+        corrected(&key.kind, value, source).filter(|_| !secret && !matches!(name, "address" | "country"))
+    {
         let _ = write!(text, ": write {name} = {}", shown(&fix));
     }
     text

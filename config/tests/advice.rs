@@ -184,3 +184,20 @@ fn a_number_without_a_unit_gets_every_unit_that_it_may_have() {
     let said = &found.iter().find(|problem| problem.severity.is_error()).unwrap().text;
     assert!(said.contains("\"256kB\""), "{said}");
 }
+
+#[test]
+fn a_forward_rule_that_puts_messages_on_topics_of_the_gateway_itself_is_warned_of() {
+    let with = |rule: &str| {
+        let url = "url = \"mqtts://broker.example.com\"";
+        let text =
+            meter(0, "holding = 0, type = \"u16\"").replace(url, &format!("{url}\nforward = [{rule}]"));
+        problems(&text).iter().map(|problem| problem.text.clone()).collect::<Vec<_>>().join("\n")
+    };
+    let warning = "puts messages on topics on which this gateway itself sends";
+    let onto = with("{ filter = \"sensors/#\", strip = \"sensors/\", add = \"g/\" }");
+    assert!(onto.contains(warning), "{onto}");
+    for beside in ["{ filter = \"sensors/#\", add = \"plant/\" }", "\"#\""] {
+        let said = with(beside);
+        assert!(!said.contains(warning), "{said}");
+    }
+}
