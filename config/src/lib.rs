@@ -50,7 +50,7 @@ pub use reference::reference;
 pub use schema::schema;
 pub use socket::control_socket;
 pub use source::FILE_BYTES_MAX;
-pub use words::nearest;
+pub use words::{nearest, nearest_name};
 
 use problem::Findings;
 use read::{
@@ -166,7 +166,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
         ErrorKind::NotFound => "there is no such file: check the path".to_owned(),
         ErrorKind::PermissionDenied => "no permission to read the file: check its owner and mode".to_owned(),
         ErrorKind::IsADirectory => "this is a folder, expected a configuration file".to_owned(),
-        _ => format!("cannot read the file: {error}"),
+        _ => format!(
+            "cannot read the file: {}",
+            gateway_core::os::sentence(&error, gateway_core::os::Doing::Reading)
+        ),
     };
     if path.is_dir() {
         return Err(why(ErrorKind::IsADirectory.into()));

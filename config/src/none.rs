@@ -3,7 +3,9 @@
 use crate::amount;
 use crate::keys::{Key, Kind, Need};
 use crate::reader::NEVER;
-use crate::words::plain;
+use crate::words::{list, plain};
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// Whether a kind is a number or an amount that somebody may want to switch off.
 pub(crate) fn is_amount(kind: &Kind) -> bool {
@@ -63,15 +65,19 @@ pub(crate) fn instead_of_none(key: &Key) -> Option<String> {
     }
 }
 
-/// A bare number with the unit that was probably meant; none where that would be refused as well.
-pub(crate) fn with_likely_unit(kind: &Kind, number: &str) -> Option<String> {
-    let units = match kind {
-        Kind::Size { .. } if number.len() > 3 => ["B", "MB"],
-        Kind::Size { .. } => ["MB", "kB"],
-        _ if number.len() > 2 => ["ms", "s"],
-        _ => ["s", "ms"],
+/// A bare number with each unit that may have been meant, in quotes, the usual ones first and none that would be refused as well: nobody can tell whether
+/// 7 are seconds or days.
+pub(crate) fn with_likely_units(kind: &Kind, number: &str) -> Option<String> {
+    let units: &[&str] = match kind {
+        Kind::Size { .. } if number.len() > 3 => &["B", "kB"],
+        Kind::Size { .. } => &["MB", "kB"],
+        _ if number.len() > 2 => &["ms", "s"],
+        Kind::Duration { max, .. } | Kind::Endless { max, .. } if *max > DAY => &["s", "m", "d"],
+        _ => &["s", "ms"],
     };
-    units.into_iter().map(|unit| format!("{number}{unit}")).find(|text| fits(kind, text))
+    let fitting = units.iter().map(|unit| format!("{number}{unit}")).filter(|text| fits(kind, text));
+    let texts: Vec<String> = fitting.map(|text| format!("\"{text}\"")).collect();
+    (!texts.is_empty()).then(|| list(texts.into_iter(), "or"))
 }
 
 /// Whether an amount would be taken.

@@ -17,6 +17,7 @@ const SECTIONS: &[&Section] = &[
     &broker::LISTENER,
     &broker::USER,
     &broker::CLIENT,
+    &broker::RETAINED,
     &broker::LIMITS,
     &field::BUS,
     &field::RS485,

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use crate::amount::{self, AmountError};
 use crate::keys::{Key, Kind, Need, Section, Word};
-use crate::none::{fits, instead_of_none, is_amount, means_none, with_likely_unit};
+use crate::none::{fits, instead_of_none, is_amount, means_none, with_likely_units};
 use crate::reader::Entry;
 
 /// Longest piece of the user's text that is repeated in a message.
@@ -36,15 +36,49 @@ pub(crate) fn list(items: impl Iterator<Item = String>, and: &str) -> String {
     }
 }
 
-/// The word that a mistyped one was probably meant to be.
-#[must_use]
+/// The word that a mistyped one was probably meant to be. A guess that is wrong costs more than none: see [`is_slip`].
 pub fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let word = word.to_lowercase();
+    known
+        .map(|k| (strsim::damerau_levenshtein(&word, &k.to_lowercase()), k))
+        .filter(|(distance, k)| is_slip(&word, &k.to_lowercase(), *distance))
+        .min_by_key(|(distance, k)| (!begins(&word, k), *distance))
+        .map(|(_, k)| k)
+}
+
+/// The name in this file that a mistyped one was probably meant to be: names are few and made by whoever writes the file, so one letter may always be wrong.
+pub fn nearest_name<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let word = word.to_lowercase();
     known
         .map(|k| (strsim::damerau_levenshtein(&word, &k.to_lowercase()), k))
         .filter(|(distance, k)| *distance <= (k.len().max(word.len()) / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, k)| k)
+}
+
+/// Whether one word is the beginning of the other.
+fn begins(one: &str, other: &str) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+/// Whether a word is a known one with a slip of the fingers. In three letters another letter makes another word (`map` is no `max`): only letters that are
+/// left out, added at the end or exchanged with their neighbours are slips there. In longer ones a third of the letters may be wrong, the first of them only
+/// when it is the only one.
+fn is_slip(word: &str, known: &str, distance: usize) -> bool {
+    const SHORT: usize = 3;
+    let (shorter, longer) = (word.len().min(known.len()), word.len().max(known.len()));
+    if distance <= longer / 3 && begins(word, known) {
+        return true;
+    }
+    if shorter <= SHORT {
+        let letters = |word: &str| {
+            let mut letters: Vec<char> = word.chars().collect();
+            letters.sort_unstable();
+            letters
+        };
+        return distance <= 1 && (word.len() != known.len() || letters(word) == letters(known));
+    }
+    distance <= 1 || (distance <= longer / 3 && word.chars().next() == known.chars().next())
 }
 
 /// Letters only, as aliases are compared: `Baud-Rate` and `baud_rate` are one word.
@@ -144,7 +178,10 @@ pub(crate) fn wrong_type(key: &Key, value: &DeValue<'_>, source: &str) -> String
     let none = is_amount(&key.kind) && means_none(value.as_str().unwrap_or(source));
     if let Some(advice) = none.then(|| instead_of_none(key)).flatten() {
         text.push_str(&advice);
-    } else if let Some(fix) = corrected(&key.kind, value, source).filter(|_| !secret) {
+    // A number in quotes is still no address and no country.
+    } else if let Some(fix) =
+        corrected(&key.kind, value, source).filter(|_| !secret && !matches!(name, "address" | "country"))
+    {
         let _ = write!(text, ": write {name} = {}", shown(&fix));
     }
     text
@@ -174,7 +211,7 @@ fn corrected(kind: &Kind, value: &DeValue<'_>, source: &str) -> Option<String> {
             text.map(|t| t.replace(',', ".")).filter(|t| t.parse::<f64>().is_ok())
         }
         (Kind::Duration { .. } | Kind::Endless { .. } | Kind::Size { .. }, DeValue::Integer(int)) => {
-            with_likely_unit(kind, int.as_str()).map(|amount| format!("\"{amount}\""))
+            with_likely_units(kind, int.as_str())
         }
         (Kind::Duration { .. } | Kind::Endless { .. }, DeValue::Float(float)) => {
             Some(format!("{}s", float.as_str()))
@@ -225,7 +262,7 @@ pub(crate) fn no_amount(key: &Key, text: &str, error: AmountError) -> String {
     let none = means_none(&text).then(|| instead_of_none(key)).flatten();
     match error {
         AmountError::NoUnit => {
-            let fix = || with_likely_unit(&key.kind, &text).map(|fix| format!(": write {name} = \"{fix}\""));
+            let fix = || with_likely_units(&key.kind, &text).map(|fix| format!(": write {name} = {fix}"));
             let advice = none.or_else(fix).unwrap_or_default();
             format!("`{name}` = \"{text}\" has no unit, expected {units} after the number{advice}")
         }

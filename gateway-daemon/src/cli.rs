@@ -39,6 +39,8 @@ pub mod exit {
     pub const USAGE: u8 = 64;
     /// No gateway is running behind the socket (`EX_UNAVAILABLE`).
     pub const UNAVAILABLE: u8 = 69;
+    /// A fault of this program: the log says where (`EX_SOFTWARE`).
+    pub const FAULT: u8 = 70;
     /// A file, port or connection failed (`EX_IOERR`).
     pub const IO: u8 = 74;
     /// The configuration is wrong (`EX_CONFIG`).
@@ -51,6 +53,7 @@ Exit codes:
    1  done, and the answer is no (not well, no such name, device silent, write refused, readings missing in a demo)
   64  wrong use of the command line
   69  no running gateway behind the socket, or none that answers
+  70  a fault of the program itself; the log says where
   74  a file, port or connection failed
   78  the configuration is wrong; every problem is printed as file:line:col";
 
@@ -127,7 +130,7 @@ The gateway stops cleanly on SIGTERM and Ctrl-C: what is in memory goes to disk 
 changed configuration is put in force as a whole, what it does not concern goes on; a wrong one is refused, and `status` and the log say why.
 
 Environment:
-  TIDEGATE_LOG=debug             error, warn, info (default), debug or trace
+  TIDEGATE_LOG=debug             error, warn, info (default), debug or trace; another word is refused with exit code 64
   TIDEGATE_TIMESYNC_FILE=PATH    a file that appears when something else than NTP has set the clock, such as a GPS receiver;
                                  without the variable the kernel and systemd-timesyncd say whether the clock can be trusted
 

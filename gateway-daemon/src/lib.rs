@@ -9,6 +9,7 @@ pub mod cli;
 pub mod link;
 pub mod listen;
 pub mod login;
+pub mod panics;
 pub mod provision;
 pub mod status;
 pub mod store;

@@ -439,10 +439,11 @@ fn passwd(args: &[&str], input: &[u8]) -> (i32, String, String) {
 fn passwd_prints_lines_that_the_configuration_takes() {
     let (code, lines, said) = passwd(&["--stdin", "press 3"], b"hunter2\nmore\n");
     assert_eq!((code, said.as_str()), (0, ""));
-    let hash = lines.strip_prefix("[broker.user.\"press 3\"]\npassword_hash = \"").unwrap();
+    let hash = lines.strip_prefix("\n[broker.user.\"press 3\"]\npassword_hash = \"").unwrap();
     let hash = hash.strip_suffix("\"\n").unwrap();
     assert!(gateway_daemon::login::compare(b"hunter2", hash) && !lines.contains("hunter2"), "{lines}");
-    let file = format!("[gateway]\nid = \"g\"\n{lines}");
+    // Behind a file whose last line has no end.
+    let file = format!("[gateway]\nid = \"g\"{lines}");
     let (config, _) =
         gateway_config::parse(&file, "x", Path::new("/x"), &gateway_config::Environment::default()).unwrap();
     assert!(config.broker.unwrap().access.users.contains_key("press 3"));

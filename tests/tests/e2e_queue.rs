@@ -99,7 +99,7 @@ async fn overflow(plan: Plan, polls: u32, reason: &str) -> Result<(Site, Vec<u64
     let log = gateway.log();
     let begun: Vec<&str> = log.lines().filter(|line| line.contains("drops messages since")).collect();
     ensure!(
-        begun.len() == 1 && begun[0].starts_with("WARN") && begun[0].contains(&format!("({reason})")),
+        begun.len() == 1 && begun[0].contains(" WARN  ") && begun[0].contains(&format!("({reason})")),
         "{begun:?}"
     );
     gateway.stop().await?;

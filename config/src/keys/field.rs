@@ -218,7 +218,11 @@ pub(crate) static DEVICE: Section = Section {
         ("group", "poll"),
         ("groups", "poll"),
     ],
-    refused: &[],
+    refused: &[
+        ("map", "registers stand in poll groups: write each as tags.NAME = { holding = 0, type = \"u16\" } below a [[device.NAME.poll]]"),
+        ("registers", "registers stand in poll groups: write each as tags.NAME = { holding = 0, type = \"u16\" } below a [[device.NAME.poll]]"),
+        ("interval", "each poll group has its own: write `every` below a [[device.NAME.poll]]"),
+    ],
 };
 
 /// `[[device.NAME.poll]]`.
@@ -311,7 +315,13 @@ pub(crate) static TAG: Section = Section {
         ("write", "writable"),
         ("rw", "writable"),
     ],
-    refused: &[],
+    refused: &[
+        ("map", "numbers are sent as they are: remove it, and give them names where they are shown"),
+        ("enum", "numbers are sent as they are: remove it, and give them names where they are shown"),
+        ("states", "numbers are sent as they are: remove it, and give them names where they are shown"),
+        ("function", "the table says it: `coil` is function 1, `discrete` 2, `holding` 3 and `input` 4: remove this key"),
+        ("function_code", "the table says it: `coil` is function 1, `discrete` 2, `holding` 3 and `input` 4: remove this key"),
+    ],
 };
 
 const TYPES: &[Word] = &[

@@ -38,7 +38,7 @@ pub(crate) fn access(cx: &Context<'_, '_>, broker: &Reader<'_, '_>) -> Option<Ac
         clients.extend(client.map(|client| (id, client)));
     }
     for (owner, span) in owners.iter().filter(|(owner, _)| whole && !users.contains_key(owner)) {
-        let near = words::nearest(owner, users.keys().map(AsRef::as_ref));
+        let near = words::nearest_name(owner, users.keys().map(AsRef::as_ref));
         let fix = near.map_or_else(String::new, |near| format!(", did you mean \"{}\"?", words::shown(near)));
         let text = format!(
             "there is no [broker.user.\"{}\"] in this file, so only its certificate can come in{fix}",

@@ -115,7 +115,7 @@ fn limits<'a, 't>(cx: &Context<'a, 't>, broker: &Reader<'a, 't>, store: Option<&
     };
     let for_others = ["listener", "user", "client"].iter().any(|key| broker.has(key));
     if for_others && reader.lacks("session_expiry_max") {
-        let text = "the session of a client that stays away ends after 7 days of running time, where version 0.1 kept it for ever: write \
+        let text = "the session of a client that stays away ends after 7 days of running time, where earlier versions kept it for ever: write \
                     session_expiry_max = \"7d\" below [broker.limits], or \"never\"";
         cx.found.warn(&broker.here(), text);
     }

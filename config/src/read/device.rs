@@ -100,7 +100,7 @@ fn bus_of(
     // A bus that is there and wrong is reported where it stands.
     let is_reported = || file.has_raw("bus", &text) || !file.has("bus") && !file.lacks("bus");
     if index.is_none() && !is_reported() {
-        let near = words::nearest(&text, buses.iter().map(|b| b.name.as_str()));
+        let near = words::nearest_name(&text, buses.iter().map(|b| b.name.as_str()));
         let fix = match (near, buses) {
             (Some(near), _) => format!(": did you mean \"{near}\"?"),
             (None, []) => format!(": add [bus.{}]", words::shown(&text)),
@@ -203,7 +203,7 @@ fn groups(
             _ => field.whole = false,
         }
     }
-    overlap::report(cx, &seen.placed);
+    overlap::report(cx, &seen.placed, addressing.base);
 }
 
 /// What a device has up to here.

@@ -130,8 +130,8 @@ fn warn_session(cx: &Context<'_, '_>, limits: &Limits, places: &Places) {
             && one > total
         {
             let text = format!(
-                "{key} is more than all sessions may have together, which is {} MiB: set `{total_key}`, or lower {key}",
-                total >> 20
+                "{key} is more than all sessions may have together, which is {}: set `{total_key}`, or lower {key}",
+                format_args!("{} MB", total.div_ceil(1_000_000))
             );
             cx.found.warn(at, text);
         }

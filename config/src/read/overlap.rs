@@ -31,7 +31,8 @@ impl Placed {
 }
 
 /// Reports tags that share registers without being parts of one word.
-pub(crate) fn report(cx: &Context<'_, '_>, placed: &[Placed]) {
+/// `base` is the address that the file gives the first register.
+pub(crate) fn report(cx: &Context<'_, '_>, placed: &[Placed], base: i64) {
     let mut order: Vec<&Placed> = placed.iter().collect();
     order.sort_by_key(|p| (p.point.table, p.point.address, p.span.start));
     for (at, one) in order.iter().enumerate() {
@@ -42,7 +43,7 @@ pub(crate) fn report(cx: &Context<'_, '_>, placed: &[Placed]) {
         for other in behind.filter(|other| !may_share(one.point, other.point)).take(1) {
             let (first, second) =
                 if one.span.start <= other.span.start { (one, other) } else { (other, one) };
-            cx.found.misfit(&second.span, sentence(cx, first, second));
+            cx.found.misfit(&second.span, sentence(cx, first, second, base));
         }
     }
 }
@@ -64,7 +65,7 @@ fn may_share(one: Point, other: Point) -> bool {
         && !(is_word(one.kind) && is_word(other.kind))
 }
 
-fn sentence(cx: &Context<'_, '_>, first: &Placed, second: &Placed) -> String {
+fn sentence(cx: &Context<'_, '_>, first: &Placed, second: &Placed, base: i64) -> String {
     let line = cx.found.line(&first.span);
     let (name, other) = (&second.name, &first.name);
     if first.point == second.point {
@@ -74,19 +75,19 @@ fn sentence(cx: &Context<'_, '_>, first: &Placed, second: &Placed) -> String {
     }
     format!(
         "tag `{name}` ({}) overlaps tag `{other}` ({}) in line {line}, expected different places: correct an address or a type",
-        place(second),
-        place(first)
+        place(second, base),
+        place(first, base)
     )
 }
 
-/// "registers 2 to 3", as on the wire.
-fn place(placed: &Placed) -> String {
+/// "registers 2 to 3", counted as the file counts them.
+fn place(placed: &Placed, base: i64) -> String {
     let what = match placed.point.table {
         Table::Coil => "coil",
         Table::Discrete => "discrete input",
         Table::Holding => "holding register",
         Table::Input => "input register",
     };
-    let (first, last) = (placed.first(), placed.end() - 1);
+    let (first, last) = (i64::from(placed.first()) + base, i64::from(placed.end()) - 1 + base);
     if first == last { format!("{what} {first}") } else { format!("{what}s {first} to {last}") }
 }

@@ -106,9 +106,26 @@ fn address(
         let key_meant = TABLES.iter().find(|(_, t)| *t == meant).map_or("holding", |(key, _)| *key);
         let fix = offset + addressing.base;
         let digit = number.to_string().chars().next().unwrap_or('4');
+        let is_bits = |table| matches!(table, Table::Coil | Table::Discrete);
+        let written = TABLES.iter().find(|(word, _)| *word == key).map_or(meant, |(_, table)| *table);
+        // What is right for one table is refused in the other.
+        let beside = match (is_bits(meant), is_bits(written)) {
+            (true, false) => {
+                let bits = ["type", "bit", "byte", "order", "swap", "registers"];
+                let given: Vec<_> = bits.into_iter().filter(|key| reader.has(key)).collect();
+                match given.as_slice() {
+                    [] => String::new(),
+                    keys => {
+                        format!(" without {}", words::list(keys.iter().map(|key| format!("`{key}`")), "and"))
+                    }
+                }
+            }
+            (false, true) => " with the type that the manual says, such as type = \"u16\"".to_owned(),
+            _ => String::new(),
+        };
         let text = format!(
             "`{key}` = {number} looks like a Modicon number ({digit} stands for {}), expected the address alone: \
-             write {key_meant} = {fix}, or base = 0 in the device if {number} is its real address",
+             write {key_meant} = {fix}{beside}, or base = 0 in the device if {number} is its real address",
             table_words(meant)
         );
         cx.found.misfit(&span, text);

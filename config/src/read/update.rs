@@ -22,7 +22,7 @@ pub(crate) fn update<'a, 't>(
         let misspelt = !file.has("uplink") && !file.lacks("uplink");
         if !file.has_raw("uplink", name.as_str()) && !misspelt {
             let names = || uplinks.iter().map(|up| up.settings.name.as_str());
-            let fix = match words::nearest(name.as_str(), names()) {
+            let fix = match words::nearest_name(name.as_str(), names()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("correct it or add [uplink.{name}]"),
             };

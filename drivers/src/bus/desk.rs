@@ -169,7 +169,8 @@ impl<O: Orders> Desk<O> {
         if !std::mem::replace(&mut self.told_up, true) {
             self.told_down.clear();
             self.doubtful = false;
-            log::info!(bus = self.name.as_str(); "bus up");
+            let name = self.name.as_str();
+            log::info!(bus = name; "bus {name}: up");
         }
     }
 
@@ -206,7 +207,8 @@ impl<O: Orders> Desk<O> {
             self.told_down.push_back(why.to_owned());
         }
         let retry_ms = self.reopen_after.as_millis();
-        log::log!(level, bus = self.name.as_str(), reason = why, retry_ms = u64::try_from(retry_ms).unwrap_or(0); "bus down: {why}");
+        let name = self.name.as_str();
+        log::log!(level, bus = name, reason = why, retry_ms = u64::try_from(retry_ms).unwrap_or(0); "bus {name}: down: {why}");
         self.line = LineState::Down { since, why: why.to_owned() };
         self.orders.bus_down(now);
         self.hand_on();

@@ -20,6 +20,7 @@ mod tcp;
 mod tests;
 pub(crate) mod wire;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -340,6 +341,23 @@ pub fn spawn(
     orders: impl Orders,
     cycles: impl Outlet,
 ) -> std::io::Result<Bus> {
+    spawn_by(settings, bus, orders, cycles, |task| tokio::spawn(task))
+}
+
+/// A bus task that is not started yet.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// As [`spawn`], with the one who starts the task: whoever starts tasks again that have panicked can say so there.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_by(
+    settings: &Arc<Settings>,
+    bus: usize,
+    orders: impl Orders,
+    cycles: impl Outlet,
+    start: impl FnOnce(Task) -> JoinHandle<()>,
+) -> std::io::Result<Bus> {
     let Some(line) = settings.buses.get(bus).cloned() else {
         return Err(std::io::Error::new(
             std::io::ErrorKind::InvalidInput,
@@ -350,24 +368,20 @@ pub fn spawn(
     let (stop, stopped) = watch::channel(false);
     let (desk, reports) = desk::Desk::new(&line, orders, Box::new(cycles), waiting, stopped)?;
     let opener = wire::Opener::new(settings, bus, &line);
-    let task = start(desk, opener, &line);
-    Ok(Bus { asker: Asker { commands }, reports, stop, task })
+    let task = task(desk, opener, &line);
+    Ok(Bus { asker: Asker { commands }, reports, stop, task: start(task) })
 }
 
-fn start<O: Orders>(
-    desk: desk::Desk<O>,
-    dial: impl wire::Dial + 'static,
-    line: &settings::Bus,
-) -> JoinHandle<()> {
+fn task<O: Orders>(desk: desk::Desk<O>, dial: impl wire::Dial + 'static, line: &settings::Bus) -> Task {
     let habits = connection::Habits::of(&line.medium);
     match &line.medium {
         Medium::Tcp { host, port, pipeline, .. } => {
             let talk = tcp::Line::new(host, *port, *pipeline, habits);
-            tokio::spawn(connection::run(desk, dial, habits, talk))
+            Box::pin(connection::run(desk, dial, habits, talk))
         }
         Medium::Serial(_) | Medium::RtuOverTcp { .. } | Medium::Sim => {
             let talk = rtu::Line::new(wire::timing(&line.medium, line.fences), habits);
-            tokio::spawn(connection::run(desk, dial, habits, talk))
+            Box::pin(connection::run(desk, dial, habits, talk))
         }
     }
 }

@@ -6,6 +6,7 @@ mod tests;
 use std::io;
 use std::time::Duration;
 
+use gateway_core::os::{self, Doing};
 use gateway_core::poll::request::{Answer, LineFault};
 use gateway_core::poll::schedule::Step as ScheduleStep;
 use gateway_core::tag::BootNs;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use gateway_core::os::{self, Doing};
 use gateway_core::poll::request::LineFault;
 use gateway_core::poll::schedule::Step;
 use gateway_core::tag::BootNs;
@@ -97,7 +98,7 @@ fn is_close(error: &io::Error) -> bool {
 }
 
 fn words(error: &io::Error) -> String {
-    if is_close(error) { "closed by the device".to_owned() } else { error.to_string() }
+    if is_close(error) { "closed by the device".to_owned() } else { os::sentence(error, Doing::Connecting) }
 }
 
 impl Line {

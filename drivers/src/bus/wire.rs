@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use gateway_core::os::{self, Doing};
 use gateway_core::poll::settings::{Bus, Medium, Settings};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -148,7 +149,12 @@ pub(super) async fn connect(host: &str, port: u16, timeout: Duration) -> Result<
         .and_then(|()| Ok(sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?))
         .and_then(|()| Ok(sockopt::set_tcp_keepintvl(&stream, KEEPALIVE)?))
         .and_then(|()| Ok(sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?));
-    tuned.map_err(|error| format!("cannot set options of the connection to {host}:{port}: {error}"))?;
+    tuned.map_err(|error| {
+        format!(
+            "cannot set options of the connection to {host}:{port}: {}",
+            os::sentence(&error, Doing::Connecting)
+        )
+    })?;
     Ok(stream)
 }
 
@@ -166,7 +172,13 @@ async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         drop(permit);
         found
     });
-    found.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    let found = found.await.map_err(|error| failed(&error))?;
+    found.map_err(|error| {
+        format!(
+            "the name {host} cannot be resolved: {}; check its spelling and the name server",
+            os::sentence(&error, Doing::Connecting)
+        )
+    })
 }
 
 /// Tries the addresses of a host one after the other.
@@ -175,7 +187,9 @@ async fn connect_any(host: &str, addresses: Vec<SocketAddr>) -> Result<TcpStream
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => why = format!("cannot connect to {address}: {error}"),
+            Err(error) => {
+                why = format!("cannot connect to {address}: {}", os::sentence(&error, Doing::Connecting));
+            }
         }
     }
     Err(why)

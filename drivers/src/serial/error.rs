@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use gateway_core::os::{self, Doing};
 use gateway_core::poll::settings::Serial;
 
 /// Most ports listed in an error.
@@ -32,15 +33,14 @@ pub enum OpenError {
         existing: Vec<PathBuf>,
     },
     /// The user may not open it.
-    #[error(
-        "no permission to open {}: it belongs to group {group}; add the user of the gateway to it (sudo usermod -aG {group} USER) \
-         and log in again", port.display()
-    )]
+    #[error("no permission to open {}: {}", port.display(), permission(group, *mode))]
     Permission {
         /// The path.
         port: PathBuf,
         /// Name or number of its group, usually dialout.
         group: String,
+        /// What owner, group and others may do, as of `chmod`.
+        mode: u32,
     },
     /// Another program has it open and locked.
     #[error("{} is in use by {who}; a serial port has one master: stop the other program or use another port", port.display())]
@@ -67,7 +67,7 @@ pub enum OpenError {
         what: String,
     },
     /// The driver does not switch RS485.
-    #[error("the driver of {} cannot switch RS485 direction ({source}); most USB adapters do it by themselves: remove rs485", port.display())]
+    #[error("the driver of {} cannot switch RS485 direction ({}); most USB adapters do it by themselves: remove rs485", port.display(), os::sentence(source, Doing::Device))]
     Rs485 {
         /// The path.
         port: PathBuf,
@@ -75,7 +75,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Anything else, unplugged in the middle for instance.
-    #[error("cannot open {}: {source}", port.display())]
+    #[error("cannot open {}: {}", port.display(), os::sentence(source, Doing::Device))]
     Io {
         /// The path.
         port: PathBuf,
@@ -136,8 +136,8 @@ pub(super) fn explain(serial: &Serial, error: &tokio_serial::Error) -> OpenError
     let port = serial.port.clone();
     match error.kind() {
         ErrorKind::Io(io::ErrorKind::PermissionDenied) => {
-            let group = group_of(&port);
-            OpenError::Permission { port, group }
+            let (group, mode) = group_of(&port);
+            OpenError::Permission { port, group, mode }
         }
         ErrorKind::NoDevice | ErrorKind::Io(io::ErrorKind::ResourceBusy) => match holder(&port) {
             Some(who) => OpenError::Busy { port, who },
@@ -154,8 +154,33 @@ pub(super) fn explain(serial: &Serial, error: &tokio_serial::Error) -> OpenError
     }
 }
 
-fn group_of(port: &Path) -> String {
-    let Ok(found) = fs::metadata(port) else { return "dialout".to_owned() };
+/// Read and write, of the group.
+const GROUP_READS_AND_WRITES: u32 = 0o060;
+
+/// What to do for a port that this user may not open. Nobody joins the group of root for a port, and a group that may not use it is none to join.
+fn permission(group: &str, mode: u32) -> String {
+    if matches!(group, "root" | "0" | "wheel" | "sudo")
+        || mode & GROUP_READS_AND_WRITES != GROUP_READS_AND_WRITES
+    {
+        return format!(
+            "only root may use it (group {group}, mode {mode:04o}), because no rule of udev gives it to a group; write the line \
+             SUBSYSTEM==\"tty\", KERNEL==\"tty[A-Z]*\", GROUP=\"dialout\", MODE=\"0660\" into /etc/udev/rules.d/60-serial.rules, run \
+             `sudo udevadm control --reload && sudo udevadm trigger`, and add the user of the gateway to dialout; on a login console, end \
+             its getty first"
+        );
+    }
+    format!(
+        "it belongs to group {group}; add the user of the gateway to it (sudo usermod -aG {group} USER) and log in again"
+    )
+}
+
+/// The group of a port, and its mode.
+fn group_of(port: &Path) -> (String, u32) {
+    let Ok(found) = fs::metadata(port) else { return ("dialout".to_owned(), GROUP_READS_AND_WRITES) };
+    (group_name(&found), found.mode() & 0o7777)
+}
+
+fn group_name(found: &fs::Metadata) -> String {
     let id = found.gid().to_string();
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
     let name = groups.lines().find_map(|line| {

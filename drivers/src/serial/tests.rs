@@ -54,3 +54,17 @@ async fn rs485_on_a_driver_without_it_says_so() {
     let error = open(&Serial { rs485: Some(rs485), ..serial(&path) }).unwrap_err();
     assert!(matches!(error, OpenError::Rs485 { .. }), "{error}");
 }
+
+#[test]
+fn a_port_of_root_is_not_opened_by_joining_the_group_of_root() {
+    let text = |group: &str, mode| {
+        OpenError::Permission { port: "/dev/ttyS1".into(), group: group.into(), mode }.to_string()
+    };
+    for (group, mode) in [("root", 0o600), ("root", 0o660), ("0", 0o660), ("dialout", 0o600), ("tty", 0o620)]
+    {
+        let said = text(group, mode);
+        assert!(!said.contains(&format!("usermod -aG {group}")) && said.contains("udev"), "{said}");
+    }
+    let usual = text("dialout", 0o660);
+    assert!(usual.contains("sudo usermod -aG dialout USER") && !usual.contains("udev"), "{usual}");
+}

@@ -10,6 +10,7 @@ pub mod broker;
 pub mod fit;
 pub mod health;
 pub mod network;
+pub mod os;
 pub mod payload;
 pub mod poll;
 pub mod process;

@@ -9,10 +9,11 @@ use gateway_core::uplink::row::{Blame, Mark, Row, Seq, StoreEvent, StoreOp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::control::Reply;
+use super::control::{Peer, Reply};
 use super::gateway::Gateway;
 use super::known::Known;
 use super::near;
+use super::picture::words;
 use super::snapshot::Count;
 use super::survey;
 use super::upstream::Upstream;
@@ -113,7 +114,12 @@ pub fn why(blame: Blame) -> &'static str {
 }
 
 /// Carries out what is wanted; the reply may follow when the store has answered.
-pub(super) fn answer(gateway: &mut Gateway, uplink: &str, wanted: Wanted, reply: oneshot::Sender<Reply>) {
+pub(super) fn answer(
+    gateway: &mut Gateway,
+    uplink: &str,
+    (wanted, by): (Wanted, Peer),
+    reply: oneshot::Sender<Reply>,
+) {
     let now = clock::now();
     let Some(index) = gateway.upstreams.iter().position(|upstream| upstream.name.as_str() == uplink) else {
         let names = gateway.upstreams.iter().map(|upstream| upstream.name.as_str());
@@ -145,7 +151,8 @@ pub(super) fn answer(gateway: &mut Gateway, uplink: &str, wanted: Wanted, reply:
     }
     if done > 0 {
         let word = if matches!(wanted, Wanted::Send { .. }) { "sent again" } else { "deleted" };
-        log::warn!(uplink = uplink, messages = done; "uplink {uplink}: {done} messages that were set aside are {word} by hand");
+        let (by, messages) = (by.to_string(), words::counted(done, "message"));
+        log::warn!(event = "queue", uplink = uplink, messages = done, by = by.as_str(); "uplink {uplink}: {messages} set aside before: {word} by hand, by {by}");
     }
     let mut queued = of(&gateway.upstreams[index], &gateway.walls);
     queued.done = done;

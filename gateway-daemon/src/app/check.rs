@@ -8,15 +8,17 @@ use super::picture::words;
 use super::{certificates, clocks, say};
 use crate::cli;
 
-/// Reads the configuration to start with; problems go to standard error. Limits that do not fit together and certificates that cannot be
-/// used are problems and no reason not to start.
+/// Reads the configuration to start with; what is wrong goes to standard error, and what a person should look at into the log. Limits that do not fit together and
+/// certificates that cannot be used are problems and no reason not to start.
 ///
 /// # Errors
 /// [`cli::exit::CONFIG`] after every problem has been printed.
 pub fn load(path: &std::path::Path) -> Result<Config, u8> {
     match gateway_config::load_installed(path, &Environment::of_process()) {
         Ok((config, warnings)) => {
-            print_all(&warnings);
+            for warning in &warnings {
+                log::warn!(event = "configuration"; "{warning}");
+            }
             Ok(config)
         }
         Err(problems) => {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gateway_core::os::{self, Doing};
 use gateway_core::poll::request::Table;
 
 use super::control::{Ask, Client, RawAt, Reply};
@@ -127,7 +128,7 @@ pub enum NoAnswer {
     #[error("{}", unreachable_gateway(.0, .1))]
     Unreachable(PathBuf, std::io::Error),
     /// The gateway went away meanwhile, or speaks another language.
-    #[error("{0}")]
+    #[error("{}", os::sentence(.0, Doing::Asking))]
     Broken(std::io::Error),
     /// Something listens and says nothing.
     #[error("the gateway behind {} does not answer within {} s; its log says why, or restart it", .0.display(), ANSWER_MAX.as_secs())]
@@ -179,7 +180,8 @@ fn unreachable_gateway(socket: &Path, fault: &std::io::Error) -> String {
             format!("no permission for {socket}; be root or a member of the gateway's group")
         }
         _ => format!(
-            "no gateway is running behind {socket} ({fault}); start it, or name its socket with --socket or --config"
+            "no gateway is running behind {socket}: {}; start it, or name its socket with --socket or --config",
+            os::sentence(fault, Doing::Asking)
         ),
     }
 }

@@ -5,10 +5,12 @@
 //! `LINE_BYTES_MAX` per line, `IDLE_MAX` without a request; a client beyond the limits is told so and closed. Nothing that
 //! a client sends can stop the gateway.
 
+use std::fmt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gateway_core::os::{self, Doing};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -17,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::aside::{Queued, Wanted};
 use super::snapshot::{Session, SessionPage, Snapshot, Tag};
+use crate::panics::Contained;
 
 /// Most clients at once: a technician, a dashboard and a script, with room to spare.
 const CLIENTS_MAX: usize = 8;
@@ -121,11 +124,40 @@ pub enum Reply {
     Refused(String),
 }
 
+/// Who is at the other end of a connection: as the kernel says it, not as the client does. Without numbers it is this program itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Peer {
+    /// The user.
+    pub uid: Option<u32>,
+    /// The process that connected.
+    pub pid: Option<i32>,
+}
+
+impl Peer {
+    fn of(stream: &UnixStream) -> Self {
+        // The kernel knows every peer; without an answer the numbers are left out.
+        let Ok(found) = stream.peer_cred() else { return Self::default() };
+        Self { uid: Some(found.uid()), pid: found.pid() }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.uid, self.pid) {
+            (Some(uid), Some(pid)) => write!(f, "uid {uid}, pid {pid}"),
+            (Some(uid), None) => write!(f, "uid {uid}"),
+            (None, _) => f.write_str("this program"),
+        }
+    }
+}
+
 /// One request on its way to the core loop; replies go back through `reply`.
 #[derive(Debug)]
 pub struct Request {
     /// What is asked.
     pub ask: Ask,
+    /// Who asks.
+    pub by: Peer,
     /// Where the answer goes. A client that left makes the send fail, which is not an error.
     pub reply: oneshot::Sender<Reply>,
 }
@@ -134,7 +166,7 @@ pub struct Request {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The socket cannot be created.
-    #[error("control socket {}: {source}; choose another `gateway.socket` or create its folder", path.display())]
+    #[error("control socket {}: {}; name one in [gateway] where this user may write, such as socket = \"/tmp/tidegate.sock\", or run as the service does", path.display(), os::sentence(source, Doing::Binding))]
     Bind {
         /// The path.
         path: PathBuf,
@@ -198,11 +230,11 @@ impl Control {
             match accepted {
                 Ok((stream, _)) if clients.len() < CLIENTS_MAX => {
                     let requests = requests.clone();
-                    clients.spawn(async move {
+                    clients.spawn(Contained::new("a client of the control socket", async move {
                         if let Err(fault) = client(stream, requests).await {
                             log::debug!("control client left: {fault}");
                         }
-                    });
+                    }));
                 }
                 Ok((stream, _)) => turn_away(&stream),
                 Err(fault) => {
@@ -233,6 +265,7 @@ fn turn_away(stream: &UnixStream) {
 }
 
 async fn client(stream: UnixStream, requests: mpsc::Sender<Request>) -> std::io::Result<()> {
+    let by = Peer::of(&stream);
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -248,10 +281,11 @@ async fn client(stream: UnixStream, requests: mpsc::Sender<Request>) -> std::io:
             Err(sentence) => return send(&mut write, &Reply::Refused(sentence)).await,
         };
         let (reply, answer) = oneshot::channel();
-        if requests.send(Request { ask, reply }).await.is_err() {
+        if requests.send(Request { ask, by, reply }).await.is_err() {
             return send(&mut write, &Reply::Refused("the gateway is stopping".into())).await;
         }
-        let answer = answer.await.unwrap_or_else(|_| Reply::Refused("the gateway is stopping".into()));
+        let none = "no answer: the gateway is stopping, or a fault of the program ended the request, which its log tells";
+        let answer = answer.await.unwrap_or_else(|_| Reply::Refused(none.into()));
         send(&mut write, &answer).await?;
     }
 }

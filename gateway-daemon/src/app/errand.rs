@@ -146,6 +146,15 @@ impl Errand {
         Request { unit: self.request.unit, query }
     }
 
+    /// The tag that is written.
+    #[must_use]
+    pub(super) fn written(&self) -> Option<TagId> {
+        match &self.what {
+            What::Wrote(id, _) => Some(*id),
+            What::Read(_) | What::Raw => None,
+        }
+    }
+
     /// What to tell the client.
     #[must_use]
     pub(super) fn reply(&self, field: &Settings, answer: Result<Answer, CommandError>) -> Reply {
@@ -193,7 +202,8 @@ pub(super) fn tag_snapshot(
     }
 }
 
-fn json(value: &Value) -> serde_json::Value {
+/// A value as JSON.
+pub(super) fn json(value: &Value) -> serde_json::Value {
     match value {
         Value::Bool(on) => (*on).into(),
         Value::Int(int) => (*int).into(),

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::panics::contain;
+
 /// The sentence of each fault by its name.
 pub(super) type Faults = BTreeMap<String, String>;
 
@@ -30,7 +32,8 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// The folder of this machine.
 pub(super) fn folder() -> PathBuf {
-    let named = std::env::var_os("TIDEGATE_FAULTS_DIR").map(PathBuf::from);
+    let named =
+        std::env::var_os(super::environment::FAULTS_DIR).filter(|name| !name.is_empty()).map(PathBuf::from);
     named.unwrap_or_else(|| PathBuf::from("/run/tidegate-faults"))
 }
 
@@ -44,7 +47,11 @@ pub(super) fn watch(folder: PathBuf) -> watch::Receiver<Arc<Faults>> {
                 () = tokio::time::sleep(EVERY) => {}
             }
             let place = folder.clone();
-            let Ok(fresh) = tokio::task::spawn_blocking(move || read(&place)).await else { continue };
+            let Ok(fresh) =
+                tokio::task::spawn_blocking(move || contain("reading the faults", || read(&place))).await
+            else {
+                continue;
+            };
             tell.send_if_modified(|known| {
                 let differs = **known != fresh;
                 if differs {

@@ -38,6 +38,7 @@ use super::faults::Faults;
 use super::known::Known;
 use super::lines::{LineId, Lines};
 use super::local::{self, Enqueue, Local, Word};
+use super::picture::words;
 use super::progress::Progress;
 use super::reload::{self, Reload};
 use super::telling::Telling;
@@ -140,7 +141,7 @@ impl Gateway {
             upstream.uplink.start(now);
         }
         self.notify.ready();
-        log::info!("running: {} buses, {} tags", self.field.buses.len(), self.field.tags.len());
+        self.tell_start();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopping = false;
@@ -358,6 +359,7 @@ impl Gateway {
         self.lines.observe(now, &self.processor);
         self.lines.revive();
         self.observe_drops(now);
+        self.observe_backlogs(now);
         self.part_from_leaving();
         self.observe_faults();
         let now_s = self.wall_s(now);
@@ -448,9 +450,9 @@ impl Gateway {
             log::warn!(reason = fault.to_string().as_str(); "the store was not closed cleanly: {fault}; nothing stored is lost");
         }
         if lost > 0 {
-            let seconds = STOP_MAX.as_secs();
+            let (lost, seconds) = (words::counted(lost, "message"), STOP_MAX.as_secs());
             log::error!(
-                "stopped; {lost} messages were only in memory and are lost: the database took none of them in the {seconds} s that a stop may take"
+                "stopped; {lost} lost, only in memory at the end: the database took none of them in the {seconds} s that a stop may take"
             );
         } else {
             log::info!("stopped; nothing is left in memory");

@@ -14,10 +14,12 @@ use gateway_core::poll::{Part, Settings as Field, words};
 use gateway_core::process::Processor;
 use gateway_core::tag::{BootNs, Cycle, Reason, Sample};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::changes;
 use super::progress::{LINE_GUARD, Sign};
 use super::rate::Rate;
+use crate::panics::Contained;
 
 /// Number of the task of a bus; given out once in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +254,12 @@ fn bound(part: &Part) -> Duration {
 
 fn spawn(id: LineId, part: &Part, cycles: &Cycles) -> std::io::Result<Bus> {
     let schedule = Schedule::new(&part.field, 0, clock::now());
-    bus::spawn(&part.field, 0, schedule, Outlet { id, cycles: cycles.clone() })
+    bus::spawn_by(&part.field, 0, schedule, Outlet { id, cycles: cycles.clone() }, start)
+}
+
+/// A fault of the program in a bus task ends that task alone: [`Lines::revive`] starts it again.
+fn start(task: bus::Task) -> JoinHandle<()> {
+    tokio::spawn(Contained::new("a bus task", task))
 }
 
 /// The report of a bus whose task could not be started.
@@ -264,3 +271,6 @@ fn nothing_yet(part: &Part) -> watch::Receiver<Report> {
         (WireCounters::Rtu(Default::default()), Default::default(), Default::default());
     watch::channel(Report { name, at: now, line, wire, task, schedule }).1
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The frame: wires the rooms together and carries out the commands.
 
 pub mod aside;
+mod backlog;
 mod certificates;
 mod changes;
 pub mod check;
@@ -8,9 +9,11 @@ pub mod client;
 mod clocks;
 mod condition;
 pub mod control;
+mod deeds;
 pub mod demo;
 mod descriptors;
 mod drops;
+mod environment;
 mod errand;
 mod faults;
 mod fitting;
@@ -50,7 +53,11 @@ pub mod watch;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use drivers::clock;
+
 use crate::cli::{self, Command, exit};
+use crate::panics;
+use crate::status::journal;
 
 /// Parses the command line of the process, carries the command out, and ends with its exit code.
 #[must_use]
@@ -66,6 +73,20 @@ pub fn main() -> ExitCode {
         std::io::stderr().write_all(terminal::paper_of_errors().wrap(&said.text).as_bytes())
     };
     ExitCode::from(said.code)
+}
+
+/// Starts the log of a command that works without a person, and ends the process at a fault of its own.
+///
+/// # Errors
+/// [`exit::USAGE`] after every wrong environment variable was told.
+fn begin_log() -> Result<(), u8> {
+    let level = environment::log_level().map_err(|sentences| {
+        sentences.iter().for_each(say::error);
+        exit::USAGE
+    })?;
+    journal::init(level, clock::now, clock::wall);
+    panics::end_process_with(exit::FAULT);
+    Ok(())
 }
 
 /// Carries out a command; the exit code.

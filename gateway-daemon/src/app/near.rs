@@ -38,7 +38,7 @@ pub(super) fn nearest<'n>(asked: &str, known: impl Iterator<Item = &'n str> + Cl
     let only = begins.next().filter(|_| begins.next().is_none());
     // Names of strangers may be of any length.
     let alike = |name: &&str| name.len().abs_diff(asked.len()) <= NAME_LEN_MAX / 3;
-    gateway_config::nearest(asked, known.take(COMPARED_MAX).filter(alike)).or(only)
+    gateway_config::nearest_name(asked, known.take(COMPARED_MAX).filter(alike)).or(only)
 }
 
 /// The tags that are asked for, each by `device` or `device/tag`; without names all.

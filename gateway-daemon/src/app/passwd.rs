@@ -32,7 +32,8 @@ pub(super) fn passwd(args: &Passwd) -> u8 {
     match login::make(password.as_bytes()) {
         Ok(hash) => {
             if let Some(user) = &args.user {
-                say::line(format_args!("[broker.user.{}]", key(user)));
+                // The file behind `>>` may end without a line break.
+                say::line(format_args!("\n[broker.user.{}]", key(user)));
             }
             say::line(format_args!("password_hash = \"{hash}\""));
             exit::OK

@@ -7,16 +7,18 @@ use drivers::clock;
 use gateway_core::poll::request::Answer;
 
 use super::control::{Ask, Reply, Request};
+use super::deeds::Write;
 use super::errand::Errand;
 use super::gateway::Gateway;
 use super::{aside, measure, sessions};
+use crate::panics::Contained;
 
 impl Gateway {
     /// Answers a request, or has it answered.
     pub(super) fn request(&mut self, request: Request) {
-        let Request { ask, reply } = request;
+        let Request { ask, by, reply } = request;
         let answer = match &ask {
-            Ask::Queue { uplink, wanted } => return aside::answer(self, uplink, *wanted, reply),
+            Ask::Queue { uplink, wanted } => return aside::answer(self, uplink, (*wanted, by), reply),
             Ask::Status => Reply::Status(Box::new(self.picture(clock::now()))),
             Ask::Metrics => Reply::Text(measure::text(self)),
             Ask::Sessions { .. } | Ask::DropSession { .. } if self.config.broker.is_none() => {
@@ -24,20 +26,35 @@ impl Gateway {
             }
             Ask::Sessions { after } => sessions::page(&self.local.broker, clock::now(), *after),
             Ask::DropSession { client, number } => {
-                sessions::drop(&mut self.local.broker, clock::now(), client.as_deref(), *number)
+                sessions::drop(&mut self.local.broker, clock::now(), (client.as_deref(), *number), by)
             }
             _ => match Errand::new(&self.field, &ask) {
-                Ok(errand) => return self.send(errand, reply),
-                Err(sentence) => Reply::Refused(sentence),
+                Ok(errand) => {
+                    let before = errand.written().and_then(|id| self.processor.latest(id));
+                    let bus = self.field.buses.get(errand.bus).map(|bus| bus.name.as_str());
+                    let write = Write::of(&ask, bus, before.map(|latest| &latest.sample), by);
+                    return self.send(errand, write, reply);
+                }
+                Err(sentence) => {
+                    let refused = Reply::Refused(sentence);
+                    if let Some(write) = Write::of(&ask, None, None, by) {
+                        write.log(&refused);
+                    }
+                    refused
+                }
             },
         };
         // A client that left does not wait for its answer.
         let _ = reply.send(answer);
     }
 
-    fn send(&self, errand: Errand, reply: tokio::sync::oneshot::Sender<Reply>) {
+    fn send(&self, errand: Errand, write: Option<Write>, reply: tokio::sync::oneshot::Sender<Reply>) {
         let Some(asker) = self.lines.asker(errand.bus) else {
-            let _ = reply.send(Reply::Refused("the gateway is stopping".into()));
+            let refused = Reply::Refused("the gateway is stopping".into());
+            if let Some(write) = write {
+                write.log(&refused);
+            }
+            let _ = reply.send(refused);
             return;
         };
         let times = errand.device.map_or_else(bus::Times::default, |device| {
@@ -50,10 +67,14 @@ impl Gateway {
         });
         let field = Arc::clone(&self.field);
         // Bounded by the clients of the control socket: each waits for its answer.
-        tokio::spawn(async move {
-            let answer = carry_out(&asker, &errand, times).await;
-            let _ = reply.send(errand.reply(&field, answer));
-        });
+        tokio::spawn(Contained::new("a request to a device", async move {
+            let answer = errand.reply(&field, carry_out(&asker, &errand, times).await);
+            if let Some(write) = write {
+                write.log(&answer);
+            }
+            // A client that left does not wait for its answer.
+            let _ = reply.send(answer);
+        }));
     }
 }
 

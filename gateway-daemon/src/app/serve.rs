@@ -9,13 +9,14 @@ use super::check;
 use super::control::Control;
 use super::gateway::{Course, Gateway};
 use crate::cli;
-use crate::status::journal;
 
 /// `run`: the exit code.
 #[must_use]
 pub fn run(args: &cli::Run) -> u8 {
     drivers::memory::give_back_at_once();
-    journal::init(drivers::clock::now);
+    if let Err(code) = super::begin_log() {
+        return code;
+    }
     let config = match check::load(&args.config) {
         Ok(config) => config,
         Err(code) => return code,

@@ -10,7 +10,7 @@ use gateway_core::broker::{Broker, SessionId, SessionView, Which};
 use gateway_core::tag::BootNs;
 
 use super::client::{exchange, socket};
-use super::control::{Ask, Reply};
+use super::control::{Ask, Peer, Reply};
 use super::picture::table::{Align, Cell, Table};
 use super::picture::{Paper, words};
 use super::snapshot::{Session, SessionPage};
@@ -39,14 +39,24 @@ pub(super) fn page(broker: &Broker, now: BootNs, after: Option<u32>) -> Reply {
 }
 
 /// Carries out [`Ask::DropSession`].
-pub(super) fn drop(broker: &mut Broker, now: BootNs, client: Option<&str>, number: Option<u32>) -> Reply {
+pub(super) fn drop(
+    broker: &mut Broker,
+    now: BootNs,
+    (client, number): (Option<&str>, Option<u32>),
+    by: Peer,
+) -> Reply {
     let which = match (client, number) {
         (Some(client), None) => Which::Client(client.into()),
         (None, Some(number)) => Which::Number(SessionId(number)),
         _ => return Reply::Refused("name one session, by its client id or by its number".into()),
     };
     match broker.drop_session(now, &which) {
-        Some(view) => Reply::Dropped(Box::new(picture(&view))),
+        Some(view) => {
+            let (client, by) = (Shown::new(&view.client).to_string(), by.to_string());
+            let waited = words::counted(view.messages, "message");
+            log::info!(event = "session", client = client.as_str(), by = by.as_str(); "session of client {client} was dropped by command with {waited} that waited in it, by {by}");
+            Reply::Dropped(Box::new(picture(&view)))
+        }
         None => Reply::Refused(no_such(broker, now, client)),
     }
 }

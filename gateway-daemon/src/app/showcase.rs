@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::control::{Ask, Reply, Request};
+use super::control::{Ask, Peer, Reply, Request};
 use super::demo;
 use super::gateway::{Course, Gateway};
 use super::say;
@@ -39,7 +39,7 @@ impl Shown {
     /// One answer; a gateway that has ended has none.
     async fn ask(&self, ask: Ask) -> Option<Reply> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { ask, reply }).await.ok()?;
+        self.requests.send(Request { ask, by: Peer::default(), reply }).await.ok()?;
         answer.await.ok()
     }
 }

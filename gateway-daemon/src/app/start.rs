@@ -6,6 +6,7 @@ use drivers::clock;
 use gateway_config::Config;
 use gateway_core::broker::bridge::BridgeRules;
 use gateway_core::broker::{Found, SessionId, Sieve};
+use gateway_core::os::{self, Doing};
 use gateway_core::payload::Encoder;
 use gateway_core::process::Processor;
 use gateway_core::tag::{BootNs, RunId};
@@ -35,7 +36,7 @@ use crate::store::Store;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The identity of this boot cannot be read.
-    #[error("cannot tell this boot from others: {0}")]
+    #[error("cannot tell this boot from others: {}", os::sentence(.0, Doing::Reading))]
     Boot(std::io::Error),
     /// The message settings do not fit the field settings.
     #[error(transparent)]
@@ -52,7 +53,7 @@ pub enum StartError {
     #[error(transparent)]
     Listener(#[from] crate::listen::OpenError),
     /// A bus task cannot be started.
-    #[error("bus {bus}: {source}")]
+    #[error("bus {bus}: {}", os::sentence(source, Doing::Device))]
     Bus {
         /// The bus.
         bus: String,

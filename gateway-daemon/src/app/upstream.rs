@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::aside;
+use super::backlog::Backlog;
 use super::drops::Drops;
 use super::faults::Faults;
 use super::known::Known;
@@ -147,6 +148,8 @@ pub(super) struct Upstream {
     pub drops: Drops,
     /// What of the faults its status message has told.
     pub births: Told<Arc<Faults>>,
+    /// What waits on disk, as far as the log says.
+    pub backlog: Backlog,
     /// What was left only in memory when it stopped.
     pub left: Option<Tally>,
     /// Who waits for which message: at most what is only in memory, which the queue bounds.
@@ -202,6 +205,7 @@ impl Upstream {
             drops: Drops::default(),
             births: Told::default(),
             shown: Shown::default(),
+            backlog: Backlog::default(),
             left: None,
             tickets: BTreeMap::new(),
             fates: VecDeque::new(),

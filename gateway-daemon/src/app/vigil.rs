@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use gateway_core::broker::Gauges;
 use gateway_core::tag::{BootNs, WallClock as _, WallMs};
+use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::Ledger;
 
 use super::drops::{self, Drops};
@@ -10,7 +12,7 @@ use super::gateway::Gateway;
 use super::picture::words;
 use super::progress::{ENDED_MAX, STORE_MAX, Sign};
 use super::upstream::Upstream;
-use super::{faults, survey};
+use super::{backlog, faults, survey};
 
 impl Gateway {
     /// Feeds the watchdog if every room goes round; says whether. Otherwise systemd starts the gateway again, and the log has the name of the room.
@@ -73,6 +75,32 @@ impl Gateway {
         }
     }
 
+    /// Tells the log what begins, and what was found of the run before.
+    pub(super) fn tell_start(&self) {
+        let (version, config) = (env!("CARGO_PKG_VERSION"), self.config.hash.as_str());
+        let buses = words::counted(self.field.buses.len() as u64, "bus").replace("buss", "buses");
+        let tags = words::counted(self.field.tags.len() as u64, "tag");
+        let restored = restored(self.upstreams.iter().map(of_queue), &self.local.broker.gauges());
+        log::info!(event = "start", version, config; "running: version {version}, configuration {config}, {buses}, {tags}; {restored}");
+    }
+
+    /// Tells the log which uplinks have sent what waited on disk.
+    pub(super) fn observe_backlogs(&mut self, now: BootNs) {
+        for upstream in &mut self.upstreams {
+            let queue = upstream.uplink.queue();
+            let ledger = queue.ledger();
+            let seen = backlog::Seen {
+                up: matches!(upstream.uplink.state(), State::Up { .. }),
+                waiting: ledger.stored.rows.saturating_sub(queue.aside_total().rows),
+                acknowledged: ledger.acknowledged.rows,
+                dropped: ledger.dropped_total().rows,
+            };
+            if let Some(gone) = upstream.backlog.observe(now, seen) {
+                backlog::log(upstream.name.as_str(), gone);
+            }
+        }
+    }
+
     /// The gateway stops: what uplinks drop is told as far as it has come.
     pub(super) fn end_drops(&mut self, now: BootNs) {
         let since = self.moment(now);
@@ -89,6 +117,33 @@ impl Gateway {
             }
             None => format!("{} after the boot", words::duration(now.ms())),
         }
+    }
+}
+
+/// Name, restored messages and those of them that are set aside.
+fn of_queue(upstream: &Upstream) -> (&str, u64, u64) {
+    let queue = upstream.uplink.queue();
+    (upstream.name.as_str(), queue.ledger().restored.rows, queue.aside_total().rows)
+}
+
+/// What was found of the run before, in words.
+fn restored<'a>(queues: impl Iterator<Item = (&'a str, u64, u64)>, broker: &Gauges) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (name, rows, aside) in queues.filter(|(_, rows, aside)| rows + aside > 0) {
+        let aside = if aside > 0 { format!(" ({aside} of them set aside)") } else { String::new() };
+        parts.push(format!("{} of uplink {name}{aside}", words::counted(rows, "message")));
+    }
+    let counts = [
+        (broker.stored_messages, "message", " for local clients"),
+        (broker.retained_messages as u64, "retained message", ""),
+    ];
+    for (count, what, of) in counts.into_iter().filter(|(count, _, _)| *count > 0) {
+        parts.push(format!("{}{of}", words::counted(count, what)));
+    }
+    if parts.is_empty() {
+        "nothing had to be restored".to_owned()
+    } else {
+        format!("restored {}", parts.join(", "))
     }
 }
 
@@ -126,6 +181,17 @@ mod tests {
     /// Looks once a second for so long, from `from` on; the seconds in which the watchdog was fed.
     fn fed(gateway: &mut Gateway, seconds: std::ops::Range<u64>) -> u64 {
         seconds.filter(|second| gateway.feed(BootNs(second * 1_000_000_000))).count() as u64
+    }
+
+    #[test]
+    fn a_restart_says_what_was_restored() {
+        let none = Gauges::default();
+        assert_eq!(restored([("cloud", 0, 0)].into_iter(), &none), "nothing had to be restored");
+        let broker = Gauges { stored_messages: 1, retained_messages: 12, ..none };
+        assert_eq!(
+            restored([("cloud", 1387, 3), ("office", 0, 0), ("other", 1, 0)].into_iter(), &broker),
+            "restored 1 387 messages of uplink cloud (3 of them set aside), 1 message of uplink other, 1 message for local clients, 12 retained messages"
+        );
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use super::downlink::Downlink;
 use super::tls::{self, Tls};
 use super::watched::Trace;
 use super::{FLUSH_MAX, GOODBYE_MAX, IN_FLIGHT_MAX, classify, dial, packet};
+use crate::panics::contain;
 
 /// Requests that rumqttc writes before it flushes: few system calls, and the first of them leaves soon.
 const REQUEST_BATCH_MAX: usize = 64;
@@ -116,9 +117,9 @@ async fn load_tls(settings: &Arc<LinkSettings>) -> Result<Option<Tls>, Loss> {
             let settings = settings.clone();
             let load =
                 move || settings.tls.as_ref().map(|files| tls::load(files, &settings.host)).transpose();
-            tokio::task::spawn_blocking(load).await.unwrap_or_else(|_| {
-                Err(Loss::Settings { detail: "reading the certificate files was cut short".into() })
-            })
+            tokio::task::spawn_blocking(|| contain("reading certificate files", load)).await.unwrap_or_else(
+                |_| Err(Loss::Settings { detail: "reading the certificate files was cut short".into() }),
+            )
         }
     }
 }

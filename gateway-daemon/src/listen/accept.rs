@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use gateway_core::broker::{Limits, Origin};
 use gateway_core::fit::SOCKET_BYTES;
+use gateway_core::os;
 use gateway_core::settings::ListenerSettings;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -231,7 +232,7 @@ async fn accept(socket: TcpListener, keys: Option<Keys>, door: Arc<handshake::Do
                 count(&door.shared.tally.accept_failed);
                 let name = door.name.as_str();
                 if failed.is_due() {
-                    log::warn!(listener = name, reason:% = error; "listener {name}: cannot accept a connection: {error}; it goes on when others have left");
+                    log::warn!(listener = name, reason:% = error; "listener {name}: cannot accept a connection: {}; it goes on when others have left", os::plain(&error));
                 }
                 sleep(ACCEPT_PAUSE).await;
                 continue;

@@ -27,6 +27,7 @@ use super::coat::{Coat, CoatFault};
 use super::frames::Frames;
 use super::identity;
 use super::upgrade::{self, Page, Verdict};
+use crate::panics::Contained;
 
 /// Age from which a handshake is cut when a client of an address that has as many waits for its place: a thousand times what one takes on a local network.
 const GIVE_WAY: Duration = Duration::from_secs(1);
@@ -141,7 +142,8 @@ impl Handshakes {
                 }
             }
         }
-        let task = self.tasks.spawn(enter(Arc::clone(door), tls, socket, peer));
+        let entering = enter(Arc::clone(door), tls, socket, peer);
+        let task = self.tasks.spawn(Contained::new("the handshake of a client", entering));
         self.order.push_back(Entry { began: Instant::now(), peer: address, task });
     }
 

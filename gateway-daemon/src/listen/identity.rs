@@ -5,6 +5,7 @@
 
 use gateway_core::settings::CertificateIdentity;
 use gateway_core::settings::der::Der;
+use gateway_core::settings::serials::plain;
 
 /// Longest name taken (RFC 5280, ub-common-name is 64; names of devices are longer in the field).
 const NAME_BYTES_MAX: usize = 256;
@@ -31,6 +32,18 @@ pub(super) fn name(certificate: &[u8], wanted: CertificateIdentity) -> Option<St
     };
     let good = !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control);
     good.then_some(name)
+}
+
+/// A certificate for a person: the name of its owner, and its serial number as `openssl x509 -serial` writes it.
+pub(super) fn shown(certificate: &[u8]) -> String {
+    /// RFC 5280, 4.1.2.2.
+    const SERIAL_BYTES_MAX: usize = 20;
+    let serial = issuer_and_serial(certificate).map(|(_, serial)| plain(serial)).unwrap_or_default();
+    let serial: String = serial.iter().take(SERIAL_BYTES_MAX).map(|byte| format!("{byte:02X}")).collect();
+    match name(certificate, CertificateIdentity::CommonName) {
+        Some(name) => format!("the certificate of {name} (serial number {serial})"),
+        None => format!("the certificate with the serial number {serial}"),
+    }
 }
 
 /// Who made a certificate, and under which number: the content of both fields.

@@ -40,6 +40,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gateway_core::broker::{ConnId, Origin};
+use gateway_core::os;
 use gateway_core::tag::Name;
 
 pub use conn::SocketMemory;
@@ -102,7 +103,7 @@ pub struct Counts {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Its address cannot be listened on.
-    #[error("listener {listener}: cannot listen on {address}: {source}; {advice}")]
+    #[error("listener {listener}: cannot listen on {address}: {}; {advice}", os::plain(source))]
     Bind {
         /// The listener.
         listener: Name,

@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::revoked::{Revoked, Strict};
+use crate::panics::contain;
 
 /// How often files are looked at, at most; only when clients come.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -102,13 +103,19 @@ impl Keys {
                 (stamps != before || late).then(|| (stamps, load(&settings)))
             };
             // A panic while reading is as good as no change.
-            if let Ok(Some((stamps, loaded))) = spawn_blocking(look).await {
+            if let Ok(Some((stamps, loaded))) =
+                spawn_blocking(|| contain("reading certificate files", look)).await
+            {
                 let changed = std::mem::replace(&mut self.stamps, stamps) != stamps;
                 match loaded {
                     Ok(fresh) => {
                         let entries = fresh.revoked.len();
                         if changed {
-                            log::info!(listener, revoked = entries; "listener {listener}: the changed certificate files are in use; {entries} certificates are called back");
+                            let called = match entries {
+                                1 => "1 certificate is".to_owned(),
+                                many => format!("{many} certificates are"),
+                            };
+                            log::info!(event = "certificates", listener, revoked = entries; "listener {listener}: the changed certificate files are in use; {called} called back");
                         }
                         fresh.warn();
                         (self.current, self.renew_by) = (fresh.config, fresh.renew_by);
@@ -120,7 +127,7 @@ impl Keys {
                     Err(fault) => {
                         // A list that is late is told once.
                         self.renew_by = None;
-                        log::error!(listener, reason:% = fault; "listener {listener}: the changed files are not used, the ones before still are: {fault}");
+                        log::error!(event = "certificates", listener, reason:% = fault; "listener {listener}: the changed files are not used, the ones before still are: {fault}");
                     }
                 }
             }
@@ -281,7 +288,9 @@ pub(super) fn meaning(error: &rustls::Error) -> String {
         Error::InvalidCertificate(Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. }) => {
             "the client's certificate is not made for clients: it needs the extended key usage clientAuth"
         }
-        Error::InvalidMessage(_) => "the client does not speak TLS on this port",
+        Error::InvalidMessage(_) => {
+            "the client does not speak TLS on this port: give it mqtts:// and the authority's certificate, or another listener"
+        }
         Error::PeerIncompatible(_) => "the client speaks no TLS that is safe: it needs TLS 1.2 or 1.3",
         Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown) => {
             "the client does not trust the certificate of this gateway: give it the authority's"

@@ -21,6 +21,8 @@ use std::sync::Arc;
 use gateway_core::broker::ConnId;
 use tokio::sync::mpsc;
 
+use crate::panics::contain;
+
 pub use hash::{MEMORY_KIB, PASSES, compare, make};
 
 /// Whether a password is the one of a hash.
@@ -90,6 +92,7 @@ impl Verifier {
 }
 
 async fn answered(question: Question) -> bool {
-    let compared = tokio::task::spawn_blocking(move || compare(&question.password, &question.hash));
+    let compare = move || compare(&question.password, &question.hash);
+    let compared = tokio::task::spawn_blocking(|| contain("the comparison of a password", compare));
     compared.await.unwrap_or(false) // a comparison that did not end is none that fits
 }

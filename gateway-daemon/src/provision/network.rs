@@ -7,6 +7,7 @@ use std::path::Path;
 
 use gateway_core::network::settings::Settings;
 use gateway_core::network::{Rendered, WIFI_KEY_BYTES, rendered};
+use gateway_core::os::{self, Doing};
 use ring::pbkdf2;
 
 use super::Places;
@@ -30,7 +31,8 @@ pub(super) fn render(settings: &Settings, places: &Places, disk: &Disk<'_>, repo
         return;
     }
     if let Err(error) = fs::write(&name, wanted) {
-        report.note(format!("the machine cannot be named {wanted}: {error}"));
+        report
+            .note(format!("the machine cannot be named {wanted}: {}", os::sentence(&error, Doing::Writing)));
     }
 }
 

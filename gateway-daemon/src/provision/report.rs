@@ -14,6 +14,7 @@ use super::partition::Writable;
 use super::settle::InUse;
 use super::words::{self, Applied, Runs};
 use super::{Judged, Places, World, versions};
+use gateway_core::os::{self, Doing};
 
 /// The fault that is published while something is wrong, below /run.
 const FAULT: &str = "tidegate-faults/provision";
@@ -88,7 +89,10 @@ impl<'a> Report<'a> {
         }
         let old = self.places.drop.join(ERRORS);
         if let Err(error) = self.on_drive(|disk| disk.remove(&old)) {
-            self.note(format!("the drive TIDEGATE cannot be written: {error}"));
+            self.note(format!(
+                "the drive TIDEGATE cannot be written: {}",
+                os::sentence(&error, Doing::Writing)
+            ));
         }
     }
 
@@ -108,7 +112,10 @@ impl<'a> Report<'a> {
         self.fault(words::refused(problems, written.is_ok()));
         self.told.extend(problems.iter().cloned());
         if let Err(error) = written {
-            self.note(format!("{ERRORS} cannot be written to the drive TIDEGATE: {error}"));
+            self.note(format!(
+                "{ERRORS} cannot be written to the drive TIDEGATE: {}",
+                os::sentence(&error, Doing::Writing)
+            ));
         }
     }
 
@@ -152,7 +159,7 @@ impl<'a> Report<'a> {
         });
         if let Err(error) = done {
             self.fault(format!(
-                "the files on the drive TIDEGATE are in use but cannot be removed from it, private keys as well: {error}"
+                "the files on the drive TIDEGATE are in use but cannot be removed from it, private keys as well: {}", os::sentence(&error, Doing::Writing)
             ));
         } else if !left.is_empty() {
             self.fault(format!(
@@ -188,7 +195,11 @@ impl<'a> Report<'a> {
         let issue = (!console.is_empty()).then(|| format!("\n{}\n", console.replace('\\', "/")));
         for (path, text) in [(FAULT, fault), (ISSUE, issue)] {
             if let Err(error) = self.in_run(&run.join(path), text.as_deref()) {
-                self.told.push(format!("{} cannot be written: {error}", run.join(path).display()));
+                self.told.push(format!(
+                    "{} cannot be written: {}",
+                    run.join(path).display(),
+                    os::sentence(&error, Doing::Writing)
+                ));
             }
         }
         if !console.is_empty() {

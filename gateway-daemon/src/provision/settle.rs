@@ -10,6 +10,7 @@ use super::partition::Writable;
 use super::report::Report;
 use super::versions::{self, ADOPTED, KEYS, OWN, Piece, STAGED, Set};
 use super::{Judged, ProvisionError, Work, identity, words};
+use gateway_core::os::{self, Doing};
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -64,7 +65,10 @@ impl Work<'_> {
                         writable.close()
                     };
                     if let Err(error) = aside() {
-                        report.fault(format!("the configuration partition cannot be written: {error}"));
+                        report.fault(format!(
+                            "the configuration partition cannot be written: {}",
+                            os::sentence(&error, Doing::Writing)
+                        ));
                         return None;
                     }
                 }
@@ -105,7 +109,10 @@ impl Work<'_> {
         match finish() {
             Ok(()) => Some(found),
             Err(error) => {
-                report.fault(format!("the configuration partition cannot be written: {error}"));
+                report.fault(format!(
+                    "the configuration partition cannot be written: {}",
+                    os::sentence(&error, Doing::Writing)
+                ));
                 // What is in use may be another version, and whole all the same.
                 let version = self.versions.current();
                 self.world.judge.judge(&self.places.config).ok().map(|judged| InUse { judged, version })
@@ -136,7 +143,10 @@ impl Work<'_> {
             writable.close()
         };
         if let Err(error) = make() {
-            report.fault(format!("the configuration partition cannot be written: {error}"));
+            report.fault(format!(
+                "the configuration partition cannot be written: {}",
+                os::sentence(&error, Doing::Writing)
+            ));
             return in_use;
         }
         match self.world.judge.judge(&self.versions.path(OWN)) {

@@ -1,7 +1,9 @@
 //! Where log records go: the systemd journal with structured fields when standard error is the journal, else plain lines on
-//! standard error, `LEVEL text (field=value ...)`.
+//! standard error, `TIME LEVEL text (field=value ...)`. A line begins with whom it is about, the bus first, and its fields are those that the text does not
+//! say already.
 //!
-//! Repeats are limited and counted (`limiter`); whoever asks for DEBUG by `TIDEGATE_LOG` gets those of DEBUG and below all.
+//! Repeats are limited and counted (`limiter`); whoever asks for DEBUG by `TIDEGATE_LOG` gets those of DEBUG and below all. What happens once for each
+//! deed of a person, such as a write, has a field [`EVENT`] that says which and is told each time.
 //! Libraries below [`QUIET_LIBRARIES`] are heard only then: what they meet arrives as a structured loss of the link. A record that nobody
 //! takes (standard error closed) is lost: logging never stops the gateway.
 
@@ -10,7 +12,8 @@ use std::os::linux::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use gateway_core::tag::BootNs;
+use gateway_core::payload::iso8601;
+use gateway_core::tag::{BootNs, WallMs};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::limiter::{INTERVAL, Kind, Limiter, Summary};
@@ -19,22 +22,24 @@ use super::limiter::{INTERVAL, Kind, Limiter, Summary};
 pub const QUIET_LIBRARIES: [&str; 2] = ["rumqttc", "rustls"];
 /// Target of records that are limited and counted where they are made: the limit here does not concern them.
 pub const LIMITED: &str = "gateway_daemon::clients";
+/// The field of records that are told each time, however many: one deed, one line.
+pub const EVENT: &str = "event";
+/// Fields that say whom a line is about, in the order in which it names them.
+const SUBJECTS: [&str; 3] = ["bus", "uplink", "device"];
 /// Fields that say whom a record is about.
 const ABOUT: [&str; 9] = ["device", "bus", "uplink", "listener", "queue", "path", "fault", "room", "reload"];
 
 /// Lines left out since the start.
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
-/// Starts logging at INFO, or at the level named by `TIDEGATE_LOG` (error, warn, info, debug, trace). Later calls change nothing.
-/// `clock` is the time since boot, for counting repeats.
-pub fn init(clock: fn() -> BootNs) {
-    let level = std::env::var("TIDEGATE_LOG").ok().and_then(|word| word.parse().ok());
+/// Starts logging from `level` on. Later calls change nothing. `clock` is the time since boot, for counting repeats, and `wall` the time of day.
+pub fn init(level: LevelFilter, clock: fn() -> BootNs, wall: fn() -> Option<WallMs>) {
     let out: Box<dyn Log> = match systemd_journal_logger::JournalLog::new() {
         Ok(journal) if stderr_is_journal() => Box::new(journal),
-        _ => Box::new(Lines),
+        _ => Box::new(Lines { clock, wall }),
     };
     if log::set_boxed_logger(Box::new(Journal { out, clock, limiter: Mutex::new(Limiter::new()) })).is_ok() {
-        log::set_max_level(level.unwrap_or(LevelFilter::Info));
+        log::set_max_level(level);
     }
 }
 
@@ -65,14 +70,16 @@ impl Journal {
     }
 
     fn tell(&self, summaries: Vec<Summary>) {
-        for Summary { kind, left_out } in summaries {
-            let (target, words) = kind.parts();
+        for Summary { kind, left_out, last } in summaries {
             let minutes = INTERVAL.as_secs() / 60;
+            let lines = if left_out == 1 { "line" } else { "lines" };
             self.out.log(
                 &Record::builder()
                     .level(kind.level())
-                    .target(target)
-                    .args(format_args!("{left_out} more within {minutes} minutes like \"{words}\""))
+                    .target(kind.target())
+                    .args(format_args!(
+                        "{left_out} more {lines} within {minutes} minutes like this one: {last}"
+                    ))
                     .build(),
             );
         }
@@ -88,18 +95,20 @@ impl Log for Journal {
         if !self.enabled(record.metadata()) {
             return;
         }
-        if record.level() <= Level::Info && record.target() != LIMITED {
+        let each = record.target() == LIMITED || record.key_values().get(EVENT.into()).is_some();
+        let sentence = sentence(record);
+        if record.level() <= Level::Info && !each {
             let now = (self.clock)();
             let kind = Kind::new(record.level(), record.target(), &about(record), &record.args().to_string());
             let (passes, summaries) =
-                self.limiter(|limiter| (limiter.passes(now, kind), limiter.summaries(now)));
+                self.limiter(|limiter| (limiter.passes(now, kind, &sentence), limiter.summaries(now)));
             self.tell(summaries);
             if !passes {
                 SUPPRESSED.fetch_add(1, Ordering::Relaxed);
                 return;
             }
         }
-        self.out.log(record);
+        self.out.log(&record.to_builder().args(format_args!("{sentence}")).build());
     }
 
     fn flush(&self) {
@@ -128,7 +137,47 @@ fn about(record: &Record<'_>) -> String {
     text
 }
 
-struct Lines;
+/// What a record says, beginning with whom it is about: a line of a journal is read without its fields.
+fn sentence(record: &Record<'_>) -> String {
+    let text = record.args().to_string();
+    let mut subjects = String::new();
+    for name in SUBJECTS {
+        let Some(value) = record.key_values().get(name.into()) else { continue };
+        let subject = format!("{name} {value}");
+        if !has_word(&text, &subject) {
+            subjects.push_str(&format!("{subject}: "));
+        }
+    }
+    subjects + &text
+}
+
+/// Whether `text` holds `word`, and not as a part of a longer one.
+fn has_word(text: &str, word: &str) -> bool {
+    let joins = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    text.match_indices(word)
+        .any(|(at, _)| !text[..at].ends_with(joins) && !text[at + word.len()..].starts_with(joins))
+}
+
+struct Lines {
+    clock: fn() -> BootNs,
+    wall: fn() -> Option<WallMs>,
+}
+
+impl Lines {
+    /// `2026-11-30T11:25:38Z`; while nobody knows the time of day, the time since boot.
+    fn time(&self) -> String {
+        let wall = (self.wall)().and_then(iso8601);
+        // Without its milliseconds.
+        wall.map_or_else(
+            || format!("boot+{}s", (self.clock)().ms() / 1000),
+            |text| {
+                text.split('.')
+                    .next()
+                    .map_or_else(String::new, |whole| format!("{}Z", whole.trim_end_matches('Z')))
+            },
+        )
+    }
+}
 
 impl Log for Lines {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -136,12 +185,13 @@ impl Log for Lines {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let mut line = format!("{:<5} {}", record.level(), record.args());
-        let mut fields = Fields(String::new());
+        let text = record.args().to_string();
+        let mut line = format!("{} {:<5} {text}", self.time(), record.level());
+        let mut fields = Fields { text: &text, said: String::new() };
         // Collecting into a String cannot fail.
         let _ = record.key_values().visit(&mut fields);
-        if !fields.0.is_empty() {
-            line.push_str(&format!(" ({})", fields.0.trim_start()));
+        if !fields.said.is_empty() {
+            line.push_str(&format!(" ({})", fields.said.trim_start()));
         }
         line.push('\n');
         // Nobody is left to tell when standard error is gone.
@@ -151,15 +201,22 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-struct Fields(String);
+/// The fields that the text does not say already.
+struct Fields<'t> {
+    text: &'t str,
+    said: String,
+}
 
-impl<'kvs> log::kv::VisitSource<'kvs> for Fields {
+impl<'kvs> log::kv::VisitSource<'kvs> for Fields<'_> {
     fn visit_pair(
         &mut self,
         key: log::kv::Key<'kvs>,
         value: log::kv::Value<'kvs>,
     ) -> Result<(), log::kv::Error> {
-        self.0.push_str(&format!(" {key}={value}"));
+        let value = value.to_string();
+        if !value.is_empty() && !has_word(self.text, &value) {
+            self.said.push_str(&format!(" {key}={value}"));
+        }
         Ok(())
     }
 }
@@ -185,6 +242,11 @@ mod tests {
         fn flush(&self) {}
     }
 
+    fn journal(clock: fn() -> BootNs) -> (Kept, Journal) {
+        let kept = Kept::default();
+        (kept.clone(), Journal { out: Box::new(kept), clock, limiter: Mutex::new(Limiter::new()) })
+    }
+
     fn say(journal: &Journal, level: Level, uplink: &str, number: u32) {
         let fields = [("uplink", uplink)];
         journal.log(
@@ -198,18 +260,66 @@ mod tests {
     }
 
     #[test]
-    fn a_line_carries_its_fields() {
-        let mut fields = Fields(String::new());
-        let pairs = [("path", "/a b"), ("rows", "3")];
+    fn a_line_carries_the_fields_that_its_text_does_not_say() {
+        let mut fields = Fields { text: "13 rows of \"b\" are lost", said: String::new() };
+        let pairs = [("path", "/a b"), ("rows", "3"), ("lost", "13"), ("queue", "b"), ("why", "")];
         log::kv::Source::visit(&pairs[..], &mut fields).unwrap();
-        assert_eq!(fields.0, " path=/a b rows=3");
+        assert_eq!(fields.said, " path=/a b rows=3");
+    }
+
+    #[test]
+    fn a_line_outside_the_journal_has_time_and_says_the_bus_first_and_each_fact_once() {
+        let said = |text: &str, fields: &[(&str, &str)]| {
+            sentence(&Record::builder().args(format_args!("{text}")).key_values(&fields).build())
+        };
+        assert_eq!(said("up", &[("bus", "rs485-1")]), "bus rs485-1: up");
+        assert_eq!(
+            said("device m1: does not answer", &[("device", "m1"), ("bus", "a"), ("unit_id", "3")]),
+            "bus a: device m1: does not answer"
+        );
+        assert_eq!(said("uplink a: connected", &[("uplink", "a")]), "uplink a: connected");
+        assert_eq!(said("uplink ab: the other", &[("uplink", "a")]), "uplink a: uplink ab: the other");
+        assert_eq!(said("nobody in particular", &[]), "nobody in particular");
+        let lines = |wall| Lines { clock: || BootNs(75_000_000_000), wall };
+        assert_eq!(lines(|| Some(WallMs(1_796_037_938_123))).time(), "2026-11-30T11:25:38Z");
+        assert_eq!(lines(|| None).time(), "boot+75s");
+    }
+
+    #[test]
+    fn the_count_of_lines_that_were_left_out_names_what_was_counted() {
+        let (kept, journal) = journal(|| BootNs(1));
+        for number in 0..7 {
+            say(&journal, Level::Warn, "cloud", number);
+        }
+        let later = Journal { clock: || BootNs(601_000_000_000), ..journal };
+        later.flush();
+        let lines = kept.0.lock().unwrap();
+        assert_eq!(
+            lines.last().unwrap(),
+            "WARN 2 more lines within 10 minutes like this one: uplink cloud: cannot connect to it: number 6"
+        );
+    }
+
+    #[test]
+    fn each_deed_of_a_person_leaves_its_line_however_many_there_are() {
+        let (kept, journal) = journal(|| BootNs(1));
+        for number in 0..100 {
+            let fields = [(EVENT, "write"), ("device", "boiler")];
+            journal.log(
+                &Record::builder()
+                    .level(Level::Info)
+                    .target("gateway_daemon::app")
+                    .key_values(&fields)
+                    .args(format_args!("write number {number}"))
+                    .build(),
+            );
+        }
+        assert_eq!(kept.0.lock().unwrap().len(), 100);
     }
 
     #[test]
     fn repeats_are_left_out_for_each_uplink_by_itself_and_debug_is_not_limited() {
-        let kept = Kept::default();
-        let journal =
-            Journal { out: Box::new(kept.clone()), clock: || BootNs(1), limiter: Mutex::new(Limiter::new()) };
+        let (kept, journal) = journal(|| BootNs(1));
         let before = suppressed_total();
         for number in 0..20 {
             say(&journal, Level::Warn, "cloud", number);

@@ -16,6 +16,8 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(600);
 pub(super) const KINDS_MAX: usize = 256;
 /// Longest part of a kind that is compared and told, bytes.
 const KIND_BYTES_MAX: usize = 120;
+/// Longest part of a line that is kept to be named with its count, bytes.
+const LAST_BYTES_MAX: usize = 300;
 /// Words that make a kind: numbers and reasons that vary come later in a sentence.
 const WORDS: usize = 4;
 
@@ -43,10 +45,10 @@ impl Kind {
         self.level
     }
 
-    /// Target and first words.
+    /// Where they come from.
     #[must_use]
-    pub(super) fn parts(&self) -> (&str, &str) {
-        self.text.split_once('\n').unwrap_or(("", &self.text))
+    pub(super) fn target(&self) -> &str {
+        self.text.split_once('\n').map_or("", |(target, _)| target)
     }
 }
 
@@ -57,6 +59,8 @@ pub(super) struct Summary {
     pub(super) kind: Kind,
     /// Records left out, at least 1.
     pub(super) left_out: u64,
+    /// The last of them, as a person reads it.
+    pub(super) last: String,
 }
 
 #[derive(Debug)]
@@ -65,6 +69,7 @@ struct Watched {
     ends: BootNs,
     passed: u32,
     left_out: u64,
+    last: String,
 }
 
 /// Counts of the kinds.
@@ -81,12 +86,14 @@ impl Limiter {
         Self { watched: Vec::new(), summaries: Vec::new() }
     }
 
-    /// Whether a record of this kind may pass at this moment.
-    pub(super) fn passes(&mut self, now: BootNs, kind: Kind) -> bool {
+    /// Whether a record of this kind may pass at this moment; `sentence` is what it says.
+    pub(super) fn passes(&mut self, now: BootNs, kind: Kind, sentence: &str) -> bool {
         self.expire(now);
         if let Some(known) = self.watched.iter_mut().find(|known| known.kind == kind) {
             if known.passed >= BURST_MAX {
                 known.left_out = known.left_out.saturating_add(1);
+                known.last.clear();
+                known.last.push_str(&sentence[..sentence.floor_char_boundary(LAST_BYTES_MAX)]);
                 return false;
             }
             known.passed += 1;
@@ -99,7 +106,13 @@ impl Limiter {
                 self.tell(gone);
             }
         }
-        self.watched.push(Watched { kind, ends: now.plus(INTERVAL), passed: 1, left_out: 0 });
+        self.watched.push(Watched {
+            kind,
+            ends: now.plus(INTERVAL),
+            passed: 1,
+            left_out: 0,
+            last: String::new(),
+        });
         true
     }
 
@@ -124,7 +137,7 @@ impl Limiter {
     /// Bounded by the kinds: summaries are taken with every record.
     fn tell(&mut self, gone: Watched) {
         if gone.left_out > 0 && self.summaries.len() < KINDS_MAX {
-            self.summaries.push(Summary { kind: gone.kind, left_out: gone.left_out });
+            self.summaries.push(Summary { kind: gone.kind, left_out: gone.left_out, last: gone.last });
         }
     }
 }
@@ -146,7 +159,7 @@ mod tests {
         let mut limiter = Limiter::new();
         let (mut passed, mut told) = (0_u64, 0_u64);
         for second in 0..86_400 {
-            passed += u64::from(limiter.passes(at(second), kind("cloud")));
+            passed += u64::from(limiter.passes(at(second), kind("cloud"), ""));
             told += limiter.summaries(at(second)).iter().map(|summary| summary.left_out).sum::<u64>();
         }
         assert_eq!(passed, 86_400 / 600 * u64::from(BURST_MAX));
@@ -158,10 +171,11 @@ mod tests {
     fn the_count_is_told_even_if_the_situation_does_not_come_back() {
         let mut limiter = Limiter::new();
         for _ in 0..BURST_MAX + 3 {
-            limiter.passes(at(1), kind("cloud"));
+            limiter.passes(at(1), kind("cloud"), "cannot connect: name 17");
         }
         assert_eq!(limiter.summaries(at(2)), []);
-        assert_eq!(limiter.summaries(at(601)), [Summary { kind: kind("cloud"), left_out: 3 }]);
+        let told = Summary { kind: kind("cloud"), left_out: 3, last: "cannot connect: name 17".into() };
+        assert_eq!(limiter.summaries(at(601)), [told]);
         assert_eq!(limiter.summaries(at(602)), []);
     }
 
@@ -169,41 +183,43 @@ mod tests {
     fn situations_of_others_and_other_situations_pass() {
         let mut limiter = Limiter::new();
         for _ in 0..100 {
-            limiter.passes(at(1), kind("cloud"));
+            limiter.passes(at(1), kind("cloud"), "");
         }
-        assert!(limiter.passes(at(1), kind("office")));
-        assert!(
-            limiter.passes(at(1), Kind::new(log::Level::Warn, "gateway_daemon::app", "cloud", "bus down: x"))
-        );
-        assert!(limiter.passes(
-            at(1),
-            Kind::new(log::Level::Error, "gateway_daemon::app", "cloud", "uplink cloud: cannot connect")
-        ));
+        assert!(limiter.passes(at(1), kind("office"), ""));
+        let of = |level, message| Kind::new(level, "gateway_daemon::app", "cloud", message);
+        assert!(limiter.passes(at(1), of(log::Level::Warn, "bus down: x"), ""));
+        assert!(limiter.passes(at(1), of(log::Level::Error, "uplink cloud: cannot connect"), ""));
     }
 
     #[test]
     fn numbers_behind_the_first_words_do_not_make_another_kind() {
         let of = |message| Kind::new(log::Level::Warn, "t", "", message);
         assert_eq!(of("link lost after a 7 s"), of("link lost after a 9 s"));
-        assert_eq!(of("a b c d e").parts(), ("t", "a b c d"));
+        assert_eq!(of("a b c d e").target(), "t");
     }
 
     #[test]
     fn a_flood_of_kinds_stays_bounded_and_is_counted() {
         let mut limiter = Limiter::new();
         for _ in 0..BURST_MAX + 1 {
-            limiter.passes(at(0), kind("first"));
+            limiter.passes(at(0), kind("first"), "the first");
         }
         for number in 0..10_000 {
-            assert!(limiter.passes(at(1), kind(&number.to_string())));
+            assert!(limiter.passes(at(1), kind(&number.to_string()), ""));
         }
         assert_eq!(limiter.watched.len(), KINDS_MAX);
-        assert_eq!(limiter.summaries(at(1)), [Summary { kind: kind("first"), left_out: 1 }]);
+        let told = Summary { kind: kind("first"), left_out: 1, last: "the first".into() };
+        assert_eq!(limiter.summaries(at(1)), [told]);
     }
 
     #[test]
     fn a_long_kind_is_cut_between_characters() {
         let kind = Kind::new(log::Level::Info, "t", "", &"ä".repeat(200));
-        assert_eq!(kind.parts().1.len(), KIND_BYTES_MAX);
+        assert_eq!(kind.text.len(), KIND_BYTES_MAX + "t\n".len());
+        let mut limiter = Limiter::new();
+        for _ in 0..=BURST_MAX {
+            limiter.passes(at(1), kind.clone(), &"\u{e4}".repeat(200));
+        }
+        assert_eq!(limiter.summaries(at(700))[0].last.len(), LAST_BYTES_MAX);
     }
 }

@@ -62,6 +62,7 @@ use self::engine::Engine;
 use self::pulse::Pulse;
 use self::resets::Resets;
 use self::writer::{Request, Writer};
+use crate::panics::contain;
 
 /// The store. Share it by `Arc`; every method may be called from any task.
 #[derive(Debug)]
@@ -78,7 +79,8 @@ impl Store {
     pub async fn open(settings: &StoreSettings) -> Self {
         let resets = Arc::new(Resets::default());
         let (engine_settings, engine_resets) = (settings.clone(), Arc::clone(&resets));
-        let engine = spawn_blocking(move || Engine::open(engine_settings, engine_resets)).await;
+        let open = move || Engine::open(engine_settings, engine_resets);
+        let engine = spawn_blocking(|| contain("opening the store", open)).await;
         let engine = engine.unwrap_or_else(|_| Engine::new(settings.clone(), Arc::clone(&resets)));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let (health, health_receiver) = watch::channel(engine.health());
@@ -210,6 +212,12 @@ impl Store {
         let (release, until) = std::sync::mpsc::sync_channel(1);
         self.tell(Request::Hold(until)).await;
         release
+    }
+
+    /// A fault of the program in the writer's thread.
+    #[cfg(test)]
+    pub(crate) async fn panic(&self) {
+        self.tell(Request::Panic).await;
     }
 
     /// Carries out what waits, copies the log into the database and closes it. Later ops fail.

@@ -19,6 +19,7 @@ use super::engine::{Engine, Opened};
 use super::health::StoreHealth;
 use super::pulse::Pulse;
 use super::resets::Resets;
+use crate::panics::contain;
 
 /// Most requests that wait for the writer; a further one waits in its sender. More ops share a transaction than uplinks exist.
 pub const REQUESTS_MAX: usize = 64;
@@ -81,6 +82,9 @@ pub(super) enum Request {
     // Keeps the thread until somebody lets it go.
     #[cfg(test)]
     Hold(std::sync::mpsc::Receiver<()>),
+    // A fault of the program.
+    #[cfg(test)]
+    Panic,
 }
 
 /// The task's ends.
@@ -115,7 +119,7 @@ impl Writer {
                 watch_at = Instant::now() + WATCH_EVERY;
             }
             let health = Arc::clone(&self.health);
-            let turn = spawn_blocking(move || {
+            let turn = move || {
                 if due {
                     engine.try_open();
                 }
@@ -126,7 +130,8 @@ impl Writer {
                 engine.recover();
                 health.send_replace(engine.health());
                 (engine, closed)
-            });
+            };
+            let turn = spawn_blocking(|| contain("the store's writer", turn));
             let closed;
             (engine, closed) = match turn.await {
                 Ok(turn) => turn,
@@ -164,7 +169,8 @@ impl Writer {
         if error.is_cancelled() {
             return None;
         }
-        log::error!(why:% = error; "the store's writer has panicked; the database is opened again");
+        // The panic itself was told where it happened.
+        log::warn!("the store's writer: the database is opened again");
         let (settings, resets) = (self.settings.clone(), Arc::clone(&self.resets));
         spawn_blocking(move || Engine::successor(settings, resets, opened)).await.ok()
     }
@@ -243,6 +249,8 @@ fn answer_other(engine: &mut Engine, request: Request) -> bool {
         #[cfg(test)]
         // Whoever held it has gone, or lets it go.
         Request::Hold(until) => drop(until.recv()),
+        #[cfg(test)]
+        Request::Panic => panic!("asked for by a test"),
         Request::ClockHistory { answer } => drop(answer.send(engine.clock_history())),
         Request::Close { answer } => {
             // Whoever asked may have gone.

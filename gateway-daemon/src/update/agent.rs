@@ -21,6 +21,7 @@ use super::files::{Folder, FolderError, boot_id};
 use super::job::{self, Event, JOB_MAX, Job};
 use super::rauc::Rauc;
 use super::{AllowHttp, Look, lines};
+use crate::panics::Contained;
 
 /// Most clients at once: the daemon, a technician and a script, with room to spare.
 const CLIENTS_MAX: usize = 8;
@@ -98,7 +99,7 @@ pub async fn serve(listener: UnixListener, settings: Settings) -> io::Result<()>
             Some(_) = clients.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if clients.len() < CLIENTS_MAX => {
-                    clients.spawn(client(stream, ask.clone()));
+                    clients.spawn(Contained::new("a client of the agent", client(stream, ask.clone())));
                 }
                 Ok((stream, _)) => turn_away(&stream),
                 Err(fault) => return Err(fault),
@@ -175,7 +176,8 @@ impl Agent {
 
     fn start(&mut self, job: Job, replies: mpsc::Sender<Reply>) {
         let (say, events) = mpsc::channel(job::STEPS_MAX);
-        tokio::spawn(job::run(job.clone(), Arc::clone(&self.settings), say));
+        let work = job::run(job.clone(), Arc::clone(&self.settings), say);
+        tokio::spawn(Contained::new("the installation", work));
         let state = match job.source {
             Source::Url(_) => State::Downloading,
             Source::File(_) => State::Installing,

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use gateway_core::os::{self, Doing};
 use gateway_core::update::record::{FILE_BYTES_MAX, History, Last, Trial};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,7 +27,7 @@ const ROLLED_BACK: &str = "rolled-back";
 
 /// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
+#[error("{}: {}", path.display(), os::sentence(source, Doing::Writing))]
 pub struct FolderError {
     /// The file.
     pub path: PathBuf,

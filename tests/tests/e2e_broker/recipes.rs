@@ -62,6 +62,6 @@ async fn the_certificates_of_the_guide_let_a_machine_in_until_the_list_of_the_gu
         assert!(Instant::now() < until, "{}", yard.gateway.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(yard.gateway.log().contains("1 certificates are called back"), "{}", yard.gateway.log());
+    assert!(yard.gateway.log().contains("1 certificate is called back"), "{}", yard.gateway.log());
     yard.gateway.stop().await.unwrap();
 }

@@ -106,7 +106,7 @@ async fn the_journal_can_be_asked_by_bus_device_and_uplink() {
     }
     let machine = with_config().await;
     for (field, text) in [
-        ("BUS=field", "bus up"),
+        ("BUS=field", "bus field: up"),
         ("DEVICE=meter", "answers"),
         ("UPLINK=cloud", "cannot connect"),
         ("REASON=tcp-refused", "cannot connect"),

@@ -235,6 +235,15 @@ impl fmt::Display for Who {
     }
 }
 
+/// `1 message`, `2 messages`.
+struct Messages(u64);
+
+impl fmt::Display for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} message{}", self.0, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (who, more) = (&self.who, self.more);
@@ -263,7 +272,7 @@ impl fmt::Display for Note {
             )?,
             Event::Closed(reason) => write!(f, "connection of {who} is closed: {reason}")?,
             Event::SessionExpired { messages } => {
-                write!(f, "session of {who} has expired with {messages} messages that waited in it")?;
+                write!(f, "session of {who} has expired with {} that waited in it", Messages(*messages))?;
             }
             Event::SessionRefused(why) => write!(
                 f,
@@ -273,7 +282,8 @@ impl fmt::Display for Note {
             Event::SessionDropped { messages } => {
                 write!(
                     f,
-                    "session of {who} was dropped by command with {messages} messages that waited in it"
+                    "session of {who} was dropped by command with {} that waited in it",
+                    Messages(*messages)
                 )?;
             }
             Event::MessageUnkept { topic } => {

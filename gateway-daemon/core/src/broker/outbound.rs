@@ -441,7 +441,9 @@ impl Outbound {
 
     fn note_gone(&mut self, position: Position, first: Seq, last: Seq) {
         match self.gone.back_mut() {
-            Some(before) if before.0 == position && before.2.0 + 1 == first.0 => before.2 = last,
+            Some(before) if before.0 == position && before.2.0.checked_add(1) == Some(first.0) => {
+                before.2 = last
+            }
             _ => self.gone.push_back((position, first, last)),
         }
     }

@@ -4,7 +4,7 @@
 //! with which the broker works; then counts do; and only then do queues of uplinks go below their part of a quarter of the file, because readings come
 //! before what local clients keep. Within a step all limits give way by the same part. None goes below what is stored already.
 
-use super::{FILE_PERCENT, Mib, Plan};
+use super::{FILE_PERCENT, Megabytes, Plan};
 use crate::broker::settings::Limits;
 use crate::uplink::settings::{BYTES_MAX, PACKET_BYTES_MAX};
 
@@ -39,7 +39,7 @@ pub struct Change {
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.bytes {
-            write!(f, "{} is {} instead of {}", self.key, Mib(self.to), Mib(self.from))
+            write!(f, "{} is {} instead of {}", self.key, Megabytes(self.to), Megabytes(self.from))
         } else {
             write!(f, "{} is {} instead of {}", self.key, self.to, self.from)
         }

@@ -295,29 +295,29 @@ impl fmt::Display for Sum {
         let list: Vec<_> = parts
             .iter()
             .take(NAMED_MAX)
-            .map(|part| format!("{} takes {}", part.what, Mib(part.bytes)))
+            .map(|part| format!("{} takes {}", part.what, Megabytes(part.bytes)))
             .collect();
         write!(
             f,
             "all limits together need {}, expected at most {} = {}: {}, and the others {}; lower the largest or raise {}",
-            Mib(self.total()),
+            Megabytes(self.total()),
             self.key,
-            Mib(self.bytes_max),
+            Megabytes(self.bytes_max),
             list.join(", "),
-            Mib(parts.iter().skip(NAMED_MAX).fold(0, |sum, part| sum.saturating_add(part.bytes))),
+            Megabytes(parts.iter().skip(NAMED_MAX).fold(0, |sum, part| sum.saturating_add(part.bytes))),
             self.key
         )
     }
 }
 
-/// Bytes in the unit of the file's keys.
-pub(crate) struct Mib(pub(crate) u64);
+/// Bytes in the unit in which people write sizes into the file, rounded up.
+pub(crate) struct Megabytes(pub(crate) u64);
 
-impl fmt::Display for Mib {
+impl fmt::Display for Megabytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            kib @ 0..0x10_0000 => write!(f, "{} KiB", kib.div_ceil(1 << 10)),
-            mib => write!(f, "{} MiB", mib.div_ceil(1 << 20)),
+            few @ 0..1_000_000 => write!(f, "{} kB", few.div_ceil(1000)),
+            many => write!(f, "{} MB", many.div_ceil(1_000_000)),
         }
     }
 }

@@ -158,8 +158,8 @@ fn a_sentence_names_the_largest_parts_and_what_to_do() {
     plan.broker.as_mut().unwrap().packet_bytes_max = 100 << 20;
     let text = plan.memory().to_string();
     for part in [
-        "`packet_max` takes 400 MiB",
-        "at most `memory_max` in [gateway] = 112 MiB",
+        "`packet_max` takes 420 MB",
+        "at most `memory_max` in [gateway] = 118 MB",
         "lower the largest or raise",
     ] {
         assert!(text.contains(part), "{text}");

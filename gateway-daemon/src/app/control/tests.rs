@@ -229,3 +229,27 @@ async fn a_peer_that_is_no_gateway_does_not_fill_the_memory_of_a_command() {
     drop(client);
     flood.await.unwrap();
 }
+
+#[tokio::test]
+async fn the_kernel_says_who_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let control = Control::bind(&path).await.unwrap();
+    let (requests, mut asked) = mpsc::channel::<Request>(REQUESTS_MAX);
+    let _serving = tokio::spawn(control.serve(requests));
+    let mut client = Client::connect(&path).await.unwrap();
+    client.ask(&Ask::Status).await.unwrap();
+    let by = asked.recv().await.unwrap().by;
+    let (uid, pid) = (rustix::process::getuid().as_raw(), std::process::id());
+    assert_eq!(by.to_string(), format!("uid {uid}, pid {pid}"));
+}
+
+#[tokio::test]
+async fn a_first_run_without_root_says_where_the_socket_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let fault = Control::bind(&dir.path().join("run/tidegate/control.sock")).await.unwrap_err().to_string();
+    for part in ["its folder does not exist", "socket = \"/tmp/tidegate.sock\"", "[gateway]"] {
+        assert!(fault.contains(part), "{fault}");
+    }
+    assert!(!fault.contains("os error"), "{fault}");
+}

@@ -6,6 +6,10 @@ use crate::status::journal::LIMITED;
 
 /// Writes one line.
 pub(super) fn write(note: &Note) {
+    // Told by who carries out the command, with who gave it.
+    if matches!(note.event, Event::SessionDropped { .. }) {
+        return;
+    }
     let level = if note.event.is_usual() { log::Level::Info } else { log::Level::Warn };
     let who = &note.who;
     let user = who.user.as_ref().map_or("", |user| user.as_str());

@@ -16,6 +16,12 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// So many of something: `1 message`, `1 234 messages`.
+#[must_use]
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// Bytes with a decimal unit and two or three digits: `512 B`, `3.2 kB`, `48 MB`.
 #[must_use]
 pub fn bytes(number: u64) -> String {

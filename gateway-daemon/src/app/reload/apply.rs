@@ -14,18 +14,19 @@ use gateway_core::uplink::settings::Settings;
 
 use super::delta::{Changed, Course, Delta};
 use super::prepare::{Bridge, Prepared};
-use super::{RETIRED_MAX, Refusal};
+use super::{RETIRED_MAX, Refusal, told};
 use crate::app::fitting;
 use crate::app::gateway::{Gateway, STOP_MAX};
+use crate::app::picture::words;
 use crate::app::start::{jitter_seed, open_bridge};
 use crate::app::upstream::{self, UplinkId, Upstream};
 
 impl Gateway {
-    /// Puts a configuration in force; its warnings come back.
+    /// Puts a configuration in force; its warnings come back, and what it changes.
     ///
     /// # Errors
     /// Why it cannot; nothing has changed then.
-    pub(super) async fn apply(&mut self, prepared: Prepared) -> Result<Vec<Problem>, Refusal> {
+    pub(super) async fn apply(&mut self, prepared: Prepared) -> Result<(Vec<Problem>, String), Refusal> {
         let Prepared { mut config, warnings, delta, encoder, mut bridges } = prepared;
         self.keep_what_is_queued(&mut config, &delta);
         // Whatever was decided so far leaves under the rules under which it was decided.
@@ -43,6 +44,7 @@ impl Gateway {
         }
         let now = clock::now();
         self.settle(now);
+        let changes = told::sentence(&self.config, &config);
         say(&self.config, &config, &delta);
         self.replace_field(now, &config, &delta);
         self.encoder = encoder.counting_from(self.encoder.counters());
@@ -58,7 +60,7 @@ impl Gateway {
         self.certificates.replace(&config);
         self.config = config;
         self.settle(now);
-        Ok(warnings)
+        Ok((warnings, changes))
     }
 
     /// An uplink whose share of the database becomes smaller because another one came keeps what it holds; a limit of the file is a limit.
@@ -190,9 +192,9 @@ impl Gateway {
             let (name, stored) = (upstream.name.to_string(), upstream.uplink.queue().ledger().stored.rows);
             let left = upstream.left.map_or(0, |left| left.rows);
             if left > 0 {
-                log::error!(uplink = name.as_str(), rows = left, reason = "stopped"; "uplink {name}: gone; {left} messages were only in memory and are lost");
+                log::error!(uplink = name.as_str(), rows = left, reason = "stopped"; "uplink {name}: gone; {} lost: only in memory at the end", words::counted(left, "message"));
             }
-            log::info!(uplink = name.as_str(), rows = stored; "uplink {name}: gone; {stored} messages stay in the database until an uplink of this name is there again");
+            log::info!(uplink = name.as_str(), rows = stored; "uplink {name}: gone; {} in the database until an uplink of this name is there again", words::counted(stored, "message"));
             self.reload.retired.insert(upstream.name.clone(), upstream.uplink.queue().next_seq());
             // Waits for the goodbye, within the limits of the link.
             tokio::spawn(async move { upstream.left_link().await });
@@ -205,27 +207,29 @@ fn say(before: &Config, after: &Config, delta: &Delta) {
     let field = |config: &Config, index: usize| config.field.buses[index].name.to_string();
     for (index, _) in delta.kept.iter().enumerate().filter(|(_, kept)| kept.is_none()) {
         let name = field(after, index);
-        log::info!(bus = name.as_str(); "bus {name}: started with its changed settings");
+        log::info!(event = "reload", bus = name.as_str(); "bus {name}: started with its changed settings");
     }
     for index in &delta.ended {
         let name = field(before, *index);
         if !after.field.buses.iter().any(|bus| bus.name.as_str() == name) {
-            log::info!(bus = name.as_str(); "bus {name}: not configured any more");
+            log::info!(event = "reload", bus = name.as_str(); "bus {name}: not configured any more");
         }
     }
     for ((settings, _), course) in after.uplinks.iter().zip(&delta.uplinks) {
         let name = settings.name.as_str();
         match course {
             Course::Keep(_) => {}
-            Course::Open => log::info!(uplink = name; "uplink {name}: opened"),
+            Course::Open => log::info!(event = "reload", uplink = name; "uplink {name}: opened"),
             Course::Change(Changed { reconnect: true, .. }) => {
-                log::info!(uplink = name; "uplink {name}: connects anew with its changed settings");
+                log::info!(event = "reload", uplink = name; "uplink {name}: connects anew with its changed settings");
             }
-            Course::Change(_) => log::info!(uplink = name; "uplink {name}: has changed settings"),
+            Course::Change(_) => {
+                log::info!(event = "reload", uplink = name; "uplink {name}: has changed settings")
+            }
         }
     }
     for index in &delta.gone {
         let name = before.uplinks[*index].0.name.as_str();
-        log::info!(uplink = name; "uplink {name}: not configured any more");
+        log::info!(event = "reload", uplink = name; "uplink {name}: not configured any more");
     }
 }

@@ -12,6 +12,7 @@
 mod apply;
 mod delta;
 mod prepare;
+mod told;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -151,7 +152,7 @@ impl Gateway {
     fn begin_reload(&mut self) {
         let Some((path, _)) = &self.reload.file else { return };
         self.notify.reloading();
-        log::info!(path = path.display().to_string().as_str(); "reload: reading the file");
+        log::info!(event = "reload", path = path.display().to_string().as_str(); "reload: reading {}", path.display());
         let before = self.config.clone();
         let task = prepare::prepare(path.clone(), before, Arc::clone(&self.store));
         self.reload.under_way = Some(tokio::spawn(async move {
@@ -167,12 +168,12 @@ impl Gateway {
         };
         let now = clock::now();
         let sentence = match outcome {
-            Ok(warnings) => {
+            Ok((warnings, changes)) => {
                 self.reload.applied_total += 1;
                 self.reload.refused = None;
                 log_warnings(&warnings, self.number());
                 let config = self.config.hash.as_str();
-                log::info!(config; "reload: done, the file is in force");
+                log::info!(event = "reload", config; "reload: done, the file is in force as configuration {config}: {changes}");
                 "the changed configuration is in force".to_owned()
             }
             Err(refusal) => {
@@ -180,9 +181,9 @@ impl Gateway {
                 let sentences = refusal.sentences();
                 let reload = self.number();
                 for sentence in &sentences {
-                    log::error!(reload, reason = "refused"; "{sentence}");
+                    log::error!(event = "reload", reload, reason = "refused"; "{sentence}");
                 }
-                log::error!(reload, reason = "refused"; "reload: {refusal}; the configuration that was in force stays");
+                log::error!(event = "reload", reload, reason = "refused"; "reload: {refusal}; the configuration that was in force stays");
                 let count = refusal.errors();
                 self.reload.refused = Some(Refused { at: now, sentences });
                 format!(
@@ -201,7 +202,7 @@ impl Gateway {
 
 fn log_warnings(warnings: &[Problem], reload: u64) {
     for warning in warnings {
-        log::warn!(reload; "{warning}");
+        log::warn!(event = "reload", reload; "{warning}");
     }
 }
 

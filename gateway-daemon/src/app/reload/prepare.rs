@@ -12,6 +12,7 @@ use gateway_core::uplink::row::{Mark, QueueId, Stored};
 use super::Refusal;
 use super::delta::{Course, Delta};
 use crate::app::start::{StartError, bridge_rules};
+use crate::panics::contain;
 use crate::store::Store;
 
 /// A configuration that can be put in force.
@@ -43,7 +44,9 @@ pub(super) struct Bridge {
 /// Reads the file and prepares the way from `before` to it.
 pub(super) async fn prepare(path: PathBuf, before: Config, store: Arc<Store>) -> Result<Prepared, Refusal> {
     let load = move || gateway_config::load(&path, &Environment::of_process());
-    let loaded = tokio::task::spawn_blocking(load).await.map_err(Refusal::Fault)?;
+    let loaded = tokio::task::spawn_blocking(|| contain("reading the configuration", load))
+        .await
+        .map_err(Refusal::Fault)?;
     let (config, warnings) = loaded.map_err(Refusal::File)?;
     let delta = Delta::between(&before, &config).map_err(Refusal::Restart)?;
     let encoder =

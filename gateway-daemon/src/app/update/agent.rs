@@ -5,12 +5,11 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-use drivers::{clock, passed};
+use drivers::passed;
 use tokio::net::UnixListener;
 
 use super::look::Looker;
 use crate::cli::{self, exit};
-use crate::status::journal;
 use crate::update::{Folder, Look, Rauc, Settings, is_ours_alone, serve};
 
 /// An agent that systemd has started ends after this long without a client; the next one starts it again.
@@ -18,7 +17,9 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// `update-agent`: the exit code.
 pub(in super::super) fn agent(args: &cli::UpdateAgent) -> u8 {
-    journal::init(clock::now);
+    if let Err(code) = crate::app::begin_log() {
+        return code;
+    }
     super::run(async {
         let listener = match &args.socket {
             Some(path) => bind(path).map(|listener| (listener, None)),

@@ -11,7 +11,6 @@ use gateway_core::update::wire::{State, Status};
 
 use super::look::Looker;
 use crate::cli::{self, exit};
-use crate::status::journal;
 use crate::update::{Folder, FolderError, Rauc, boot_id, is_try, system_version};
 
 /// How often the gateway is looked at.
@@ -22,7 +21,9 @@ const SAY_EVERY: u32 = 30;
 
 /// `health`: the exit code.
 pub(in super::super) fn health(args: &cli::Health) -> u8 {
-    journal::init(clock::now);
+    if let Err(code) = crate::app::begin_log() {
+        return code;
+    }
     super::run(async {
         let folder = Folder::new(&args.state);
         let outcome = if args.passed {

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use gateway_core::os::{self, Doing};
 use gateway_core::update::source::Source;
 use gateway_core::update::wire::{Reply, Request, State, Status};
 
@@ -115,7 +116,8 @@ fn told(args: &cli::Update, fault: &ClientError) -> String {
             format!("no permission for {socket}; be root or a member of the group tidegate")
         }
         ClientError::Unreachable(fault) => format!(
-            "no update agent behind {socket} ({fault}); start it with systemctl start tidegate-update.socket, or name its socket with --socket"
+            "no update agent behind {socket}: {}; start it with systemctl start tidegate-update.socket, or name its socket with --socket",
+            os::sentence(fault, Doing::Asking)
         ),
         ClientError::Gone => {
             format!(

@@ -16,6 +16,7 @@ use gateway_core::broker::ConnId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::time::Instant;
 
+use super::super::identity;
 use super::super::revoked::Revoked;
 use super::{Doors, Incoming};
 
@@ -140,7 +141,8 @@ impl Doors {
     pub(super) fn cut_revoked(&mut self, conn: ConnId) {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         self.revoked_total += 1;
-        log::warn!(conn = conn.0, reason = "revoked"; "connection of a client closed: its certificate was called back");
+        let who = open.certificate().map_or_else(|| "a certificate".to_owned(), identity::shown);
+        log::warn!(event = "revoked", conn = conn.0, reason = "revoked"; "connection of a client closed: {who} was called back");
         open.fail();
         self.part(conn);
         self.told.push_back(Incoming::Closed(conn));

@@ -91,6 +91,23 @@ enum Cut {
     Missing(usize),
 }
 
+/// Refuses what is no MQTT by its name, as soon as it can be told: whoever reads the log has to know what to change.
+fn check_language(bytes: &[u8]) -> Result<(), CloseReason> {
+    /// A record of a handshake, of TLS 1.0 to 1.3 ("RFC 8446", 5.1). As MQTT it would be a CONNECT of three bytes, which none has.
+    const TLS: [u8; 2] = [0x16, 0x03];
+    if bytes.starts_with(&TLS) {
+        return Err(CloseReason::Protocol(
+            "the client speaks TLS and this listener does not: give the client another port or mqtt://, or this listener a `cert` and `key`",
+        ));
+    }
+    if bytes.starts_with(b"GET ") {
+        return Err(CloseReason::Protocol(
+            "the client speaks HTTP and this listener does not: clients by WebSocket need a listener with `websocket`",
+        ));
+    }
+    Ok(())
+}
+
 impl Front {
     /// A connection of which nothing is known; takes packets of up to `packet_bytes_max` bytes.
     pub(super) fn new(packet_bytes_max: usize) -> Self {
@@ -225,6 +242,9 @@ impl Front {
     /// Finds the packet at the front of `bytes`, and refuses as early as its first bytes tell.
     fn cut(&self, bytes: &[u8]) -> Result<Cut, CloseReason> {
         let Some(&first) = bytes.first() else { return Ok(Cut::Missing(1)) };
+        if self.version.is_none() {
+            check_language(bytes)?;
+        }
         self.check_first_byte(first)?;
         let mut remaining = 0_usize;
         for index in 1..=4 {

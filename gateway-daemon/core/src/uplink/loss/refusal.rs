@@ -68,7 +68,7 @@ impl fmt::Display for ConnectRefusal {
             Self::ProtocolVersion => "it does not speak MQTT 3.1.1; enable 3.1.1 on the broker",
             Self::ClientId => "it does not accept this client id; use the one the broker has registered as `client_id`",
             Self::ServerUnavailable => "it is not available right now; the gateway keeps trying, nothing to do here",
-            Self::Login => "wrong user name or password; check `username` and the password file",
+            Self::Login => "wrong user name or password; check `username`, the password in `password_file`, and whether the broker knows this user",
             Self::NotAuthorised => {
                 "this device is not allowed in; register its client id, user name or certificate on the broker"
             }

@@ -52,6 +52,19 @@ fn every_loss_has_its_own_word_and_the_list_of_words_is_complete() {
 }
 
 #[test]
+fn the_other_scheme_is_named_where_one_side_speaks_tls_and_the_other_does_not_and_a_wrong_password_says_where_it_stands()
+ {
+    let said = |loss: Loss| loss.to_string();
+    assert!(said(Loss::Closed { stage: Some(Stage::Mqtt) }).contains("mqtts://"));
+    assert!(!said(Loss::Closed { stage: Some(Stage::Tls) }).contains("mqtts://"), "that is TLS already");
+    assert!(said(Loss::Protocol { detail: "a packet that cannot be read".into() }).contains("mqtts://"));
+    let login = said(Loss::Refused(ConnectRefusal::Login));
+    for part in ["wrong user name or password", "`username`", "`password_file`"] {
+        assert!(login.contains(part), "{login}");
+    }
+}
+
+#[test]
 fn every_text_says_more_than_the_word_and_ends_without_a_full_stop() {
     for loss in samples() {
         let text = loss.to_string();

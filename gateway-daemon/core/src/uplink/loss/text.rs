@@ -217,7 +217,8 @@ fn session(loss: &Loss, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         ),
         Loss::Closed { stage: Some(stage) } => write!(
             f,
-            "the server closed the connection during {stage} without a reason; check scheme and port of the `url`, and the broker's log"
+            "the server closed the connection during {stage} without a reason; check scheme and port of the `url`{}, and the broker's log",
+            if *stage == Stage::Mqtt { " (a port for TLS, mostly 8883, wants mqtts://)" } else { "" }
         ),
         Loss::Closed { stage: None } => f.write_str(
             "the broker closed the connection without a reason (MQTT 3.1.1 has none); if it repeats, look into the broker's log",
@@ -233,7 +234,8 @@ fn session(loss: &Loss, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         ),
         Loss::Protocol { detail } => write!(
             f,
-            "the other side broke the rules of MQTT 3.1.1: {detail}; check that host and port belong to an MQTT broker"
+            "the other side broke the rules of MQTT 3.1.1: {detail}; check that host and port belong to an MQTT broker, and write mqtts:// if \
+             the port is for TLS (mostly 8883)"
         ),
         Loss::IncomingOversize { limit } => write!(
             f,

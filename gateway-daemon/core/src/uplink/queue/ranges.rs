@@ -103,7 +103,7 @@ mod tests {
             prop_assert_eq!(&held, &model);
             let listed: BTreeSet<u64> = ranges.to_vec().iter().flat_map(|(a, b)| a.0..=b.0).collect();
             prop_assert_eq!(&listed, &model);
-            let apart = ranges.to_vec().windows(2).all(|pair| pair[0].1.0 + 1 < pair[1].0.0);
+            let apart = ranges.to_vec().windows(2).all(|pair| pair[0].1.0.saturating_add(1) < pair[1].0.0);
             prop_assert_eq!(apart, true);
         }
     }

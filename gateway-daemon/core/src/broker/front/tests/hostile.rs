@@ -517,3 +517,22 @@ fn a_will_of_the_largest_size_fits_before_connect() {
     let Ok(Some(Packet::Connect(hello))) = front.next(NOW, &mut input) else { panic!() };
     assert_eq!(hello.will.unwrap().message.body.len(), 65_535);
 }
+
+#[test]
+fn tls_or_http_at_a_listener_that_speaks_neither_is_named_with_what_to_do() {
+    for (input, part) in [
+        (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], "speaks TLS"),
+        (b"\x16\x03\x03\x00\x05hello", "mqtt://"),
+        (b"GET /mqtt HTTP/1.1\r\nHost: a\r\n\r\n", "`websocket`"),
+    ] {
+        // However the bytes arrive.
+        for cut in [1, 2, 4, input.len()] {
+            let mut front = Front::new(MAX);
+            let (_, first) = feed(&mut front, &input[..cut]);
+            let reason = first.or_else(|| feed(&mut front, &input[cut..]).1).unwrap();
+            // The first letter of HTTP alone is no packet that MQTT begins with.
+            let early = input.starts_with(b"GET") && cut < 4;
+            assert!(reason.to_string().contains(part) || early, "{cut}: {reason}");
+        }
+    }
+}

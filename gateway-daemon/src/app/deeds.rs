@@ -1,0 +1,138 @@
+//! What people do through the control socket, for the log: each deed leaves one line with who, what, the value before where it is known, and what came of it.
+
+use std::fmt::Write as _;
+
+use gateway_core::tag::{Sample, Value};
+
+use super::control::{Ask, Peer, Reply};
+use super::errand::json;
+use super::picture::words;
+
+/// Values of one raw write that a line names.
+const VALUES_NAMED_MAX: usize = 8;
+/// Longest text of a value in a line, characters.
+const TEXT_CHARS_MAX: usize = 80;
+
+/// A write that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Write {
+    /// The bus, as far as it is known.
+    pub bus: String,
+    /// What is set to what.
+    what: String,
+    before: Option<String>,
+    by: Peer,
+}
+
+impl Write {
+    /// The write that a client asks for, if it asks for one. `before` is what the tag was.
+    pub(super) fn of(ask: &Ask, bus: Option<&str>, before: Option<&Sample>, by: Peer) -> Option<Self> {
+        let (what, bus) = match ask {
+            Ask::Write { device, tag, value } => {
+                (format!("{}/{} = {}", cut(device), cut(tag), cut(value)), bus.unwrap_or_default())
+            }
+            Ask::WriteRaw { at, values } => {
+                let mut list = String::new();
+                for value in values.iter().take(VALUES_NAMED_MAX) {
+                    let _ = write!(list, "{}{value}", if list.is_empty() { "" } else { ", " });
+                }
+                if let Some(more) = values.len().checked_sub(VALUES_NAMED_MAX).filter(|more| *more > 0) {
+                    let _ = write!(list, " and {more} more");
+                }
+                (format!("unit {} {} {} = {list}", at.unit, cut(&at.table), at.address), at.bus.as_str())
+            }
+            _ => return None,
+        };
+        let before = before.map(|sample| match sample {
+            Sample::Good(value) => shown(value),
+            Sample::Bad(reason) => format!("bad: {reason}"),
+        });
+        Some(Self { bus: cut(bus), what, before, by })
+    }
+
+    /// The line: what came of it.
+    pub(super) fn sentence(&self, reply: &Reply) -> String {
+        let Self { what, by, .. } = self;
+        let before = self.before.as_ref().map_or_else(String::new, |before| format!(" (was {before})"));
+        match reply {
+            Reply::Refused(why) => format!("write of {what}{before}, by {by}: refused: {why}"),
+            _ => format!("write of {what}{before}, by {by}: done"),
+        }
+    }
+
+    /// Puts the line into the log.
+    pub(super) fn log(&self, reply: &Reply) {
+        let (bus, sentence, by) = (self.bus.as_str(), self.sentence(reply), self.by.to_string());
+        let result = if matches!(reply, Reply::Refused(_)) { "refused" } else { "done" };
+        if bus.is_empty() {
+            log::info!(event = "write", by = by.as_str(), result; "{sentence}");
+        } else {
+            log::info!(event = "write", bus, by = by.as_str(), result; "{sentence}");
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    cut(&words::value(&json(value)))
+}
+
+/// A text of a client, cut and without control characters.
+fn cut(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { '\u{b7}' } else { c };
+    let mut out: String = text.chars().take(TEXT_CHARS_MAX).map(clean).collect();
+    if text.chars().nth(TEXT_CHARS_MAX).is_some() {
+        out.push_str("...");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_core::tag::Reason;
+
+    use super::*;
+    use crate::app::control::RawAt;
+
+    fn peer() -> Peer {
+        Peer { uid: Some(1000), pid: Some(77) }
+    }
+
+    #[test]
+    fn a_write_says_who_what_the_value_before_and_the_result() {
+        let ask = Ask::Write { device: "boiler".into(), tag: "setpoint".into(), value: "21.5".into() };
+        let before = Sample::Good(Value::Float(20.0));
+        let write = Write::of(&ask, Some("rs485-1"), Some(&before), peer()).unwrap();
+        assert_eq!(
+            write.sentence(&Reply::Values(Vec::new())),
+            "write of boiler/setpoint = 21.5 (was 20), by uid 1000, pid 77: done"
+        );
+        let refused = write.sentence(&Reply::Refused("boiler/setpoint is read-only".into()));
+        assert_eq!(
+            refused,
+            "write of boiler/setpoint = 21.5 (was 20), by uid 1000, pid 77: refused: boiler/setpoint is read-only"
+        );
+    }
+
+    #[test]
+    fn a_raw_write_names_bus_unit_table_address_and_the_first_values_and_a_read_is_no_deed() {
+        let at = RawAt { bus: "plc".into(), unit: 17, table: "holding".into(), address: 40 };
+        let ask = Ask::WriteRaw { at: at.clone(), values: (0..10).collect() };
+        let write = Write::of(&ask, None, None, Peer::default()).unwrap();
+        assert_eq!(write.bus, "plc");
+        assert_eq!(
+            write.sentence(&Reply::Values(Vec::new())),
+            "write of unit 17 holding 40 = 0, 1, 2, 3, 4, 5, 6, 7 and 2 more, by this program: done"
+        );
+        assert_eq!(Write::of(&Ask::ReadRaw { at, count: 3 }, None, None, peer()), None);
+        assert_eq!(Write::of(&Ask::Status, None, None, peer()), None);
+    }
+
+    #[test]
+    fn a_hostile_value_is_one_short_line() {
+        let value = "x\n".repeat(2000);
+        let ask = Ask::Write { device: "a".into(), tag: "b".into(), value };
+        let bad = Sample::Bad(Reason::NotPolled);
+        let line = Write::of(&ask, None, Some(&bad), peer()).unwrap().sentence(&Reply::Values(Vec::new()));
+        assert!(line.len() < 300 && !line.contains('\n'), "{line}");
+    }
+}
