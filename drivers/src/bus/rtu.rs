@@ -48,7 +48,7 @@ impl<O: Orders> Talk<O> for Line {
         match self.turns(desk, wire).await {
             Ok(end) => end,
             Err(error) if is_close(&error) => End::Closed("the line was closed by the other side".to_owned()),
-            Err(error) => End::Broken(format!("the line broke: {error}")),
+            Err(error) => End::Broken(format!("the line broke: {}", os::sentence(&error, Doing::Device))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `provision`: the drop zone, the configuration and the network, at every boot.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use gateway_config::{Config, Environment, Problem, Problems};

@@ -79,10 +79,11 @@ fn addresses(root: &Path) -> Vec<String> {
     for line in String::from_utf8_lossy(&routes).lines() {
         if let Some((_, address)) = line.split_once("|-- ") {
             last = address.trim().to_owned();
-        } else if line.trim_start().starts_with("/32 host LOCAL") && !last.starts_with("127.") {
-            if !all.contains(&last) {
-                all.push(last.clone());
-            }
+        } else if line.trim_start().starts_with("/32 host LOCAL")
+            && !last.starts_with("127.")
+            && !all.contains(&last)
+        {
+            all.push(last.clone());
         }
     }
     let cards = text("proc/net/if_inet6");

@@ -10,7 +10,7 @@ use drivers::sim::model::Model;
 use drivers::sim::serve::{self, Units};
 use drivers::sim::slave::Tables;
 use gateway_core::poll::request::Table;
-use gateway_core::poll::settings::{Kind, Medium, Settings};
+use gateway_core::poll::settings::{Connection, Kind, Medium, Settings};
 use gateway_core::tag::BootNs;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -129,6 +129,8 @@ impl Field {
                 port: address.port(),
                 pipeline: 1,
                 connect_timeout: CONNECT_TIMEOUT,
+                connect_pause: Duration::ZERO,
+                connection: Connection::Keep,
             };
         }
         Ok(Self { weak, written, _servers: servers })

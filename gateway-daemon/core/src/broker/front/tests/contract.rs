@@ -171,7 +171,7 @@ fn contract_what_the_broker_writes() {
     let mut front = Front::new(super::MAX);
     let _ = feed(&mut front, super::hello_bytes(Version::V5));
     let bytes = written(&mut front, Reply::Connected(welcome()));
-    assert_eq!(bytes[..4], [0x20, bytes.len() as u8 - 2, 1, 0]);
+    assert_eq!(bytes[..4], [0x20, super::byte(bytes.len() - 2), 1, 0]);
     for property in [&b"\x21\0\x14"[..], b"\x27\0\0\x03\xe8", b"\x22\0\x0a"] {
         assert!(
             bytes.windows(property.len()).any(|part| part == property),

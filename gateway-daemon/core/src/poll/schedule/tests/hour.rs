@@ -231,7 +231,7 @@ fn a_request_that_is_never_answered_costs_neither_its_device_nor_the_others_thei
             let good: usize = of_group.map(|(_, cycle)| good(cycle)).sum();
             // Its own cycles end late when a time-out falls into them: once within ten seconds.
             let (points, share) = if group == 0 { (12 - usize::from(mute), 90) } else { (12, 95) };
-            let wanted = 300_000 / every_ms as usize * points;
+            let wanted = 300_000 / usize::try_from(every_ms).unwrap() * points;
             let what = format!("every {every_ms} ms, {mute} mute, device {group}");
             assert!(good * 100 >= wanted * share, "{what}: {good} of {wanted}");
         }
