@@ -11,9 +11,7 @@ use std::fmt::Write as _;
 pub use self::paper::{Ink, Paper};
 use self::table::{Align, Cell, Table};
 use self::words::{bytes, count, duration, rate, value};
-use super::snapshot::{
-    Broker, Bus, Certificate, Clock, Device, Health, Ledger, Link, SetAside, Snapshot, Tag, Uplink,
-};
+use super::snapshot::{Broker, Bus, Device, Health, Ledger, Link, SetAside, Snapshot, Tag, Uplink};
 
 /// What a piece of text says about the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,41 +139,24 @@ pub fn one_line(snapshot: &Snapshot) -> String {
 
 fn heading(snapshot: &Snapshot, ink: Ink) -> String {
     format!(
-        "{}  version {}, running for {}, {}\n{}",
+        "{}  version {}, running for {}, {}\n",
         ink.paint(Mood::Bold, &format!("gateway {}", snapshot.gateway)),
         snapshot.version,
         duration(snapshot.uptime_ms),
-        clock(snapshot, ink),
-        certificate_lines(snapshot, ink)
+        clock(snapshot, ink)
     )
 }
 
-/// Where the time comes from; where it is not known, why, and what to do.
+/// Where the time comes from; why it is not known, and what to do, stands in the verdict.
 fn clock(snapshot: &Snapshot, ink: Ink) -> String {
-    let Clock { source, doubt, remedy, .. } = &snapshot.clock;
-    match (snapshot.clock_trusted, source.as_deref()) {
+    match (snapshot.clock_trusted, snapshot.clock.source.as_deref()) {
         (true, Some("system")) => {
             ink.paint(Mood::Warn, "clock as the system has it, which nobody has checked (trust_clock)")
         }
         (true, Some("rtc")) => ink.paint(Mood::Good, "clock set by the clock chip"),
         (true, _) => ink.paint(Mood::Good, "clock set"),
-        (false, _) => {
-            let said = ink.paint(Mood::Warn, "clock not set yet: messages carry time since boot");
-            let why = doubt.iter().map(|doubt| format!("\n  {doubt}"));
-            let what = remedy.iter().map(|remedy| format!(":\n  {remedy}"));
-            std::iter::once(said).chain(why).chain(what).collect()
-        }
+        (false, _) => ink.paint(Mood::Warn, "clock not set yet: messages carry time since boot"),
     }
-}
-
-/// Certificates that end soon or have ended.
-fn certificate_lines(snapshot: &Snapshot, ink: Ink) -> String {
-    let lines = snapshot.certificates.iter().filter_map(|certificate| {
-        let Certificate { room, name, key, path, remark, urgent, .. } = certificate;
-        let said = format!("{room} {name}: `{key}` = {path} {}", remark.as_deref()?);
-        Some(format!("{}\n", ink.paint(if *urgent { Mood::Bad } else { Mood::Warn }, &said)))
-    });
-    lines.collect()
 }
 
 /// Why the file on disk is not in force, if so.

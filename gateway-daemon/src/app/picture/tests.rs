@@ -228,14 +228,13 @@ fn a_broken_ledger_is_shouted_about() {
 }
 
 #[test]
-fn what_is_wrong_with_a_device_and_how_it_is_asked_stand_below_the_table() {
+fn what_is_wrong_with_a_device_stands_in_the_verdict_and_how_it_is_asked_below_the_table() {
     let mut snapshot = healthy();
     snapshot.devices[0].wrong = vec!["refuses 1 of 12 requests".into()];
     snapshot.devices[0].notes = vec!["is asked in 4 requests instead of 1".into()];
     let text = status(&snapshot, Ink::Plain);
-    assert!(text.ends_with(
-        "device meter1: refuses 1 of 12 requests\ndevice meter1: is asked in 4 requests instead of 1\n"
-    ));
+    assert!(text.starts_with("not well: device meter1: refuses 1 of 12 requests"), "{text}");
+    assert!(text.ends_with("device meter1: is asked in 4 requests instead of 1\n"), "{text}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(super) fn buses(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
             found.push(down(bus));
         } else if bus.up && bus.busy >= BUSY && bus.overruns > 0 {
             let sentence = format!("bus {} is busy all the time and polls are skipped", bus.name);
-            let remedy = "raise `interval` of its groups, or its speed: `check` says what polling costs";
+            let remedy = "raise `every` of its groups, or its speed: `check` says what polling costs";
             found.push(Trouble::notable(Subject::Bus(bus.name.clone()), sentence).remedy(remedy));
         }
     }
