@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::app::snapshot::{Count, Listener, Store};
+use crate::app::snapshot::{Certificate, Clock, Count, Listener, Store};
 
 /// Compares with a golden file beside this module, or writes it when asked to.
 pub(crate) fn check_golden(name: &str, got: &str) {
