@@ -219,10 +219,14 @@ async fn what_a_reload_takes_away_is_cleared_at_the_cloud_and_for_local_clients(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_restart_finds_taken_away_is_cleared_at_the_cloud() -> Result<()> {
     let plant = Plant::new().await?;
-    let gateway = plant.gateway(&plant.config()).await?;
+    let mut gateway = plant.gateway(&plant.config()).await?;
     plant.hears(FIRST, "good").await?;
     plant.hears("gw/health/bus/one", "up").await?;
+    // What the cloud has taken is nowhere any more: the next run knows the device by readings that wait.
+    plant.network.set(Fault::AcceptAndClose);
+    gateway.wait_for("readings on disk", |now| uplink(now).ledger.stored.rows > 0).await?;
     gateway.stop().await?;
+    plant.network.set(Fault::None);
     let gateway = plant.gateway(&plant.without_first()).await?;
     plant.hears_nothing_more_of(FIRST).await?;
     plant.hears_nothing_more_of("gw/health/bus/one").await?;
@@ -234,7 +238,7 @@ async fn what_a_restart_finds_taken_away_is_cleared_at_the_cloud() -> Result<()>
 async fn without_health_the_topics_are_silent_and_the_status_message_still_says_what_is_wrong() -> Result<()>
 {
     let plant = Plant::new().await?;
-    let config = plant.config().replace("id = \"gw\"\n", "id = \"gw\"\nhealth = false\n");
+    let config = plant.config().replacen("id = \"gw\"\n", "id = \"gw\"\nhealth = false\n", 1);
     let mut gateway = Gateway::start(plant.dir.path(), &config)?;
     plant.one.set_mute(true);
     plant.hears_fault("device/first").await?;

@@ -12,6 +12,7 @@ pub use self::paper::{Ink, Paper};
 use self::table::{Align, Cell, Table};
 use self::words::{bytes, count, duration, rate, value};
 use super::snapshot::{Broker, Bus, Device, Health, Ledger, Link, SetAside, Snapshot, Tag, Uplink};
+use super::troubles::{Subject, troubles};
 
 /// What a piece of text says about the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +148,7 @@ fn heading(snapshot: &Snapshot, ink: Ink) -> String {
     )
 }
 
-/// Where the time comes from; why it is not known, and what to do, stands in the verdict.
+/// Where the time comes from. Why it is not known, and what to do, stands here until the verdict says it: soon after a start nobody expects it to be known.
 fn clock(snapshot: &Snapshot, ink: Ink) -> String {
     match (snapshot.clock_trusted, snapshot.clock.source.as_deref()) {
         (true, Some("system")) => {
@@ -155,7 +156,15 @@ fn clock(snapshot: &Snapshot, ink: Ink) -> String {
         }
         (true, Some("rtc")) => ink.paint(Mood::Good, "clock set by the clock chip"),
         (true, _) => ink.paint(Mood::Good, "clock set"),
-        (false, _) => ink.paint(Mood::Warn, "clock not set yet: messages carry time since boot"),
+        (false, _) => {
+            let said = ink.paint(Mood::Warn, "clock not set yet: messages carry time since boot");
+            if troubles(snapshot).iter().any(|trouble| trouble.subject == Subject::Clock) {
+                return said;
+            }
+            let why = snapshot.clock.doubt.iter().map(|doubt| format!("\n  {doubt}"));
+            let what = snapshot.clock.remedy.iter().map(|remedy| format!(":\n  {remedy}"));
+            std::iter::once(said).chain(why).chain(what).collect()
+        }
     }
 }
 

@@ -13,6 +13,19 @@ use rustix::fs::{FlockOperation, flock};
 /// Most files kept aside: enough to look at what happened, bounded because each may be as large as the file limit.
 pub(super) const ASIDES_MAX: usize = 3;
 
+/// Most links that lead to a database: as the kernel follows.
+const LINKS_MAX: usize = 40;
+
+/// The file that a path leads to: SQLite keeps its companions beside that one and not beside a link to it. It need not be there.
+pub(super) fn resolved(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = std::fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    path
+}
+
 /// Files SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
@@ -150,6 +163,18 @@ fn aside_number(name: &str, other: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_leads_to_its_file_also_when_that_is_not_there_and_a_circle_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("card/queue.db", at("queue.db")).unwrap();
+        std::os::unix::fs::symlink(at("queue.db"), at("again.db")).unwrap();
+        std::os::unix::fs::symlink("circle", at("circle")).unwrap();
+        assert_eq!(resolved(&at("again.db")), at("card/queue.db"));
+        assert_eq!(resolved(&at("plain.db")), at("plain.db"));
+        assert_eq!(resolved(&at("circle")), at("circle"));
+    }
 
     #[test]
     fn only_so_many_files_are_kept_aside_and_the_oldest_goes_first() {

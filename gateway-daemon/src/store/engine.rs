@@ -89,7 +89,7 @@ impl Engine {
     /// An engine with its database closed; the first [`Engine::try_open`] is due.
     pub(super) fn new(settings: StoreSettings, resets: Arc<Resets>) -> Self {
         Self {
-            settings,
+            settings: StoreSettings { path: aside::resolved(&settings.path), ..settings },
             db: None,
             learned: Learned::default(),
             counters: Counters::default(),

@@ -191,7 +191,7 @@ async fn one_dead_device_on_a_line_slows_nobody_says_why_and_recovers_by_itself(
         .unwrap();
     let log = gateway.log();
     assert!(log.contains(": device three: does not answer (timeout)"), "{log}");
-    assert!(log.contains("bus=line"), "{log}");
+    assert!(log.contains("bus line: device three"), "{log}");
     gateway.stop().await.unwrap();
 }
 

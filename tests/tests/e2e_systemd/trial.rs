@@ -8,7 +8,7 @@ use super::{able, config};
 const RAUC: &str = r#"#!/bin/sh
 case "$*" in
 *json*) echo '{"boot_primary":"rootfs.1","slots":[{"rootfs.0":{"state":"inactive","bootname":"A","boot_status":"good"}},{"rootfs.1":{"state":"booted","bootname":"B","boot_status":"bad"}}]}' ;;
-*) echo "$*" >>/var/rauc.log ;;
+*) echo "$*" >>/var/lib/tidegate-update/rauc.log ;;
 esac
 "#;
 
@@ -33,7 +33,7 @@ async fn a_system_that_passes_its_trial_is_marked_good_and_the_target_is_reached
         return;
     }
     let machine = Container::boot(&on_trial("field")).await.unwrap();
-    machine.until_file("rauc.log", |text| text == "status mark-good\n").await.unwrap();
+    machine.until_file("lib/tidegate-update/rauc.log", |text| text == "status mark-good\n").await.unwrap();
     machine.until_property("tidegate-healthy.target", "ActiveState", |text| text == "active").await.unwrap();
     machine.until_property("tidegate-mark-good.service", "Result", |text| text == "success").await.unwrap();
     let look = ["sh", "-c", "test -e /var/lib/tidegate-update/before.json || echo gone"];
@@ -50,7 +50,7 @@ async fn a_system_that_fails_its_trial_is_marked_bad_and_the_machine_restarts() 
     }
     // The machine may be gone at any moment from here on: only its disk is looked at.
     let machine = Container::boot(&on_trial("no-such-bus")).await.unwrap();
-    machine.until_file("rauc.log", |text| text == "status mark-bad\n").await.unwrap();
+    machine.until_file("lib/tidegate-update/rauc.log", |text| text == "status mark-bad\n").await.unwrap();
     machine.until_file("lib/tidegate-update/rolled-back", |text| text.contains("no-such-bus")).await.unwrap();
     let kept = machine.disk().join("lib/tidegate-update").read_dir().unwrap();
     let journal = |file: &std::path::Path| {
@@ -77,7 +77,7 @@ async fn without_an_update_there_is_no_trial() {
         .await
         .unwrap();
     assert_eq!(machine.property("tidegate-healthy.target", "ActiveState").await.unwrap(), "inactive");
-    let marks = machine.run(&["cat", "/var/rauc.log"]).await.unwrap();
+    let marks = machine.run(&["cat", "/var/lib/tidegate-update/rauc.log"]).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&marks.stdout), "", "nothing is marked");
 }
 

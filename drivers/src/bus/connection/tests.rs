@@ -284,7 +284,7 @@ fn bad(readings: &[(u32, Sample)]) -> Vec<&(u32, Sample)> {
 fn all_is_well(rig: &Rig, readings: &[(u32, Sample)], least: usize) {
     assert!(bad(readings).is_empty(), "{:?}; {:?}", bad(readings), locked(&rig.facts));
     assert!(readings.len() >= least, "{} of {least} readings; {:?}", readings.len(), locked(&rig.facts));
-    assert_eq!(lines(), ["bus up"]);
+    assert_eq!(lines(), ["bus line: up"]);
     let report = rig.report();
     assert_eq!((report.task.losses, report.task.open_failures), (0, 0));
     assert!(matches!(report.line, LineState::Up { .. }), "{:?}", report.line);
@@ -352,7 +352,7 @@ async fn a_write_that_may_have_been_received_is_never_sent_twice() {
     let read = Query::Read { table: Table::Holding, address: 7, count: 1 };
     assert_eq!(rig.ask(read.clone()).await, Ok(Answer::Registers(vec![0x1111])));
     assert_eq!(rig.ask(read).await, Ok(Answer::Registers(vec![0x1111])), "swallowed first");
-    assert_eq!(lines(), ["bus up"]);
+    assert_eq!(lines(), ["bus line: up"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -374,7 +374,10 @@ async fn a_device_that_never_answers_backs_off_and_the_log_says_so_once() {
     let mut rig = Rig::start(&field(keep(1), SECOND), manners);
     let readings = rig.pass(HOUR).await;
     assert!(readings.len() > 3000 && bad(&readings).len() == readings.len());
-    assert_eq!(lines(), ["bus up", "bus down: connection to meter:502 lost: closed by the device"]);
+    assert_eq!(
+        lines(),
+        ["bus line: up", "bus line: down: connection to meter:502 lost: closed by the device"]
+    );
     let connections = locked(&rig.facts).connections;
     assert!((300..800).contains(&connections), "{connections}: at most two for each pause of 10 s");
 }
@@ -406,7 +409,7 @@ async fn a_unit_for_which_its_gateway_closes_the_connection_does_not_take_the_ot
     let reasons: BTreeSet<String> = of(1).iter().map(|(_, sample)| format!("{sample:?}")).collect();
     let expected = [Reason::DeviceDown, Reason::Timeout].map(|reason| format!("{:?}", Sample::Bad(reason)));
     assert_eq!(reasons, BTreeSet::from(expected));
-    assert_eq!(lines(), ["bus up"]);
+    assert_eq!(lines(), ["bus line: up"]);
 }
 
 #[tokio::test(start_paused = true)]

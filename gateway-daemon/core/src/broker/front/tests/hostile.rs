@@ -380,7 +380,7 @@ fn what_is_not_a_connect_is_cut_at_its_first_bytes() {
         check_stranger(&[first], Some(Code::ProtocolError), &[]);
     }
     check_stranger(b"GET / HTTP/1.1\r\n", Some(Code::ProtocolError), &[]);
-    check_stranger(b"\x16\x03\x01\x02\0\x01\0", Some(Code::MalformedPacket), &[]);
+    check_stranger(b"\x16\x03\x01\x02\0\x01\0", Some(Code::ProtocolError), &[]);
     check_stranger(b"\x10\x0f\0\x04MX", Some(Code::MalformedPacket), &[]);
     check_stranger(b"\x10\x0f\0\x05", Some(Code::MalformedPacket), &[]);
     check_stranger(b"\x10\x00", Some(Code::MalformedPacket), &[]);
