@@ -47,7 +47,7 @@ impl Workshop {
         workshop.program("systemctl", "echo \"$*\" >>\"$HERE/reboots\"")?;
         workshop.slots("rootfs.0", "rootfs.0")?;
         workshop.install("echo '100% Installing done.'")?;
-        workshop.info_fails()?;
+        workshop.says_no_version()?;
         std::fs::write(workshop.path("update.raucb"), "a bundle")?;
         Ok(workshop)
     }
@@ -110,7 +110,7 @@ impl Workshop {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn info(&self, version: &str) -> anyhow::Result<()> {
+    pub fn says_version(&self, version: &str) -> anyhow::Result<()> {
         let line = format!("echo '{{\"compatible\":\"tidegate-qemu-arm64\",\"version\":\"{version}\"}}'\n");
         Ok(std::fs::write(self.path("info"), line)?)
     }
@@ -119,7 +119,7 @@ impl Workshop {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn info_fails(&self) -> anyhow::Result<()> {
+    pub fn says_no_version(&self) -> anyhow::Result<()> {
         Ok(std::fs::write(self.path("info"), "exit 1\n")?)
     }
 

@@ -100,7 +100,6 @@ impl Gateway {
         }
         upstream::introduce(&mut upstreams, config.update.as_ref());
         upstream::reserve_own(&mut local.broker, &mut upstreams, &config, &encoder);
-        let orders = Orders::start(config.update.as_ref());
         tokio::spawn(forward_resets(Arc::clone(&store), happened.clone()));
         let (cycles_in, cycles) = mpsc::channel(CYCLES_MAX);
         let lines = Lines::start(&field, cycles_in).map_err(bus_fault)?;
@@ -111,6 +110,7 @@ impl Gateway {
             certificates: Certificates::of(&config),
             reload: Reload::new(upstreams.len() as u64),
             telling: Telling::new(&config, &encoder, &known),
+            orders: Orders::start(config.update.as_ref()),
             config,
             field,
             run,
@@ -119,7 +119,6 @@ impl Gateway {
             local,
             numbered: 0,
             upstreams,
-            orders,
             leaving: Vec::new(),
             known,
             walls,

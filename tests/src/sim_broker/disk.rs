@@ -47,9 +47,10 @@ impl Disk {
         let none = BTreeMap::new();
         let stored = self.queues.get(&read.queue).unwrap_or(&none);
         let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
-        for row in
-            stored.range((Bound::Excluded(read.after), Bound::Included(read.until))).map(|(_, row)| row)
-        {
+        // A database answers a range that ends before it begins with nothing.
+        let wanted =
+            (read.after < read.until).then_some((Bound::Excluded(read.after), Bound::Included(read.until)));
+        for row in wanted.into_iter().flat_map(|wanted| stored.range(wanted)).map(|(_, row)| row) {
             bytes += row.size();
             if rows.len() >= read.rows_max as usize || (bytes > read.bytes_max && !rows.is_empty()) {
                 more = true;

@@ -24,7 +24,7 @@ fn installations(workshop: &Workshop) -> usize {
 #[tokio::test]
 async fn an_older_version_is_refused_before_anything_is_written() -> Result<()> {
     let workshop = with_version("1.5").await?;
-    workshop.info("1.4")?;
+    workshop.says_version("1.4")?;
     let (code, text) = said(&workshop.run(&["update", "update.raucb"]).await?);
     assert_eq!(code, Some(1), "{text}");
     for part in ["downgrade", "version 1.4, and 1.5 ran here", "--allow-downgrade"] {
@@ -40,7 +40,7 @@ async fn an_older_version_is_refused_before_anything_is_written() -> Result<()> 
 async fn the_same_and_newer_versions_are_installed() -> Result<()> {
     for version in ["1.5", "1.5.1", "1.10"] {
         let workshop = with_version("1.5").await?;
-        workshop.info(version)?;
+        workshop.says_version(version)?;
         workshop.bundle_in_slots(version)?;
         let replies = replies(&workshop, &install("https://example.com/x", None)).await?;
         ensure!(matches!(replies.last(), Some(Reply::Done { .. })), "{version}: {replies:?}");
@@ -52,7 +52,7 @@ async fn the_same_and_newer_versions_are_installed() -> Result<()> {
 #[tokio::test]
 async fn an_older_version_behind_a_newer_face_does_not_become_the_one_that_starts() -> Result<()> {
     let workshop = with_version("1.5").await?;
-    workshop.info("1.6")?;
+    workshop.says_version("1.6")?;
     workshop.bundle_in_slots("1.2")?;
     assert_eq!(refusal(&workshop, &install("https://example.com/x", None)).await?, Reason::Downgrade);
     let calls = workshop.calls();
@@ -70,12 +70,12 @@ async fn after_a_b_a_the_newest_that_passed_counts() -> Result<()> {
     workshop.bundle_in_slots("1.5")?;
     for known in [Some("1.5"), None] {
         match known {
-            Some(version) => workshop.info(version)?,
-            None => workshop.info_fails()?,
+            Some(version) => workshop.says_version(version)?,
+            None => workshop.says_no_version()?,
         }
         assert_eq!(refusal(&workshop, &install("https://example.com/x", None)).await?, Reason::Downgrade);
     }
-    workshop.info("2.0")?;
+    workshop.says_version("2.0")?;
     workshop.bundle_in_slots("2.0")?;
     let replies = replies(&workshop, &install("https://example.com/x", None)).await?;
     ensure!(matches!(replies.last(), Some(Reply::Done { .. })), "{replies:?}");
@@ -97,7 +97,7 @@ async fn a_command_that_was_carried_out_before_the_last_one_is_not_carried_out_a
 #[tokio::test]
 async fn root_at_the_machine_may_go_back_and_older_ones_follow_from_there() -> Result<()> {
     let workshop = with_version("1.5").await?;
-    workshop.info("1.4")?;
+    workshop.says_version("1.4")?;
     workshop.bundle_in_slots("1.4")?;
     let (code, text) =
         said(&workshop.run(&["update", "--no-reboot", "--allow-downgrade", "update.raucb"]).await?);
@@ -111,7 +111,7 @@ async fn root_at_the_machine_may_go_back_and_older_ones_follow_from_there() -> R
     assert_eq!(code, Some(0), "{text}");
     assert_eq!(workshop.folder().history().version.as_deref(), Some("1.4"));
     workshop.slots("rootfs.0", "rootfs.0")?;
-    workshop.info("1.3")?;
+    workshop.says_version("1.3")?;
     assert_eq!(refusal(&workshop, &install("https://example.com/x", None)).await?, Reason::Downgrade);
     Ok(())
 }
@@ -124,7 +124,7 @@ async fn who_is_not_root_may_not_go_back() -> Result<()> {
         return Ok(());
     }
     let workshop = with_version("1.5").await?;
-    workshop.info("1.4")?;
+    workshop.says_version("1.4")?;
     let request = Request::Install {
         source: workshop.path("update.raucb").display().to_string(),
         reboot: false,

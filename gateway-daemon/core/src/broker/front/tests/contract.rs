@@ -69,7 +69,7 @@ fn greeting(hello: &Hello) -> String {
 
 /// A CONNECT in each version with all that it can carry (3.1), and with nothing.
 #[test]
-fn contract_connect() {
+fn contract_of_a_connect_in_each_version() {
     let check = |body: &[u8], expected: &str| {
         let bytes = frame(0x10, body);
         assert_eq!(shown(one(&mut Front::new(super::MAX), &bytes)), expected, "{}", body.escape_ascii());
@@ -90,8 +90,8 @@ fn contract_connect() {
     );
     // Session expiry, receive maximum, maximum packet size, topic alias maximum, no problem information; the will's delay, expiry, content type and pairs.
     check(
-        b"\0\x04MQTT\x05\xe6\0\x3c\x14\x11\0\0\0\x4d\x21\0\x03\x27\0\0\x03\xe8\x22\0\x05\x17\0\0\x01c\
-          \x18\x18\0\0\0\x09\x02\0\0\0\x08\x03\0\x01x\x26\0\x01b\0\x011\x01\x01\0\x01w\0\x01b\0\x01u\0\x01p",
+        b"\0\x04MQTT\x05\xe6\0\x3c\x12\x11\0\0\0\x4d\x21\0\x03\x27\0\0\x03\xe8\x22\0\x05\x17\0\0\x01c\
+          \x17\x18\0\0\0\x09\x02\0\0\0\x08\x03\0\x01x\x26\0\x01b\0\x011\x01\x01\0\x01w\0\x01b\0\x01u\0\x01p",
         "V5 c clean true expiry 77 keep-alive 60 user Some(\"u\") password Some(\"p\") takes 3 of Some(1000) aliases 5 reasons false auth false will \
          Some(\"w b 0 true after 9s for Some(8) \\\\x01\\\\x01\\\\x03\\\\x00\\\\x01x&\\\\x00\\\\x01b\\\\x00\\\\x011\")",
     );
@@ -99,7 +99,7 @@ fn contract_connect() {
 
 /// Every packet of a client behind its CONNECT, in bytes and in meaning.
 #[test]
-fn contract_what_clients_send() {
+fn contract_of_what_clients_send() {
     let cases: &[(&[Version], &[u8], &str)] = &[
         (&VERSIONS, b"\xc0\0", "Ping"),
         (&VERSIONS, b"\xe0\0", "Disconnect { with_will: false, expiry_s: None }"),
@@ -150,7 +150,7 @@ fn contract_what_clients_send() {
 
 /// What the broker answers, byte for byte (3.2, 2.4).
 #[test]
-fn contract_what_the_broker_writes() {
+fn contract_of_what_the_broker_writes() {
     let welcome = || Welcome {
         session_present: true,
         receive_max: 20,
