@@ -36,7 +36,7 @@ pub(crate) fn list(items: impl Iterator<Item = String>, and: &str) -> String {
     }
 }
 
-/// The word that a mistyped one was probably meant to be. A guess that is wrong costs more than none: see [`is_slip`].
+/// The word that a mistyped one was probably meant to be. A guess that is wrong costs more than none, so only slips of the fingers count.
 pub fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let word = word.to_lowercase();
     known

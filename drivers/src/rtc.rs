@@ -1,7 +1,7 @@
 //! Clock chips of the machine, as far as they can prove that their time is right.
 //!
 //! Each is opened for a moment, read and closed: the kernel gives a chip to one process at a time. Reading takes some milliseconds on an I2C bus, so it
-//! is not for the core loop. Bounds: [`CHIPS_MAX`] chips. Never: sets a chip or clears its flags.
+//! is not for the core loop. Bounds: four chips. Never: sets a chip or clears its flags.
 
 use std::fs::File;
 use std::io;

@@ -78,6 +78,8 @@ pub(super) struct Words {
     next: u32,
     /// Whether the copy is there and is one.
     copied: bool,
+    /// There is a copy that says something else: it is made anew with whatever is stored next, before salvage can believe it.
+    stale: bool,
     /// Words whose checksum or content was wrong.
     pub(super) rotten: u64,
 }
@@ -102,7 +104,8 @@ impl Words {
             let (id, kind) = (row.get(0)?, row.get(1)?);
             words.take(id, kind, row.get_ref(2)?.as_blob().unwrap_or_default());
         }
-        words.copied = is_copied(conn)?;
+        let copy = is_copied(conn)?;
+        (words.copied, words.stale) = (copy == Some(true), copy == Some(false));
         Ok(words)
     }
 
@@ -278,9 +281,9 @@ impl Words {
 
     /// Makes the copy, once it is worth it; inside a transaction that stores something.
     pub(super) fn copy(&mut self, conn: &Connection, rows: u64) -> rusqlite::Result<()> {
-        if !self.copied && rows >= COPY_ROWS_MIN {
+        if !self.copied && (self.stale || rows >= COPY_ROWS_MIN) {
             conn.execute_batch(COPY)?;
-            self.copied = true;
+            (self.copied, self.stale) = (true, false);
         }
         Ok(())
     }
@@ -308,16 +311,16 @@ impl Words {
     }
 }
 
-/// Whether there is a copy which says nothing else than the table, and lacks no run.
-fn is_copied(conn: &Connection) -> rusqlite::Result<bool> {
+/// Whether the copy says nothing else than the table, and lacks no run; none if there is no copy.
+fn is_copied(conn: &Connection) -> rusqlite::Result<Option<bool>> {
     let exists = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'words_copy'";
     if conn.query_row(exists, [], |row| row.get::<_, i64>(0))? == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     let same = "SELECT NOT EXISTS (SELECT 1 FROM words_copy LEFT JOIN words USING (id) WHERE words.body IS NOT words_copy.body) \
                 AND NOT EXISTS (SELECT 1 FROM words WHERE kind = 2 AND id NOT IN (SELECT id FROM words_copy))";
     // A table of that name with other columns is no copy.
-    Ok(conn.query_row(same, [], |row| row.get(0)).unwrap_or(false))
+    Ok(Some(conn.query_row(same, [], |row| row.get(0)).unwrap_or(false)))
 }
 
 fn seal(id: i64, kind: i64, content: &[u8]) -> [u8; 4] {

@@ -5,7 +5,7 @@
 //! that does not answer. A gateway that has just started, and a device that was not asked yet, are no trouble.
 //!
 //! Sentences hold no ages and no counts that go on, so that one is told again only when what it says has changed; the age is in [`Trouble::since_ms`].
-//! Bounded by the configuration, and by [`NAMES_MAX`] in each sentence.
+//! Bounded by the configuration, and by three names in each sentence.
 
 mod field;
 mod network;
