@@ -16,14 +16,16 @@ pub(super) const ASIDES_MAX: usize = 3;
 /// Most links that lead to a database: as the kernel follows.
 const LINKS_MAX: usize = 40;
 
-/// The file that a path leads to: SQLite keeps its companions beside that one and not beside a link to it. It need not be there.
+/// The file that a path leads to: SQLite keeps its companions beside that one and not beside a link to it. It need not be there. A link into a folder that is
+/// not there stays what it is: no folder is made where a disk is missing.
 pub(super) fn resolved(path: &Path) -> PathBuf {
-    let mut path = path.to_owned();
+    let mut real = path.to_owned();
     for _ in 0..LINKS_MAX {
-        let Ok(target) = std::fs::read_link(&path) else { break };
-        path = path.parent().unwrap_or(Path::new("")).join(target);
+        let Ok(target) = std::fs::read_link(&real) else { break };
+        real = real.parent().unwrap_or(Path::new("")).join(target);
     }
-    path
+    let there = real == path || real.parent().is_some_and(Path::is_dir);
+    if there { real } else { path.to_owned() }
 }
 
 /// Files SQLite keeps beside a database.
@@ -171,6 +173,8 @@ mod tests {
         std::os::unix::fs::symlink("card/queue.db", at("queue.db")).unwrap();
         std::os::unix::fs::symlink(at("queue.db"), at("again.db")).unwrap();
         std::os::unix::fs::symlink("circle", at("circle")).unwrap();
+        assert_eq!(resolved(&at("again.db")), at("again.db"), "the disk is not there");
+        std::fs::create_dir(at("card")).unwrap();
         assert_eq!(resolved(&at("again.db")), at("card/queue.db"));
         assert_eq!(resolved(&at("plain.db")), at("plain.db"));
         assert_eq!(resolved(&at("circle")), at("circle"));

@@ -62,6 +62,8 @@ struct KnownStored {
 /// The writer's state.
 #[derive(Debug)]
 pub(super) struct Engine {
+    /// The path that the configuration names, which may be a link.
+    named: PathBuf,
     settings: StoreSettings,
     db: Option<Db>,
     learned: Learned,
@@ -89,7 +91,8 @@ impl Engine {
     /// An engine with its database closed; the first [`Engine::try_open`] is due.
     pub(super) fn new(settings: StoreSettings, resets: Arc<Resets>) -> Self {
         Self {
-            settings: StoreSettings { path: aside::resolved(&settings.path), ..settings },
+            named: settings.path.clone(),
+            settings,
             db: None,
             learned: Learned::default(),
             counters: Counters::default(),
@@ -140,6 +143,7 @@ impl Engine {
         if self.db.is_some() {
             return;
         }
+        self.settings.path = aside::resolved(&self.named);
         match self.open_or_replace() {
             Ok(db) => self.opened_database(db),
             Err((fault, text)) => {
