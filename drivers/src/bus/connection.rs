@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::time::Duration;
 
 use gateway_core::poll::request::LineFault;
@@ -94,6 +95,18 @@ pub(super) trait Talk<O: Orders>: Send {
     fn take_lost(&mut self) -> Vec<Lost>;
     /// Counters of the line.
     fn counters(&self) -> WireCounters;
+}
+
+/// Whether an error says that the other side has closed the connection, or does not know it any more.
+pub(super) fn is_close(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+    )
 }
 
 /// The life of a line, until the task is stopped.

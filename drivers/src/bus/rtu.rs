@@ -12,7 +12,7 @@ use gateway_core::poll::schedule::Step as ScheduleStep;
 use gateway_core::tag::BootNs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::connection::{End, Habits, Lost, Talk, Waiting};
+use super::connection::{End, Habits, Lost, Talk, Waiting, is_close};
 use super::desk::{Desk, Question};
 use super::wire::Wire;
 use super::{Orders, WireCounters};
@@ -59,17 +59,6 @@ impl<O: Orders> Talk<O> for Line {
     fn counters(&self) -> WireCounters {
         WireCounters::Rtu(*self.master.counters())
     }
-}
-
-fn is_close(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::NotConnected
-    )
 }
 
 impl Line {

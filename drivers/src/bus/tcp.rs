@@ -10,7 +10,7 @@ use gateway_core::poll::schedule::Step;
 use gateway_core::tag::BootNs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::connection::{End, Habits, Lost, Talk, Waiting};
+use super::connection::{End, Habits, Lost, Talk, Waiting, is_close};
 use super::desk::{Desk, Question};
 use super::wire::Wire;
 use super::{Orders, WireCounters};
@@ -83,18 +83,6 @@ impl<O: Orders> Talk<O> for Line {
     fn counters(&self) -> WireCounters {
         WireCounters::Tcp(*self.client.counters())
     }
-}
-
-/// Whether an error says that the other side has closed the connection, or does not know it any more.
-fn is_close(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::NotConnected
-    )
 }
 
 fn words(error: &io::Error) -> String {
