@@ -165,17 +165,30 @@ impl Workshop {
         Ok(tokio::fs::write(self.path("go"), "go\n").await?)
     }
 
-    /// Waits until a file of the folder is there; its text.
+    /// Waits until a file of the folder is there, with or without a text.
     ///
     /// # Errors
     /// Not within the deadline of all tests.
-    pub async fn appears(&self, name: &str) -> anyhow::Result<String> {
+    pub async fn appears(&self, name: &str) -> anyhow::Result<()> {
+        self.once(name, |_| true).await.map(drop)
+    }
+
+    /// Waits until a file of the folder is written to the end of its last line; its text. It is there before anything stands in it.
+    ///
+    /// # Errors
+    /// Not within the deadline of all tests.
+    pub async fn written(&self, name: &str) -> anyhow::Result<String> {
+        self.once(name, |text| text.ends_with('\n')).await
+    }
+
+    /// The text of a file of the folder, once it is as it should be.
+    async fn once(&self, name: &str, done: impl Fn(&str) -> bool) -> anyhow::Result<String> {
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {
-            if let Ok(text) = std::fs::read_to_string(self.path(name)) {
-                return Ok(text);
+            match std::fs::read_to_string(self.path(name)) {
+                Ok(text) if done(&text) => return Ok(text),
+                _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         bail!("no {name} within {DEADLINE:?}; the agent said:\n{}", self.log())
     }

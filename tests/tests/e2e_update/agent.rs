@@ -52,7 +52,7 @@ async fn a_file_is_installed_with_its_progress_and_the_system_starts_again() -> 
     {
         ensure!(text.contains(part), "{part} is not in {text}");
     }
-    assert_eq!(workshop.appears("reboots").await?, "reboot\n");
+    assert_eq!(workshop.written("reboots").await?, "reboot\n");
     let bundle = workshop.path("update.raucb");
     ensure!(workshop.calls().lines().any(|call| call == format!("install {}", bundle.display())));
     assert_eq!(workshop.status().await?.state, State::Rebooting);
@@ -114,7 +114,7 @@ async fn what_worked_before_is_on_disk_before_anything_is_written() -> Result<()
     workshop.install("cp \"$HERE/state/before.json\" \"$HERE/seen\"")?;
     let replies = replies(&workshop, &install("https://example.com/x", Some("42"))).await?;
     assert_eq!(replies, [Reply::Taken {}, Reply::Done { version: Some("1.2".into()), reboot: false }]);
-    let seen = workshop.appears("seen").await?;
+    let seen = workshop.written("seen").await?;
     ensure!(
         seen.contains(r#""buses":{"line":["boiler"]}"#) && seen.contains(r#""installed":false"#),
         "{seen}"

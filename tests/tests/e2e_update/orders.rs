@@ -91,7 +91,7 @@ async fn the_cloud_commands_an_update_and_hears_of_it_to_the_end() -> Result<()>
     let last = all.last().context("a status")?;
     assert_eq!((last.version.as_deref(), last.id.as_deref()), (Some("1.2"), Some("42")));
     ensure!(all.iter().any(|status| status.text.as_deref() == Some("Copying image to rootfs.1")));
-    assert_eq!(workshop.appears("reboots").await?, "reboot\n");
+    assert_eq!(workshop.written("reboots").await?, "reboot\n");
     // The gateway goes down with its system, and comes back with the updated one.
     gateway.stop().await?;
     reboot(&workshop)?;
@@ -122,7 +122,7 @@ async fn a_failed_update_is_told_with_its_reason_and_may_be_commanded_again() ->
         assert_eq!((last.reason, last.id.as_deref()), (Some(Reason::BadSignature), Some("42")));
         ensure!(last.text.as_deref().is_some_and(|text| text.contains("not signed by anybody whom")));
         if time == 1 {
-            workshop.appears("calls").await?;
+            workshop.written("calls").await?;
         }
     }
     assert_eq!(installs(&workshop), 2);
