@@ -9,6 +9,7 @@ pub mod card;
 pub mod careful;
 pub mod certs;
 pub mod clients;
+pub mod command;
 pub mod container;
 pub mod counter_device;
 pub mod fake_broker;

@@ -12,7 +12,7 @@ pub use self::paper::{Ink, Paper};
 use self::table::{Align, Cell, Table};
 use self::words::{bytes, count, duration, rate, value};
 use super::snapshot::{Broker, Bus, Device, Health, Ledger, Link, SetAside, Snapshot, Tag, Uplink};
-use super::troubles::{Subject, troubles};
+use super::troubles;
 
 /// What a piece of text says about the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +158,7 @@ fn clock(snapshot: &Snapshot, ink: Ink) -> String {
         (true, _) => ink.paint(Mood::Good, "clock set"),
         (false, _) => {
             let said = ink.paint(Mood::Warn, "clock not set yet: messages carry time since boot");
-            if troubles(snapshot).iter().any(|trouble| trouble.subject == Subject::Clock) {
+            if troubles::clock(snapshot).is_some() {
                 return said;
             }
             let why = snapshot.clock.doubt.iter().map(|doubt| format!("\n  {doubt}"));

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use gateway_core::uplink::Mutant;
+use tidegate_tests::command;
 use tidegate_tests::sim::Case;
 use tidegate_tests::sim::plan::Variant;
 
@@ -54,17 +55,7 @@ fn args() -> Result<Option<Args>> {
 }
 
 fn main() -> ExitCode {
-    match args() {
-        Err(error) => {
-            eprintln!("{error:#}\n\n{HELP}");
-            ExitCode::from(64)
-        }
-        Ok(None) => {
-            println!("{HELP}");
-            ExitCode::SUCCESS
-        }
-        Ok(Some(args)) => go(&args),
-    }
+    command::with(args(), HELP, go)
 }
 
 fn go(args: &Args) -> ExitCode {
@@ -83,7 +74,7 @@ fn go(args: &Args) -> ExitCode {
             Some(mutant) => ExitCode::from(u8::from(!hunt(args, mutant))),
             None => {
                 eprintln!("there is no mutant `{name}`; `--mutant list` names them all");
-                ExitCode::from(64)
+                ExitCode::from(command::USAGE)
             }
         },
     }

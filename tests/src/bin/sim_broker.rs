@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use gateway_core::broker::Mutant;
+use tidegate_tests::command;
 use tidegate_tests::sim_broker::Case;
 
 const HELP: &str = "\
@@ -58,17 +59,7 @@ fn args() -> Result<Option<Args>> {
 }
 
 fn main() -> ExitCode {
-    match args() {
-        Err(error) => {
-            eprintln!("{error:#}\n\n{HELP}");
-            ExitCode::from(64)
-        }
-        Ok(None) => {
-            println!("{HELP}");
-            ExitCode::SUCCESS
-        }
-        Ok(Some(args)) => go(&args),
-    }
+    command::with(args(), HELP, go)
 }
 
 impl Args {
@@ -99,7 +90,7 @@ fn go(args: &Args) -> ExitCode {
             Some(mutant) => ExitCode::from(u8::from(!hunt(args, mutant))),
             None => {
                 eprintln!("there is no mutant `{name}`; `--mutant list` names them all");
-                ExitCode::from(64)
+                ExitCode::from(command::USAGE)
             }
         },
     }

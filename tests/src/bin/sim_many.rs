@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use tidegate_tests::command;
 use tidegate_tests::many::{Batch, SEED_WITHOUT_COMMIT, World, first_seed};
 use tidegate_tests::sim::plan::Variant;
 
@@ -63,17 +64,7 @@ fn args() -> Result<Option<Args>> {
 }
 
 fn main() -> ExitCode {
-    match args() {
-        Err(error) => {
-            eprintln!("{error:#}\n\n{HELP}");
-            ExitCode::from(64)
-        }
-        Ok(None) => {
-            println!("{HELP}");
-            ExitCode::SUCCESS
-        }
-        Ok(Some(args)) => go(&args),
-    }
+    command::with(args(), HELP, go)
 }
 
 impl Args {

@@ -150,7 +150,7 @@ pub fn troubles(snapshot: &Snapshot) -> Vec<Trouble> {
         network::uplink(uplink, &mut found);
     }
     field::tags(snapshot, &mut found);
-    clock(snapshot, &mut found);
+    found.extend(clock(snapshot));
     certificates(snapshot, &mut found);
     broker(snapshot, &mut found);
     // The order within one severity is the one above.
@@ -228,24 +228,23 @@ fn config(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
     found.push(Trouble::wrong(Subject::Config, sentence).since(refused.since_ms).remedy(remedy));
 }
 
-fn clock(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
+/// What is not well with the clock. That it is not set yet is none soon after a start.
+pub(super) fn clock(snapshot: &Snapshot) -> Option<Trouble> {
     if snapshot.clock_trusted {
-        if snapshot.clock.source.as_deref() == Some("system") {
-            let sentence =
-                "the time is that of the system's clock, which nobody has checked (trust_clock = \"system\")";
-            let remedy = "give the gateway a time server, or a clock chip with trust_clock = \"rtc\"";
-            found.push(Trouble::notable(Subject::Clock, sentence).remedy(remedy));
-        }
-        return;
+        let sentence =
+            "the time is that of the system's clock, which nobody has checked (trust_clock = \"system\")";
+        let remedy = "give the gateway a time server, or a clock chip with trust_clock = \"rtc\"";
+        let unchecked = snapshot.clock.source.as_deref() == Some("system");
+        return unchecked.then(|| Trouble::notable(Subject::Clock, sentence).remedy(remedy));
     }
     if snapshot.uptime_ms < CLOCK_GRACE_MS {
-        return;
+        return None;
     }
     let why = snapshot.clock.doubt.as_ref().map(|doubt| format!(": {doubt}")).unwrap_or_default();
     let sentence = format!("the time is not known, messages carry the time since boot{why}");
     let remedy = snapshot.clock.remedy.as_deref();
     let remedy = remedy.unwrap_or("give the gateway a time server that it can reach (NTP)");
-    found.push(Trouble::notable(Subject::Clock, sentence).since(snapshot.uptime_ms).remedy(remedy));
+    Some(Trouble::notable(Subject::Clock, sentence).since(snapshot.uptime_ms).remedy(remedy))
 }
 
 fn certificates(snapshot: &Snapshot, found: &mut Vec<Trouble>) {

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidegate_tests::command;
 
 use stage::Setup;
 
@@ -62,25 +63,14 @@ fn args() -> Result<Option<Args>> {
 }
 
 fn main() -> ExitCode {
-    let args = match args() {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            println!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("{error:#}\n\n{HELP}");
-            return ExitCode::from(64);
-        }
-    };
-    match go(&args) {
+    command::with(args(), HELP, |args| match go(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("attack: {error:#}");
             ExitCode::FAILURE
         }
-    }
+    })
 }
 
 fn go(args: &Args) -> Result<bool> {
