@@ -102,4 +102,4 @@ impl<F: Future> Future for Contained<F> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

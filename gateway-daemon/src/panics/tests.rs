@@ -27,7 +27,7 @@ const ALIVE: i32 = 5;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Orders with a fault in the program.
-struct Broken;
+pub(crate) struct Broken;
 
 impl Orders for Broken {
     fn next(&mut self, _: BootNs) -> Step {

@@ -1,30 +1,9 @@
 use std::path::Path;
 
-use drivers::bus::Orders;
 use gateway_config::{Environment, parse};
-use gateway_core::poll::request::{Answer, LineFault};
-use gateway_core::poll::schedule::{Step, Ticket};
 
 use super::*;
-
-/// Orders with a fault in the program.
-struct Broken;
-
-impl Orders for Broken {
-    fn next(&mut self, _: BootNs) -> Step {
-        panic!("a broken schedule");
-    }
-
-    fn answered(&mut self, _: BootNs, _: Ticket, _: Result<Answer, LineFault>) {}
-
-    fn bus_down(&mut self, _: BootNs) {}
-
-    fn bus_up(&mut self, _: BootNs) {}
-
-    fn take_cycles(&mut self) -> Vec<Cycle> {
-        Vec::new()
-    }
-}
+use crate::panics::tests::Broken;
 
 fn field() -> Field {
     let text = "[gateway]\nid = \"g\"\n[bus.a]\ndriver = \"sim\"\n[device.d]\nbus = \"a\"\nunit = 1\n[[device.d.poll]]\nevery = \"1s\"\ntags.t = { holding = 0, type = \"u16\" }\n";
