@@ -79,6 +79,15 @@ fn a_clean_stop_is_not_blamed_for_what_a_slow_disk_was_asked_before_it_healed() 
 }
 
 #[test]
+fn a_pause_of_the_store_that_ends_in_the_moment_of_something_else_is_not_over_before_its_timer() -> Result<()>
+{
+    // A packet arrives in the very millisecond in which a failed commit is to be tried again.
+    keeps_its_promises(Variant::Any, 20_008_490, 9)?;
+    keeps_its_promises(Variant::Any, 20_008_879, 7)?;
+    Ok(())
+}
+
+#[test]
 fn no_wear_when_all_is_well() -> Result<()> {
     for seed in 200..203 {
         let report = keeps_its_promises(Variant::Calm, seed, 24)?;

@@ -391,8 +391,7 @@ impl Oracle {
         let ledger = queue.ledger();
         if let Some(oldest) = queue.oldest_in_memory() {
             let age = boot_now.saturating_sub(oldest.0);
-            let busy = queue.store_busy(gateway_core::tag::BootNs(boot_now));
-            let late = age > ns(plan.settings.commit_interval) && !busy;
+            let late = age > ns(plan.settings.commit_interval) && !store_was_busy(uplink, boot_now);
             promise!(!late, "a row is only in memory since {} ms and no commit was asked for", age / MS);
         }
         // The boot may have begun before the simulation.
@@ -400,9 +399,8 @@ impl Oracle {
         // What is sent in this moment may be slow in the next.
         let slow = self.is_sent_slow(now.saturating_sub(MS), plan);
         if !self.urgent.is_empty() && (!flows(uplink, plan, queue.backlog_exists()) || slow) {
-            let busy = queue.store_busy(gateway_core::tag::BootNs(boot_now));
             promise!(
-                busy,
+                store_was_busy(uplink, boot_now),
                 "a publisher is held up and no commit was asked for although the link gives no hope"
             );
         }
@@ -530,6 +528,12 @@ impl Oracle {
 fn flows(uplink: &Uplink, plan: &Plan, ahead: bool) -> bool {
     let up = matches!(uplink.state(), State::Up { .. });
     up && (plan.settings.drain == Drain::LiveFirst || !ahead)
+}
+
+/// Whether the store was at work or left alone until this moment. A pause that ends now leaves the rest of this moment for what it held up: other events
+/// of the same moment may come before the timer.
+pub(super) fn store_was_busy(uplink: &Uplink, boot_now: u64) -> bool {
+    uplink.queue().store_busy(BootNs(boot_now.saturating_sub(1)))
 }
 
 /// After how many ns nobody wants a row.

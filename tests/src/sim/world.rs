@@ -19,7 +19,7 @@ use super::disk::Disk;
 use super::faults::Fault;
 use super::line::{CLOUD_MAX, HOSTILE_TOPIC, PACKET_MAX, UNFIT_TOPIC};
 use super::net::{Broker, Connection, Network};
-use super::oracle::{Oracle, Verdict};
+use super::oracle::{Oracle, Verdict, store_was_busy};
 use super::plan::{HOUR, MIN, MS, Plan, S};
 
 /// Most events of one run; more means that something runs in circles.
@@ -513,7 +513,7 @@ impl World {
         let Some(uplink) = self.uplink.take() else { return Ok(()) };
         self.crashes += 1;
         uplink.queue().audit()?;
-        let busy = uplink.queue().store_busy(self.boot_now());
+        let busy = store_was_busy(&uplink, self.boot_now().0);
         if let Some(op) = self.op_asked.take()
             && self.chance.one_in(2)
         {
