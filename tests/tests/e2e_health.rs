@@ -222,15 +222,39 @@ async fn what_a_restart_finds_taken_away_is_cleared_at_the_cloud() -> Result<()>
     let mut gateway = plant.gateway(&plant.config()).await?;
     plant.hears(FIRST, "good").await?;
     plant.hears("gw/health/bus/one", "up").await?;
-    // What the cloud has taken is nowhere any more: the next run knows the device by readings that wait.
-    plant.network.set(Fault::AcceptAndClose);
-    gateway.wait_for("readings on disk", |now| uplink(now).ledger.stored.rows > 0).await?;
+    // All that was read is delivered: nothing of the device lies in the database.
+    gateway.wait_for("nothing waits", |now| uplink(now).ledger.stored.rows == 0).await?;
     gateway.stop().await?;
-    plant.network.set(Fault::None);
     let gateway = plant.gateway(&plant.without_first()).await?;
     plant.hears_nothing_more_of(FIRST).await?;
     plant.hears_nothing_more_of("gw/health/bus/one").await?;
     plant.hears("gw/health/device/second", "good").await?;
+    gateway.stop().await?;
+    let gateway = plant
+        .gateway(&plant.without_first().replacen("id = \"gw\"\n", "id = \"gw\"\nhealth = false\n", 1))
+        .await?;
+    plant.hears_nothing_more_of("gw/health/device/second").await?;
+    gateway.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_went_while_the_cloud_was_away_is_cleared_by_the_first_run_that_reaches_it() -> Result<()> {
+    let plant = Plant::new().await?;
+    let gateway = plant.gateway(&plant.config()).await?;
+    plant.hears(FIRST, "good").await?;
+    plant.hears("gw/health/bus/one", "up").await?;
+    plant.network.set(Fault::AcceptAndClose);
+    gateway.stop().await?;
+    // Two runs cannot tell; the third can.
+    for _ in 0..2 {
+        let mut gateway = Gateway::start(plant.dir.path(), &plant.without_first())?;
+        gateway.wait_for("polls", |now| now.devices.iter().all(|device| device.requests > 0)).await?;
+        gateway.stop().await?;
+    }
+    plant.network.set(Fault::None);
+    let gateway = plant.gateway(&plant.without_first()).await?;
+    plant.hears_nothing_more_of(FIRST).await?;
+    plant.hears_nothing_more_of("gw/health/bus/one").await?;
     gateway.stop().await
 }
 

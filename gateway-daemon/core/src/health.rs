@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::tag::BootNs;
+use crate::tag::{BootNs, Name};
 
 /// Least time between two tellings.
 pub const PAUSE_MIN: Duration = Duration::from_secs(2);
@@ -25,6 +25,14 @@ pub fn bus_topic(gateway: &str, bus: &str) -> String {
 #[must_use]
 pub fn device_topic(gateway: &str, device: &str) -> String {
     format!("{gateway}/health/device/{device}")
+}
+
+/// Whether it is the topic of a bus or a device of this gateway, of whatever name.
+#[must_use]
+pub fn is_topic(gateway: &str, topic: &str) -> bool {
+    let below = topic.strip_prefix(gateway).and_then(|rest| rest.strip_prefix("/health/"));
+    let name = below.and_then(|rest| rest.strip_prefix("bus/").or_else(|| rest.strip_prefix("device/")));
+    name.is_some_and(|name| Name::new(name).is_ok())
 }
 
 /// Something that is told when it changes.

@@ -15,6 +15,7 @@ mod descriptors;
 mod drops;
 mod environment;
 mod errand;
+mod ever_told;
 mod faults;
 mod fitting;
 pub mod gateway;

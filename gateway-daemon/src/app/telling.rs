@@ -15,12 +15,14 @@ use gateway_core::tag::{BootNs, Stamp, WallClock as _};
 use gateway_core::uplink::Identity;
 
 use super::condition::{Condition, Said, conditions};
+use super::ever_told::{EverTold, Topics};
 use super::faults::Faults;
 use super::gateway::Gateway;
 use super::known::Known;
 use super::start::identity;
 use super::survey;
 use super::troubles::{Severity, Subject, Trouble, troubles};
+use super::upstream::Upstream;
 
 /// Most topics of buses and devices of former configurations that are cleared.
 const FORMER_MAX: usize = 512;
@@ -39,8 +41,13 @@ pub(super) type Bulletins = BTreeMap<Arc<str>, Arc<[u8]>>;
 pub(super) struct Telling {
     paces: BTreeMap<Arc<str>, Told<(Said, bool)>>,
     told: Bulletins,
-    /// Topics of buses and devices of former configurations, as far as the store knows them: what is retained there is out of date.
+    /// Topics of buses and devices of former configurations: what is retained there is out of date.
     former: Vec<Arc<str>>,
+    /// The topics of the configuration in force, and those of all runs until they are cleared.
+    present: Topics,
+    ever: EverTold,
+    /// The file has what is to be in it.
+    kept: bool,
     /// Topics on which the gateway says something else.
     taken: BTreeSet<Arc<str>>,
     /// What is wrong, the most important first.
@@ -50,20 +57,22 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    /// Nothing was told yet.
+    /// Nothing was told yet in this run.
     pub(super) fn new(config: &Config, encoder: &Encoder, known: &Known) -> Self {
-        let mut telling = Self::default();
-        telling.replace(config, encoder);
+        let id = config.gateway.id.as_str();
+        let ever = EverTold::open(&config.store.path, id);
+        let mut former = ever.topics().clone();
         if config.gateway.health {
-            let present: BTreeSet<String> = config.health_topics().into_iter().collect();
-            let id = config.gateway.id.as_str();
+            // Of a version that kept no file.
             let names = known
                 .names()
                 .flat_map(|(bus, device)| [bus_topic(id, bus.as_str()), device_topic(id, device.as_str())]);
-            let former: BTreeSet<String> = names.filter(|topic| !present.contains(topic)).collect();
-            let former = former.into_iter().map(Arc::<str>::from);
-            telling.former = former.filter(|topic| !telling.taken.contains(topic)).take(FORMER_MAX).collect();
+            former.extend(names.map(Arc::from));
         }
+        let mut telling = Self { ever, ..Self::default() };
+        telling.replace(config, encoder);
+        former.retain(|topic| !telling.present.contains(topic) && !telling.taken.contains(topic));
+        telling.former = former.into_iter().take(FORMER_MAX).collect();
         telling
     }
 
@@ -74,7 +83,10 @@ impl Telling {
             .iter()
             .flat_map(|(uplink, _)| [Arc::clone(&uplink.status_topic), Arc::clone(&uplink.ledger_topic)]);
         self.taken = encoder.topics().cloned().chain(of_uplinks).collect();
+        let topics = config.health_topics().into_iter().map(Arc::from);
+        self.present = topics.filter(|topic| !self.taken.contains(topic)).collect();
         self.due = true;
+        self.kept = false;
     }
 
     /// What there is to say by now: payloads by topic, empty ones for what is gone.
@@ -138,6 +150,11 @@ impl Gateway {
             for upstream in &mut self.upstreams {
                 upstream.show(now, &self.telling.told, &self.telling.former);
             }
+        }
+        if !self.telling.kept {
+            let is_cleared = self.upstreams.iter().all(Upstream::is_cleared);
+            let telling = &mut self.telling;
+            telling.kept = telling.ever.keep(&telling.present, is_cleared);
         }
     }
 

@@ -110,6 +110,12 @@ impl Uplink {
         self.bulletins.put(topic, bulletin)
     }
 
+    /// Whether a topic is still to be cleared.
+    #[must_use]
+    pub fn clears_bulletins(&self) -> bool {
+        self.bulletins.newest.values().any(|bulletin| bulletin.payload.is_empty())
+    }
+
     /// The next one, if it may be sent now. While everything is sent alone and awaited, a row goes between two of them.
     pub(super) fn next_bulletin(&mut self) -> Option<Action> {
         let (topic, bulletin) = self.bulletins.next()?;

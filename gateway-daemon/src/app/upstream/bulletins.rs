@@ -49,6 +49,11 @@ impl Upstream {
         }
     }
 
+    /// Whether all that this uplink was to clear is cleared.
+    pub(in super::super) fn is_cleared(&self) -> bool {
+        self.shown.cleared && !self.uplink.clears_bulletins()
+    }
+
     fn put(&mut self, there: Arc<str>, bulletin: Bulletin) {
         if !self.uplink.put_bulletin(there, bulletin) {
             let uplink = self.name.as_str();
