@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tidegate_tests::machine::{BOOT_MAX, Image, Loss, Machine, STEP_MAX, Start};
 
 use crate::shelf::Shelf;
@@ -11,6 +11,9 @@ use crate::world::World;
 
 /// A power cut comes this long after RAUC has begun to write.
 const INTO_WRITING: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// What RAUC says on the console when it begins to write.
+const WRITES: &str = "writing data to device";
 
 const BOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../buildroot/board/tidegate");
 
@@ -101,9 +104,7 @@ pub(crate) async fn a_power_cut_in_the_middle_of_an_update_leaves_the_old_system
     card.configure(&world.config("1s"))?;
     let mut machine = Machine::start(&card, &Start::default()).await?;
     machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
-    let mark = machine.console.mark();
-    machine.shell.run(&format!("{} >/run/update.log 2>&1 &", command(shelf.port, "update.raucb"))).await?;
-    machine.console.wait_after(mark, "writing data to device", STEP_MAX).await?;
+    install(&mut machine, shelf.port, "update.raucb").await?;
     tokio::time::sleep(INTO_WRITING).await;
     let sectors = machine.cut(Loss::ByLot(1)).await?;
     println!("  {sectors} sectors had not been flushed");
@@ -118,9 +119,13 @@ fn command(port: u16, name: &str) -> String {
     format!("gateway-daemon update http://10.0.2.2:{port}/{name}")
 }
 
-/// Installs, and leaves the restart to the gateway.
+/// Has it installed, and leaves the restart to the gateway.
 async fn install(machine: &mut Machine, port: u16, name: &str) -> Result<()> {
+    let mark = machine.console.mark();
     machine.shell.run(&format!("{} >/run/update.log 2>&1 &", command(port, name))).await?;
+    if let Err(fault) = machine.console.wait_after(mark, WRITES, STEP_MAX).await {
+        bail!("{fault:#}; the update says: {}", machine.shell.run("cat /run/update.log").await?);
+    }
     Ok(())
 }
 

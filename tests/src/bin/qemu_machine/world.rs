@@ -62,6 +62,9 @@ forward = ["gw/#", "plant/#"]
 backoff_min = "500ms"
 backoff_max = "2s"
 ack_timeout = "10s"
+[update]
+uplink = "cloud"
+allow_http = true
 [bus.plc]
 driver = "modbus-tcp"
 host = "10.0.2.2"
