@@ -49,6 +49,8 @@ impl Schedule {
             if flight.costs {
                 self.probes.spent(flight.asked_at, now, owed_before);
                 self.probes.was_probe = false;
+            } else if flight.slack {
+                self.took_slack(flight.asked_at, now);
             } else if !flight.failing && !flight.known {
                 *owed = now.since(flight.asked_at);
             }
@@ -119,6 +121,7 @@ impl Schedule {
         let (index, block, attempt) = poll;
         self.groups[index].landed();
         if !matches!(outcome, Outcome::Failed(_)) {
+            self.devices[flight.device].took(now.since(flight.asked_at));
             self.came_to_life(flight.device, now);
         }
         let may_retry =

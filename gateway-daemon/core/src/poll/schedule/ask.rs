@@ -115,7 +115,6 @@ impl Schedule {
         let attempt = poll.map_or(0, |(_, _, attempt)| attempt);
         let device = &mut self.devices[own];
         device.in_flight += 1;
-        device.asked_at = now;
         for counters in [&mut self.counters, &mut device.counters] {
             counters.requests += 1;
             counters.retries += u64::from(attempt > 0);
@@ -128,6 +127,7 @@ impl Schedule {
             asked_at: now,
             failing,
             costs: failing,
+            slack: false,
             known: false,
             poll,
         });

@@ -45,10 +45,11 @@ pub(super) struct Device {
     pub(super) behind: Vec<usize>,
     /// Tries that failed since its last answer.
     pub(super) misses: u32,
+    /// Time on the line of a request that it answers: a moving mean. `None` before its first answer.
+    pub(super) usual: Option<Duration>,
     /// Time that its first failure took.
     pub(super) owed: Duration,
-    /// When it was last asked, and when it last failed.
-    pub(super) asked_at: BootNs,
+    /// When it last failed.
     pub(super) failed_at: BootNs,
     life: Life,
     /// Whether the last try failed, even if a retry may still succeed.
@@ -76,8 +77,8 @@ impl Device {
             parked: Vec::new(),
             behind: Vec::new(),
             misses: 0,
+            usual: None,
             owed: Duration::ZERO,
-            asked_at: BootNs(0),
             failed_at: BootNs(0),
             life: Life::Polled { failures: 0 },
             last_try_failed: false,
@@ -108,6 +109,12 @@ impl Device {
             Life::Dead { next_probe, .. } => Some(next_probe),
             Life::Polled { .. } => None,
         }
+    }
+
+    /// It answered after so long.
+    pub(super) fn took(&mut self, time: Duration) {
+        self.usual =
+            Some(self.usual.map_or(time, |usual| (usual.saturating_mul(7).saturating_add(time)) / 8));
     }
 
     /// It answered. True if it was dead.

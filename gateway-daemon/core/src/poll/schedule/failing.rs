@@ -1,9 +1,11 @@
 //! Devices whose last try failed: they are asked behind all who answer.
 //!
 //! A request to such a device may hold the line for its whole time-out. It goes out only when nobody who answers is due, and then either because nobody
-//! will be due within that time, or at the cost of the share of time that dead devices may take as well ([`super::probes`]); where the line is never free, that
+//! will be due within that time, or because nobody loses a poll by it ([`super::slack`]), or at the cost of the share of time that dead devices may take as well ([`super::probes`]); where the line is never free, that
 //! share is taken after [`PROBE_PATIENCE`]. One is on the line at a time. Probes and failing devices take the share in turns, and what costs nobody any time is
 //! not counted: a device that never answers one of its requests must not keep others from being found again.
+
+use std::cmp::Reverse;
 
 use crate::tag::{BootNs, Reason};
 
@@ -47,21 +49,23 @@ impl Schedule {
         }
     }
 
-    /// The next request to a failing device: to the one that was not asked for the longest. With `patient` only if it has waited for
-    /// [`PROBE_PATIENCE`] although there was time to spend.
+    /// The next request to a failing device: to the one that has failed least, and of those the latest, which most likely was noise. With `patient` only if it has
+    /// waited for [`PROBE_PATIENCE`] although there was time to spend.
     pub(super) fn poll_failing(&mut self, now: BootNs, patient: bool) -> Option<Order> {
         if self.in_flight.iter().any(|flight| flight.failing) {
             return None;
         }
         let waiting = self.devices.iter().enumerate();
         let waiting = waiting.filter(|(_, device)| !device.behind.is_empty() && device.in_flight == 0);
-        let (own, device) = waiting.min_by_key(|(_, device)| device.asked_at)?;
+        let (own, device) = waiting.min_by_key(|(_, device)| (device.misses, Reverse(device.failed_at)))?;
         let free_at = self.probes.free_at();
         let costs_nobody = self.costs_nobody(own, now);
+        let slack = !costs_nobody && self.costs_no_poll(own, now);
         let allowed = if patient {
             now >= free_at.max(device.failed_at).plus(PROBE_PATIENCE)
         } else {
-            costs_nobody || (self.ready.is_empty() && free_at <= now && !self.probes.comes_first(now))
+            let its_turn = device.misses <= 1 || !self.probes.comes_first(now);
+            costs_nobody || slack || (self.ready.is_empty() && free_at <= now && its_turn)
         };
         if !allowed {
             return None;
@@ -72,7 +76,7 @@ impl Schedule {
         }
         let order = self.ask_next_block(index, now)?;
         if let Some(flight) = self.in_flight.last_mut() {
-            flight.costs = !costs_nobody;
+            (flight.costs, flight.slack) = (!costs_nobody && !slack, slack);
         }
         Some(order)
     }
@@ -81,19 +85,14 @@ impl Schedule {
     pub(super) fn next_failing(&self, now: BootNs) -> BootNs {
         let waiting = || self.devices.iter().flat_map(|device| &device.behind);
         let late = waiting().filter_map(|group| self.groups[*group].overdue_at()).min();
-        let free = self.probes.free_at();
-        let free = (free > now && waiting().next().is_some()).then_some(free);
-        [late, free].into_iter().flatten().min().unwrap_or(BootNs(u64::MAX))
+        let waits = waiting().next().is_some();
+        let free = |at: BootNs| (at > now && waits).then_some(at);
+        let moments = [late, free(self.probes.free_at()), free(self.slack_at)];
+        moments.into_iter().flatten().min().unwrap_or(BootNs(u64::MAX))
     }
 
     /// When the next group of a device that answers is due.
     pub(super) fn next_healthy(&self) -> BootNs {
-        let sleeping = self.asleep.iter().filter(|entry| {
-            let (_, index, nap) = entry.0;
-            let group = &self.groups[index];
-            let device = &self.devices[group.device];
-            group.nap == nap && !device.is_dead() && !device.is_failing()
-        });
-        sleeping.map(|entry| entry.0.0).min().unwrap_or(BootNs(u64::MAX))
+        self.sleepers().map(|(at, _)| at).min().unwrap_or(BootNs(u64::MAX))
     }
 }

@@ -1,5 +1,7 @@
 //! One poll group: its grid of due moments, its requests, and the cycle that is running.
 
+use std::time::Duration;
+
 use crate::poll::decode;
 use crate::poll::plan::{Block, Limits, Span};
 use crate::poll::request::{Answer, Table};
@@ -100,6 +102,16 @@ impl Group {
 
     fn due_at(&self, index: u64) -> BootNs {
         BootNs(self.first_due.0.saturating_add(index.saturating_mul(self.every_ns)))
+    }
+
+    /// Its interval.
+    pub(super) fn every(&self) -> Duration {
+        Duration::from_nanos(self.every_ns)
+    }
+
+    /// How many requests a cycle has.
+    pub(super) fn requests(&self) -> usize {
+        self.blocks.len()
     }
 
     /// One interval after `now`.

@@ -17,7 +17,7 @@
 //! as an overrun; late ones are never queued up. Between two requests the group with the earliest deadline goes first.
 //!
 //! **Failures.** A request is tried `1 + retries` times. A device whose last try failed is failing and waits behind all due polls of those that
-//! answer: its next request goes out when nobody else is due within its time-out, or within the bus's share of probe time (see `failing`). A cycle that
+//! answer: its next request goes out when no poll of theirs is lost by it (see `slack`), or within the bus's share of probe time (see `failing`). A cycle that
 //! could not be asked until its interval was over reports what the last try failed of. So of many devices that die together each costs the others one
 //! time-out, its first. After
 //! `dead_after` failed requests in a row the device is dead: the failing poll reports its own reason, whatever is due afterwards
@@ -50,6 +50,7 @@ mod health;
 mod order;
 mod probes;
 mod refusals;
+mod slack;
 #[cfg(test)]
 mod tests;
 
@@ -94,6 +95,8 @@ struct Flight {
     failing: bool,
     /// It is failing and was asked at the cost of those that answer.
     costs: bool,
+    /// It is failing and was asked although polls of those that answer become late, none of them too late.
+    slack: bool,
     /// It asks for what gave no answer before, although its device does.
     known: bool,
     /// Group, block and number of the try; `None` for a probe.
@@ -114,6 +117,8 @@ pub struct Schedule {
     next_ticket: u64,
     down: bool,
     probes: Probes,
+    /// No request that makes polls late begins before.
+    slack_at: BootNs,
     cycles: Vec<Cycle>,
     counters: Counters,
     busy_since: Option<BootNs>,
@@ -138,6 +143,7 @@ impl Schedule {
             next_ticket: 0,
             down: false,
             probes: Probes::new(line.map_or(0.0, |line| line.probe_share)),
+            slack_at: BootNs(0),
             cycles: Vec::new(),
             counters: Counters::default(),
             busy_since: None,

@@ -37,6 +37,11 @@ impl Probes {
         self.free_at = asked_at.plus(Duration::try_from_secs_f64(pause).unwrap_or(Duration::MAX));
     }
 
+    /// Their share of the bus's time.
+    pub(super) fn share(&self) -> f64 {
+        self.share
+    }
+
     /// When a request that fails may take time from others again.
     pub(super) fn free_at(&self) -> BootNs {
         self.free_at
