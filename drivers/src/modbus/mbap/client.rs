@@ -47,21 +47,37 @@ struct Flight {
     key: u64,
     unit: u8,
     query: Query,
+    asked_at: BootNs,
+    timeout: Duration,
     deadline: BootNs,
+    /// Nothing had come by its deadline: what comes now is no value.
+    is_late: bool,
     /// What came instead of its answer while it was in flight.
     seen: Option<LineFault>,
 }
+
+/// Longest time that a gateway is known to wait for a device: most wait one to three seconds.
+const HOLD_MAX: Duration = Duration::from_secs(5);
 
 /// Ids of requests that timed out, whose answers may still come: those of some seconds, however many are in flight.
 const EXPIRED_MAX: usize = 64;
 
 /// Requests in flight and their answers. `key` is the caller's name for a request.
+///
+/// A gateway to a serial line says only after its own time-out that a device did not answer (exception 10 or 11), and does nothing else meanwhile. Where that is
+/// longer than the time-out of the request, the next one would wait behind it and time out as well, although its device answers. So the client learns
+/// from such late exceptions how long the gateway holds the line, and keeps a request that was not answered in flight for so long; what comes after its
+/// time-out is still no value.
 #[derive(Debug, Default)]
 pub struct Client {
     next_id: u16,
     in_flight: Vec<Flight>,
     /// Ids of the last requests that timed out on this connection.
-    expired: VecDeque<u16>,
+    expired: VecDeque<(u16, BootNs)>,
+    /// When a request was asked that the gateway has given up at last; its end is the moment of the next [`Self::poll`].
+    given_up: Option<BootNs>,
+    /// For how long the gateway waits for a device that does not answer, as far as it is known.
+    hold: Duration,
     done: VecDeque<(u64, Result<Answer, LineFault>)>,
     input: Vec<u8>,
     skipped: usize,
@@ -120,8 +136,18 @@ impl Client {
         append_frame(id, unit, &pdu, out);
         self.counters.requests += 1;
         self.counters.sent_bytes += (out.len() - before) as u64;
-        let deadline = now.plus(timeout);
-        self.in_flight.push(Flight { id, key, unit, query: request.query.clone(), deadline, seen: None });
+        let (query, deadline) = (request.query.clone(), now.plus(timeout));
+        self.in_flight.push(Flight {
+            id,
+            key,
+            unit,
+            query,
+            asked_at: now,
+            timeout,
+            deadline,
+            is_late: false,
+            seen: None,
+        });
         Ok(())
     }
 
@@ -141,26 +167,53 @@ impl Client {
         Ok(())
     }
 
-    /// The next request that has ended, by its key.
+    /// The next request that has ended, by its key. To be called whenever bytes have come.
     pub fn poll(&mut self, now: BootNs) -> Option<(u64, Result<Answer, LineFault>)> {
+        self.learn_hold(now);
         if let Some(done) = self.done.pop_front() {
             return Some(done);
         }
-        let place = self.in_flight.iter().position(|flight| flight.deadline <= now)?;
+        self.in_flight.iter_mut().for_each(|flight| flight.is_late |= flight.deadline <= now);
+        let place = self.in_flight.iter().position(|flight| self.ends_at(flight) <= now)?;
         self.counters.silent += 1;
         self.silent_in_row = self.silent_in_row.saturating_add(1);
         let flight = self.in_flight.remove(place);
         if self.expired.len() >= EXPIRED_MAX {
             self.expired.pop_front();
         }
-        self.expired.push_back(flight.id);
+        self.expired.push_back((flight.id, flight.asked_at));
         Some((flight.key, Err(flight.seen.unwrap_or(LineFault::Silence))))
     }
 
-    /// When [`Self::poll`] has something to say even if nothing comes.
+    /// When [`Self::poll`] is to be called even if nothing comes, after what can be read was read.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNs> {
-        self.in_flight.iter().map(|flight| flight.deadline).min()
+        let moment = |flight: &Flight| if flight.is_late { self.ends_at(flight) } else { flight.deadline };
+        self.in_flight.iter().map(moment).min()
+    }
+
+    /// When a request is given up.
+    fn ends_at(&self, flight: &Flight) -> BootNs {
+        flight.deadline.max(flight.asked_at.plus(self.hold))
+    }
+
+    /// What came after the time-out of its request is no value any more; that the device does not answer is true all the same.
+    fn late(&mut self, outcome: Result<Answer, LineFault>) -> Result<Answer, LineFault> {
+        if matches!(outcome, Ok(Answer::Exception(code)) if is_given_up(code)) {
+            return outcome;
+        }
+        self.counters.silent += 1;
+        self.counters.late_answers += 1;
+        Err(LineFault::Silence)
+    }
+
+    /// The gateway has just given a device up: what was asked after it has waited behind it until now.
+    fn learn_hold(&mut self, now: BootNs) {
+        let Some(asked_at) = self.given_up.take() else { return };
+        self.hold = self.hold.max(now.since(asked_at)).min(HOLD_MAX);
+        for flight in &mut self.in_flight {
+            (flight.deadline, flight.is_late) = (now.plus(flight.timeout), false);
+        }
     }
 
     /// The connection is gone: ends what is in flight with [`LineFault::Down`] and forgets half a frame.
@@ -169,6 +222,7 @@ impl Client {
         self.done.extend(self.in_flight.drain(..).map(|flight| (flight.key, Err(LineFault::Down))));
         self.input.clear();
         self.expired.clear();
+        self.given_up = None;
         self.skipped = 0;
         self.silent_in_row = 0;
     }
@@ -209,8 +263,13 @@ impl Client {
     fn answered(&mut self, id: u16, unit: u8, pdu: &[u8]) {
         let Some(place) = self.in_flight.iter().position(|flight| flight.id == id) else {
             self.counters.late_answers += 1;
-            if !self.expired.contains(&id) {
-                self.seen(LineFault::Transaction(id));
+            match self.expired.iter().find(|(expired, _)| *expired == id) {
+                None => self.seen(LineFault::Transaction(id)),
+                Some((_, asked_at)) if matches!(pdu, [function, code] if function & 0x80 != 0 && is_given_up(*code)) =>
+                {
+                    self.given_up = Some(*asked_at);
+                }
+                Some(_) => {}
             }
             return;
         };
@@ -228,6 +287,12 @@ impl Client {
             Err(LineFault::ForeignUnit(_)) => self.counters.foreign += 1,
             Err(_) => self.counters.mismatch += 1,
         }
+        let outcome = if flight.is_late { self.late(outcome) } else { outcome };
         self.done.push_back((flight.key, outcome));
     }
+}
+
+/// Whether an exception says that a gateway could not reach the device.
+fn is_given_up(code: u8) -> bool {
+    matches!(code, 10 | 11)
 }

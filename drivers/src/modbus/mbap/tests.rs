@@ -42,6 +42,70 @@ fn answers_in_any_order_find_their_requests() {
     assert_eq!(client.poll(BootNs(u64::MAX)), None);
 }
 
+/// What a gateway says of a device that does not answer it.
+fn given_up(id: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    append_frame(id, 1, &[0x83, 11], &mut out);
+    out
+}
+
+#[test]
+fn a_request_behind_one_that_the_gateway_gives_up_late_has_its_whole_time() {
+    let mut client = Client::new();
+    asked(&mut client, 1);
+    assert_eq!(client.poll(BootNs(100)), Some((1, Err(LineFault::Silence))));
+    let mut out = Vec::new();
+    client.send(BootNs(120), 2, &request(7), Duration::from_nanos(100), &mut out).unwrap();
+    // The gateway was busy with the first one until now.
+    client.received(&given_up(1)).unwrap();
+    assert_eq!(client.poll(BootNs(200)), None);
+    assert_eq!(client.poll(BootNs(299)), None);
+    client.received(&answer(2, 1, 20)).unwrap();
+    assert_eq!(client.poll(BootNs(299)), Some((2, Ok(Answer::Registers(vec![20])))));
+}
+
+#[test]
+fn a_silent_request_is_in_flight_for_as_long_as_the_gateway_is_known_to_wait_and_gives_no_late_value() {
+    let mut client = Client::new();
+    let ask = |client: &mut Client, at: u64, key: u64| {
+        client.send(BootNs(at), key, &request(7), Duration::from_nanos(100), &mut Vec::new()).unwrap();
+    };
+    ask(&mut client, 0, 1);
+    assert_eq!(client.poll(BootNs(100)), Some((1, Err(LineFault::Silence))));
+    client.received(&given_up(1)).unwrap();
+    assert_eq!(client.poll(BootNs(250)), None);
+    for (key, late, outcome) in
+        [(2, given_up(2), Ok(Answer::Exception(11))), (3, answer(3, 1, 10), Err(LineFault::Silence))]
+    {
+        let from = key * 1000;
+        ask(&mut client, from, key);
+        assert_eq!(client.poll_timeout(), Some(BootNs(from + 100)));
+        assert_eq!(client.poll(BootNs(from + 100)), None, "the gateway still waits");
+        assert_eq!(client.poll_timeout(), Some(BootNs(from + 250)));
+        client.received(&late).unwrap();
+        assert_eq!(client.poll(BootNs(from + 200)), Some((key, outcome)));
+    }
+    // An answer that is read late because this thread runs late is a value.
+    ask(&mut client, 4000, 4);
+    client.received(&answer(4, 1, 10)).unwrap();
+    assert_eq!(client.poll(BootNs(4150)), Some((4, Ok(Answer::Registers(vec![10])))));
+    ask(&mut client, 5000, 5);
+    assert_eq!(client.poll(BootNs(5249)), None);
+    assert_eq!(client.poll(BootNs(5250)), Some((5, Err(LineFault::Silence))));
+}
+
+#[test]
+fn no_gateway_is_waited_for_longer_than_five_seconds() {
+    let mut client = Client::new();
+    asked(&mut client, 1);
+    assert_eq!(client.poll(BootNs(100)), Some((1, Err(LineFault::Silence))));
+    client.received(&given_up(1)).unwrap();
+    assert_eq!(client.poll(BootNs(60_000_000_000)), None);
+    client.send(BootNs(61_000_000_000), 2, &request(7), Duration::from_nanos(100), &mut Vec::new()).unwrap();
+    assert_eq!(client.poll(BootNs(65_999_999_999)), None);
+    assert_eq!(client.poll(BootNs(66_000_000_000)), Some((2, Err(LineFault::Silence))));
+}
+
 #[test]
 fn late_answer_is_not_the_answer_to_the_next_request() {
     let mut client = Client::new();

@@ -43,8 +43,11 @@ impl Schedule {
         }
         let outcome = self.sort(&flight, outcome);
         if matches!(outcome, Outcome::Failed(_)) && flight.poll.is_some() {
+            let time = now.since(flight.asked_at);
+            let device = &mut self.devices[flight.device];
+            device.silence = device.timeout.max(time);
             // The first failure is only paid for when another follows: most answers that are lost are lost to noise.
-            let owed = &mut self.devices[flight.device].owed;
+            let owed = &mut device.owed;
             let owed_before = std::mem::take(owed);
             if flight.costs {
                 self.probes.spent(flight.asked_at, now, owed_before);
@@ -52,7 +55,7 @@ impl Schedule {
             } else if flight.slack {
                 self.took_slack(flight.asked_at, now);
             } else if !flight.failing && !flight.known {
-                *owed = now.since(flight.asked_at);
+                *owed = time;
             }
         }
         match flight.poll {

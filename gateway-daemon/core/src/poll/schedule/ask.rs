@@ -86,7 +86,7 @@ impl Schedule {
 
     /// Whether nobody who answers is due within the time-out of a device.
     pub(super) fn costs_nobody(&self, own: usize, now: BootNs) -> bool {
-        self.ready.is_empty() && self.next_healthy() >= now.plus(self.devices[own].timeout)
+        self.ready.is_empty() && self.next_healthy() >= now.plus(self.devices[own].silence)
     }
 
     /// A request to a dead device, if one is due and disturbs nobody or has waited long enough.

@@ -45,6 +45,8 @@ pub(super) struct Device {
     pub(super) behind: Vec<usize>,
     /// Tries that failed since its last answer.
     pub(super) misses: u32,
+    /// Time on the line of a request that it does not answer: its time-out, or longer where a gateway waits for it.
+    pub(super) silence: Duration,
     /// Time on the line of a request that it answers: a moving mean. `None` before its first answer.
     pub(super) usual: Option<Duration>,
     /// Time that its first failure took.
@@ -77,6 +79,7 @@ impl Device {
             parked: Vec::new(),
             behind: Vec::new(),
             misses: 0,
+            silence: settings.timeout,
             usual: None,
             owed: Duration::ZERO,
             failed_at: BootNs(0),

@@ -32,7 +32,7 @@ impl Schedule {
         }
         let mut sleepers: Vec<_> = self.sleepers().collect();
         sleepers.sort_unstable_by_key(|(at, _)| *at);
-        let mut free = now.plus(self.devices[own].timeout);
+        let mut free = now.plus(self.devices[own].silence);
         for (at, group) in sleepers {
             if at >= free {
                 break;
