@@ -88,7 +88,7 @@ pub(crate) async fn a_system_whose_gateway_fails_is_left_by_itself(image: Image)
     machine.console.wait_after(mark, "Tidegate: slot B tidegate.trial", BOOT_MAX).await?;
     machine.console.wait_after(mark, "Tidegate: slot A", 2 * BOOT_MAX).await?;
     machine.console.wait_after(machine.console.mark(), "uplink cloud: connected", BOOT_MAX).await?;
-    let fault = "for i in $(seq 60); do [ -e /run/tidegate-faults/update-rolled-back ] && break; sleep 1; done; \
+    let fault = "for i in $(seq 200); do [ -e /run/tidegate-faults/update-rolled-back ] && break; sleep 1; done; \
                  ls /run/tidegate-faults; cat /run/tidegate-faults/* 2>&1 || true";
     let fault = machine.shell.run(fault).await?;
     println!("  what the old system says: {}", fault.trim());
