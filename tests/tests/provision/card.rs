@@ -12,7 +12,7 @@ use gateway_daemon::provision::{Judge as _, Judged, Mounts, Outcome, Places, Ste
 pub(crate) const MINIMAL: &str = "[gateway]\nid = \"before\"\n";
 
 /// A configuration with a certificate, its key and a password.
-pub(crate) const TLS: &str = "[gateway]\nid = \"plant7-line2\"\ntrust_clock = \"system\"\n[uplink.cloud]\nurl = \"mqtts://broker.example.com\"\nca = \"ca.pem\"\n\
+pub(crate) const TLS: &str = "[gateway]\nid = \"plant7-line2\"\n[uplink.cloud]\nurl = \"mqtts://broker.example.com\"\nca = \"ca.pem\"\n\
     client_cert = \"device.pem\"\nclient_key = \"device.key\"\nusername = \"me\"\npassword_file = \"password.txt\"\n";
 
 /// Folders that stand for a card in a gateway.

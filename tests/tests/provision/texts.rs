@@ -49,6 +49,9 @@ fn golden_texts_of_the_guide_are_those_on_the_drive() {
     pki.drop(&card);
     assert!(card.provision().usable);
     let applied = card.read_drop("gateway-applied.txt");
+    // Whether the end of the certificate is judged lies with the clock of the machine that tests.
+    let judged = applied.lines().filter(|line| !line.contains("is not judged"));
+    let applied: String = judged.map(|line| format!("{line}\n")).collect();
     let path = root().join("docs/first-boot.md");
     let page = fs::read_to_string(&path).unwrap();
     let page = with_example(&page, "welcome", &welcome);
