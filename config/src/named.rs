@@ -16,9 +16,14 @@ pub struct NamedFile {
     pub path: String,
     /// Whether only root should read it: a private key or a password.
     pub secret: bool,
+    /// The line that names it, from 1.
+    pub line: u32,
+    /// The column of the path there, from 1.
+    pub column: u32,
 }
 
-/// Every file that a text names, sorted; empty when the text cannot be read. A path that is secret in one place and not in another is there twice.
+/// Every file that a text names, sorted; empty when the text cannot be read. A path that is secret in one place and not in another is there twice, and
+/// each with the first place that names it so.
 #[must_use]
 pub fn named_files(text: &[u8]) -> Vec<NamedFile> {
     let Ok(text) = source::decode("", text) else { return Vec::new() };
@@ -28,34 +33,37 @@ pub fn named_files(text: &[u8]) -> Vec<NamedFile> {
     }
     let (tree, _) = DeTable::parse_recoverable(source.text());
     let mut list = Vec::new();
-    table(&top::FILE, tree.get_ref(), &mut list);
+    table(&source, &top::FILE, tree.get_ref(), &mut list);
     list.sort();
-    list.dedup();
+    list.dedup_by(|later, first| later.path == first.path && later.secret == first.secret);
     list.truncate(NAMED_MAX);
     list
 }
 
-fn table(section: &Section, values: &DeTable<'_>, list: &mut Vec<NamedFile>) {
+fn table(source: &Source<'_>, section: &Section, values: &DeTable<'_>, list: &mut Vec<NamedFile>) {
     for (name, value) in values {
         let Some(key) = section.key(name.get_ref()) else { continue };
+        let (line, column) = source.place(value.span().start);
         let value = value.get_ref();
+        let mut add =
+            |path: &str, secret| list.push(NamedFile { path: path.to_owned(), secret, line, column });
         match (&key.kind, value) {
             (Kind::File, DeValue::String(path)) => {
-                list.push(NamedFile { path: path.to_string(), secret: is_secret(key) });
+                add(path, is_secret(key));
             }
             // A credential is a file in the folder of keys, whatever it holds.
             (Kind::Name, DeValue::String(name)) if key.name.ends_with("_credential") => {
-                list.push(NamedFile { path: name.to_string(), secret: true });
+                add(name, true);
             }
-            (Kind::Table(inner), DeValue::Table(values)) => table(inner, values, list),
+            (Kind::Table(inner), DeValue::Table(values)) => table(source, inner, values, list),
             (Kind::Named(inner) | Kind::Quoted(inner, _), DeValue::Table(tables)) => {
                 for values in tables.values().filter_map(|value| value.get_ref().as_table()) {
-                    table(inner, values, list);
+                    table(source, inner, values, list);
                 }
             }
             (Kind::List(inner), DeValue::Array(items)) => {
                 for values in items.iter().filter_map(|item| item.get_ref().as_table()) {
-                    table(inner, values, list);
+                    table(source, inner, values, list);
                 }
             }
             _ => {}
@@ -85,8 +93,11 @@ mod tests {
     #[test]
     fn a_path_that_is_a_key_in_one_place_and_none_in_another_is_told_twice() {
         let text = b"[uplink.a]\nca = \"one.pem\"\nclient_key = \"one.pem\"\n[uplink.b]\nca = \"one.pem\"\nca_credential = \"c\"\n";
-        let file = |path: &str, secret| NamedFile { path: path.to_owned(), secret };
-        assert_eq!(named_files(text), [file("c", true), file("one.pem", false), file("one.pem", true)]);
+        let file =
+            |path: &str, secret, line, column| NamedFile { path: path.to_owned(), secret, line, column };
+        // Each with the first place that names it so.
+        let expected = [file("c", true, 6, 17), file("one.pem", false, 2, 6), file("one.pem", true, 3, 14)];
+        assert_eq!(named_files(text), expected);
     }
 
     #[test]

@@ -247,6 +247,9 @@ pub struct Write {
     /// First register or coil to write instead of a tag
     #[arg(long, value_name = "BUS:UNIT:TABLE:ADDRESS")]
     pub raw: Option<RawPoint>,
+    /// Print as JSON: the tag with its value as it was written
+    #[arg(long)]
+    pub json: bool,
     /// How to reach the gateway.
     #[command(flatten)]
     pub reach: Reach,
@@ -434,11 +437,12 @@ where
         let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
         Said { text: error.render().to_string(), code }
     })?;
-    if let Command::Write(write) = &cli.command {
-        write
-            .target()
-            .map_err(|sentence| Said { text: format!("error: {sentence}\n"), code: exit::USAGE })?;
-    }
+    let judged = match &cli.command {
+        Command::Write(write) => write.target().map(drop),
+        Command::Scan(scan) => scan.judge(),
+        _ => Ok(()),
+    };
+    judged.map_err(|sentence| Said { text: format!("error: {sentence}\n"), code: exit::USAGE })?;
     Ok(cli.command)
 }
 

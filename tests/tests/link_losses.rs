@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use gateway_core::settings::{LinkSettings, ProxySettings, Secret, TlsSettings, Transport};
 use gateway_core::uplink::link::{LinkCommand, LinkEvent};
-use gateway_core::uplink::loss::{ConnectRefusal, FileRole, Loss, Stage, TakeOverWatch, TcpFault};
+use gateway_core::uplink::loss::{
+    ConnectRefusal, FileRole, Login, Loss, Spoken, Stage, TakeOverWatch, TcpFault,
+};
 use tidegate_tests::certs::{Authority, KeyFormat, Leaf, Validity};
 use tidegate_tests::fake_broker::FakeBroker;
 use tidegate_tests::links::{loss, next, open, opened, order, plain, secured, up};
@@ -92,9 +94,12 @@ async fn connect_timeout_names_the_stage_that_is_stuck() -> Result<()> {
     for (settings, expected) in [
         (plain(pit.port()), Stage::Tcp),
         (through(plain(1883), port), Stage::Proxy),
-        (secured.clone(), Stage::Tls),
-        (LinkSettings { transport: Transport::WebSocket, ..plain(port) }, Stage::WebSocket),
-        (plain(port), Stage::Mqtt),
+        (secured.clone(), Stage::Tls(Transport::Tls)),
+        (
+            LinkSettings { transport: Transport::WebSocket, ..plain(port) },
+            Stage::WebSocket(Transport::WebSocket),
+        ),
+        (plain(port), Stage::Mqtt(Transport::Tcp)),
     ] {
         let after = Duration::from_millis(300);
         let loss = loss_of(LinkSettings { connect_timeout: after, ..settings }).await?;
@@ -196,13 +201,57 @@ async fn tls_against_a_port_that_does_not_speak_it() -> Result<()> {
     let fake = FakeBroker::start(|mut peer| async move { peer.raw(b"220 mail.example.com ESMTP\r\n").await })
         .await?;
     let loss = loss_of(secured(fake.port(), authority.ca())).await?;
-    ensure!(loss.word() == "tls" && loss.to_string().contains("does not speak TLS"), "{loss:?}");
+    assert_eq!(loss, Loss::WrongScheme { spoken: Spoken::Plain(Transport::Tls) });
     let broker = Mosquitto::start(&Options::default()).await?;
     let loss = loss_of(secured(broker.port(), authority.ca())).await?;
     ensure!(
-        matches!(loss, Loss::Closed { stage: Some(Stage::Tls) } | Loss::Tls { .. } | Loss::Tcp { .. }),
+        matches!(
+            loss,
+            Loss::Closed { stage: Some(Stage::Tls(_)) } | Loss::Tcp { stage: Some(Stage::Tls(_)), .. }
+        ),
         "{loss:?}"
     );
+    ensure!(loss.to_string().contains("perhaps this port speaks plain MQTT: mqtt://"), "{loss}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_tls_at_a_port_for_tls_the_other_scheme_is_named() -> Result<()> {
+    let authority = Authority::new("plant ca")?;
+    for (websockets, transport, scheme) in
+        [(false, Transport::Tcp, "mqtts://"), (true, Transport::WebSocket, "wss://")]
+    {
+        let server = authority.server(&["localhost"], Validity::Good)?;
+        let tls =
+            TlsListener { ca: authority.ca().to_owned(), server, require_certificate: false, version: None };
+        let options = Options { tls: Some(tls), websockets, ..Options::default() };
+        let broker = Mosquitto::start(&options).await?;
+        let loss = loss_of(LinkSettings { transport, ..plain(broker.port()) }).await?;
+        ensure!(loss.to_string().contains("this port speaks TLS"), "{loss}");
+        ensure!(loss.to_string().contains(scheme), "{loss}");
+    }
+    // A server of TLS that says in an alert what it got.
+    let fake = FakeBroker::start(|mut peer| async move {
+        peer.read().await?;
+        peer.raw(&[0x15, 3, 3, 0, 2, 2, 10]).await?;
+        peer.swallow().await
+    })
+    .await?;
+    let loss = loss_of(plain(fake.port())).await?;
+    assert_eq!(loss, Loss::WrongScheme { spoken: Spoken::Tls(Transport::Tcp) });
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_http_is_named_although_it_keeps_the_connection() -> Result<()> {
+    let fake = FakeBroker::start(|mut peer| async move {
+        peer.read().await?;
+        peer.raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await?;
+        peer.swallow().await
+    })
+    .await?;
+    let loss = loss_of(plain(fake.port())).await?;
+    assert_eq!(loss, Loss::WrongScheme { spoken: Spoken::Http });
     Ok(())
 }
 
@@ -354,7 +403,8 @@ async fn every_refusal_code_of_connack_has_its_meaning() -> Result<()> {
             peer.swallow().await
         })
         .await?;
-        let expected = ConnectRefusal::from_code(code).map(Loss::Refused);
+        let expected =
+            ConnectRefusal::from_code(code).map(|refusal| Loss::Refused { refusal, login: Login::Nothing });
         assert_eq!(Some(loss_of(plain(fake.port())).await?), expected);
     }
     Ok(())
@@ -367,7 +417,17 @@ async fn a_wrong_password_is_refused_by_mosquitto() -> Result<()> {
     let login = Some(("plant7".to_owned(), Some(Secret::new("wrong"))));
     let loss = loss_of(LinkSettings { login, ..plain(broker.port()) }).await?;
     // mosquitto 2 says 5 where the standard has 4.
-    ensure!(matches!(loss, Loss::Refused(ConnectRefusal::NotAuthorised | ConnectRefusal::Login)), "{loss:?}");
+    ensure!(
+        matches!(
+            loss,
+            Loss::Refused {
+                refusal: ConnectRefusal::NotAuthorised | ConnectRefusal::Login,
+                login: Login::Password
+            }
+        ),
+        "{loss:?}"
+    );
+    ensure!(loss.to_string().contains("check `username` and the password in `password_file`"), "{loss}");
     ensure!(!format!("{loss:?} {loss}").contains("wrong\""));
     Ok(())
 }
@@ -396,7 +456,7 @@ async fn closed_by_the_server_before_and_after_connack() -> Result<()> {
         Ok(())
     })
     .await?;
-    assert_eq!(loss_of(plain(fake.port())).await?, Loss::Closed { stage: Some(Stage::Mqtt) });
+    assert_eq!(loss_of(plain(fake.port())).await?, Loss::Closed { stage: Some(Stage::Mqtt(Transport::Tcp)) });
     assert_eq!(loss_of(plain(fake.port())).await?, Loss::Closed { stage: None });
     Ok(())
 }
@@ -546,7 +606,11 @@ async fn a_server_that_accepts_and_closes_at_once_is_seen_as_closed() -> Result<
     proxy.set(Fault::AcceptAndClose);
     let loss = loss_of(plain(proxy.port())).await?;
     ensure!(
-        matches!(loss, Loss::Closed { stage: Some(Stage::Mqtt) } | Loss::Tcp { fault: TcpFault::Reset, .. }),
+        matches!(
+            loss,
+            Loss::Closed { stage: Some(Stage::Mqtt(Transport::Tcp)) }
+                | Loss::Tcp { fault: TcpFault::Reset, .. }
+        ),
         "{loss:?}"
     );
     Ok(())

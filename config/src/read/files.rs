@@ -122,6 +122,9 @@ pub(crate) fn warn_open(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
     certificates::read(path).map_err(|fault| match fault {
         Fault::Unreadable(what) => what,
+        Fault::Forbidden => {
+            "cannot be read by this user (check owner and mode of the file and of its folders)"
+        }
         _ => "cannot be read",
     })
 }

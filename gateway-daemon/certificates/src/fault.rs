@@ -6,6 +6,11 @@ pub enum Fault {
     /// It cannot be read.
     #[error("{0}, expected a PEM file: check the path")]
     Unreadable(&'static str),
+    /// The user of the program may not read it.
+    #[error(
+        "cannot be read by this user, expected a PEM file that it may read: check owner and mode of the file and of its folders"
+    )]
+    Forbidden,
     /// Nothing is in it.
     #[error("is empty, expected PEM text")]
     Empty,

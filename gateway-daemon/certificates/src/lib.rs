@@ -32,15 +32,13 @@ pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Reads a regular file of reasonable size. Blocks on the file system, and on nothing else: a pipe is refused before it is opened.
 ///
 /// # Errors
-/// [`Fault::Unreadable`].
+/// [`Fault::Unreadable`] or [`Fault::Forbidden`].
 pub fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     use std::io::ErrorKind;
-    let why = |error: std::io::Error| {
-        Fault::Unreadable(match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => "does not exist",
-            ErrorKind::PermissionDenied => "cannot be read by this user",
-            _ => "cannot be read",
-        })
+    let why = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Fault::Unreadable("does not exist"),
+        ErrorKind::PermissionDenied => Fault::Forbidden,
+        _ => Fault::Unreadable("cannot be read"),
     };
     let metadata = path.metadata().map_err(why)?;
     if metadata.is_dir() {

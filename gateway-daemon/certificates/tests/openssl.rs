@@ -198,3 +198,18 @@ fn a_chain_ends_with_its_first_and_is_in_order_or_remarked() {
     assert_eq!(look(&["leaf.pem", "ca.pem", "mid.pem"]).0, [Remark::Order]);
     assert_eq!(look(&["mid.pem", "ca.pem"]), (vec![Remark::Authority, Remark::Nameless], enddate("mid.pem")));
 }
+
+#[test]
+fn a_key_that_this_user_may_not_read_is_told_with_its_owner_and_mode_and_not_with_its_path() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let said = Fault::Forbidden.to_string();
+    assert!(said.contains("check owner and mode") && !said.contains("check the path"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("device.key");
+    fs::write(&path, "x").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    // Root may read everything.
+    if fs::File::open(&path).is_err() {
+        assert_eq!(read(&path), Err(Fault::Forbidden));
+    }
+}

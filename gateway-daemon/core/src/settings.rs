@@ -40,7 +40,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// How the bytes of an uplink travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// `mqtt://`, default port 1883.
     Tcp,

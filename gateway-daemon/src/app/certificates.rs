@@ -19,6 +19,7 @@ use gateway_core::settings::certificate::{Certificate, Span, Term};
 use gateway_core::tag::WallMs;
 use tokio::sync::watch;
 
+use super::clocks::Unknown;
 use super::snapshot;
 
 /// How often the files are read.
@@ -178,11 +179,14 @@ impl Told {
     }
 }
 
-/// What of them has to be told, for `check` and for provisioning; nothing without a clock that can be believed.
-pub(super) fn warnings(config: &Config, now: Option<WallMs>) -> Vec<Problem> {
-    let Some(now_s) = now.and_then(seconds) else { return Vec::new() };
+/// What of them has to be told, for `check` and for provisioning. Without a clock that can be believed that is what was not judged, and what ended before the
+/// system was built.
+pub(super) fn warnings(config: &Config, now: Result<WallMs, Unknown>) -> Vec<Problem> {
     let warning = |shown: Shown| {
-        let remark = shown.span.remark(shown.span.term(now_s))?;
+        let remark = match now {
+            Ok(now) => shown.span.remark(shown.span.term(seconds(now)?)),
+            Err(unknown) => Some(unjudged(&shown.span, unknown)),
+        }?;
         let Place { room, name, key, path } = shown.place;
         Some(Problem {
             severity: Severity::Warning,
@@ -193,6 +197,19 @@ pub(super) fn warnings(config: &Config, now: Option<WallMs>) -> Vec<Problem> {
         })
     };
     read(&places(config)).into_iter().filter_map(warning).collect()
+}
+
+/// What can be said of a certificate without a clock.
+fn unjudged(span: &Span, unknown: Unknown) -> String {
+    let ended = seconds(unknown.since).map(|since| span.term(since)).filter(|term| *term == Term::Ended);
+    match ended.and_then(|term| span.remark(term)) {
+        Some(remark) => remark,
+        None => format!(
+            "ends on {}; whether that day has passed is not judged: no clock can be believed yet ({})",
+            span.ends.date(),
+            unknown.doubt
+        ),
+    }
 }
 
 /// Whole seconds since 1970.

@@ -1,5 +1,6 @@
 //! `read` and `write`: the gateway's control socket seen from a terminal.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ pub fn write(args: &cli::Write) -> u8 {
             return exit::USAGE;
         }
     };
-    converse(&args.reach, &[ask], false)
+    converse(&args.reach, &[ask], args.json)
 }
 
 fn raw_at(point: &RawPoint) -> RawAt {
@@ -82,7 +83,7 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
             Reply::Status(_) | Reply::Sessions(_) | Reply::Dropped(_) | Reply::Queue(_) => {}
             Reply::Refused(why) => {
                 say::error(&why);
-                if let (Ask::Read { device, tag }, true) = (ask, json) {
+                if let (Ask::Read { device, tag } | Ask::Write { device, tag, .. }, true) = (ask, json) {
                     // So that there is one line for each tag that was asked for.
                     say::line(serde_json::json!({ "device": device, "tag": tag, "error": why }));
                 }
@@ -174,16 +175,45 @@ pub async fn ask_all(socket: &Path, asks: &[Ask]) -> Result<Vec<Reply>, NoAnswer
 }
 
 fn unreachable_gateway(socket: &Path, fault: &std::io::Error) -> String {
-    let socket = socket.display();
+    let shown = socket.display();
     match fault.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            format!("no permission for {socket}; be root or a member of the gateway's group")
+        std::io::ErrorKind::PermissionDenied => no_permission(socket),
+        // Our own words: something else than a socket lies there.
+        std::io::ErrorKind::Other => {
+            format!("{shown} is not the socket of a gateway: {fault}")
         }
         _ => format!(
-            "no gateway is running behind {socket}: {}; start it, or name its socket with --socket or --config",
+            "no gateway is running behind {shown}: {}; start it, or name its socket with --socket or --config",
             os::sentence(fault, Doing::Asking)
         ),
     }
+}
+
+/// What somebody can do who may not speak to a socket; its group may.
+pub(super) fn no_permission(socket: &Path) -> String {
+    // Who may not look into its folder is told the folder's group: it is the same user's.
+    let place = socket.metadata().or_else(|_| socket.parent().unwrap_or(socket).metadata());
+    let shown = socket.display();
+    match place.ok().map(|place| place.gid()).filter(|gid| *gid != 0) {
+        None => format!("no permission for {shown}; run this with sudo"),
+        Some(gid) => {
+            let group =
+                std::fs::read_to_string("/etc/group").ok().and_then(|groups| group_name(&groups, gid));
+            let group = group.unwrap_or_else(|| gid.to_string());
+            format!(
+                "no permission for {shown}; run this with sudo, or let this user into the group {group} (sudo usermod -aG {group} \"$USER\") and log in again"
+            )
+        }
+    }
+}
+
+/// The name of a group in the text of /etc/group.
+fn group_name(groups: &str, gid: u32) -> Option<String> {
+    groups.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let (name, number) = (parts.next()?, parts.nth(1)?);
+        (number.parse() == Ok(gid)).then(|| name.to_owned())
+    })
 }
 
 /// A tag on one line.
@@ -210,5 +240,29 @@ fn print_values(ask: &Ask, values: &[u16]) {
         } else {
             say::line(format_args!("{address:>5}: {value:>5}  0x{value:04x}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_speak_to_the_gateway_is_told_the_name_of_the_group_that_may() {
+        let groups = "root:x:0:\nbroken\nnonsense:x:many:\ntidegate:x:990:operator\n";
+        assert_eq!(group_name(groups, 990).as_deref(), Some("tidegate"));
+        assert_eq!(group_name(groups, 991), None);
+        let dir = tempfile::tempdir().unwrap();
+        let said = no_permission(&dir.path().join("control.sock"));
+        assert!(said.contains("sudo"), "{said}");
+        let own = dir.path().metadata().unwrap().gid();
+        assert_eq!(said.contains("usermod -aG"), own != 0, "{said}");
+    }
+
+    #[test]
+    fn something_else_in_place_of_the_socket_is_not_called_a_gateway_that_ended() {
+        let fault = std::io::Error::other("it is a file and no socket; check the path");
+        let said = unreachable_gateway(Path::new("/tmp/x"), &fault);
+        assert_eq!(said, "/tmp/x is not the socket of a gateway: it is a file and no socket; check the path");
     }
 }

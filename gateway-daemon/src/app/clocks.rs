@@ -78,8 +78,18 @@ fn look(now: BootNs, rtc: Reading) -> Look {
     Look { now, synchronised: clock::wall_trusted(), system: clock::wall(), rtc }
 }
 
+/// No clock is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unknown {
+    /// Why.
+    pub(super) doubt: Doubt,
+    /// It is this late at least: the system was built then.
+    pub(super) since: WallMs,
+}
+
 /// The wall time at this moment, if the clock that a configuration trusts says one: for commands that look once.
-pub(super) fn trusted(trust: TrustClock) -> Option<WallMs> {
+pub(super) fn trusted(trust: TrustClock) -> Result<WallMs, Unknown> {
     let look = look(clock::now(), first(trust));
-    Trust::new(trust, clock::built()).look(&look).ok()
+    let since = clock::built();
+    Trust::new(trust, since).look(&look).map_err(|doubt| Unknown { doubt, since })
 }

@@ -320,7 +320,8 @@ impl Client {
     /// # Errors
     /// The I/O error of the connect: nobody listens, or no permission.
     pub async fn connect(path: &Path) -> std::io::Result<Self> {
-        Ok(Self { stream: BufReader::new(UnixStream::connect(path).await?) })
+        let connected = UnixStream::connect(path).await;
+        Ok(Self { stream: BufReader::new(connected.map_err(|fault| no_socket(path).unwrap_or(fault))?) })
     }
 
     /// Sends one request.
@@ -347,6 +348,16 @@ impl Client {
         }
         serde_json::from_str(&line).map_err(std::io::Error::other)
     }
+}
+
+/// That something else lies there: the system says of every file without a listener that it refuses connections.
+pub(super) fn no_socket(path: &Path) -> Option<std::io::Error> {
+    let kind = std::fs::metadata(path).ok()?.file_type();
+    if kind.is_socket() {
+        return None;
+    }
+    let is = if kind.is_dir() { "a folder" } else { "a file" };
+    Some(std::io::Error::other(format!("it is {is} and no socket; check the path")))
 }
 
 #[cfg(test)]

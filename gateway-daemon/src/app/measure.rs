@@ -240,6 +240,7 @@ fn store(page: &mut Page, gateway: &Gateway) {
     for (word, count) in [
         ("full", counters.faults_full),
         ("read-only", counters.faults_read_only),
+        ("not-allowed", counters.faults_forbidden),
         ("io", counters.faults_io),
         ("corrupt", counters.faults_corrupt),
         ("locked", counters.faults_locked),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use gateway_config::{Config, Environment, Problem, Problems};
+use gateway_config::{Config, Environment, NamedFile, Problem, Problems};
 use gateway_core::payload::iso8601;
 use gateway_core::tag::WallMs;
 
@@ -90,7 +90,11 @@ pub struct Reader;
 impl Judge for Reader {
     fn named(&self, config: &[u8]) -> Vec<Named> {
         let files = gateway_config::named_files(config);
-        files.into_iter().map(|file| Named { path: file.path, secret: file.secret }).collect()
+        let named = |file: NamedFile| {
+            let NamedFile { path, secret, line, column } = file;
+            Named { path, secret, line, column }
+        };
+        files.into_iter().map(named).collect()
     }
 
     fn judge(&self, folder: &Path) -> Result<Judged, Vec<String>> {

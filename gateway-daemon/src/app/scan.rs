@@ -150,7 +150,7 @@ pub async fn scan(args: &cli::Scan, show: &mut impl Show) -> Result<usize, ScanE
         let mut here = 0;
         for number in units.clone() {
             show.progress(&words::progress(attempt, number, (done, total), start.elapsed(), found));
-            let Some(unit) = UnitId::serial(number) else { continue };
+            let Some(unit) = attempt.unit(number) else { continue };
             let unit = line.ask_unit(unit).await?;
             done += 1;
             if unit.is_device() {

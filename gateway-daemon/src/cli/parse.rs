@@ -112,7 +112,7 @@ impl FromStr for Baud {
     }
 }
 
-/// A range of units, first and last included, within 1 to 247.
+/// A range of units, first and last included, within 0 to 255; what the line can have is for the command to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Units {
     /// First unit.
@@ -127,8 +127,8 @@ impl FromStr for Units {
     fn from_str(text: &str) -> Result<Self, String> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         match (first.parse(), last.parse()) {
-            (Ok(first @ 1..=247), Ok(last @ 1..=247)) if first <= last => Ok(Self { first, last }),
-            _ => Err("units are 1 to 247, such as 17 or 1-32".into()),
+            (Ok(first), Ok(last)) if first <= last => Ok(Self { first, last }),
+            _ => Err("units are 1 to 247, with --tcp 0 to 255, such as 17 or 1-32".into()),
         }
     }
 }

@@ -123,6 +123,9 @@ fn a_scan_needs_exactly_one_line() {
         "gateway-daemon scan --port /dev/ttyUSB0 --tcp a",
         "gateway-daemon scan --tcp a --baud 9600",
         "gateway-daemon scan --port p --units 0-5",
+        "gateway-daemon scan --port p --units 248",
+        "gateway-daemon scan --rtu-over-tcp h:1 --units 255",
+        "gateway-daemon scan --tcp h --units 256",
         "gateway-daemon scan --port p --units 9-5",
         "gateway-daemon scan --port p --baud 1",
         "gateway-daemon scan --tcp fe80::1",
@@ -144,4 +147,26 @@ fn a_socket_and_a_configuration_exclude_each_other() {
     assert_eq!(said("gateway-daemon status --socket a --config b").code, exit::USAGE);
     let Command::Status(status) = command("gateway-daemon status") else { panic!() };
     assert_eq!(status.reach.socket, PathBuf::from(SOCKET_PATH));
+}
+
+#[test]
+fn units_0_and_255_can_be_asked_behind_tcp_and_a_serial_line_says_why_not() {
+    for (line, units) in [
+        ("gateway-daemon scan --tcp h --units 255", (255, 255)),
+        ("gateway-daemon scan --tcp h --units 0-255", (0, 255)),
+        ("gateway-daemon scan --tcp h", (1, 247)),
+        ("gateway-daemon scan --port p --units 1-247", (1, 247)),
+    ] {
+        let Command::Scan(scan) = command(line) else { panic!("{line}") };
+        assert_eq!((scan.units.first, scan.units.last), units, "{line}");
+    }
+    let text = said("gateway-daemon scan --port p --units 0").text;
+    assert!(text.contains("expected 1 to 247") && text.contains("with --tcp 0 to 255"), "{text}");
+}
+
+#[test]
+fn write_answers_in_json_as_read_does() {
+    let Command::Write(write) = command("gateway-daemon write meter1/relay on --json") else { panic!() };
+    assert!(write.json);
+    assert_eq!(write.target(), Ok(WriteTarget::Tag("meter1/relay".parse().unwrap(), "on".into())));
 }

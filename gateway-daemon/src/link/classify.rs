@@ -3,7 +3,7 @@
 use std::io::{Error as IoError, ErrorKind};
 
 use gateway_core::settings::LinkSettings;
-use gateway_core::uplink::loss::{ConnectRefusal, Loss, Stage, TcpFault};
+use gateway_core::uplink::loss::{ConnectRefusal, Login, Loss, Spoken, Stage, TcpFault};
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
 
 use super::tls;
@@ -12,20 +12,19 @@ use super::watched::{Facts, Trace};
 /// Why the event loop ended.
 pub(super) fn of_client(error: ConnectionError, trace: &Trace, settings: &LinkSettings) -> Loss {
     // What the socket said first is the cause, what rumqttc makes of it the consequence.
-    let (seen, up) = trace.with(|facts| (facts.loss.take(), facts.up));
-    if let Some(loss) = seen {
+    if let Some(loss) = trace.with(|facts| facts.loss.take()) {
         return loss;
     }
     match error {
         ConnectionError::Io(e) => trace.with(|facts| of_io(&e, facts)),
-        ConnectionError::ConnectionRefused(code) => Loss::Refused(refusal(code)),
+        ConnectionError::ConnectionRefused(code) => refused(refusal(code), settings),
         ConnectionError::NotConnAck(packet) => {
             protocol(format!("the server sent {:?} instead of CONNACK", packet.packet_type()))
         }
         ConnectionError::SessionStateMismatch { .. } => {
             protocol("the server kept a session although a clean one was asked for")
         }
-        ConnectionError::MqttState(e) => of_state(e, up, trace, settings),
+        ConnectionError::MqttState(e) => of_state(e, trace, settings),
         ConnectionError::Websocket(e) => of_websocket(e, trace),
         ConnectionError::ResponseValidation(e) => Loss::WebSocket { detail: e.to_string().into() },
         ConnectionError::FlushTimeout => Loss::WriteTimeout,
@@ -41,6 +40,15 @@ fn protocol(detail: impl Into<String>) -> Loss {
     Loss::Protocol { detail: detail.into().into() }
 }
 
+fn refused(refusal: ConnectRefusal, settings: &LinkSettings) -> Loss {
+    let login = match &settings.login {
+        None => Login::Nothing,
+        Some((_, None)) => Login::UserName,
+        Some((_, Some(_))) => Login::Password,
+    };
+    Loss::Refused { refusal, login }
+}
+
 fn refusal(code: ConnectReturnCode) -> ConnectRefusal {
     match code {
         ConnectReturnCode::RefusedProtocolVersion => ConnectRefusal::ProtocolVersion,
@@ -52,9 +60,9 @@ fn refusal(code: ConnectReturnCode) -> ConnectRefusal {
     }
 }
 
-fn of_state(error: StateError, up: bool, trace: &Trace, settings: &LinkSettings) -> Loss {
+fn of_state(error: StateError, trace: &Trace, settings: &LinkSettings) -> Loss {
     match error {
-        StateError::ConnectionAborted => closed(up),
+        StateError::ConnectionAborted => trace.with(|facts| closed(facts)),
         StateError::AwaitPingResp | StateError::CollisionTimeout => {
             Loss::KeepAlive { after: settings.keep_alive }
         }
@@ -70,7 +78,7 @@ fn of_state(error: StateError, up: bool, trace: &Trace, settings: &LinkSettings)
             }
         }
         StateError::Deserialization(mqttbytes::Error::InvalidConnectReturnCode(code)) => {
-            Loss::Refused(ConnectRefusal::Other(code))
+            refused(ConnectRefusal::Other(code), settings)
         }
         StateError::Deserialization(e) => protocol(format!("a packet that cannot be read, {e}")),
         StateError::ProtocolViolation(violation) => protocol(violation.to_string()),
@@ -97,18 +105,19 @@ fn of_frames(error: &async_tungstenite::tungstenite::Error, facts: &Facts) -> Lo
         Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::HandshakeIncomplete) => {
-            closed_at(facts)
+            closed(facts)
         }
         other => Loss::WebSocket { detail: other.to_string().into() },
     }
 }
 
-fn closed(up: bool) -> Loss {
-    Loss::Closed { stage: if up { None } else { Some(Stage::Mqtt) } }
+fn closed(facts: &Facts) -> Loss {
+    Loss::Closed { stage: stage(facts) }
 }
 
-fn closed_at(facts: &Facts) -> Loss {
-    Loss::Closed { stage: if facts.up { None } else { Some(facts.stage) } }
+/// Where we are; `None` when the link is up.
+fn stage(facts: &Facts) -> Option<Stage> {
+    (!facts.up).then_some(facts.stage)
 }
 
 /// What an error of the stream means.
@@ -118,16 +127,27 @@ pub(super) fn of_io(error: &IoError, facts: &Facts) -> Loss {
             return loss.clone();
         }
         if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-            return tls::loss_of(tls, facts.identity.as_deref());
+            return match (tls, facts.stage) {
+                // What is no record of TLS, as the answer to its first one.
+                (rustls::Error::InvalidMessage(_), Stage::Tls(transport)) => {
+                    Loss::WrongScheme { spoken: Spoken::Plain(transport) }
+                }
+                _ => tls::loss_of(tls, facts.identity.as_deref()),
+            };
         }
         if let Some(frames) = inner.downcast_ref() {
             return of_frames(frames, facts);
         }
     }
     if error.kind() == ErrorKind::UnexpectedEof {
-        return closed_at(facts);
+        return closed(facts);
     }
-    Loss::Tcp { fault: tcp_fault(error), peer: facts.peer, detail: error.to_string().into() }
+    Loss::Tcp {
+        fault: tcp_fault(error),
+        stage: stage(facts),
+        peer: facts.peer,
+        detail: error.to_string().into(),
+    }
 }
 
 /// The TCP situation behind an errno.

@@ -51,15 +51,15 @@ pub(super) async fn dial(
     };
     let tcp = Socket::new(tcp, write_stall(&settings), trace.clone());
     let after = match settings.transport {
-        Transport::Tcp | Transport::Tls => Stage::Mqtt,
-        Transport::WebSocket | Transport::WebSocketTls => Stage::WebSocket,
+        Transport::Tcp | Transport::Tls => Stage::Mqtt(settings.transport),
+        Transport::WebSocket | Transport::WebSocketTls => Stage::WebSocket(settings.transport),
     };
     let Some(tls) = tls else {
         trace.with(|facts| facts.stage = after);
         return Ok(alive(tcp, after, &settings, trace));
     };
     trace.with(|facts| {
-        facts.stage = Stage::Tls;
+        facts.stage = Stage::Tls(settings.transport);
         facts.identity = Some(tls.identity.clone());
     });
     let secured = match tls.connector.connect(tls.name, tcp).await {
@@ -73,7 +73,7 @@ pub(super) async fn dial(
 /// The top of the stream: errors are kept, and a plain stream gets a pulse.
 fn alive(stream: impl Wire + 'static, next: Stage, settings: &LinkSettings, trace: Trace) -> Box<dyn Wire> {
     match next {
-        Stage::WebSocket => Box::new(Watched::new(stream, trace)),
+        Stage::WebSocket(_) => Box::new(Watched::new(stream, trace)),
         _ => {
             let badge = Badge::new(stream, settings.bridge_bit);
             Box::new(Watched::new(Pulse::new(badge, settings.keep_alive), trace))
@@ -109,6 +109,7 @@ async fn reach(
         let parts = u32::try_from(addresses.len() - tried).unwrap_or(1);
         let tcp_loss = |e: &io::Error| Loss::Tcp {
             fault: classify::tcp_fault(e),
+            stage: Some(Stage::Tcp),
             peer: Some(*address),
             detail: e.to_string().into(),
         };

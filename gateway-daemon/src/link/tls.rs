@@ -118,9 +118,6 @@ pub(super) fn loss_of(error: &rustls::Error, identity: Option<&Identity>) -> Los
     match error {
         rustls::Error::InvalidCertificate(why) => certificate_loss(why),
         rustls::Error::AlertReceived(alert) => alert_loss(*alert, identity),
-        rustls::Error::InvalidMessage(_) => {
-            Loss::Tls { detail: "the server does not speak TLS on this port (its port for TLS is mostly 8883; without TLS write mqtt://)".into() }
-        }
         rustls::Error::NoApplicationProtocol => no_alpn(),
         other => Loss::Tls { detail: other.to_string().into() },
     }

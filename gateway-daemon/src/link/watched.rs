@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use gateway_core::uplink::loss::{Loss, Stage};
+use gateway_core::uplink::loss::{Loss, Spoken, Stage};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -65,15 +65,36 @@ impl Trace {
     }
 }
 
-/// Remembers the first error of the stream below it.
+/// Remembers the first error of the stream below it, and ends a stream whose first bytes prove that it speaks something else.
 pub(super) struct Watched<S> {
     inner: S,
     trace: Trace,
+    /// A byte came.
+    heard: bool,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, trace: Trace) -> Self {
-        Self { inner, trace }
+        Self { inner, trace, heard: false }
+    }
+
+    /// Looks at the first bytes that come.
+    fn listen(&mut self, came: &[u8]) -> io::Result<()> {
+        if self.heard || came.is_empty() {
+            return Ok(());
+        }
+        self.heard = true;
+        self.trace.with(|facts| match facts.stage {
+            // The answer to the upgrade: from here on it is MQTT that may fail.
+            Stage::WebSocket(transport) if came.starts_with(b"HTTP/1.1 101") => {
+                facts.stage = Stage::Mqtt(transport);
+            }
+            _ => {}
+        });
+        match Spoken::by_first_bytes(came, self.trace.with(|facts| facts.stage)) {
+            Some(spoken) => Err(io::Error::other(Loss::WrongScheme { spoken })),
+            None => Ok(()),
+        }
     }
 }
 
@@ -83,7 +104,9 @@ impl<S: Wire> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
+        let result = read.and_then(|()| self.listen(buf.filled().get(before..).unwrap_or_default()));
         if let Err(error) = &result {
             self.trace.note(error);
         }

@@ -87,7 +87,7 @@ fn gather(drop: &Path, names: &Names, installed: &Path, named: Vec<Named>) -> Re
     };
     let twice = |path: &str| named.iter().filter(|file| file.path == path).count() > 1;
     let mut total = 0;
-    for Named { path, secret } in &named {
+    for Named { path, secret, line, column } in &named {
         // A file of the system, such as its list of authorities, is not ours to move.
         if Path::new(path).is_absolute() && !Path::new(path).starts_with(installed) {
             continue;
@@ -95,7 +95,7 @@ fn gather(drop: &Path, names: &Names, installed: &Path, named: Vec<Named>) -> Re
         if let Some(text) = bad_name(path).or_else(|| twice(path).then(|| {
             format!("`{}` is named as a certificate and as a key or password, expected two files: lay them there apart", drop::shown(path))
         })) {
-            problems.push(format!("{CONFIG}:1:1: {text}"));
+            problems.push(format!("{CONFIG}:{line}:{column}: {text}"));
             continue;
         }
         let bytes = match names.find(path).map(|name| (name, drop::read(drop, name))) {
@@ -114,7 +114,7 @@ fn gather(drop: &Path, names: &Names, installed: &Path, named: Vec<Named>) -> Re
             candidate.set.pieces.push(Piece { name: path.clone(), bytes, secret: *secret });
         }
         if total > TOTAL_BYTES_MAX {
-            problems.push(format!("{CONFIG}:1:1: its files have more than {TOTAL_BYTES_MAX} bytes together: is one of them no certificate?"));
+            problems.push(format!("{CONFIG}:{line}:{column}: with this file, the files that it names have more than {TOTAL_BYTES_MAX} bytes together: is one of them no certificate?"));
             break;
         }
     }

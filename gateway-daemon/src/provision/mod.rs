@@ -77,6 +77,10 @@ pub struct Named {
     pub path: String,
     /// A private key, or a password.
     pub secret: bool,
+    /// The line that names it, from 1.
+    pub line: u32,
+    /// The column of the path there, from 1.
+    pub column: u32,
 }
 
 /// What provisioning must know of a configuration that can be used.

@@ -31,8 +31,11 @@ pub(super) fn render(settings: &Settings, places: &Places, disk: &Disk<'_>, repo
         return;
     }
     if let Err(error) = fs::write(&name, wanted) {
-        report
-            .note(format!("the machine cannot be named {wanted}: {}", os::sentence(&error, Doing::Writing)));
+        report.note(format!(
+            "the machine cannot be named {wanted}: {}: {}",
+            name.display(),
+            os::sentence(&error, Doing::Writing)
+        ));
     }
 }
 

@@ -183,7 +183,7 @@ impl Versions<'_> {
 pub(super) fn read_set(folder: &Path, judge: &dyn Judge) -> Option<Set> {
     let config = read(&folder.join(CONFIG))?;
     let mut pieces = Vec::new();
-    for Named { path, secret } in judge.named(&config) {
+    for Named { path, secret, .. } in judge.named(&config) {
         if let Some(bytes) = installed(folder, &path, secret) {
             pieces.push(Piece { name: path, bytes, secret });
         }

@@ -377,19 +377,28 @@ fn place_is_usable(path: &Path) -> Result<(), Unusable> {
             return Err(Unusable::Fault(StoreFault::Io, text));
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(aside::folder(path))?
+            let folder = aside::folder(path);
+            std::fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(at(path, error)),
     }
     // SQLite falls back to reading when it may not write, and says so only at the first commit.
     let writable = rustix::fs::Access::WRITE_OK;
     for place in [path, aside::folder(path)] {
         match rustix::fs::access(place, writable) {
-            Err(errno) if errno != rustix::io::Errno::NOENT => return Err(std::io::Error::from(errno).into()),
+            Err(errno) if errno != rustix::io::Errno::NOENT => return Err(at(place, errno.into())),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// An error with the place that it is about.
+fn at(place: &Path, error: std::io::Error) -> Unusable {
+    match Trouble::from(error) {
+        Trouble::Disk(fault, text) => Trouble::Disk(fault, format!("{}: {text}", place.display())).into(),
+        other => other.into(),
+    }
 }
 
 /// Whether an existing file is a database of ours that this version understands; an older one is migrated.

@@ -153,7 +153,7 @@ impl Engine {
                 } else {
                     self.retry.saturating_mul(2).min(RETRY_MAX)
                 };
-                log::error!(path:% = self.settings.path.display(), reason:% = fault, why = text.as_str(), retry_s = self.retry.as_secs(); "the queue database cannot be opened: {fault}; readings are kept in memory only");
+                log::error!(path:% = self.settings.path.display(), reason:% = fault, retry_s = self.retry.as_secs(); "the queue database cannot be opened: {fault}: {text}; readings are kept in memory only");
                 self.fault = Some((fault, text));
             }
         }

@@ -1,5 +1,6 @@
 //! From SQLite's and the system's errors to the situations of [`StoreFault`].
 
+use gateway_core::os::{self, Doing};
 use gateway_core::uplink::row::StoreFault;
 use rusqlite::ErrorCode;
 
@@ -43,13 +44,12 @@ impl From<std::io::Error> for Trouble {
     fn from(error: std::io::Error) -> Self {
         let fault = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreFault::Full,
-            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
-                StoreFault::ReadOnly
-            }
+            std::io::ErrorKind::ReadOnlyFilesystem => StoreFault::ReadOnly,
+            std::io::ErrorKind::PermissionDenied => StoreFault::Forbidden,
             std::io::ErrorKind::WouldBlock => StoreFault::Locked,
             _ => StoreFault::Io,
         };
-        Self::Disk(fault, error.to_string())
+        Self::Disk(fault, os::sentence(&error, Doing::Writing))
     }
 }
 
@@ -58,7 +58,8 @@ fn fault_of(error: &rusqlite::Error) -> StoreFault {
     match error {
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             ErrorCode::DiskFull => StoreFault::Full,
-            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreFault::ReadOnly,
+            ErrorCode::ReadOnly => StoreFault::ReadOnly,
+            ErrorCode::PermissionDenied => StoreFault::Forbidden,
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreFault::Locked,
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreFault::Corrupt,
             ErrorCode::Unknown | ErrorCode::SchemaChanged | ErrorCode::TypeMismatch => StoreFault::Corrupt,
@@ -71,5 +72,20 @@ fn fault_of(error: &rusqlite::Error) -> StoreFault {
         | rusqlite::Error::Utf8Error(..)
         | rusqlite::Error::QueryReturnedNoRows => StoreFault::Corrupt,
         _ => StoreFault::Io,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_the_user_may_not_write_is_no_disk_that_can_only_be_read() {
+        let trouble = |errno| Trouble::from(std::io::Error::from_raw_os_error(errno));
+        let (forbidden, read_only) = (trouble(13), trouble(30));
+        assert_eq!((forbidden.fault(), read_only.fault()), (StoreFault::Forbidden, StoreFault::ReadOnly));
+        let text = forbidden.to_string();
+        assert!(text.starts_with("not allowed: ") && text.contains("check owner and mode"), "{text}");
+        assert!(read_only.to_string().contains("can only be read"), "{read_only}");
     }
 }

@@ -23,6 +23,8 @@ pub struct Counters {
     pub faults_full: u64,
     /// Ops that failed because file or file system were read-only.
     pub faults_read_only: u64,
+    /// Ops that failed because the user of the gateway may not write there.
+    pub faults_forbidden: u64,
     /// Ops that failed with an I/O error, or that could not be carried out.
     pub faults_io: u64,
     /// Ops that failed because the database is damaged.
@@ -69,6 +71,7 @@ impl Counters {
         let counter = match fault {
             StoreFault::Full => &mut self.faults_full,
             StoreFault::ReadOnly => &mut self.faults_read_only,
+            StoreFault::Forbidden => &mut self.faults_forbidden,
             StoreFault::Io => &mut self.faults_io,
             StoreFault::Corrupt => &mut self.faults_corrupt,
             StoreFault::Locked => &mut self.faults_locked,

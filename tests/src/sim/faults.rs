@@ -140,7 +140,7 @@ impl World {
     fn cut(&mut self) {
         let Some(connection) = &self.connection else { return };
         let detail = "reset by peer".into();
-        let loss = Loss::Tcp { fault: TcpFault::Reset, peer: None, detail };
+        let loss = Loss::Tcp { fault: TcpFault::Reset, stage: None, peer: None, detail };
         let up_for = connection.up_at.map(|at| Duration::from_nanos(self.now - at));
         let epoch = Epoch(connection.epoch);
         let event = LinkEvent::Down { loss, up_for };

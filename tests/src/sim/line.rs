@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway_core::uplink::Action;
 use gateway_core::uplink::link::{Epoch, LinkEvent, PublishFault, Token};
-use gateway_core::uplink::loss::{ConnectRefusal, Loss, Stage};
+use gateway_core::uplink::loss::{ConnectRefusal, Login, Loss, Stage};
 use gateway_core::uplink::machine::State;
 use gateway_core::uplink::row::{Body, Qos, Row};
 
@@ -45,7 +45,7 @@ impl World {
             return;
         };
         let epoch = Epoch(connection.epoch);
-        let refusal = Loss::Refused(ConnectRefusal::ServerUnavailable);
+        let refusal = Loss::Refused { refusal: ConnectRefusal::ServerUnavailable, login: Login::Nothing };
         let down = |loss| LinkEvent::Down { loss, up_for: None };
         let event = match (self.network, self.broker) {
             (Network::BlackHole, _) => {

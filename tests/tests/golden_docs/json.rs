@@ -27,6 +27,8 @@ A value that is not known is `null`. Times are ages or lengths in milliseconds, 
 | `tags --json`, `tags meter1 meter2/voltage --json` | `{ \"tags\": [...] }`: a [Tag](#tag) for each that was named, or for all, in the order of the configuration |
 | `read meter1/voltage meter1/energy --json` | a [Tag](#tag) a line, in the order of the names; `{ \"device\", \"tag\", \"error\" }` for one that could not be read |
 | `read --raw BUS:UNIT:TABLE:ADDRESS:COUNT --json` | a list of numbers: registers, or bits as 0 and 1 |
+| `write meter1/relay on --json` | a [Tag](#tag): the value as it was written; `{ \"device\", \"tag\", \"error\" }` when it was refused |
+| `write --raw BUS:UNIT:TABLE:ADDRESS VALUES --json` | an empty list |
 | `scan --json` | a [Unit](#unit) a line, as soon as it was heard |
 | `sessions list --json` | a [Session](#session) a line |
 | `queue list --json`, `queue show --json` and others | one [Queued](#queued) |

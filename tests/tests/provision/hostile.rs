@@ -158,13 +158,13 @@ fn names_that_lead_elsewhere_are_refused() {
             "../ca.pem",
             "`../ca.pem` lies in a folder, expected all files directly beside gateway.toml: write \"ca.pem\"",
         ),
-        ("certs/ca.pem", "`certs/ca.pem` lies in a folder"),
+        ("certs/ca.pem", "gateway.toml:5:6: `certs/ca.pem` lies in a folder"),
         ("keys/ca.pem", "`keys/ca.pem` lies in a folder"),
         ("-rf", "`-rf` is no name for a file here"),
         ("version.7", "`version.7` is no name for a file here"),
         ("current", "`current` is no name for a file here"),
         ("gateway.toml", "`gateway.toml` is no name for a file here"),
-        ("device.key", "`device.key` is named as a certificate and as a key"),
+        ("device.key", "gateway.toml:5:6: `device.key` is named as a certificate and as a key"),
         (&format!("{config}/ca.pem"), "lies in a folder"),
     ] {
         let card = configured();
@@ -445,4 +445,13 @@ fn hardware_without_a_serial_number_has_a_name_all_the_same() {
     ]);
     assert_eq!(drawn.len(), "tidegate-".len() + 12);
     assert_ne!(drawn, name(&[]));
+}
+
+#[test]
+fn a_machine_that_cannot_be_named_says_which_path_is_missing() {
+    let card = Card::new();
+    fs::remove_dir_all(card.root("proc/sys")).unwrap();
+    let told = card.provision().told;
+    let path = card.root("proc/sys/kernel/hostname").display().to_string();
+    assert!(told.iter().any(|line| line.contains("cannot be named") && line.contains(&path)), "{told:?}");
 }

@@ -228,10 +228,7 @@ impl Uplink {
         match self.state {
             State::BackingOff { until } if self.now >= until => self.connect(),
             State::Connecting { since } if self.now >= since.plus(CONNECT_SILENCE_MAX) => {
-                self.cut(Loss::ConnectTimeout {
-                    stage: super::loss::Stage::Mqtt,
-                    after: CONNECT_SILENCE_MAX,
-                });
+                self.cut(Loss::ConnectTimeout { stage: super::loss::Stage::Tcp, after: CONNECT_SILENCE_MAX });
             }
             State::Up { .. } if self.ack_deadline().is_some_and(|deadline| self.now >= deadline) => {
                 self.counters.ack_timeouts_total += 1;

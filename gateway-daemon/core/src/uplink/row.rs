@@ -317,6 +317,9 @@ pub enum StoreFault {
     /// The file system or file is read-only.
     #[error("read-only")]
     ReadOnly,
+    /// The user of the gateway may not write there.
+    #[error("not allowed")]
+    Forbidden,
     /// Any other I/O error.
     #[error("i/o error")]
     Io,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::action::{Action, State};
 use super::link::{LinkEvent, PublishFault, Token};
-use super::loss::{ConnectRefusal, Loss};
+use super::loss::{ConnectRefusal, Login, Loss};
 use super::machine::Uplink;
 use super::queue::{DropReason, Lane, Message, Waiting};
 use super::row::{Body, Priority, Qos, Seq, StoreEvent, StoreOp, Stored, Tally};
@@ -246,7 +246,7 @@ fn the_link_is_up_or_down_since_it_changed_and_the_birth_counts_connections_not_
     let mut bench = Bench::new(settings(), Stored::default());
     assert_eq!(bench.uplink.link_since(), BootNs(0), "the start");
     let lose = |bench: &mut Bench| {
-        let loss = Loss::Refused(ConnectRefusal::ServerUnavailable);
+        let loss = Loss::Refused { refusal: ConnectRefusal::ServerUnavailable, login: Login::Nothing };
         bench.link(LinkEvent::Down { loss, up_for: None });
         bench.actions();
     };
@@ -306,7 +306,7 @@ fn connack_does_not_end_the_back_off_and_an_acknowledged_publish_does() {
         bench.link(LinkEvent::Up { session_present: false });
         bench.actions();
         bench.link(LinkEvent::Down {
-            loss: Loss::Refused(ConnectRefusal::ServerUnavailable),
+            loss: Loss::Refused { refusal: ConnectRefusal::ServerUnavailable, login: Login::Nothing },
             up_for: Some(Duration::ZERO),
         });
         ceilings.push(bench.uplink.backoff_ceiling().as_secs());

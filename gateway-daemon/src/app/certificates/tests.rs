@@ -1,6 +1,7 @@
 //! What is told of certificates that end, with certificates of rcgen.
 
 use gateway_config::{Environment, load, load_installed};
+use gateway_core::wall::Doubt;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 
 use super::*;
@@ -55,21 +56,37 @@ fn wall(seconds: u64) -> Option<WallMs> {
 fn check_warns_of_a_certificate_that_ended_yesterday_when_the_clock_can_be_believed_and_refuses_nothing() {
     let folder = plant((2026, 11, 29), (2027, 1, 31));
     let config = config(&folder);
-    let said = |now| -> Vec<String> { warnings(&config, now).iter().map(ToString::to_string).collect() };
-    let told = said(wall(TODAY_S));
+    let said = |now_s: u64| -> Vec<String> {
+        let now = Ok(wall(now_s).unwrap());
+        warnings(&config, now).iter().map(ToString::to_string).collect()
+    };
+    let told = said(TODAY_S);
     let path = folder.path().join("up.pem");
     let start =
         format!("{}:1:1: warning: `client_cert` of uplink `cloud` ended on 2026-11-29, so", path.display());
     assert!(told.len() == 1 && told[0].starts_with(&start), "{told:?}");
-    assert_eq!(said(None), Vec::<String>::new());
     // A clock of 1970 has never been set, and one that is believed then is not this one's fault.
-    assert_eq!(said(wall(0)).len(), 2, "both begin later");
-    let told = said(wall(TODAY_S + 40 * DAY_S));
+    assert_eq!(said(0).len(), 2, "both begin later");
+    let told = said(TODAY_S + 40 * DAY_S);
     assert!(
         told.len() == 2
             && told[1].contains("`cert` of listener `plant` ends on 2027-01-31, in less than 30 days"),
         "{told:?}"
     );
+}
+
+#[test]
+fn without_a_clock_that_can_be_believed_it_is_said_that_the_end_of_a_certificate_was_not_judged() {
+    let folder = plant((2025, 6, 1), (2027, 1, 31));
+    let config = config(&folder);
+    let since = wall(TODAY_S).unwrap();
+    let told = warnings(&config, Err(Unknown { doubt: Doubt::NoServer, since }));
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    // The system was built after its end, so no clock is needed to know it.
+    assert!(told[0].contains("`client_cert` of uplink `cloud` ended on 2025-06-01"), "{told:?}");
+    let expected = "`cert` of listener `plant` ends on 2027-01-31; whether that day has passed is not judged: no clock can be believed yet (no time \
+                    server has answered)";
+    assert!(told.len() == 2 && told[1].ends_with(expected), "{told:?}");
 }
 
 #[test]

@@ -253,3 +253,19 @@ async fn a_first_run_without_root_says_where_the_socket_can_be() {
     }
     assert!(!fault.contains("os error"), "{fault}");
 }
+
+#[tokio::test]
+async fn a_file_in_place_of_the_socket_is_called_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    std::fs::write(&path, "").unwrap();
+    for (path, what) in [(path.as_path(), "it is a file and no socket"), (dir.path(), "it is a folder")] {
+        let fault = Client::connect(path).await.unwrap_err();
+        assert!(fault.to_string().contains(what), "{fault}");
+    }
+    // What a program leaves behind that was killed.
+    let left = dir.path().join("left.sock");
+    drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
+    let fault = Client::connect(&left).await.unwrap_err();
+    assert_eq!(fault.kind(), std::io::ErrorKind::ConnectionRefused);
+}

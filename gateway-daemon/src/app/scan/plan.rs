@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway_core::poll::request::UnitId;
 use gateway_core::poll::settings::{Bus, Connection, Medium, Parity, Serial};
 use gateway_core::tag::Name;
 
@@ -20,6 +21,14 @@ pub struct Attempt {
 impl Attempt {
     pub(super) fn error(&self, why: String) -> ScanError {
         ScanError::Line { label: self.label.clone(), why }
+    }
+
+    /// The unit of this number, where the line can have it.
+    pub(super) fn unit(&self, number: u8) -> Option<UnitId> {
+        match self.bus.medium {
+            Medium::Tcp { .. } => Some(UnitId::tcp(number)),
+            _ => UnitId::serial(number),
+        }
     }
 }
 

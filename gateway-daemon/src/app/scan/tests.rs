@@ -75,6 +75,22 @@ async fn a_line_that_cannot_be_opened_ends_the_scan_with_its_reason() {
     assert_eq!(lines.lines, [""; 0]);
 }
 
+#[tokio::test]
+async fn the_units_0_and_255_of_a_device_by_tcp_are_found() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut units = Units::new();
+    units.insert(0, Box::new(Model::power_meter()));
+    units.insert(255, Box::new(Model::power_meter()));
+    tokio::spawn(tcp(listener, units));
+    for unit in [0, 255] {
+        let mut lines = Lines::default();
+        let args = args(&format!("gateway-daemon scan --tcp {addr} --units {unit} --timeout 500ms"));
+        assert_eq!(scan(&args, &mut lines).await.unwrap(), 1, "{:?}", lines.lines);
+        assert!(lines.lines[0].starts_with(&format!("unit {unit:>3}")), "{:?}", lines.lines);
+    }
+}
+
 #[test]
 fn every_baud_rate_is_tried_with_every_parity() {
     let attempts = attempts(&args("gateway-daemon scan --port p --baud 9600,19200 --parity even,none"));

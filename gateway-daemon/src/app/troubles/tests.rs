@@ -294,3 +294,15 @@ fn what_a_device_refuses_or_answers_wrongly_is_said_as_in_the_log() {
     let said = "device meter (unit 0 on bus line) answers wrongly (answer of unit 5 instead of unit 0)";
     assert_eq!(found.iter().map(|trouble| trouble.sentence.as_str()).collect::<Vec<_>>(), [said]);
 }
+
+#[test]
+fn a_store_whose_folder_belongs_to_somebody_else_is_not_sent_to_the_disk() {
+    let remedy = |fault: &str| {
+        let mut snapshot = healthy();
+        snapshot.store.fault = Some(fault.to_owned());
+        troubles(&snapshot)[0].to_string()
+    };
+    let said = remedy("not allowed: /var/lib/tidegate: this user may not write there");
+    assert!(said.contains("`path` in [store]") && !said.contains("free space"), "{said}");
+    assert!(remedy("disk full: the disk is full").contains("free space"));
+}

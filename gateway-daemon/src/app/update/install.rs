@@ -6,7 +6,7 @@ use gateway_core::os::{self, Doing};
 use gateway_core::update::source::Source;
 use gateway_core::update::wire::{Reply, Request, State, Status};
 
-use super::super::say;
+use super::super::{client, control, say};
 use crate::cli::{self, exit};
 use crate::update::{Client, ClientError};
 
@@ -113,7 +113,10 @@ fn told(args: &cli::Update, fault: &ClientError) -> String {
     let socket = args.socket.display();
     match fault {
         ClientError::Unreachable(fault) if fault.kind() == std::io::ErrorKind::PermissionDenied => {
-            format!("no permission for {socket}; be root or a member of the group tidegate")
+            client::no_permission(&args.socket)
+        }
+        ClientError::Unreachable(_) if control::no_socket(&args.socket).is_some() => {
+            format!("{socket} is no socket, so no update agent is behind it; check the path")
         }
         ClientError::Unreachable(fault) => format!(
             "no update agent behind {socket}: {}; start it with systemctl start tidegate-update.socket, or name its socket with --socket",

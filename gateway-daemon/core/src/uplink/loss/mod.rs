@@ -7,6 +7,7 @@
 //! Never holds a secret: no password, no key, no payload.
 
 mod refusal;
+mod scheme;
 mod text;
 mod watch;
 
@@ -18,10 +19,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use refusal::ConnectRefusal;
+pub use refusal::{ConnectRefusal, Login};
+pub use scheme::Spoken;
 pub use watch::{CLOSES_MIN, SHORT_LIFE_MAX, TakeOverWatch};
 
-/// A stage of making a connection, in order.
+use crate::settings::Transport;
+
+/// A stage of making a connection, in order. Where the scheme of the `url` may be the fault, the stage knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
     /// Reading certificate and key files.
@@ -33,11 +37,11 @@ pub enum Stage {
     /// CONNECT to the HTTP proxy.
     Proxy,
     /// TLS handshake.
-    Tls,
+    Tls(Transport),
     /// Upgrade of HTTP to WebSocket.
-    WebSocket,
+    WebSocket(Transport),
     /// CONNECT and CONNACK of MQTT.
-    Mqtt,
+    Mqtt(Transport),
 }
 
 /// Why a TCP connection could not be made or ended.
@@ -85,6 +89,8 @@ pub enum Loss {
     Tcp {
         /// How.
         fault: TcpFault,
+        /// Where we were; `None` when the link was up.
+        stage: Option<Stage>,
         /// The last address tried, or the peer of the connection.
         peer: Option<SocketAddr>,
         /// What the operating system said.
@@ -166,8 +172,18 @@ pub enum Loss {
         /// What happened.
         detail: Arc<str>,
     },
+    /// The port speaks something else than the scheme of the `url` says; its first bytes prove it.
+    WrongScheme {
+        /// What it speaks.
+        spoken: Spoken,
+    },
     /// CONNACK with a return code other than 0.
-    Refused(ConnectRefusal),
+    Refused {
+        /// The return code.
+        refusal: ConnectRefusal,
+        /// What we logged in with.
+        login: Login,
+    },
     /// No PINGRESP within the keep-alive.
     KeepAlive {
         /// The keep-alive.
@@ -184,7 +200,7 @@ pub enum Loss {
     Overrun,
     /// The server closed the connection; MQTT 3.1.1 carries no reason.
     Closed {
-        /// Where we were: [`Stage::Mqtt`] before CONNACK, `None` when the link was up.
+        /// Where we were; `None` when the link was up.
         stage: Option<Stage>,
     },
     /// Probably another device uses the same client id; see [`TakeOverWatch`].
@@ -215,7 +231,7 @@ pub enum Loss {
 
 impl Loss {
     /// Every word that [`Self::word`] can give, for documents and metrics.
-    pub const WORDS: [&'static str; 36] = [
+    pub const WORDS: [&'static str; 37] = [
         "dns",
         "tcp-refused",
         "tcp-unreachable",
@@ -235,6 +251,7 @@ impl Loss {
         "own-certificate-rejected",
         "websocket-refused",
         "websocket-error",
+        "wrong-scheme",
         "refused-protocol",
         "refused-client-id",
         "refused-unavailable",
@@ -279,7 +296,8 @@ impl Loss {
             Self::OwnCertificateRejected { .. } => "own-certificate-rejected",
             Self::WebSocketRefused { .. } => "websocket-refused",
             Self::WebSocket { .. } => "websocket-error",
-            Self::Refused(refusal) => refusal.word(),
+            Self::WrongScheme { .. } => "wrong-scheme",
+            Self::Refused { refusal, .. } => refusal.word(),
             Self::KeepAlive { .. } => "keep-alive",
             Self::AckTimeout { .. } => "ack-timeout",
             Self::WriteTimeout => "write-timeout",
@@ -299,7 +317,7 @@ impl Loss {
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
         match self {
-            Self::Refused(refusal) => *refusal != ConnectRefusal::ServerUnavailable,
+            Self::Refused { refusal, .. } => *refusal != ConnectRefusal::ServerUnavailable,
             Self::ProxyRefused { status } => matches!(status, 401 | 403 | 407),
             Self::WebSocketRefused { status } => (400..500).contains(status),
             Self::File { .. }
@@ -308,6 +326,7 @@ impl Loss {
             | Self::CertificateWrongName { .. }
             | Self::CertificateInvalid { .. }
             | Self::OwnCertificateRejected { .. }
+            | Self::WrongScheme { .. }
             | Self::TakenOver { .. }
             | Self::IncomingOversize { .. }
             | Self::Settings { .. } => true,

@@ -3,8 +3,12 @@ use crate::uplink::row::{Blame, Seq};
 use crate::uplink::suspects::{Accused, End};
 
 fn samples() -> Vec<Loss> {
-    let tcp =
-        |fault| Loss::Tcp { fault, peer: Some(([192, 0, 2, 1], 8883).into()), detail: "os error".into() };
+    let tcp = |fault| Loss::Tcp {
+        fault,
+        stage: None,
+        peer: Some(([192, 0, 2, 1], 8883).into()),
+        detail: "os error".into(),
+    };
     let clock = UnixSecs(5);
     let mut all = vec![
         Loss::Dns { host: "broker.example.com".into(), detail: "no address".into() },
@@ -13,7 +17,7 @@ fn samples() -> Vec<Loss> {
         tcp(TcpFault::TimedOut),
         tcp(TcpFault::Reset),
         tcp(TcpFault::Other),
-        Loss::ConnectTimeout { stage: Stage::Tls, after: Duration::from_secs(30) },
+        Loss::ConnectTimeout { stage: Stage::Tls(Transport::Tls), after: Duration::from_secs(30) },
         Loss::ProxyRefused { status: 407 },
         Loss::Proxy { detail: "refused".into() },
         Loss::File { role: FileRole::ClientKey, path: "/etc/key.pem".into(), detail: "no such file".into() },
@@ -26,6 +30,7 @@ fn samples() -> Vec<Loss> {
         Loss::OwnCertificateRejected { alert: "certificate required".into(), sent: false },
         Loss::WebSocketRefused { status: 404 },
         Loss::WebSocket { detail: "no upgrade".into() },
+        Loss::WrongScheme { spoken: Spoken::Http },
         Loss::KeepAlive { after: Duration::from_secs(30) },
         Loss::AckTimeout { after: Duration::from_secs(10) },
         Loss::WriteTimeout,
@@ -38,7 +43,8 @@ fn samples() -> Vec<Loss> {
         Loss::Stopped,
         Loss::Settings { detail: "no TLS".into() },
     ];
-    all.extend((1..=6).filter_map(ConnectRefusal::from_code).map(Loss::Refused));
+    let refused = |refusal| Loss::Refused { refusal, login: Login::Password };
+    all.extend((1..=6).filter_map(ConnectRefusal::from_code).map(refused));
     all
 }
 
@@ -52,16 +58,82 @@ fn every_loss_has_its_own_word_and_the_list_of_words_is_complete() {
 }
 
 #[test]
-fn the_other_scheme_is_named_where_one_side_speaks_tls_and_the_other_does_not_and_a_wrong_password_says_where_it_stands()
- {
-    let said = |loss: Loss| loss.to_string();
-    assert!(said(Loss::Closed { stage: Some(Stage::Mqtt) }).contains("mqtts://"));
-    assert!(!said(Loss::Closed { stage: Some(Stage::Tls) }).contains("mqtts://"), "that is TLS already");
-    assert!(said(Loss::Protocol { detail: "a packet that cannot be read".into() }).contains("mqtts://"));
-    let login = said(Loss::Refused(ConnectRefusal::Login));
-    for part in ["wrong user name or password", "`username`", "`password_file`"] {
-        assert!(login.contains(part), "{login}");
+fn the_other_scheme_is_named_where_one_side_speaks_tls_and_the_other_perhaps_does_not() {
+    use Transport::{Tcp, Tls, WebSocket, WebSocketTls};
+    let reset =
+        |stage| Loss::Tcp { fault: TcpFault::Reset, stage: Some(stage), peer: None, detail: "".into() };
+    for (stage, expected) in [
+        (Stage::Mqtt(Tcp), Some("perhaps this port speaks TLS: mqtts:// (its usual port is 8883)")),
+        (Stage::WebSocket(WebSocket), Some("perhaps this port speaks TLS: wss:// (its usual port is 443)")),
+        (Stage::Tls(Tls), Some("perhaps this port speaks plain MQTT: mqtt:// (usual port 1883;")),
+        (
+            Stage::Tls(WebSocketTls),
+            Some("perhaps this port speaks WebSocket without TLS: ws:// (usual port 80;"),
+        ),
+        // Here the handshake of TLS or WebSocket was good, so the scheme is right.
+        (Stage::Mqtt(Tls), None),
+        (Stage::Mqtt(WebSocket), None),
+        (Stage::Mqtt(WebSocketTls), None),
+        (Stage::WebSocket(WebSocketTls), None),
+    ] {
+        let stuck = Loss::ConnectTimeout { stage, after: Duration::from_secs(30) };
+        for loss in [Loss::Closed { stage: Some(stage) }, reset(stage), stuck] {
+            let text = loss.to_string();
+            match expected {
+                Some(part) => assert!(text.contains(part), "{text}"),
+                None => assert!(!text.contains("perhaps"), "{text}"),
+            }
+        }
     }
+    for loss in [Loss::Closed { stage: None }, reset(Stage::Tcp)] {
+        assert!(!loss.to_string().contains("perhaps"), "{loss}");
+    }
+}
+
+#[test]
+fn what_a_port_says_first_proves_that_it_speaks_something_else() {
+    use Transport::{Tcp, Tls, WebSocket, WebSocketTls};
+    let alert = [0x15, 3, 3, 0, 2, 2, 70];
+    let http = b"HTTP/1.1 400 Bad Request\r\n";
+    for (first, stage, expected) in [
+        (&alert[..], Stage::Mqtt(Tcp), Some(Spoken::Tls(Tcp))),
+        (&alert[..], Stage::WebSocket(WebSocket), Some(Spoken::Tls(WebSocket))),
+        (&http[..], Stage::Mqtt(Tcp), Some(Spoken::Http)),
+        (&http[..], Stage::Mqtt(Tls), Some(Spoken::Http)),
+        // An answer to the upgrade is HTTP, and inside TLS there is no second one.
+        (&http[..], Stage::WebSocket(WebSocket), None),
+        (&alert[..], Stage::Mqtt(Tls), None),
+        (&alert[..], Stage::Mqtt(WebSocketTls), None),
+        (&[0x20, 2, 0, 0][..], Stage::Mqtt(Tcp), None),
+        (&[0x15][..], Stage::Mqtt(Tcp), None),
+        (&[][..], Stage::Mqtt(Tcp), None),
+    ] {
+        assert_eq!(Spoken::by_first_bytes(first, stage), expected, "{first:02x?} {stage:?}");
+    }
+    for (spoken, part) in [
+        (Spoken::Tls(Tcp), "write mqtts://"),
+        (Spoken::Tls(WebSocket), "write wss://"),
+        (Spoken::Plain(Tls), "without TLS write mqtt://"),
+        (Spoken::Plain(WebSocketTls), "without TLS write ws://"),
+        (Spoken::Http, "speaks HTTP"),
+    ] {
+        let loss = Loss::WrongScheme { spoken };
+        assert!(loss.to_string().contains(part) && loss.needs_a_person(), "{loss}");
+    }
+}
+
+#[test]
+fn a_broker_that_refuses_us_makes_the_text_name_the_user_and_the_file_of_the_password() {
+    // mosquitto says 5 where the standard has 4.
+    for refusal in [ConnectRefusal::Login, ConnectRefusal::NotAuthorised] {
+        for login in [Login::Nothing, Login::UserName, Login::Password] {
+            let text = Loss::Refused { refusal, login }.to_string();
+            assert!(text.contains("`username`") && text.contains("`password_file`"), "{text}");
+            assert_eq!(text.contains("no password was sent"), login == Login::UserName, "{text}");
+        }
+    }
+    let registered = Loss::Refused { refusal: ConnectRefusal::ClientId, login: Login::Nothing }.to_string();
+    assert!(!registered.contains("password"), "{registered}");
 }
 
 #[test]
@@ -127,7 +199,8 @@ fn attempts_that_never_came_up_neither_feed_nor_end_the_suspicion() {
     let mut watch = TakeOverWatch::default();
     let young = Some(Duration::from_secs(1));
     let closed = Loss::Closed { stage: None };
-    let refused = Loss::Tcp { fault: TcpFault::Refused, peer: None, detail: "".into() };
+    let refused =
+        Loss::Tcp { fault: TcpFault::Refused, stage: Some(Stage::Tcp), peer: None, detail: "".into() };
     for _ in 0..10 {
         assert_eq!(watch.judge(refused.clone(), None), refused);
     }

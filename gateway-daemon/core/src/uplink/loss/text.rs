@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{FileRole, Loss, Stage, TcpFault, UnixSecs};
+use super::{FileRole, Loss, Stage, TcpFault, UnixSecs, refusal, scheme};
 
 /// 2024-01-01: a clock before this was never set, because this program did not exist.
 const CLOCK_UNSET_BEFORE: UnixSecs = UnixSecs(1_704_067_200);
@@ -14,9 +14,9 @@ impl fmt::Display for Stage {
             Self::Dns => "looking up the host name",
             Self::Tcp => "TCP connection",
             Self::Proxy => "HTTP proxy",
-            Self::Tls => "TLS handshake",
-            Self::WebSocket => "WebSocket upgrade",
-            Self::Mqtt => "MQTT CONNECT",
+            Self::Tls(_) => "TLS handshake",
+            Self::WebSocket(_) => "WebSocket upgrade",
+            Self::Mqtt(_) => "MQTT CONNECT",
         })
     }
 }
@@ -69,6 +69,10 @@ impl fmt::Display for Loss {
             | Self::CertificateWrongName { .. }
             | Self::CertificateInvalid { .. }
             | Self::OwnCertificateRejected { .. } => tls(self, f),
+            Self::WebSocketRefused { status: 400 } => f.write_str(
+                "the server answered the WebSocket request with HTTP 400: it does not understand it; check the path in the `url`, most brokers use \
+                 /mqtt, and the scheme: a port for TLS wants wss://",
+            ),
             Self::WebSocketRefused { status } => write!(
                 f,
                 "the server answered the WebSocket request with HTTP {status}; check the path in the `url`, most brokers use /mqtt"
@@ -77,7 +81,8 @@ impl fmt::Display for Loss {
                 f,
                 "the server does not speak WebSocket with MQTT inside: {detail}; check scheme, port and path of the `url`"
             ),
-            Self::Refused(refusal) => refusal.fmt(f),
+            Self::WrongScheme { spoken } => spoken.fmt(f),
+            Self::Refused { refusal, login } => refusal::sentence(*refusal, *login, f),
             _ => session(self, f),
         }
     }
@@ -89,7 +94,7 @@ fn network(loss: &Loss, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f,
             "the name {host} cannot be looked up: {detail}; check the spelling in the `url`, the network cable and the name server"
         ),
-        Loss::Tcp { fault, peer, detail } => {
+        Loss::Tcp { fault, stage, peer, detail } => {
             match peer {
                 Some(peer) => write!(f, "TCP connection with {peer}: ")?,
                 None => f.write_str("TCP connection: ")?,
@@ -103,18 +108,41 @@ fn network(loss: &Loss, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                     "no answer; check the network and whether a firewall drops the traffic (ask for this port to be opened)",
                 ),
                 TcpFault::Reset => {
-                    f.write_str("cut by the other side or something in between; check the broker's log and firewalls on the way")
+                    f.write_str("cut by the other side or something in between")?;
+                    if let Some(stage) = stage.filter(|stage| *stage != Stage::Tcp) {
+                        write!(f, " during {stage}")?;
+                    }
+                    other_scheme(*stage, f)?;
+                    f.write_str("; check the broker's log and firewalls on the way")
                 }
                 TcpFault::Other => write!(f, "{detail}; check the network of this device"),
             }
         }
-        Loss::ConnectTimeout { stage, after } => write!(
-            f,
-            "no connection within {} s, stuck at: {stage}; check the network, or raise `connect_timeout` if the server or a hardware \
-             key is slow",
-            after.as_secs_f32()
-        ),
+        Loss::ConnectTimeout { stage, after } => {
+            write!(f, "no connection within {} s, stuck at: {stage}", after.as_secs_f32())?;
+            match stage {
+                Stage::Tls(_) | Stage::WebSocket(_) | Stage::Mqtt(_) => {
+                    f.write_str(
+                        "; something listens there and does not answer: check port and scheme of the `url`",
+                    )?;
+                    other_scheme(Some(*stage), f)?;
+                    f.write_str("; else")?;
+                }
+                Stage::Files | Stage::Dns | Stage::Tcp | Stage::Proxy => f.write_str(";")?,
+            }
+            f.write_str(
+                " check the network, or raise `connect_timeout` if the server or a hardware key is slow",
+            )
+        }
         other => f.write_str(other.word()),
+    }
+}
+
+/// Names the scheme that may be the right one, if the stage suggests one.
+fn other_scheme(stage: Option<Stage>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match stage.and_then(scheme::perhaps) {
+        Some(guess) => write!(f, "; {guess}"),
+        None => Ok(()),
     }
 }
 
@@ -215,11 +243,11 @@ fn session(loss: &Loss, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             "the broker sends more than the disk of this gateway takes: the connection is cut so that it keeps the rest; look at the state \
              of the store, or subscribe to less",
         ),
-        Loss::Closed { stage: Some(stage) } => write!(
-            f,
-            "the server closed the connection during {stage} without a reason; check scheme and port of the `url`{}, and the broker's log",
-            if *stage == Stage::Mqtt { " (a port for TLS, mostly 8883, wants mqtts://)" } else { "" }
-        ),
+        Loss::Closed { stage: Some(stage) } => {
+            write!(f, "the server closed the connection during {stage} without a reason")?;
+            other_scheme(Some(*stage), f)?;
+            f.write_str("; check scheme and port of the `url`, and the broker's log")
+        }
         Loss::Closed { stage: None } => f.write_str(
             "the broker closed the connection without a reason (MQTT 3.1.1 has none); if it repeats, look into the broker's log",
         ),
@@ -234,8 +262,8 @@ fn session(loss: &Loss, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         ),
         Loss::Protocol { detail } => write!(
             f,
-            "the other side broke the rules of MQTT 3.1.1: {detail}; check that host and port belong to an MQTT broker, and write mqtts:// if \
-             the port is for TLS (mostly 8883)"
+            "the other side broke the rules of MQTT 3.1.1: {detail}; check that host and port of the `url` belong to an MQTT broker, and that \
+             its scheme is right"
         ),
         Loss::IncomingOversize { limit } => write!(
             f,
