@@ -122,6 +122,8 @@ pub enum Reply {
     Dropped(Box<Session>),
     /// It cannot be done, and why.
     Refused(String),
+    /// To [`Ask::Write`] and [`Ask::WriteRaw`]: it may have been done, and why nobody knows.
+    Unknown(String),
 }
 
 /// Who is at the other end of a connection: as the kernel says it, not as the client does. Without numbers it is this program itself.
