@@ -24,6 +24,8 @@ const READ_BITS_MAX: u16 = 2000;
 /// Most registers and coils of one write (ibid., 6.11 and 6.12).
 const WRITE_REGISTERS_MAX: usize = 123;
 const WRITE_COILS_MAX: usize = 1968;
+/// What to do when nobody knows whether a value was written.
+pub(super) const OPEN: &str = "nobody knows whether it was written; read it before you write again";
 
 /// A request on its way to a bus, and how to read its answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -332,9 +334,6 @@ fn number(word: &str) -> Option<Value> {
     }
     word.parse().ok().filter(|float: &f64| float.is_finite()).map(Value::Float)
 }
-
-/// What to do when nobody knows whether a value was written.
-const OPEN: &str = "nobody knows whether it was written; read it before you write again";
 
 /// Exceptions that are no refusal: the device has accepted the request and is not done (5), or did not answer the gateway in between (11). The same
 /// standard, 7.
