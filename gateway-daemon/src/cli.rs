@@ -233,7 +233,8 @@ pub struct Read {
     allow_negative_numbers = true,
     after_help = "\
 A tag can be written when its configuration says `writable = true`; the value is in engineering units, and on, off,
-true or false for bits. Raw values are register values (0 to 65535) or 0 and 1 for coils. Exit code 1 when it is refused, by the gateway or the device.
+true or false for bits. Raw values are register values (0 to 65535) or 0 and 1 for coils. Exit code 1 when it is refused, by the gateway or
+the device, and when there is no proper answer: then nobody knows whether it was written, and the error says so.
 
 Examples:
   gateway-daemon write meter1/relay on

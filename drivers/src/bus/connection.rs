@@ -2,7 +2,8 @@
 //!
 //! Many devices and serial servers close a connection that they have answered on: after each answer, after some seconds without a request, after an hour. That is
 //! no fault: the connection is opened again when it is needed, nothing is logged and nobody hears of it. A request that was lost with it is asked again on the
-//! next one, first and alone, unless it may have written something. A bus is down when it cannot be opened, when connections in a row bring no
+//! next one, first and alone, unless it may have written something. So is a connection on which nothing comes any more: it may be the connection that is dead, and whether
+//! a device answers is told of the device. A bus is down when it cannot be opened, when connections in a row bring no
 //! answer at all, or when the line broke in another way.
 //!
 //! Bounds: [`super::history::FRUITLESS_MAX`] connections without an answer in a row; a connection that was good is tried again for [`RECONNECT_FOR`].
@@ -65,8 +66,10 @@ pub(super) enum End {
     Stopped,
     /// Its cycle is done.
     CycleDone,
-    /// The other side has closed it.
+    /// The other side has closed it, or what comes on it is of no use.
     Closed(String),
+    /// Nothing comes on it any more, and nothing is on its way.
+    Silent,
     /// It is of no use any more.
     Broken(String),
 }
@@ -147,6 +150,10 @@ pub(super) async fn run<O: Orders>(
                         }
                         why
                     }
+                    End::Silent => {
+                        desk.give_up_silent();
+                        continue;
+                    }
                     End::Broken(why) => why,
                 }
             }
@@ -222,11 +229,10 @@ fn goes_on<O: Orders>(desk: &mut Desk<O>, mut lost: Vec<Lost>) -> bool {
 /// Ends a question that is not asked again.
 fn give_up<O: Orders>(desk: &mut Desk<O>, lost: Lost, fault: LineFault) {
     let Lost { waiting: Waiting { question, .. }, sent } = lost;
-    let now = clock::now();
     match question {
         Question::Command(command) if sent && !only_reads(&command.request) => {
             desk.reply(command, Err(CommandError::Unanswered));
         }
-        question => desk.finish(now, question, Err(fault)),
+        question => desk.finish(clock::now(), question, sent, Err(fault)),
     }
 }

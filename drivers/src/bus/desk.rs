@@ -87,7 +87,7 @@ pub(super) struct Desk<O> {
     /// What the log says: that the bus is up, or why it is not.
     told_up: bool,
     told_down: VecDeque<String>,
-    /// The line was lost soon after it was opened, and without an answer: that it is open again is no news before an answer comes.
+    /// The line was lost soon after it was opened, or after a silence, and without an answer: that it is open again is no news before an answer comes.
     doubtful: bool,
 }
 
@@ -179,6 +179,12 @@ impl<O: Orders> Desk<O> {
         self.counters.closes += 1;
     }
 
+    /// The connection brings nothing any more. Whether a device answers is told of the device: the bus stays up, and is opened again when it is needed.
+    pub(super) fn give_up_silent(&mut self) {
+        self.history.silent();
+        self.counters.closes += 1;
+    }
+
     /// The line is lost or could not be opened. Each reason is logged once until the bus is up again.
     pub(super) fn down(&mut self, now: BootNs, why: &str) {
         let proven = self.history.is_proven();
@@ -186,7 +192,7 @@ impl<O: Orders> Desk<O> {
         let since = match &self.line {
             LineState::Up { since } => {
                 self.counters.losses += 1;
-                self.doubtful = !proven && now.since(*since) < REOPEN_MAX;
+                self.doubtful = self.history.is_silent() || (!proven && now.since(*since) < REOPEN_MAX);
                 if !self.doubtful {
                     self.reopen_after = REOPEN_MIN;
                 }
@@ -215,15 +221,29 @@ impl<O: Orders> Desk<O> {
         self.reported = BootNs(0);
     }
 
-    /// A question has ended.
-    pub(super) fn finish(&mut self, now: BootNs, question: Question, outcome: Result<Answer, LineFault>) {
+    /// A question has ended; `sent` says whether the device may have got it.
+    pub(super) fn finish(
+        &mut self,
+        now: BootNs,
+        question: Question,
+        sent: bool,
+        outcome: Result<Answer, LineFault>,
+    ) {
         if !matches!(outcome, Err(LineFault::Silence | LineFault::Down)) {
             self.history.answered(question.unit());
             self.tell_up();
         }
         match question {
             Question::Poll(order) => self.answered(now, order.ticket, outcome),
-            Question::Command(command) => self.reply(command, outcome.map_err(CommandError::from)),
+            Question::Command(command) => {
+                let reads = only_reads(&command.request);
+                let error = |fault| match (reads, sent) {
+                    (true, _) => CommandError::Line(fault),
+                    (false, true) => CommandError::Doubtful(fault),
+                    (false, false) => CommandError::NotSent(fault),
+                };
+                self.reply(command, outcome.map_err(error));
+            }
         }
     }
 
@@ -249,7 +269,8 @@ impl<O: Orders> Desk<O> {
 
     /// Publishes a report if the last one is old.
     pub(super) fn report(&mut self, now: BootNs, wire: impl FnOnce() -> WireCounters) {
-        if matches!(self.line, LineState::Up { since } if now.since(since) >= REOPEN_MAX) {
+        let lasts = matches!(self.line, LineState::Up { since } if now.since(since) >= REOPEN_MAX);
+        if lasts && !self.history.is_silent() {
             self.tell_up();
         }
         if now.since(self.reported) < REPORT_EVERY {

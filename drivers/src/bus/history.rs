@@ -18,6 +18,8 @@ pub(super) struct History {
     suspect: Option<u8>,
     /// The unit that answered last.
     last_answer_of: Option<u8>,
+    /// A connection was given up because nothing came on it, and nothing has come since.
+    silent: bool,
 }
 
 impl History {
@@ -29,8 +31,18 @@ impl History {
     /// A unit has answered.
     pub(super) fn answered(&mut self, unit: u8) {
         (self.answered, self.proven) = (true, true);
-        (self.fruitless, self.suspect) = (0, None);
+        (self.fruitless, self.suspect, self.silent) = (0, None, false);
         self.last_answer_of = Some(unit);
+    }
+
+    /// The connection is given up because nothing comes on it.
+    pub(super) fn silent(&mut self) {
+        self.silent = true;
+    }
+
+    /// Whether that was the end of a connection, and nothing has come since.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// The bus is down.

@@ -194,7 +194,7 @@ pub struct Counters {
     pub open_failures: u64,
     /// Times an open line was lost.
     pub losses: u64,
-    /// Times the other side closed a connection in order, which was opened again when it was needed.
+    /// Times a connection ended in order or brought nothing any more, and was opened again when it was needed.
     pub closes: u64,
     /// Commands answered, by the device or by a fault.
     pub commands: u64,
@@ -234,12 +234,33 @@ pub enum CommandError {
         "the connection was closed before the answer came: nobody knows whether it was written, so it was not sent again; read it before you write again"
     )]
     Unanswered,
+    /// After a request that changes something had been sent, there was no answer, or one that does not belong to it.
+    #[error(
+        "{0}: nobody knows whether it was written, so it was not sent again; read it before you write again"
+    )]
+    Doubtful(LineFault),
+    /// A request that changes something was not sent.
+    #[error("{0}: the request was not sent, so nothing was written")]
+    NotSent(LineFault),
     /// Too many commands are waiting.
     #[error("{COMMANDS_MAX} commands are waiting for this bus already; try again when they are done")]
     Full,
     /// The task has ended.
     #[error("the bus has been stopped")]
     Stopped,
+    /// The task has ended, and the request, which changes something, may have been sent.
+    #[error(
+        "the bus was stopped before the answer came: nobody knows whether it was written; read it before you write again"
+    )]
+    StoppedMidway,
+}
+
+impl CommandError {
+    /// Whether the device may have done what it was asked to change.
+    #[must_use]
+    pub fn may_be_done(&self) -> bool {
+        matches!(self, Self::Unanswered | Self::Doubtful(_) | Self::StoppedMidway)
+    }
 }
 
 /// A request between the polls.
@@ -284,11 +305,12 @@ impl Asker {
     /// The request is impossible, the device or line failed, too many commands wait, or the bus was stopped.
     pub async fn ask(&self, request: Request, times: Times) -> Result<Answer, CommandError> {
         let (reply, answer) = oneshot::channel();
+        let reads = desk::only_reads(&request);
         self.commands.try_send(Command { request, times, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => CommandError::Full,
             mpsc::error::TrySendError::Closed(_) => CommandError::Stopped,
         })?;
-        answer.await.unwrap_or(Err(CommandError::Stopped))
+        answer.await.unwrap_or(Err(if reads { CommandError::Stopped } else { CommandError::StoppedMidway }))
     }
 }
 

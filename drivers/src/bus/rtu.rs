@@ -121,9 +121,12 @@ impl Line {
             }
             return Ok(());
         }
+        // Fences are not counted as requests.
+        let before = self.master.counters().requests;
         match exchange(wire, &mut self.master, &mut desk.alarm).await {
             Ok(outcome) => {
-                desk.finish(clock::now(), waiting.question, outcome);
+                let sent = self.master.counters().requests > before;
+                desk.finish(clock::now(), waiting.question, sent, outcome);
                 Ok(())
             }
             Err(error) => {

@@ -23,7 +23,8 @@ const READ_BYTES_MAX: usize = 4096;
 const WAITING_READS_MAX: usize = 64;
 /// A connection that takes no bytes for so long is dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeouts in a row, without any byte in between, after which a connection is given up: the other side may have forgotten it.
+/// Timeouts in a row, without any byte in between, after which a connection is given up: the other side may have forgotten it. It is asked nothing more, and ends
+/// when nothing is on its way: then nothing is lost with it.
 const SILENT_MAX: u32 = 5;
 
 /// A request in flight.
@@ -68,7 +69,9 @@ impl<O: Orders> Talk<O> for Line {
                 }
                 self.settle(desk, clock::now());
                 let why = format!("connection to {} lost: {}", self.place, words(&error));
-                if is_close(&error) { End::Closed(why) } else { End::Broken(why) }
+                // Bytes that are no frames are the device's own fault, and a fresh connection is the only remedy.
+                let ends = is_close(&error) || error.kind() == io::ErrorKind::InvalidData;
+                if ends { End::Closed(why) } else { End::Broken(why) }
             }
         }
     }
@@ -138,11 +141,9 @@ impl Line {
                 }
             }
             self.settle(desk, clock::now());
-            if self.client.silent_in_row() >= SILENT_MAX {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("{SILENT_MAX} requests in a row without an answer"),
-                ));
+            if self.is_silent() && self.flights.is_empty() {
+                log::debug!(bus = desk.name.as_str(); "{SILENT_MAX} requests in a row without an answer: the connection to {} is given up", self.place);
+                return Ok(End::Silent);
             }
         }
     }
@@ -181,8 +182,16 @@ impl Line {
         Ok(())
     }
 
+    /// Whether nothing comes on this connection any more.
+    fn is_silent(&self) -> bool {
+        self.client.silent_in_row() >= SILENT_MAX
+    }
+
     /// Whether another request may go out. One that was lost with a connection is alone on the line.
     fn has_room<O>(&self, desk: &Desk<O>) -> bool {
+        if self.is_silent() {
+            return false;
+        }
         let again = desk.waiting.front().is_some_and(|waiting| waiting.again)
             || self.flights.values().any(|flight| flight.waiting.again);
         self.flights.len() < if again { 1 } else { self.pipeline }
@@ -251,7 +260,8 @@ impl Line {
         while let Some((key, outcome)) = self.client.poll(now) {
             self.last_answer = now;
             if let Some(flight) = self.flights.remove(&key) {
-                desk.finish(now, flight.waiting.question, outcome);
+                let sent = flight.ends_at <= self.written;
+                desk.finish(now, flight.waiting.question, sent, outcome);
             }
         }
     }

@@ -81,7 +81,7 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
             Reply::Text(text) => say::line(text.trim_end()),
             // Not asked for here.
             Reply::Status(_) | Reply::Sessions(_) | Reply::Dropped(_) | Reply::Queue(_) => {}
-            Reply::Refused(why) => {
+            Reply::Refused(why) | Reply::Unknown(why) => {
                 say::error(&why);
                 if let (Ask::Read { device, tag } | Ask::Write { device, tag, .. }, true) = (ask, json) {
                     // So that there is one line for each tag that was asked for.

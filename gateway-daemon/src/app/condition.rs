@@ -114,11 +114,11 @@ fn of_device(device: &Device, down: Option<&Bus>, texts: &Texts<'_>) -> Option<S
     let (state, reason) = match device.health {
         Health::Unknown if device.since_ms < PATIENCE_MS => return None,
         Health::Unknown => ("unknown", None),
-        Health::Good if partial => ("partial", None),
         // A lost answer now and then is life on a line.
-        Health::Failing if device.since_ms < FAILING_MS => ("good", None),
-        Health::Good => ("good", None),
-        Health::Failing => ("failing", device.why.as_deref().map(cut)),
+        Health::Failing if device.since_ms >= FAILING_MS => ("failing", device.why.as_deref().map(cut)),
+        Health::Good | Health::Failing if partial => ("partial", None),
+        // A sentence about an answer that was lost is none about a device that is good.
+        Health::Good | Health::Failing => return Some(Said { state: "good", reason: None, text: None }),
         Health::Dead => ("dead", device.why.as_deref().map(cut)),
     };
     // Of a whole line that is silent the list has one trouble.
@@ -202,6 +202,27 @@ mod tests {
             (s.tags[0].value, s.tags[0].quality) = (None, "exception-2".into());
         };
         assert_eq!(meter(refuses).0, Some("partial"));
+    }
+
+    #[test]
+    fn what_is_good_has_no_sentence_about_what_is_wrong_also_when_an_answer_was_lost() {
+        let said = |health: Health, since_ms: u64, wrong: &str, quality: &str| {
+            let all = of(|s| {
+                ill(health, since_ms)(s);
+                s.devices[0].wrong =
+                    Some(wrong.to_owned()).filter(|wrong| !wrong.is_empty()).into_iter().collect();
+                (s.tags[0].value, s.tags[0].quality) = (None, quality.into());
+            });
+            let one = all.iter().find(|one| one.topic.ends_with("device/meter1")).unwrap();
+            one.said.clone().map(|said| (said.state, said.text.is_some()))
+        };
+        let refuses = "refuses 1 of 12 requests: holding 610 (energy): exception 2 (no such address)";
+        for health in [Health::Good, Health::Failing] {
+            assert_eq!(said(health, 500, refuses, "exception-2"), Some(("partial", true)), "{health:?}");
+            assert_eq!(said(health, 500, "", "exception-2"), Some(("partial", true)), "{health:?}");
+            assert_eq!(said(health, 500, "", "timeout"), Some(("good", false)), "{health:?}");
+        }
+        assert_eq!(said(Health::Failing, FAILING_MS, refuses, "exception-2"), Some(("failing", true)));
     }
 
     #[test]

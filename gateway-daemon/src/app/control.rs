@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::aside::{Queued, Wanted};
+use super::errand::OPEN;
 use super::snapshot::{Session, SessionPage, Snapshot, Tag};
 use crate::panics::Contained;
 
@@ -122,6 +123,8 @@ pub enum Reply {
     Dropped(Box<Session>),
     /// It cannot be done, and why.
     Refused(String),
+    /// To [`Ask::Write`] and [`Ask::WriteRaw`]: it may have been done, and why nobody knows.
+    Unknown(String),
 }
 
 /// Who is at the other end of a connection: as the kernel says it, not as the client does. Without numbers it is this program itself.
@@ -281,11 +284,15 @@ async fn client(stream: UnixStream, requests: mpsc::Sender<Request>) -> std::io:
             Err(sentence) => return send(&mut write, &Reply::Refused(sentence)).await,
         };
         let (reply, answer) = oneshot::channel();
+        let writes = matches!(ask, Ask::Write { .. } | Ask::WriteRaw { .. });
         if requests.send(Request { ask, by, reply }).await.is_err() {
             return send(&mut write, &Reply::Refused("the gateway is stopping".into())).await;
         }
         let none = "no answer: the gateway is stopping, or a fault of the program ended the request, which its log tells";
-        let answer = answer.await.unwrap_or_else(|_| Reply::Refused(none.into()));
+        let answer = answer.await.unwrap_or_else(|_| match writes {
+            true => Reply::Unknown(format!("{none}; {OPEN}")),
+            false => Reply::Refused(none.into()),
+        });
         send(&mut write, &answer).await?;
     }
 }

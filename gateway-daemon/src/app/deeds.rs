@@ -18,6 +18,8 @@ const TEXT_CHARS_MAX: usize = 80;
 pub(super) struct Write {
     /// The bus, as far as it is known.
     pub bus: String,
+    /// The tag, if one is set.
+    tag: Option<String>,
     /// What is set to what.
     what: String,
     before: Option<String>,
@@ -43,11 +45,15 @@ impl Write {
             }
             _ => return None,
         };
+        let tag = match ask {
+            Ask::Write { device, tag, .. } => Some(format!("{device}/{tag}")),
+            _ => None,
+        };
         let before = before.map(|sample| match sample {
             Sample::Good(value) => shown(value),
             Sample::Bad(reason) => format!("bad: {reason}"),
         });
-        Some(Self { bus: cut(bus), what, before, by })
+        Some(Self { bus: cut(bus), tag, what, before, by })
     }
 
     /// The line: what came of it.
@@ -55,20 +61,40 @@ impl Write {
         let Self { what, by, .. } = self;
         let before = self.before.as_ref().map_or_else(String::new, |before| format!(" (was {before})"));
         match reply {
-            Reply::Refused(why) => format!("write of {what}{before}, by {by}: refused: {why}"),
+            Reply::Refused(why) | Reply::Unknown(why) => {
+                let (why, outcome) = (self.without_tag(why), outcome(reply));
+                format!("write of {what}{before}, by {by}: {outcome}: {why}")
+            }
             _ => format!("write of {what}{before}, by {by}: done"),
         }
+    }
+
+    /// A sentence about the tag that is named already.
+    fn without_tag(&self, sentence: &str) -> String {
+        let rest = self.tag.as_ref().and_then(|tag| sentence.strip_prefix(tag.as_str()));
+        let own = rest.and_then(|rest| rest.strip_prefix(": ")).map(str::to_owned);
+        let about = rest.filter(|rest| rest.starts_with(' ')).map(|rest| format!("it{rest}"));
+        own.or(about).unwrap_or_else(|| sentence.to_owned())
     }
 
     /// Puts the line into the log.
     pub(super) fn log(&self, reply: &Reply) {
         let (bus, sentence, by) = (self.bus.as_str(), self.sentence(reply), self.by.to_string());
-        let result = if matches!(reply, Reply::Refused(_)) { "refused" } else { "done" };
+        let result = outcome(reply);
         if bus.is_empty() {
             log::info!(event = "write", by = by.as_str(), result; "{sentence}");
         } else {
             log::info!(event = "write", bus, by = by.as_str(), result; "{sentence}");
         }
+    }
+}
+
+/// What came of it, in a word.
+fn outcome(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Refused(_) => "refused",
+        Reply::Unknown(_) => "unknown",
+        _ => "done",
     }
 }
 
@@ -109,8 +135,22 @@ mod tests {
         let refused = write.sentence(&Reply::Refused("boiler/setpoint is read-only".into()));
         assert_eq!(
             refused,
-            "write of boiler/setpoint = 21.5 (was 20), by uid 1000, pid 77: refused: boiler/setpoint is read-only"
+            "write of boiler/setpoint = 21.5 (was 20), by uid 1000, pid 77: refused: it is read-only"
         );
+        let refused = write.sentence(&Reply::Refused("boiler/setpoint: not a number".into()));
+        assert!(refused.ends_with(": refused: not a number"), "{refused}");
+    }
+
+    #[test]
+    fn a_write_of_which_nobody_knows_is_not_called_refused() {
+        let ask = Ask::Write { device: "late".into(), tag: "w".into(), value: "7".into() };
+        let write = Write::of(&ask, Some("late"), Some(&Sample::Good(Value::UInt(42))), peer()).unwrap();
+        let reply = Reply::Unknown("unit 1: no answer: nobody knows whether it was written".into());
+        assert_eq!(
+            write.sentence(&reply),
+            "write of late/w = 7 (was 42), by uid 1000, pid 77: unknown: unit 1: no answer: nobody knows whether it was written"
+        );
+        assert_eq!(outcome(&reply), "unknown");
     }
 
     #[test]

@@ -24,6 +24,8 @@ const READ_BITS_MAX: u16 = 2000;
 /// Most registers and coils of one write (ibid., 6.11 and 6.12).
 const WRITE_REGISTERS_MAX: usize = 123;
 const WRITE_COILS_MAX: usize = 1968;
+/// What to do when nobody knows whether a value was written.
+pub(super) const OPEN: &str = "nobody knows whether it was written; read it before you write again";
 
 /// A request on its way to a bus, and how to read its answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,9 +161,16 @@ impl Errand {
     #[must_use]
     pub(super) fn reply(&self, field: &Settings, answer: Result<Answer, CommandError>) -> Reply {
         let answer = match answer {
+            Ok(Answer::Exception(code)) if self.writes() && leaves_open(code) => {
+                return Reply::Unknown(format!("{}; {OPEN}", refusal(code)));
+            }
             Ok(Answer::Exception(code)) => return Reply::Refused(refusal(code)),
             Ok(answer) => answer,
-            Err(fault) => return Reply::Refused(format!("unit {}: {fault}", self.request.unit)),
+            Err(fault) => {
+                let sentence = format!("unit {}: {fault}", self.request.unit);
+                let may_be_done = self.writes() && fault.may_be_done();
+                return if may_be_done { Reply::Unknown(sentence) } else { Reply::Refused(sentence) };
+            }
         };
         match (&self.what, answer) {
             (What::Read(id), answer) => {
@@ -174,8 +183,15 @@ impl Errand {
             (What::Raw, Answer::Registers(values)) => Reply::Values(values),
             (What::Raw, Answer::Bits(bits)) => Reply::Values(bits.into_iter().map(u16::from).collect()),
             (What::Raw, Answer::Done) => Reply::Values(Vec::new()),
+            _ if self.writes() => {
+                Reply::Unknown(format!("the device gave an answer to another request; {OPEN}"))
+            }
             _ => Reply::Refused("the device gave an answer to another request".into()),
         }
+    }
+
+    fn writes(&self) -> bool {
+        !matches!(self.request.query, Query::Read { .. } | Query::Identify { .. })
     }
 }
 
@@ -319,6 +335,12 @@ fn number(word: &str) -> Option<Value> {
     word.parse().ok().filter(|float: &f64| float.is_finite()).map(Value::Float)
 }
 
+/// Exceptions that are no refusal: the device has accepted the request and is not done (5), or did not answer the gateway in between (11). The same
+/// standard, 7.
+fn leaves_open(code: u8) -> bool {
+    matches!(code, 5 | 11)
+}
+
 /// What an exception means for the person who wrote ("MODBUS Application Protocol V1.1b3", 7).
 fn refusal(code: u8) -> String {
     let why = match code {
@@ -333,6 +355,9 @@ fn refusal(code: u8) -> String {
         11 => "it does not answer the gateway in between",
         _ => "the standard does not say what this code means; see the device's manual",
     };
+    if leaves_open(code) {
+        return format!("exception {code}: {why}");
+    }
     format!("the device refused (exception {code}): {why}")
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use drivers::bus::{self, Asker, Bus, LineState, Report, WireCounters};
 use drivers::clock;
-use gateway_core::poll::changes::Changes;
+use gateway_core::poll::changes::{BadValues, Changes};
 use gateway_core::poll::schedule::Schedule;
 use gateway_core::poll::settings::Medium;
 use gateway_core::poll::{Part, Settings as Field, words};
@@ -53,6 +53,7 @@ pub(super) struct Line {
     pub busy: Rate,
     device_answers: Vec<Rate>,
     changes: Changes,
+    bad_values: BadValues,
 }
 
 impl Line {
@@ -94,7 +95,13 @@ impl Line {
             if let Some(rate) = self.device_answers.get_mut(device.device) {
                 rate.observe(now, device.counters.answers);
             }
-            let (field, bad_values) = (&self.part.field, self.bad_values(device.device, processor));
+            let (field, mut bad, mut of) = (&self.part.field, Vec::new(), 0);
+            for tag in self.part.tags_of(device.device) {
+                of += 1;
+                let latest = self.part.tag(tag).and_then(|tag| processor.latest(tag));
+                bad.extend(self.bad_values.look(tag, latest.map(|latest| &latest.sample)));
+            }
+            let bad_values = words::bad_values(field, device.device, &bad, of);
             for line in self.changes.observe(now, field, &device.health(), bad_values) {
                 changes::log(field, device.device, &line);
             }
@@ -172,8 +179,8 @@ impl Lines {
         let reports = bus.as_ref().map_or_else(|| nothing_yet(&part), Bus::reports);
         let device_answers = vec![Rate::default(); part.field.devices.len()];
         let changes = Changes::new(&part.field);
-        let (restarts, answers, busy) = Default::default();
-        (Line { id, part, bus, reports, restarts, answers, busy, device_answers, changes }, fault)
+        let (restarts, answers, busy, bad_values) = Default::default();
+        (Line { id, part, bus, reports, restarts, answers, busy, device_answers, changes, bad_values }, fault)
     }
 
     /// A cycle in the numbers of the whole field; `None` if its bus is gone.

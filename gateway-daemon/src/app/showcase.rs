@@ -55,7 +55,7 @@ impl demo::Gateway for Shown {
     async fn write(&mut self, device: &str, tag: &str, value: &str) -> Result<(), String> {
         let (device, tag, value) = (device.to_owned(), tag.to_owned(), value.to_owned());
         match self.ask(Ask::Write { device, tag, value }).await {
-            Some(Reply::Refused(why)) => Err(why),
+            Some(Reply::Refused(why) | Reply::Unknown(why)) => Err(why),
             Some(_) => Ok(()),
             None => Err("the gateway has ended".into()),
         }

@@ -65,7 +65,7 @@ table! {
     BUS_CYCLES_DROPPED Counter "bus_cycles_dropped_total" ["bus"] "Poll cycles dropped because processing had no room for them.";
     BUS_OPENS Counter "bus_opens_total" ["bus"] "Times the port or connection was opened.";
     BUS_OPEN_FAILURES Counter "bus_open_failures_total" ["bus"] "Tries to open it that failed.";
-    BUS_CLOSES Counter "bus_closes_total" ["bus"] "Times the other side closed a connection in order; it was opened again when it was needed.";
+    BUS_CLOSES Counter "bus_closes_total" ["bus"] "Times the other side closed a connection in order, or nothing came on it any more; it was opened again when it was needed.";
     BUS_LOSSES Counter "bus_losses_total" ["bus"] "Times it was lost while open.";
     BUS_RESTARTS Counter "bus_restarts_total" ["bus"] "Times the task of the bus was started again after a fault of the program.";
     BUS_COMMANDS Counter "bus_commands_total" ["bus"] "One-off requests between polls: read, write.";

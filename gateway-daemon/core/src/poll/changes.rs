@@ -8,12 +8,13 @@
 //! So each of the three makes at most [`LINES_PER_HOUR_MAX`] lines in an hour, and one line an hour while it goes on quickly. Bounded by the devices of the
 //! configuration.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::poll::schedule::{DeviceHealth, DeviceState};
 use crate::poll::settings::Settings;
 use crate::poll::words;
-use crate::tag::BootNs;
+use crate::tag::{BootNs, Reason, Sample, TagId};
 
 /// Changes that are told at once: enough to see a pattern.
 pub const BURST_MAX: u32 = 4;
@@ -130,6 +131,26 @@ struct Followed {
     deaths: u64,
 }
 
+/// Tags that were answered and have no good value. What brings no answer says nothing of a value: such a tag stays as it was. Bounded by the tags of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BadValues(BTreeMap<TagId, Reason>);
+
+impl BadValues {
+    /// Takes the latest sample of a tag, and says what is known of its value.
+    pub fn look(&mut self, tag: TagId, latest: Option<&Sample>) -> Option<(TagId, Reason)> {
+        match latest {
+            Some(Sample::Bad(reason @ (Reason::NotANumber | Reason::OutOfRange))) => {
+                self.0.insert(tag, *reason);
+            }
+            Some(Sample::Good(_) | Sample::Bad(Reason::Exception(_))) => {
+                self.0.remove(&tag);
+            }
+            Some(Sample::Bad(_)) | None => {}
+        }
+        self.0.get(&tag).map(|reason| (tag, *reason))
+    }
+}
+
 /// The devices of a bus, as far as was said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -238,6 +259,32 @@ fn summary(told: Told, about: About) -> (u64, String) {
         Told::Summary(left_out) => {
             let times = if left_out == 1 { "once more".to_owned() } else { format!("{left_out} more times") };
             (left_out, format!("{what} changed {times} within the last hour; at present: "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tag::Value;
+
+    #[test]
+    fn a_value_that_was_bad_is_good_again_when_a_good_one_was_read_and_not_when_nothing_was() {
+        let (mut values, tag) = (BadValues::default(), TagId(3));
+        let good = Sample::Good(Value::UInt(1));
+        assert_eq!(values.look(tag, None), None);
+        assert_eq!(values.look(tag, Some(&Sample::Bad(Reason::Timeout))), None);
+        for reason in [Reason::OutOfRange, Reason::NotANumber] {
+            let bad = Some((tag, reason));
+            assert_eq!(values.look(tag, Some(&Sample::Bad(reason))), bad);
+            let lost =
+                [Reason::Timeout, Reason::BadAnswer, Reason::DeviceDown, Reason::BusDown, Reason::Stale];
+            for lost in lost {
+                assert_eq!(values.look(tag, Some(&Sample::Bad(lost))), bad, "{lost}");
+            }
+            assert_eq!(values.look(TagId(4), Some(&good)), None);
+            assert_eq!(values.look(tag, Some(&good)), None);
+            assert_eq!(values.look(tag, Some(&Sample::Bad(Reason::BusDown))), None);
         }
     }
 }

@@ -258,6 +258,45 @@ fn what_the_device_refuses_or_garbles_is_said_and_is_no_value() {
         tag_of(read("bcd").reply(&field, Ok(Answer::Registers(vec![0xAAAA])))),
         (None, "not-a-number".into())
     );
-    let written = write("u16", "1").unwrap().reply(&field, Ok(Answer::Registers(vec![1])));
-    assert_eq!(written, Reply::Refused("the device gave an answer to another request".into()));
+}
+
+#[test]
+fn a_write_is_refused_only_where_it_surely_was_not_done_and_for_the_rest_nobody_knows() {
+    let field = field();
+    let words = |errand: Errand, answer| match errand.reply(&field, answer) {
+        Reply::Refused(words) => (false, words),
+        Reply::Unknown(words) => (true, words),
+        other => panic!("{other:?}"),
+    };
+    let raw = || {
+        let at = RawAt { bus: "line".into(), unit: 17, table: "holding".into(), address: 5 };
+        Errand::new(&field, &Ask::WriteRaw { at, values: vec![7, 8] }).unwrap()
+    };
+    for errand in [write("u16", "1").unwrap(), write("bit", "on").unwrap(), raw()] {
+        let of = |answer| words(errand.clone(), answer);
+        for code in [1, 2, 3, 4, 6, 10] {
+            let (unknown, words) = of(Ok(Answer::Exception(code)));
+            assert!(!unknown && words.starts_with("the device refused"), "{words}");
+        }
+        for fault in [LineFault::Down, LineFault::Long] {
+            let (unknown, words) = of(Err(CommandError::NotSent(fault)));
+            assert!(!unknown && words.ends_with("was not sent, so nothing was written"), "{words}");
+        }
+        let open = [
+            Ok(Answer::Exception(5)),
+            Ok(Answer::Exception(11)),
+            Ok(Answer::Registers(vec![1])),
+            Err(CommandError::Unanswered),
+            Err(CommandError::StoppedMidway),
+            Err(CommandError::Doubtful(LineFault::Silence)),
+            Err(CommandError::Doubtful(LineFault::Mismatch)),
+        ];
+        for answer in open {
+            let (unknown, words) = of(answer);
+            assert!(unknown && words.contains("nobody knows whether it was written"), "{words}");
+            assert!(!words.contains("refused"), "{words}");
+        }
+    }
+    let (unknown, words) = words(read("u16"), Ok(Answer::Exception(11)));
+    assert_eq!((unknown, &*words), (false, "exception 11: it does not answer the gateway in between"));
 }

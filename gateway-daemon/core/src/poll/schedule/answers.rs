@@ -184,8 +184,9 @@ impl Schedule {
     }
 
     pub(super) fn failed(&mut self, device: usize, now: BootNs) {
+        let before = self.devices[device].counters.deaths;
         if self.devices[device].failed(now) {
-            self.counters.deaths += 1;
+            self.counters.deaths += self.devices[device].counters.deaths - before;
             self.choose_probe();
         }
     }

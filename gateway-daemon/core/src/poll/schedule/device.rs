@@ -54,6 +54,8 @@ pub(super) struct Device {
     /// When it last failed.
     pub(super) failed_at: BootNs,
     life: Life,
+    /// It was dead when the bus came back at this moment, and has not answered since: it is polled and still counts as dead.
+    trial: Option<BootNs>,
     /// Whether the last try failed, even if a retry may still succeed.
     last_try_failed: bool,
     since: BootNs,
@@ -84,6 +86,7 @@ impl Device {
             owed: Duration::ZERO,
             failed_at: BootNs(0),
             life: Life::Polled { failures: 0 },
+            trial: None,
             last_try_failed: false,
             since: now,
             last_answer: None,
@@ -122,7 +125,7 @@ impl Device {
 
     /// It answered. True if it was dead.
     pub(super) fn answered(&mut self, now: BootNs) -> bool {
-        let was_dead = self.is_dead();
+        let was_dead = self.trial.take().is_some() || self.is_dead();
         self.last_answer = Some(now);
         (self.last_try_failed, self.misses) = (false, 0);
         self.life = Life::Polled { failures: 0 };
@@ -141,7 +144,7 @@ impl Device {
         self.last_failure = Some(cause);
     }
 
-    /// A request failed with all its retries. True if that was its death.
+    /// A request failed with all its retries. True if it is given up by that.
     pub(super) fn failed(&mut self, now: BootNs) -> bool {
         let Life::Polled { failures } = self.life else { return false };
         let failures = failures.saturating_add(1);
@@ -150,8 +153,10 @@ impl Device {
             return false;
         }
         self.life = Life::Dead { next_probe: now.plus(PROBE_PAUSE_MIN), pause: PROBE_PAUSE_MIN };
-        self.since = now;
-        self.counters.deaths += 1;
+        if self.trial.take().is_none() {
+            self.since = now;
+            self.counters.deaths += 1;
+        }
         true
     }
 
@@ -163,11 +168,11 @@ impl Device {
         }
     }
 
-    /// The bus came back: whoever was dead gets one chance, for a cable may have been mended.
+    /// The bus came back: whoever was dead gets one chance, for a cable may have been mended. Until it answers it counts as dead.
     pub(super) fn bus_up(&mut self, now: BootNs) {
         self.last_try_failed = false;
-        if self.is_dead() {
-            self.since = now;
+        if self.is_dead() || self.trial.is_some() {
+            self.trial = Some(now);
             self.last_try_failed = true;
             self.life = Life::Polled { failures: self.dead_after - 1 };
         }
@@ -179,13 +184,15 @@ impl Device {
     }
 
     pub(super) fn health(&self, requests: Requests) -> DeviceHealth<'_> {
-        let state = match self.life {
-            Life::Dead { next_probe, .. } => DeviceState::Dead { next_probe },
-            Life::Polled { failures } if failures > 0 || self.last_try_failed => {
+        let state = match (self.life, self.trial) {
+            (Life::Dead { next_probe, .. }, _) | (Life::Polled { .. }, Some(next_probe)) => {
+                DeviceState::Dead { next_probe }
+            }
+            (Life::Polled { failures }, None) if failures > 0 || self.last_try_failed => {
                 DeviceState::Failing { failures }
             }
-            Life::Polled { .. } if self.last_answer.is_none() => DeviceState::Unknown,
-            Life::Polled { .. } => DeviceState::Alive,
+            (Life::Polled { .. }, None) if self.last_answer.is_none() => DeviceState::Unknown,
+            (Life::Polled { .. }, None) => DeviceState::Alive,
         };
         DeviceHealth {
             device: self.index,

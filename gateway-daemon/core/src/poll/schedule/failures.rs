@@ -1,7 +1,10 @@
 //! Which requests of a device give no values although it is asked, and why.
 //!
 //! A request counts as failing when it failed in two cycles of its group one after the other in which it was asked: an answer that was lost to noise is no fault of
-//! its address, and a refused block that is being cut is not at its end. A group that is asked seldom ([`SLOW`]) speaks after one.
+//! its address, and a refused block that is being cut is not at its end. A group that is asked seldom ([`SLOW`]) speaks after one. So does a request for addresses
+//! of one that counts already: it was cut or joined meanwhile.
+//!
+//! It counts until its addresses are answered. What ends without being asked, because its device is given up or the bus is down, proves nothing.
 //!
 //! A request that gives no answer while others of its device do would cost the line a time-out in every cycle, and would make a device of it that fails. It is
 //! asked, one after the other, when that costs nobody any time or within the share of dead devices; until then its tags keep their reason.
@@ -85,6 +88,14 @@ impl Failure {
     fn place(&self) -> (Table, u16, u16) {
         (self.table, self.address, self.count)
     }
+
+    /// Whether it has addresses of another place.
+    fn meets(&self, (table, address, count): (Table, u16, u16)) -> bool {
+        let end = |address: u16, count: u16| u32::from(address) + u32::from(count);
+        self.table == table
+            && u32::from(self.address) < end(address, count)
+            && u32::from(address) < end(self.address, self.count)
+    }
 }
 
 /// The requests of a device, and those of them that fail.
@@ -119,6 +130,8 @@ pub(super) struct Failures {
     asked: usize,
     /// Whose turn it is of those that give no answer.
     turn: usize,
+    /// The device or the bus was away: all are asked again as if nothing were known of them.
+    unsure: bool,
 }
 
 impl Failures {
@@ -141,7 +154,7 @@ impl Failures {
 
     /// Why a request gives no proper answer while others of its device do, and whether it is its turn to be asked again; `None` if nothing is known of it.
     pub(super) fn known(&self, block: &Block) -> Option<(Cause, bool)> {
-        if self.settled.is_empty() {
+        if self.settled.is_empty() || self.unsure {
             return None;
         }
         let place = (block.table, block.address, block.count);
@@ -160,26 +173,30 @@ impl Failures {
     /// A request of the running cycle is not asked.
     pub(super) fn unasked(&mut self, block: &Block) {
         let place = (block.table, block.address, block.count);
-        if let Ok(at) = self.last.binary_search_by_key(&place, Failure::place) {
-            self.kept.push(self.last[at].clone());
-        }
+        self.kept.extend(self.last.iter().filter(|failure| failure.meets(place)).cloned());
     }
 
     /// The running cycle is over. The next ones have so many requests.
     pub(super) fn end(&mut self, every_ns: u64, asked: usize) {
         let mut failed = std::mem::take(&mut self.running);
-        let kept = std::mem::take(&mut self.kept);
+        failed.sort_by_key(Failure::place);
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.sort_by_key(Failure::place);
+        kept.dedup_by_key(|failure| failure.place());
+        // A part of it was asked, and failed.
+        kept.retain(|one| !failed.iter().any(|failure| failure.meets(one.place())));
         self.asked = asked;
+        self.unsure = false;
         if failed.is_empty() && kept.is_empty() {
             self.last.clear();
             self.settled.clear();
             return;
         }
-        failed.sort_by_key(Failure::place);
         let slow = u128::from(every_ns) >= SLOW.as_nanos();
-        let last = &self.last;
-        let settled =
-            |failure: &&Failure| slow || last.binary_search_by_key(&failure.place(), Failure::place).is_ok();
+        let settled = |failure: &&Failure| {
+            slow || self.last.binary_search_by_key(&failure.place(), Failure::place).is_ok()
+                || self.settled.iter().any(|one| one.meets(failure.place()))
+        };
         let mut settled: Vec<Failure> = failed.iter().filter(settled).cloned().collect();
         if !kept.is_empty() {
             let before = |failure: &&Failure| {
@@ -194,12 +211,9 @@ impl Failures {
         self.last = failed;
     }
 
-    /// Nothing is known any more.
+    /// Its device or the bus was away: what failed is asked again like everything else.
     pub(super) fn forget(&mut self) {
-        self.running.clear();
-        self.kept.clear();
-        self.last.clear();
-        self.settled.clear();
+        self.unsure = true;
     }
 
     /// Adds this group to the requests of its device.

@@ -174,6 +174,39 @@ fn a_wrong_register_is_told_once_with_its_address_and_tag_and_so_is_its_end() {
 }
 
 #[test]
+fn what_was_not_asked_is_never_said_to_be_answered_again() {
+    let mut plant = Plant::new();
+    plant.run(1200, |second, sim| {
+        fall_ill(second, sim);
+        match second % 50 {
+            20 => sim.bus_down(),
+            40 => sim.bus_up(),
+            _ => (),
+        }
+    });
+    for kind in ["dead", "refusing", "wrong unit", "mute in part"] {
+        let texts = plant.texts(kind);
+        assert!(texts.len() >= 2, "{kind}: {texts:#?}");
+        assert!(
+            !texts.iter().any(|text| text.contains("again") && !text.contains("until it")),
+            "{kind}: {texts:#?}"
+        );
+    }
+    assert_eq!(plant.said("dead").len(), 2, "{:#?}", plant.texts("dead"));
+    // A device that dies before it has ever answered, as well.
+    let mut plant = Plant::new();
+    plant.run(600, |second, sim| {
+        sim.fakes[2].manner = Manner::Silent;
+        match second % 50 {
+            20 => sim.bus_down(),
+            40 => sim.bus_up(),
+            _ => (),
+        }
+    });
+    assert!(plant.said("dead").iter().all(|line| line.is_bad), "{:#?}", plant.texts("dead"));
+}
+
+#[test]
 fn a_state_that_holds_is_told_however_often_it_changed_before() {
     let mut plant = Plant::new();
     plant.run(900, fall_ill);

@@ -1,3 +1,4 @@
+mod away;
 mod fake;
 mod hour;
 mod random;

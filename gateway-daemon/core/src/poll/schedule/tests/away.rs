@@ -1,0 +1,74 @@
+//! A bus or a device that was away: what is wrong stays wrong until it is answered.
+
+use std::time::Duration;
+
+use super::fake::{Manner, Simulation};
+use crate::poll::changes::Changes;
+use crate::poll::schedule::DeviceState;
+use crate::poll::testing::{Build, holding};
+
+#[test]
+fn a_dead_device_stays_dead_while_its_bus_comes_and_goes_and_until_it_answers() {
+    for first_ms in [0, 5000] {
+        let mut build = Build::tcp(4);
+        let device = build.device(1);
+        build.group(device, 1000, vec![holding(7)]);
+        let mut sim = Simulation::new(build);
+        sim.run_until(first_ms);
+        sim.fakes[0].manner = Manner::Silent;
+        sim.run_until(20_000);
+        let since = sim.schedule.devices().next().unwrap().since;
+        let mut ms = 20_000;
+        for _ in 0..20 {
+            sim.bus_down();
+            ms += 1000;
+            sim.run_until(ms);
+            sim.bus_up();
+            let asked = sim.orders.len();
+            for _ in 0..40 {
+                let health = sim.schedule.devices().next().unwrap();
+                assert!(matches!(health.state, DeviceState::Dead { .. }), "{health:?}");
+                assert_eq!((health.since, health.counters.deaths), (since, 1));
+                ms += 100;
+                sim.run_until(ms);
+            }
+            assert!(sim.orders.len() > asked, "it gets one chance at once");
+        }
+        assert_eq!(sim.schedule.counters().deaths, 1);
+        sim.bus_down();
+        sim.fakes[0].manner = Manner::Answers;
+        sim.bus_up();
+        sim.run_until(ms + 2000);
+        let health = sim.schedule.devices().next().unwrap();
+        assert_eq!((health.state, health.counters.recoveries), (DeviceState::Alive, 1));
+        assert!(health.since > since.plus(Duration::from_secs(20)));
+        assert_eq!(sim.schedule.counters().recoveries, 1);
+    }
+}
+
+#[test]
+fn addresses_that_are_refused_instead_of_not_answered_are_not_said_to_be_answered_in_between() {
+    let mut build = Build::tcp(1);
+    let device = build.device(1);
+    let near = (600..610).chain([700]).map(holding).collect();
+    build.group(device, 1000, near);
+    let mut sim = Simulation::new(build);
+    let mut changes = Changes::new(&sim.settings);
+    let mut texts = Vec::new();
+    for second in 1..=120 {
+        if second == 10 {
+            sim.fakes[0].mute.insert(605);
+        }
+        if second == 60 {
+            sim.fakes[0].mute.clear();
+            sim.fakes[0].illegal.insert(605);
+        }
+        sim.run_until(second * 1000);
+        let health = sim.schedule.devices().next().unwrap();
+        texts
+            .extend(changes.observe(sim.now, &sim.settings, &health, None).into_iter().map(|line| line.text));
+    }
+    assert!(!texts.iter().any(|text| text.contains("again")), "{texts:#?}");
+    assert!(texts[1].starts_with("does not answer 1 of 2 requests: holding 600 to 609"), "{texts:#?}");
+    assert!(texts.last().unwrap().contains("holding 605 (tag-0-5): exception 2"), "{texts:#?}");
+}
