@@ -294,3 +294,13 @@ fn what_a_device_refuses_or_answers_wrongly_is_said_as_in_the_log() {
     let said = "device meter (unit 0 on bus line) answers wrongly (answer of unit 5 instead of unit 0)";
     assert_eq!(found.iter().map(|trouble| trouble.sentence.as_str()).collect::<Vec<_>>(), [said]);
 }
+
+#[test]
+fn a_sentence_is_parted_from_its_remedy_outside_of_brackets_only() {
+    assert_eq!(parts("refused; check the port"), ("refused", Some("check the port")));
+    let port = "closed (its port for TLS is mostly 8883; without TLS write mqtt://)";
+    assert_eq!(parts(port), (port, None));
+    assert_eq!(parts(&format!("{port}; check the URL")), (port, Some("check the URL")));
+    assert_eq!(parts("a;b) is odd; look"), ("a;b) is odd", Some("look")));
+    assert_eq!(parts("an (open bracket; look"), ("an (open bracket; look", None));
+}
