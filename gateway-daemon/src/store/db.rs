@@ -129,7 +129,8 @@ impl Db {
         check(&conn)?;
         conn.set_prepared_statement_cache_capacity(layout::STATEMENTS_MAX);
         let (words, facts) = (Words::load(&conn)?, Facts::load(&conn)?);
-        let files = Held::new(lock, path)?;
+        let page_bytes: u32 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let files = Held::new(lock, path, page_bytes.into())?;
         let (queues, stale_marks) = (BTreeMap::new(), Vec::new());
         let mut db = Self {
             conn,
