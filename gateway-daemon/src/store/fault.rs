@@ -1,5 +1,6 @@
 //! From SQLite's and the system's errors to the situations of [`StoreFault`].
 
+use gateway_core::text::one_line;
 use gateway_core::uplink::row::StoreFault;
 use rusqlite::ErrorCode;
 
@@ -35,7 +36,8 @@ impl Trouble {
 
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Disk(fault_of(&error), error.to_string())
+        // SQLite's sentences about damage have several lines.
+        Self::Disk(fault_of(&error), one_line(&error.to_string()).into_owned())
     }
 }
 
