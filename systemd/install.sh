@@ -10,6 +10,8 @@
 #
 # The daemon itself is not installed here: it belongs at ROOT/usr/bin/gateway-daemon.
 set -eu
+# Wherever the caller's shell looks for folders, here a name is one of this folder.
+unset CDPATH
 
 usage() {
     echo "usage: ${0##*/} [--without-image-parts] [--yes] ROOT" >&2
@@ -28,13 +30,18 @@ while [ $# -gt 1 ]; do
     shift
 done
 case "${1:-}" in '' | -*) usage ;; esac
-from=$(cd "$(dirname "$0")" && pwd)
-[ -d "$1" ] || {
-    echo "${0##*/}: $1 is not a folder; expected the root of the system to install into" >&2
+
+refuse() { # SENTENCE
+    echo "${0##*/}: $1" >&2
     exit 64
 }
-to=$(cd "$1" && pwd)
-to=${to%/}
+
+from=$(cd "$(dirname "$0")" && pwd)
+[ -d "$1" ] || refuse "$1 is not a folder; expected the root of the system to install into"
+# Empty for the system that runs, by whatever name it is called: //, a link to it, a mount of it elsewhere.
+to=$(cd -P "$1" && pwd -P)
+# shellcheck disable=SC3013 # every shell of a Linux has -ef
+if [ "$to" -ef / ]; then to=; fi
 
 # Of the units, those that the gateway needs on any machine.
 plain_units="tidegate.service tidegate.path tidegate.slice"
@@ -50,18 +57,12 @@ This turns the running machine into a gateway, as on Tidegate's own image:
   - journald, timesyncd, the watchdog and the presets of all units are set as the image has them; partitions are checked and mounted at boot
 To bring only the gateway as a service: --without-image-parts
 TEXT
-    if [ ! -t 0 ]; then
-        echo "${0##*/}: nothing was changed; to do all that, say --yes" >&2
-        exit 64
-    fi
+    [ -t 0 ] || refuse "nothing was changed; to do all that, say --yes"
     printf 'Go on? [y/N] ' >&2
     read -r answer || answer=
     case "$answer" in
     y | Y | yes) ;;
-    *)
-        echo "${0##*/}: nothing was changed" >&2
-        exit 64
-        ;;
+    *) refuse "nothing was changed" ;;
     esac
 }
 
@@ -78,11 +79,29 @@ put_back() { # FILE
     mv "$to$1.before-tidegate" "$to$1"
 }
 
+# In a folder, an absolute link is meant for the system that will run from it: here it leads to the machine that builds.
+within() { # PATH
+    [ -n "$to" ] && [ -n "$1" ] || return 0
+    within "${1%/*}"
+    [ -L "$to$1" ] || return 0
+    real=$(cd -P "$to$1" 2>/dev/null && pwd -P) || real=
+    case "$real" in
+    "$to"/*) ;;
+    *) refuse "$to$1 is a link to something that is no folder in $to; nothing was changed: make it a relative link" ;;
+    esac
+}
+
 put() { # FILE FOLDER [MODE]
-    if [ "$action" = uninstall ]; then
+    case "$action" in
+    look)
+        within "$2"
+        return
+        ;;
+    uninstall)
         rm -f "$to$2/${1##*/}"
         return
-    fi
+        ;;
+    esac
     install -d -m 0755 "$to$2"
     install -m "${3:-0644}" "$from/$1" "$to$2/${1##*/}"
 }
@@ -126,7 +145,7 @@ enable_all() {
         grep -qx "enable $name" "$to/usr/lib/systemd/system-preset/10-tidegate.preset" || continue
         target=$(sed -n 's/^WantedBy=//p' "$unit")
         install -d -m 0755 "$to/etc/systemd/system/$target.wants"
-        ln -sf "/usr/lib/systemd/system/$name" "$to/etc/systemd/system/$target.wants/$name"
+        ln -sfn "/usr/lib/systemd/system/$name" "$to/etc/systemd/system/$target.wants/$name"
     done
 }
 
@@ -148,6 +167,26 @@ put_image() {
         put_all "$part.conf.d" "/usr/lib/systemd/$part.conf.d"
     done
     put_all sysctl.d /usr/lib/sysctl.d
+}
+
+# Looks at all that would be written, before anything is.
+look() {
+    wanted=$action action=look
+    put_plain
+    [ "$image" = no ] || put_image
+    for path in /etc/tidegate /etc/systemd/system /boot/firmware /var /etc/passwd /etc/group /etc/shadow; do
+        within "$path"
+    done
+    for path in "$to"/etc/systemd/system/*.wants; do within "${path#"$to"}"; done
+    if [ "$image$wanted" = yesinstall ] && [ -d "$to/etc/resolv.conf" ] && [ ! -L "$to/etc/resolv.conf" ]; then
+        refuse "$to/etc/resolv.conf is a folder, expected a file or nothing; nothing was changed"
+    fi
+    action=$wanted
+}
+
+# What is written by a shell goes through no link.
+drop_link() { # FILE
+    [ ! -L "$1" ] || rm -f "$1"
 }
 
 gettys="serial-getty@.service getty@.service console-getty.service"
@@ -187,6 +226,7 @@ The gateway is no service of this system any more. What is yours stays, and each
 TEXT
 }
 
+look
 if [ "$action" = uninstall ]; then
     uninstall
     exit 0
@@ -219,15 +259,18 @@ enable_all
 
 # Nobody can log in, so nobody is asked to: the consoles are for messages. The generator of serial consoles follows no preset.
 for unit in $gettys; do
-    ln -sf /dev/null "$to/etc/systemd/system/$unit"
+    ln -sfn /dev/null "$to/etc/systemd/system/$unit"
 done
 
 # A root that is never written: an empty machine-id is drawn anew at each boot, and nothing on the gateway depends on it.
+drop_link "$to/etc/machine-id"
 : >"$to/etc/machine-id"
-ln -sf ../run/systemd/resolve/resolv.conf "$to/etc/resolv.conf"
+ln -sfn ../run/systemd/resolve/resolv.conf "$to/etc/resolv.conf"
 # A name that is not asked of any server.
-[ -f "$to/etc/hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' >"$to/etc/hosts"
+[ -z "$to" ] || drop_link "$to/etc/hosts"
+[ -e "$to/etc/hosts" ] || [ -L "$to/etc/hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' >"$to/etc/hosts"
 # Mount points.
 install -d -m 0755 "$to/boot/firmware" "$to/var"
 # The time of the build is the lower bound of the clock where no last time is known. systemd takes it from the file's time.
+drop_link "$to/usr/lib/clock-epoch"
 touch -d "@${SOURCE_DATE_EPOCH:-$(date +%s)}" "$to/usr/lib/clock-epoch"

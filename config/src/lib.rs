@@ -171,8 +171,13 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
             gateway_core::os::sentence(&error, gateway_core::os::Doing::Reading)
         ),
     };
-    if path.is_dir() {
+    // Opening a pipe would wait for who writes to it.
+    let metadata = path.metadata().map_err(why)?;
+    if metadata.is_dir() {
         return Err(why(ErrorKind::IsADirectory.into()));
+    }
+    if !metadata.is_file() {
+        return Err("this is a pipe, socket or device, expected a configuration file".to_owned());
     }
     let file = std::fs::File::open(path).map_err(why)?;
     let mut bytes = Vec::new();

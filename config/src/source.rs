@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use gateway_core::text::marked;
+
 use crate::problem::{Problem, Severity};
 
 /// Largest configuration file: 4 MiB hold about 40,000 tags, ten times what a serial bus can poll in an hour.
@@ -60,6 +62,8 @@ impl<'a> Source<'a> {
 
     pub(crate) fn problem(&self, severity: Severity, at: usize, text: String) -> Problem {
         let (line, column) = self.place(at);
+        // It may repeat what somebody wrote: a name, a path.
+        let text = marked(&text, &[]).into_owned();
         Problem { severity, file: self.file.clone(), line, column, text }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use gateway_core::tag::{NAME_LEN_MAX, NameError};
+use gateway_core::text::marked;
 use toml::de::DeValue;
 
 use crate::amount::{self, AmountError};
@@ -18,8 +19,8 @@ const CHOICES_SHOWN_MAX: usize = 6;
 
 /// A piece of the user's text, cut and without control characters.
 pub(crate) fn shown(text: &str) -> String {
-    let mut out: String =
-        text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { '\u{b7}' } else { c }).collect();
+    let out: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    let mut out = marked(&out, &[]).into_owned();
     if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
         out.push_str("...");
     }

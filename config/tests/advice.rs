@@ -68,10 +68,20 @@ fn follow(line: &str, problem: &str, (key, value): (&str, &str)) -> Option<Strin
     Some(fixed)
 }
 
+/// The file up to a line, with that line alone of its poll group, whose device has base = 0.
+fn with_base_zero(text: &str, line: usize) -> String {
+    let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("base =")).collect();
+    let dropped = text.lines().take(line).filter(|line| line.starts_with("base =")).count();
+    lines.truncate(line - dropped);
+    let device = lines.iter().rposition(|line| line.starts_with("[device.")).expect("a device");
+    lines.insert(device + 1, "base = 0");
+    lines.join("\n")
+}
+
 #[test]
 fn what_check_advises_passes_check() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wrong");
-    let (mut followed, mut refused) = (0, Vec::new());
+    let (mut followed, mut followed_otherwise, mut refused) = (0, 0, Vec::new());
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     for path in files.iter().filter(|path| path.extension().is_some_and(|kind| kind == "toml")) {
@@ -95,10 +105,27 @@ fn what_check_advises_passes_check() {
             if let Some(left) = left.iter().find(same) {
                 refused.push(format!("{}: {}\n  {fixed}\n  {}", path.display(), problem.text, left.text));
             }
+            // The other way that it offers, with the line as it is.
+            if problem.text.contains(", or base = 0 in the device") {
+                followed_otherwise += 1;
+                let left = problems(&with_base_zero(&text, problem.line as usize));
+                if let Some(left) = left
+                    .iter()
+                    .find(|left| left.text.contains(&format!("`{about}`")) && left.severity.is_error())
+                {
+                    refused.push(format!(
+                        "{}: {}\n  base = 0\n  {}",
+                        path.display(),
+                        problem.text,
+                        left.text
+                    ));
+                }
+            }
         }
     }
     assert!(refused.is_empty(), "{}", refused.join("\n"));
     assert!(followed >= 30, "only {followed} advices were followed");
+    assert!(followed_otherwise >= 4, "only {followed_otherwise} second advices were followed");
 }
 
 fn meter(base: i64, tag: &str) -> String {
@@ -121,6 +148,7 @@ fn the_advice_for_40011_is_taken_in_every_table_and_base() {
             "coil = 10011",
             "coil = 40011",
             "discrete = 400011",
+            "holding = 400011, type = \"u16\"",
             "holding = 465536, type = \"u16\"",
         ] {
             let text = meter(base, tag);
@@ -137,6 +165,8 @@ fn the_advice_for_40011_is_taken_in_every_table_and_base() {
             };
             let left = problems(&meter(base, &format!("{key} = {value}{kind}")));
             assert!(!left.iter().any(|left| left.severity.is_error()), "{}\n{left:?}", wrong.text);
+            let is_address = !["400011", "465536"].iter().any(|number| tag.contains(number));
+            assert_eq!(said.contains("or base = 0 in the device"), is_address, "{}", wrong.text);
         }
     }
 }

@@ -49,10 +49,18 @@ fn byte_order_mark_and_windows_line_ends_do_no_harm() {
 }
 
 #[test]
-fn missing_file_and_folder_are_said() {
+fn missing_file_folder_and_pipe_are_said() {
     let load = |path: &str| load(Path::new(path), &Environment::default()).unwrap_err().to_string();
     assert_eq!(load("/nonexistent/x.toml"), "/nonexistent/x.toml:1:1: there is no such file: check the path");
     assert_eq!(load("/tmp"), "/tmp:1:1: this is a folder, expected a configuration file");
+    let special = "this is a pipe, socket or device, expected a configuration file";
+    assert_eq!(load("/dev/zero"), format!("/dev/zero:1:1: {special}"));
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = pipe.to_str().unwrap();
+    assert_eq!(load(pipe), format!("{pipe}:1:1: {special}"), "and nobody is waited for");
+    assert!(gateway_config::control_socket(Path::new(pipe)).unwrap_err().to_string().ends_with(special));
 }
 
 #[test]
@@ -290,5 +298,31 @@ proptest! {
             lines.swap(at, usize::try_from(state >> 33).unwrap() % (at + 1));
         }
         fuzz_toml(lines.join("\n").as_bytes());
+    }
+}
+
+#[test]
+fn nothing_hidden_in_a_file_reaches_the_terminal_in_a_message() {
+    for hidden in ["\u{202e}", "\u{200b}", "\\u001B", "\\u009B", "\\u202E"] {
+        for line in [
+            format!("[gateway]\nid = \"a{hidden}b\"\n"),
+            format!("[gateway]\n\"a{hidden}b\" = 1\n"),
+            format!("[gateway]\nid = \"g\"\n[bus.a]\ndriver = \"si{hidden}m\"\n"),
+            format!(
+                "[gateway]\nid = \"g\"\n[bus.a]\ndriver = \"modbus-rtu\"\nport = \"/dev/tty{hidden}\"\nbaud = \"9{hidden}6\"\n"
+            ),
+            format!("[gateway]\nid = \"g\"\n[bus.\"a{hidden}\"]\ndriver = \"sim\"\n"),
+            format!(
+                "[gateway]\nid = \"g\"\n[uplink.c]\nurl = \"mqtts://a{hidden}b\"\ntls_ca = \"a{hidden}b\"\n"
+            ),
+            format!("[gateway]\nid = \"g\"\n[device.d]\nbus = \"a{hidden}b\"\n"),
+            format!("[gateway]\nid = \"g\"\n[broker.listener.l]\naddress = \"a{hidden}b\"\n"),
+            format!("[gateway]\nid = g{hidden}\n"),
+        ] {
+            let said = parse(&line, "a.toml", Path::new("/nowhere"), &Environment::default()).unwrap_err();
+            let said = said.to_string();
+            let shown = said.chars().find(|c| *c != '\n' && gateway_core::text::is_hidden(*c));
+            assert_eq!(shown, None, "{line:?}: {said:?}");
+        }
     }
 }

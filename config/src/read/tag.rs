@@ -123,9 +123,15 @@ fn address(
             (false, true) => " with the type that the manual says, such as type = \"u16\"".to_owned(),
             _ => String::new(),
         };
+        // No address has more.
+        let real = if number > i64::from(u16::MAX) {
+            String::new()
+        } else {
+            format!(", or base = 0 in the device if {number} is its real address")
+        };
         let text = format!(
             "`{key}` = {number} looks like a Modicon number ({digit} stands for {}), expected the address alone: \
-             write {key_meant} = {fix}{beside}, or base = 0 in the device if {number} is its real address",
+             write {key_meant} = {fix}{beside}{real}",
             table_words(meant)
         );
         cx.found.misfit(&span, text);

@@ -92,18 +92,19 @@ fn list(ports: &[PathBuf]) -> String {
     format!("the ports there are: {}", names.join(", "))
 }
 
-/// Serial ports that exist, stable names first.
+/// Serial ports that exist in a system whose root is `root`, by their names there, stable names first.
 #[must_use]
-pub fn existing_ports() -> Vec<PathBuf> {
-    let mut ports = entries(Path::new("/dev/serial/by-id"), |_| true);
+pub fn existing_ports(root: &Path) -> Vec<PathBuf> {
+    let mut ports = entries(&root.join("dev/serial/by-id"), |_| true);
     let real = |name: &str| {
         ["ttyUSB", "ttyACM", "ttyAMA", "serial0", "serial1"].iter().any(|prefix| name.starts_with(prefix))
             || (name.starts_with("ttyS")
-                && Path::new("/sys/class/tty").join(name).join("device/driver").exists())
+                && root.join("sys/class/tty").join(name).join("device/driver").exists())
     };
-    ports.extend(entries(Path::new("/dev"), real));
+    ports.extend(entries(&root.join("dev"), real));
     ports.truncate(PORTS_MAX);
-    ports
+    let named = |port: PathBuf| port.strip_prefix(root).map(|name| Path::new("/").join(name)).unwrap_or(port);
+    ports.into_iter().map(named).collect()
 }
 
 fn entries(folder: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
@@ -122,9 +123,9 @@ pub(super) fn look(serial: &Serial) -> Result<(), OpenError> {
     let port = serial.port.clone();
     match fs::metadata(&port) {
         Ok(found) if found.file_type().is_char_device() => Ok(()),
-        Ok(_) => Err(OpenError::NotAPort { port, existing: existing_ports() }),
+        Ok(_) => Err(OpenError::NotAPort { port, existing: existing_ports(Path::new("/")) }),
         Err(source) if source.kind() == io::ErrorKind::NotFound => {
-            Err(OpenError::NoPort { port, existing: existing_ports() })
+            Err(OpenError::NoPort { port, existing: existing_ports(Path::new("/")) })
         }
         Err(source) => Err(OpenError::Io { port, source }),
     }
@@ -211,4 +212,23 @@ fn holder(port: &Path) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_of_another_root_are_those_below_it_by_their_names_there() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["dev/serial/by-id", "sys/class/tty/ttyS1/device/driver", "sys/class/tty/ttyS0"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        for port in ["ttyUSB7", "ttyS0", "ttyS1", "null", "serial/by-id/usb-FTDI_A10-if00-port0"] {
+            fs::write(root.path().join("dev").join(port), "").unwrap();
+        }
+        let expected = ["/dev/serial/by-id/usb-FTDI_A10-if00-port0", "/dev/ttyS1", "/dev/ttyUSB7"];
+        assert_eq!(existing_ports(root.path()), expected.map(PathBuf::from));
+        assert_eq!(existing_ports(&root.path().join("dev")), Vec::<PathBuf>::new());
+    }
 }

@@ -16,6 +16,7 @@ pub mod poll;
 pub mod process;
 pub mod settings;
 pub mod tag;
+pub mod text;
 pub mod update;
 pub mod uplink;
 pub mod wall;

@@ -68,7 +68,7 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
         match reply {
             Reply::Tag(tag) => {
                 if json {
-                    say::line(serde_json::json!(*tag));
+                    say::json(&serde_json::json!(*tag));
                 } else {
                     say::line(line(&tag));
                 }
@@ -76,7 +76,7 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
                     code = exit::NO;
                 }
             }
-            Reply::Values(values) if json => say::line(serde_json::json!(values)),
+            Reply::Values(values) if json => say::json(&serde_json::json!(values)),
             Reply::Values(values) => print_values(ask, &values),
             Reply::Text(text) => say::line(text.trim_end()),
             // Not asked for here.
@@ -85,7 +85,7 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
                 say::error(&why);
                 if let (Ask::Read { device, tag } | Ask::Write { device, tag, .. }, true) = (ask, json) {
                     // So that there is one line for each tag that was asked for.
-                    say::line(serde_json::json!({ "device": device, "tag": tag, "error": why }));
+                    say::json(&serde_json::json!({ "device": device, "tag": tag, "error": why }));
                 }
                 code = exit::NO;
             }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use gateway_core::tag::{Sample, Value};
+use gateway_core::text::marked;
 
 use super::control::{Ask, Peer, Reply};
 use super::errand::json;
@@ -104,8 +105,8 @@ fn shown(value: &Value) -> String {
 
 /// A text of a client, cut and without control characters.
 fn cut(text: &str) -> String {
-    let clean = |c: char| if c.is_control() { '\u{b7}' } else { c };
-    let mut out: String = text.chars().take(TEXT_CHARS_MAX).map(clean).collect();
+    let out: String = text.chars().take(TEXT_CHARS_MAX).collect();
+    let mut out = marked(&out, &[]).into_owned();
     if text.chars().nth(TEXT_CHARS_MAX).is_some() {
         out.push_str("...");
     }

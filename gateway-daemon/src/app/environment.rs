@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use drivers::clock::TIMESYNC_FILE_VARIABLE;
+use gateway_core::text::is_hidden;
 use log::LevelFilter;
 
 /// What begins the names of our variables.
@@ -89,7 +90,7 @@ fn path_problem(name: &str, value: &OsStr, what: &str, fits: impl FnOnce(&Path) 
 fn shown(value: &OsStr) -> String {
     const SHOWN_CHARS_MAX: usize = 60;
     let text = value.to_string_lossy();
-    let text: String = text.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS_MAX).collect();
+    let text: String = text.chars().filter(|c| !is_hidden(*c)).take(SHOWN_CHARS_MAX).collect();
     format!("{text:?}")
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::text::is_hidden;
 use tokio::sync::watch;
 
 use crate::panics::contain;
@@ -103,15 +104,9 @@ fn content(path: &Path) -> Option<Vec<u8>> {
 /// One line of text, whatever the bytes are.
 fn sentence(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let shown = |c: char| if c.is_control() || is_invisible(c) { ' ' } else { c };
-    let text: String = text.chars().map(shown).collect();
+    let text = text.replace(is_hidden, " ");
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.is_empty() { "no details are known".to_owned() } else { text }
-}
-
-/// Marks that turn or hide text around them.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// What has come, with its sentence, and what has gone.

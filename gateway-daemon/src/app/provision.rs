@@ -31,7 +31,7 @@ pub fn provision(args: &cli::Provision) -> u8 {
     };
     let world = World { judge: &Reader, mounts: &SystemMounts, before: &|_| Ok(()), time: time() };
     if args.tell {
-        let failed = tell(&places, &world, &now(&args.socket));
+        let failed = tell(&places, &world, &now(&args.socket, &args.root));
         for sentence in &failed {
             say::complaint(sentence);
         }
@@ -44,9 +44,9 @@ pub fn provision(args: &cli::Provision) -> u8 {
     if outcome.usable { exit::OK } else { exit::CONFIG }
 }
 
-/// How the running gateway is; one that does not answer is not well.
-fn now(socket: &Path) -> Now {
-    let ports = drivers::serial::existing_ports();
+/// How the running gateway is, with the ports of the system at `root`; one that does not answer is not well.
+fn now(socket: &Path, root: &Path) -> Now {
+    let ports = drivers::serial::existing_ports(root);
     let Some(snapshot) = look(socket) else {
         let verdict =
             "not well: the gateway does not answer; its log says why: journalctl -u tidegate".to_owned();

@@ -28,10 +28,10 @@ pub(super) fn queue(args: &cli::Queue) -> u8 {
         Err(code) => return code,
     };
     match reply {
-        Some(Reply::Queue(queued)) if json => say::line(serde_json::json!(*queued)),
+        Some(Reply::Queue(queued)) if json => say::json(&serde_json::json!(*queued)),
         // A payload stays as it is.
         Some(Reply::Queue(queued)) if matches!(wanted, Wanted::Show { .. }) => {
-            say::line(text(wanted, &queued))
+            say::payload(&text(wanted, &queued))
         }
         Some(Reply::Queue(queued)) => say::text(&terminal::paper().wrap(&(text(wanted, &queued) + "\n"))),
         Some(Reply::Refused(why)) => {

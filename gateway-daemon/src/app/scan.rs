@@ -310,7 +310,7 @@ impl Show for Console {
     fn unit(&mut self, attempt: &Attempt, found: &Found) {
         self.progress("");
         if self.json {
-            say::line(serde_json::json!(Unit::new(attempt, found)));
+            say::json(&serde_json::json!(Unit::new(attempt, found)));
         } else {
             say::text(&self.paper.wrap(&(words::unit(attempt, found) + "\n")));
         }

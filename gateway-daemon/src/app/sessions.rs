@@ -114,9 +114,9 @@ fn list(args: &cli::SessionsList) -> u8 {
             Err(code) => return code,
         };
         if args.json {
-            page.sessions.iter().for_each(|session| say::line(serde_json::json!(session)));
+            page.sessions.iter().for_each(|session| say::json(&serde_json::json!(session)));
         } else if !page.sessions.is_empty() {
-            say::line(draw(&page.sessions, paper).trim_end());
+            say::text(&(draw(&page.sessions, paper).trim_end().to_owned() + "\n"));
         } else if after.is_none() {
             say::line("no sessions");
         }

@@ -180,9 +180,13 @@ impl Gateway {
     }
 }
 
-/// What is wrong with something else than the machine below, whose faults have names of their own.
+/// What is wrong with something else than the machine below, whose faults have names of their own. A certificate that ends soon is named before it is wrong:
+/// who renews it is seldom at the gateway.
 fn wrong(troubles: &[Trouble]) -> Vec<(Subject, String)> {
-    let wrong = troubles.iter().filter(|trouble| trouble.severity == Severity::Wrong);
+    let is_told = |trouble: &&Trouble| {
+        trouble.severity == Severity::Wrong || matches!(trouble.subject, Subject::Certificate(..))
+    };
+    let wrong = troubles.iter().filter(is_told);
     let wrong = wrong.filter(|trouble| !matches!(trouble.subject, Subject::Machine(_)));
     wrong.map(|trouble| (trouble.subject.clone(), trouble.lasting())).collect()
 }
@@ -248,6 +252,26 @@ mod tests {
         let wrong = wrong.map(|subject| (subject, "down".to_owned()));
         let told = faults(&Faults::new(), &wrong, "cloud");
         assert_eq!(told.keys().collect::<Vec<_>>(), ["link/other"]);
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_named_before_it_is_wrong_and_nothing_else_is() {
+        let trouble = |subject, severity| Trouble {
+            subject,
+            severity,
+            since_ms: None,
+            sentence: "ends soon".to_owned(),
+            remedy: None,
+        };
+        let certificate = Subject::Certificate("uplink".into(), "cloud".into());
+        let found = [
+            trouble(Subject::Store, Severity::Wrong),
+            trouble(Subject::Clock, Severity::Notable),
+            trouble(certificate, Severity::Notable),
+        ];
+        let told = faults(&Faults::new(), &wrong(&found), "cloud");
+        assert_eq!(told.keys().collect::<Vec<_>>(), ["certificate/uplink/cloud", "store"]);
+        assert!(!crate::app::troubles::is_well(&found[..1]) && crate::app::troubles::is_well(&found[1..]));
     }
 
     #[test]

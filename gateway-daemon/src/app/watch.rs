@@ -42,7 +42,7 @@ pub fn status(args: &cli::Status) -> u8 {
         return check(&snapshot, args.json);
     }
     if args.json {
-        say::line(format_args!("{:#}", report::status(&snapshot)));
+        say::json_page(&report::status(&snapshot));
     } else {
         say::text(&picture::status(&snapshot, terminal::paper()));
     }
@@ -53,7 +53,7 @@ pub fn status(args: &cli::Status) -> u8 {
 fn check(snapshot: &Snapshot, json: bool) -> u8 {
     let report = Report::of(snapshot);
     if json {
-        say::line(format_args!("{:#}", serde_json::json!(report)));
+        say::json_page(&serde_json::json!(report));
     } else {
         let paper = terminal::paper();
         say::text(&paper.wrap(&picture::verdict::line(&troubles(snapshot), paper.ink)));
@@ -80,7 +80,7 @@ pub fn tags(args: &cli::Tags) -> u8 {
         Err(unknown) => return refused(&unknown),
     };
     if args.json {
-        say::line(format_args!("{:#}", serde_json::json!({ "tags": chosen })));
+        say::json_page(&serde_json::json!({ "tags": chosen }));
     } else {
         say::text(&picture::tags(&chosen, terminal::paper()));
     }

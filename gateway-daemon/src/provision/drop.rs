@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use gateway_core::text::marked;
+
 use super::disk::{self, Unread};
 
 /// Most entries of the folder that are looked at. A Raspberry Pi's has about 30; FAT allows 65,536.
@@ -109,7 +111,8 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<Vec<u8>, Unread> {
 
 /// A name as it may stand in a text: without control characters, not endless.
 pub(super) fn shown(name: &str) -> String {
-    name.chars().take(64).map(|c| if c.is_control() { '\u{b7}' } else { c }).collect()
+    let name: String = name.chars().take(64).collect();
+    marked(&name, &[]).into_owned()
 }
 
 /// Whether a file may be installed under this name: nothing that leads elsewhere, hides, or is an option of a program.

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use gateway_core::payload::iso8601;
 use gateway_core::tag::{BootNs, WallMs};
+use gateway_core::text::one_line;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::limiter::{INTERVAL, Kind, Limiter, Summary};
@@ -137,7 +138,7 @@ fn about(record: &Record<'_>) -> String {
     text
 }
 
-/// What a record says, beginning with whom it is about: a line of a journal is read without its fields.
+/// What a record says on one line, beginning with whom it is about: a line of a journal is read without its fields.
 fn sentence(record: &Record<'_>) -> String {
     let text = record.args().to_string();
     let mut subjects = String::new();
@@ -148,7 +149,7 @@ fn sentence(record: &Record<'_>) -> String {
             subjects.push_str(&format!("{subject}: "));
         }
     }
-    subjects + &text
+    one_line(&(subjects + &text)).into_owned()
 }
 
 /// Whether `text` holds `word`, and not as a part of a longer one.
@@ -214,6 +215,7 @@ impl<'kvs> log::kv::VisitSource<'kvs> for Fields<'_> {
         value: log::kv::Value<'kvs>,
     ) -> Result<(), log::kv::Error> {
         let value = value.to_string();
+        let value = one_line(&value);
         if !value.is_empty() && !has_word(self.text, &value) {
             self.said.push_str(&format!(" {key}={value}"));
         }
@@ -257,6 +259,16 @@ mod tests {
                 .args(format_args!("cannot connect to it: number {number}"))
                 .build(),
         );
+    }
+
+    #[test]
+    fn what_has_several_lines_is_told_on_one_also_in_a_field() {
+        let record = Record::builder().args(format_args!("damaged\r\n\u{1b}[1mPage 3: \u{202e}x")).build();
+        assert_eq!(sentence(&record), "damaged [1mPage 3: x");
+        let mut fields = Fields { text: "damaged", said: String::new() };
+        let pairs = [("why", "*** in database main ***\nPage 3: never used\n")];
+        log::kv::Source::visit(&pairs[..], &mut fields).unwrap();
+        assert_eq!(fields.said, " why=*** in database main *** Page 3: never used");
     }
 
     #[test]

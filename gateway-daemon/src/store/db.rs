@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use gateway_core::text::one_line;
 use gateway_core::uplink::row::{Priority, Row, Seq, StoreFault, Stored, Tally};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -129,7 +130,8 @@ impl Db {
         check(&conn)?;
         conn.set_prepared_statement_cache_capacity(layout::STATEMENTS_MAX);
         let (words, facts) = (Words::load(&conn)?, Facts::load(&conn)?);
-        let files = Held::new(lock, path)?;
+        let page_bytes: u32 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let files = Held::new(lock, path, page_bytes.into())?;
         let (queues, stale_marks) = (BTreeMap::new(), Vec::new());
         let mut db = Self {
             conn,
@@ -434,7 +436,7 @@ fn identify(conn: &Connection, budget: Budget, path: &Path) -> Result<(), Unusab
 /// Looks for damage that reading does not meet: a page that claims fewer rows than it holds, a free page in use. Reads every page in use once.
 fn check(conn: &Connection) -> Result<(), Unusable> {
     let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found == "ok" { Ok(()) } else { Err(Unusable::Damaged(found)) }
+    if found == "ok" { Ok(()) } else { Err(Unusable::Damaged(one_line(&found).into_owned())) }
 }
 
 /// Whether a file that SQLite does not understand was ours once: the application id stands in the header at byte 68, or

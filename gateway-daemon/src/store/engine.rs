@@ -81,6 +81,8 @@ pub(super) struct Engine {
     known: Option<KnownStored>,
     /// What was last found wrong with the files.
     notice: Option<String>,
+    /// Whether the log was cut while the database was open, until what is left is in a fresh one: SQLite would open it as an older database.
+    log_cut: bool,
     /// Files that are gone, until what they hold is in place again.
     remains: Option<replace::Remains>,
     /// Whether there was no file before the tries to open it that have failed.
@@ -106,6 +108,7 @@ impl Engine {
             resets,
             known: None,
             notice: None,
+            log_cut: false,
             remains: None,
             fresh_place: false,
         }

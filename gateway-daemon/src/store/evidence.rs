@@ -8,7 +8,7 @@ use std::path::Path;
 
 use gateway_core::uplink::row::Seq;
 
-use super::aside::beside;
+use super::aside::{self, beside};
 use super::db::Db;
 use super::facts;
 use super::layout;
@@ -47,7 +47,7 @@ impl Evidence {
     /// Looks at the files of a database; writes nothing.
     pub(super) fn look(path: &Path) -> Self {
         let database = match regular(path) {
-            Ok(Some((file, bytes))) if bytes > 0 => {
+            Ok(Some((file, bytes))) if bytes > aside::EMPTY_BYTES_MAX => {
                 let mut versions = [0; 2];
                 // "File format version numbers" of the format: 2 for a log.
                 let read = file.read_exact_at(&mut versions, 18);

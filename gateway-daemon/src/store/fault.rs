@@ -1,6 +1,7 @@
 //! From SQLite's and the system's errors to the situations of [`StoreFault`].
 
 use gateway_core::os::{self, Doing};
+use gateway_core::text::one_line;
 use gateway_core::uplink::row::StoreFault;
 use rusqlite::ErrorCode;
 
@@ -36,7 +37,8 @@ impl Trouble {
 
 impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Disk(fault_of(&error), error.to_string())
+        // SQLite's sentences about damage have several lines.
+        Self::Disk(fault_of(&error), one_line(&error.to_string()).into_owned())
     }
 }
 

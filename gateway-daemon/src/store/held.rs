@@ -16,7 +16,14 @@ pub(super) struct Held {
     log: File,
     /// Bytes of the database when it was last looked at: it never shrinks by itself.
     bytes: Cell<u64>,
+    /// Bytes of a page of the log with what stands before it.
+    frame_bytes: u64,
 }
+
+/// Bytes before the first frame of a log.
+const LOG_HEADER_BYTES: u64 = 32;
+/// Bytes of a frame before its page.
+const FRAME_HEADER_BYTES: u64 = 24;
 
 /// How the files stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub(super) enum Standing {
     LogGone(Gone),
     /// The database is shorter than it was.
     Cut,
+    /// The log is shorter than what is in it.
+    LogCut,
 }
 
 /// What became of a file.
@@ -50,14 +59,26 @@ impl Gone {
 
 impl Held {
     /// Holds the files of a database that SQLite has just opened, so that its log is there.
-    pub(super) fn new(lock: Lock, path: &Path) -> io::Result<Self> {
+    pub(super) fn new(lock: Lock, path: &Path, page_bytes: u64) -> io::Result<Self> {
         let log = File::open(beside(path, "-wal"))?;
         let bytes = Cell::new(lock.file().metadata()?.len());
-        Ok(Self { lock, log, bytes })
+        let frame_bytes = page_bytes.saturating_add(FRAME_HEADER_BYTES);
+        Ok(Self { lock, log, bytes, frame_bytes })
     }
 
-    /// Looks whether the paths still lead to the files. Costs four calls of the system and writes nothing.
-    pub(super) fn standing(&self, path: &Path) -> Standing {
+    /// Whether the log is shorter than the pages that SQLite counts in it. It never is by itself: SQLite cuts a log back when it has begun it anew, and to no less
+    /// than what it holds.
+    pub(super) fn log_is_cut(&self, pages: u64) -> bool {
+        let least = match pages {
+            0 => 0,
+            pages => pages.saturating_mul(self.frame_bytes).saturating_add(LOG_HEADER_BYTES),
+        };
+        self.log.metadata().is_ok_and(|found| found.len() < least)
+    }
+
+    /// Looks whether the paths still lead to the files, and whether these are as long as they should be with so many pages in the log. Costs six calls of the
+    /// system and writes nothing.
+    pub(super) fn standing(&self, path: &Path, log_pages: u64) -> Standing {
         if let Some(gone) = gone(self.lock.file(), path) {
             return Standing::DatabaseGone(gone);
         }
@@ -69,6 +90,9 @@ impl Held {
             return Standing::Cut;
         }
         self.bytes.set(bytes);
+        if self.log_is_cut(log_pages) {
+            return Standing::LogCut;
+        }
         Standing::Well
     }
 

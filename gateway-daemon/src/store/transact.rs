@@ -317,7 +317,12 @@ impl Db {
         written
     }
 
-    /// Pages of the log that are not in the database yet.
+    /// Pages that SQLite counts in the log; none where it cannot say. Writes nothing.
+    pub(super) fn pages_in_log(&self) -> u64 {
+        self.log_pages("NOOP").unwrap_or(0)
+    }
+
+    /// Copies pages of the log into the database as the mode says, and counts those in the log.
     fn log_pages(&self, mode: &str) -> Result<u64, Trouble> {
         let pages: i64 =
             self.conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(1))?;

@@ -191,6 +191,7 @@ enum Waiting {
 
 /// Serves requests in order, neighbouring ops and turns in one transaction. Says whether the store was closed.
 fn serve(engine: &mut Engine, batch: Vec<Request>, health: &watch::Sender<StoreHealth>) -> bool {
+    engine.watch_log();
     let mut wants = Vec::new();
     let mut waiting = Vec::new();
     let mut closed = false;

@@ -2,8 +2,9 @@
 //!
 //! Each is written beside its place, synced and renamed, and its folder is synced: after a power cut there is the old file or the new one.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use gateway_core::os::{self, Doing};
@@ -65,11 +66,18 @@ impl Folder {
         self.read(BEFORE)
     }
 
-    /// Writes `before.json`.
+    /// Writes `before.json`. A system that was installed, and replaced before it was started, has changed something: its command is remembered first.
     ///
     /// # Errors
     /// It cannot be written; what was there is untouched.
     pub fn set_trial(&self, trial: &Trial) -> Result<(), FolderError> {
+        let replaced =
+            self.trial().ok().flatten().filter(|before| before.installed && before.key != trial.key);
+        if let Some(key) = replaced.and_then(|before| before.key) {
+            let mut history = self.history();
+            history.remember(&key);
+            self.write(HISTORY, &history)?;
+        }
         self.write(BEFORE, trial)
     }
 
@@ -223,12 +231,17 @@ fn at(path: &Path) -> impl Fn(io::Error) -> FolderError + '_ {
     |source| FolderError { path: path.into(), source }
 }
 
+/// The beginning of a regular file, if there is one. Waits for nobody, whatever lies there.
 fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(fault) => return Err(fault),
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
@@ -241,6 +254,7 @@ fn readable(path: &Path, mode: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use gateway_core::update::record::repeated;
     use gateway_core::update::wire::{State, Status};
 
     use super::*;
@@ -289,6 +303,42 @@ mod tests {
             fs::write(&path, text).unwrap();
             assert_eq!(system_version(&path).as_deref(), version, "{text}");
         }
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_record_is_an_error_and_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path());
+        for name in [BEFORE, LAST, HISTORY] {
+            let status = std::process::Command::new("mkfifo").arg(dir.path().join(name)).status();
+            assert!(status.unwrap().success());
+        }
+        assert!(folder.trial().is_err() && folder.last().is_err());
+        assert_eq!(folder.history(), History::default());
+    }
+
+    #[test]
+    fn the_command_of_a_system_that_waits_for_its_start_is_remembered_when_another_takes_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path());
+        let of = |key: &str, installed| Trial { installed, key: Some(key.into()), ..trial() };
+        let put = |trial: &Trial| {
+            folder.set_trial(trial).unwrap();
+            folder.history().keys
+        };
+        assert_eq!(put(&of("A", false)), Vec::<String>::new());
+        assert_eq!(put(&of("A", true)), Vec::<String>::new(), "the same command goes on");
+        assert_eq!(put(&of("B", false)), ["A"]);
+        assert_eq!(put(&of("C", false)), ["A"], "B has changed nothing");
+        let repeated = |key: &str| {
+            repeated(
+                key,
+                folder.trial().unwrap().as_ref(),
+                folder.last().unwrap().as_ref(),
+                &folder.history(),
+            )
+        };
+        assert_eq!([repeated("A"), repeated("B"), repeated("C")], [true, false, true]);
     }
 
     #[test]

@@ -53,6 +53,10 @@ impl Staged {
         if !found.is_file() {
             return Err(Failure::with(Reason::BadSource, &format!("{} is no file", path.display())));
         }
+        if found.len() == 0 || is_of_the_kernel(&file) {
+            let words = format!("{} is empty, or the kernel makes it while it is read", path.display());
+            return Err(Failure::with(Reason::BadSource, &words));
+        }
         if is_ours_alone(&real) {
             return Ok(Self { path: real, copied: false });
         }
@@ -97,6 +101,13 @@ impl Drop for Staged {
             log::warn!("{} stays until the next update: {fault}", self.path.display());
         }
     }
+}
+
+/// Whether a file is on no disk: one of proc or sysfs ("statfs(2)"), which says something else each time.
+fn is_of_the_kernel(file: &File) -> bool {
+    const PROC: i128 = 0x9fa0;
+    const SYSFS: i128 = 0x6265_6572;
+    rustix::fs::fstatfs(file).is_ok_and(|found| [PROC, SYSFS].contains(&i128::from(found.f_type)))
 }
 
 /// Whether nobody but root and this process's own user can change what is found at a path.
@@ -177,7 +188,12 @@ mod tests {
         let pipe = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         fs::write(dir.path().join(COPY), "of a cut installation").unwrap();
-        for path in [&pipe, dir.path(), Path::new("/nowhere")] {
+        let empty = dir.path().join("empty");
+        fs::write(&empty, "").unwrap();
+        let of_the_kernel =
+            ["/proc/self/environ", "/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled"];
+        let of_the_kernel = of_the_kernel.map(Path::new);
+        for path in [&pipe, dir.path(), Path::new("/nowhere"), &empty].into_iter().chain(of_the_kernel) {
             assert_eq!(Staged::of(path, dir.path()).unwrap_err().reason, Reason::BadSource);
         }
         assert!(!dir.path().join(COPY).exists());

@@ -137,18 +137,87 @@ fn a_running_machine_is_not_turned_into_a_gateway_without_a_word() {
     if !super::able("a_running_machine_is_not_turned_into_a_gateway_without_a_word") {
         return;
     }
-    for (options, said) in [("", "--yes"), ("--uninstall --what", "usage")] {
-        let line = format!("mount -o remount,ro,bind / && exec \"$0\" {options} / </dev/null");
-        let output =
-            Command::new("unshare").args(["--mount", "sh", "-c", &line]).arg(script()).output().unwrap();
+    let places = tempfile::tempdir().unwrap();
+    std::fs::create_dir(places.path().join("mounted")).unwrap();
+    std::os::unix::fs::symlink("/", places.path().join("link")).unwrap();
+    for (options, said) in [
+        ("/", "--yes"),
+        ("//", "--yes"),
+        ("/..", "--yes"),
+        ("link", "--yes"),
+        ("link/", "--yes"),
+        ("mounted", "--yes"),
+        ("--uninstall --what /", "usage"),
+    ] {
+        let line = format!(
+            "mount -o remount,ro,bind / && mount --bind / mounted && mount -o remount,ro,bind mounted && exec \"$0\" {options} </dev/null"
+        );
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &line])
+            .arg(script().canonicalize().unwrap())
+            .current_dir(places.path())
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(64), "{text}");
-        assert!(text.contains(said), "{text}");
-        if options.is_empty() {
+        assert_eq!(output.status.code(), Some(64), "{options}: {text}");
+        assert!(text.contains(said), "{options}: {text}");
+        if said == "--yes" {
             for word in ["machine-id", "getty", "resolv.conf", "--without-image-parts", "nothing was changed"]
             {
                 assert!(text.contains(word), "{word} is not in {text}");
             }
         }
     }
+}
+
+#[test]
+fn what_is_a_link_is_replaced_and_nothing_outside_of_the_root_is_written() {
+    let (root, outside) = (skeleton(), tempfile::tempdir().unwrap());
+    let at = |name: &str| outside.path().join(name);
+    for name in ["machine-id", "resolv.conf", "e2fsck.conf", "clock-epoch"] {
+        std::fs::write(at(name), name).unwrap();
+    }
+    std::fs::create_dir_all(root.path().join("usr/lib")).unwrap();
+    for name in ["etc/machine-id", "etc/resolv.conf", "etc/e2fsck.conf", "etc/hosts", "usr/lib/clock-epoch"] {
+        let target = at(name.rsplit('/').next().unwrap());
+        std::os::unix::fs::symlink(target, root.path().join(name)).unwrap();
+    }
+    let time = |name: &str| std::fs::metadata(at(name)).unwrap().modified().unwrap();
+    let before = time("clock-epoch");
+    install(root.path(), &[], None);
+    for name in ["machine-id", "resolv.conf", "e2fsck.conf", "clock-epoch"] {
+        assert_eq!(std::fs::read_to_string(at(name)).unwrap(), name, "written through a link");
+    }
+    assert_eq!(time("clock-epoch"), before);
+    assert!(!at("hosts").exists(), "made through a link");
+    assert_eq!(std::fs::read(root.path().join("etc/machine-id")).unwrap(), b"");
+    assert!(std::fs::read_to_string(root.path().join("etc/hosts")).unwrap().contains("localhost"));
+}
+
+#[test]
+fn a_folder_that_is_a_link_to_outside_of_the_root_is_refused_before_anything_is_written() {
+    for (link, is_image) in
+        [("usr", true), ("usr", false), ("etc", true), ("etc/tidegate", false), ("var", true)]
+    {
+        let (root, outside) = (skeleton(), tempfile::tempdir().unwrap());
+        let there = root.path().join(link);
+        let _ = std::fs::rename(&there, root.path().join("before"));
+        std::os::unix::fs::symlink(outside.path(), &there).unwrap();
+        let before = files(root.path());
+        for action in [if is_image { "--yes" } else { "--without-image-parts" }, "--uninstall"] {
+            let output = Command::new(script()).arg(action).arg(root.path()).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{link}: {text}");
+            let expected = format!("{} is a link to something that is no folder in", there.display());
+            assert!(text.contains(&expected) && text.lines().count() == 1, "{link}: {text}");
+        }
+        assert_eq!(files(root.path()), before, "{link}");
+        assert_eq!(files(outside.path()), Vec::<String>::new(), "{link}");
+    }
+    // One inside is as good as a folder.
+    let root = skeleton();
+    std::fs::create_dir_all(root.path().join("system/lib")).unwrap();
+    std::os::unix::fs::symlink("system", root.path().join("usr")).unwrap();
+    install(root.path(), &[], None);
+    assert!(root.path().join("system/lib/systemd/system/tidegate.service").exists());
 }

@@ -7,7 +7,7 @@ const CORE: &str = "gateway-daemon/core/src/";
 const DAEMON: &str = "gateway-daemon/src/";
 
 /// Edges between rooms of the core beside those that every room has: `tag`, and the plain `settings` of any room.
-const CORE_EDGES: [(&str, &str); 18] = [
+const CORE_EDGES: [(&str, &str); 19] = [
     // The vocabulary of a line's conversation is part of the settings of devices.
     ("poll", "process::settings"),
     ("process", "poll::request"),
@@ -26,6 +26,8 @@ const CORE_EDGES: [(&str, &str); 18] = [
     ("network", "settings"),
     // Which clock is believed is said in the configuration.
     ("wall", "settings"),
+    // What the update tool says is shown to a person.
+    ("update", "text"),
     // The way in for the fuzzers.
     ("fuzzing", "payload"),
     ("fuzzing", "broker"),

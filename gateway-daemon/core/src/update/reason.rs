@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::is_hidden;
+
 /// Longest text of the update tool that is passed on, bytes: its messages are one line, the rest is noise.
 pub const WORDS_BYTES_MAX: usize = 300;
 
@@ -181,7 +183,7 @@ impl Failure {
 
 /// The beginning of a text without control characters.
 fn clipped(words: &str) -> String {
-    let mut text: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut text = words.replace(is_hidden, " ");
     if text.len() > WORDS_BYTES_MAX {
         let end = (0..=WORDS_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
         text.truncate(end);

@@ -69,10 +69,15 @@ impl History {
     /// Remembers the command of an outcome, if there is one to remember.
     pub fn add(&mut self, last: &Last) -> bool {
         let Some(key) = last.key.as_ref().filter(|_| last.changed_something()) else { return false };
-        self.keys.retain(|known| known != key);
-        self.keys.insert(0, key.clone());
-        self.keys.truncate(KEYS_MAX);
+        self.remember(key);
         true
+    }
+
+    /// Remembers a command that has changed something.
+    pub fn remember(&mut self, key: &str) {
+        self.keys.retain(|known| known != key);
+        self.keys.insert(0, key.to_owned());
+        self.keys.truncate(KEYS_MAX);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Numbers as a person reads them.
 
+use gateway_core::text::is_hidden;
 use serde_json::Value;
 
 /// A count with its thousands apart: `1 234 567`.
@@ -68,7 +69,7 @@ pub fn value(value: &Value) -> String {
         Value::Bool(true) => "on".to_owned(),
         Value::Bool(false) => "off".to_owned(),
         Value::String(text) => {
-            text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+            text.chars().map(|c| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
         }
         Value::Number(number) => match number.as_f64() {
             Some(fraction) if number.is_f64() => short(fraction),

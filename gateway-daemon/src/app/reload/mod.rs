@@ -78,12 +78,19 @@ impl Refusal {
         if errors == 1 { "1 problem".to_owned() } else { format!("{errors} problems") }
     }
 
-    /// Everything that is wrong, for a person.
+    /// What is worth knowing of the file and is not why it is refused.
+    fn warnings(&self) -> Vec<Problem> {
+        let Self::File(problems) = self else { return Vec::new() };
+        problems.list.iter().filter(|problem| !problem.severity.is_error()).cloned().collect()
+    }
+
+    /// Everything that is wrong, for a person: why it is refused.
     fn sentences(&self) -> Vec<String> {
         match self {
             Self::File(problems) => {
                 let more = (problems.more > 0).then(|| format!("and {} more", problems.more));
-                problems.list.iter().map(ToString::to_string).chain(more).collect()
+                let errors = problems.list.iter().filter(|problem| problem.severity.is_error());
+                errors.map(ToString::to_string).chain(more).collect()
             }
             Self::Restart(sentences) => sentences.clone(),
             other => vec![other.to_string()],
@@ -180,6 +187,7 @@ impl Gateway {
                 self.reload.refused_total += 1;
                 let sentences = refusal.sentences();
                 let reload = self.number();
+                log_warnings(&refusal.warnings(), reload);
                 for sentence in &sentences {
                     log::error!(event = "reload", reload, reason = "refused"; "{sentence}");
                 }
@@ -228,4 +236,32 @@ pub(super) async fn news(reload: &mut Reload, free: bool) -> News {
         return News::Asked;
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use gateway_config::Severity;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_what_is_wrong_and_not_the_warning_before_it() {
+        let problem = |severity, line, text: &str| Problem {
+            severity,
+            file: "gateway.toml".into(),
+            line,
+            column: 1,
+            text: text.to_owned(),
+        };
+        let list = vec![
+            problem(Severity::Warning, 1, "harmless"),
+            problem(Severity::Error, 2, "wrong"),
+            problem(Severity::Warning, 3, "harmless, too"),
+        ];
+        let refusal = Refusal::File(Problems { list, more: 2, plan: None });
+        assert_eq!(refusal.sentences(), ["gateway.toml:2:1: wrong", "and 2 more"]);
+        assert_eq!(refusal.errors(), "3 problems");
+        let lines: Vec<u32> = refusal.warnings().iter().map(|warning| warning.line).collect();
+        assert_eq!(lines, [1, 3]);
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gateway_core::text::is_hidden;
+
 use super::{Attempt, Found, Said};
 use crate::app::picture::words::duration;
 
@@ -91,7 +93,7 @@ fn said(said: &Said) -> String {
 pub(super) fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .chars()
-        .filter(|c| !c.is_control())
+        .filter(|c| !is_hidden(*c))
         .take(TEXT_CHARS_MAX)
         .collect::<String>()
         .trim()

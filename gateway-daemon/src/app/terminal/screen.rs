@@ -6,12 +6,14 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, Once, PoisonError};
 
+use gateway_core::text::marked;
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
 };
 
 use crate::app::picture::Ink;
 use crate::app::picture::paper::width;
+use crate::app::say::KEPT_IN_PICTURES;
 
 /// Second screen, cursor hidden, lines that are too long do not go on in the next one.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -62,13 +64,13 @@ impl Screen {
     /// Shows a picture in place of the last one; whether somebody may have seen it.
     pub fn draw(&mut self, picture: &str) -> bool {
         enter();
-        write(&in_place(picture, self.size().0))
+        write(&in_place(&marked(picture, &KEPT_IN_PICTURES), self.size().0))
     }
 
     /// Writes text that stays; whether somebody may have seen it.
     pub fn say(&mut self, text: &str) -> bool {
         leave();
-        write(text)
+        write(&marked(text, &KEPT_IN_PICTURES))
     }
 }
 

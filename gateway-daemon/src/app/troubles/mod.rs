@@ -289,7 +289,20 @@ fn some<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// A sentence of the form "what is wrong; what to do" in its two parts.
+/// A sentence of the form "what is wrong; what to do" in its two parts. What stands in brackets belongs together.
 fn parts(text: &str) -> (&str, Option<&str>) {
-    text.split_once("; ").map_or((text, None), |(fact, remedy)| (fact, Some(remedy)))
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ';' if depth == 0 => {
+                if let Some(remedy) = text[at..].strip_prefix("; ") {
+                    return (&text[..at], Some(remedy));
+                }
+            }
+            _ => {}
+        }
+    }
+    (text, None)
 }

@@ -306,3 +306,13 @@ fn a_store_whose_folder_belongs_to_somebody_else_is_not_sent_to_the_disk() {
     assert!(said.contains("`path` in [store]") && !said.contains("free space"), "{said}");
     assert!(remedy("disk full: the disk is full").contains("free space"));
 }
+
+#[test]
+fn a_sentence_is_parted_from_its_remedy_outside_of_brackets_only() {
+    assert_eq!(parts("refused; check the port"), ("refused", Some("check the port")));
+    let port = "closed (its port for TLS is mostly 8883; without TLS write mqtt://)";
+    assert_eq!(parts(port), (port, None));
+    assert_eq!(parts(&format!("{port}; check the URL")), (port, Some("check the URL")));
+    assert_eq!(parts("a;b) is odd; look"), ("a;b) is odd", Some("look")));
+    assert_eq!(parts("an (open bracket; look"), ("an (open bracket; look", None));
+}

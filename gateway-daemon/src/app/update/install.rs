@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use gateway_core::os::{self, Doing};
+use gateway_core::text::marked;
 use gateway_core::update::source::Source;
 use gateway_core::update::wire::{Reply, Request, State, Status};
 
@@ -143,7 +144,7 @@ impl Line {
         if std::io::stdout().is_terminal() {
             let mut out = std::io::stdout().lock();
             // A terminal that is gone needs no progress.
-            let _ = write!(out, "\r\x1b[K{percent:>3} %  {step}").and_then(|()| out.flush());
+            let _ = write!(out, "\r\x1b[K{percent:>3} %  {}", marked(step, &[])).and_then(|()| out.flush());
             self.open = true;
         } else if self.step != step {
             say::line(format_args!("{percent:>3} %  {step}"));

@@ -71,6 +71,7 @@ impl Engine {
             aside::rename(&building, &aside::salvage_path(&path)).map_err(as_io_fault)?;
         }
         let place = aside::move_aside(&path, why).map_err(as_io_fault)?;
+        self.log_cut = false;
         self.counters.moved_aside = self.counters.moved_aside.saturating_add(1);
         let lost = self.count_salvage(&salvage, fresh_rows, why);
         let what =
@@ -90,6 +91,9 @@ impl Engine {
 
     /// Opens the database unless the files say that SQLite would drop something without a word.
     fn open_by(&self, evidence: &Evidence) -> Result<Db, Unusable> {
+        if self.log_cut {
+            return Err(Unusable::Damaged("its log was cut short while it was open".to_owned()));
+        }
         if evidence.only_log() {
             return Err(Unusable::Damaged("only its log is there".to_owned()));
         }
@@ -178,12 +182,13 @@ impl Engine {
     pub(in crate::store) fn watch(&mut self) {
         let Some(db) = &self.db else { return };
         let path = self.settings.path.clone();
-        match db.files.standing(&path) {
+        match db.files.standing(&path, db.pages_in_log()) {
             Standing::Well => {}
             Standing::Cut => {
                 self.counters.vanished = self.counters.vanished.saturating_add(1);
                 self.meet(StoreFault::Corrupt, "the file was cut short while it was open".to_owned());
             }
+            Standing::LogCut => self.leave_cut_log(),
             Standing::DatabaseGone(gone) => {
                 let word = gone.word();
                 self.vanish(&format!("the database file was {word} while it was open"));
@@ -205,6 +210,22 @@ impl Engine {
                     self.remains = Some(Remains { files, word });
                 }
             }
+        }
+    }
+
+    /// Looks whether the log is as long as what is in it. What is committed behind the end of one that was cut would leave a hole, and no cut to be seen.
+    pub(in crate::store) fn watch_log(&mut self) {
+        if self.db.as_ref().is_some_and(|db| db.files.log_is_cut(db.pages_in_log())) {
+            self.leave_cut_log();
+        }
+    }
+
+    /// Closes a database whose log was cut. Nothing is copied from it: half of a commit would get into the database.
+    fn leave_cut_log(&mut self) {
+        self.vanish("the log of the database was cut short while it was open");
+        self.log_cut = true;
+        if let Some(db) = self.db.take() {
+            db.leave();
         }
     }
 

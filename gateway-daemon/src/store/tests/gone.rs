@@ -96,6 +96,71 @@ async fn a_database_cut_short_while_it_is_open_is_noticed_within_a_minute_and_co
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_cut_or_emptied_while_it_is_open_is_noticed_within_a_minute_and_its_loss_is_exact() {
+    for (share, busy) in [(0, false), (0, true), (1, false), (1, true), (2, false), (2, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        filled(&path, 300).await;
+        let store = Store::open(&settings(&path)).await;
+        let (queue, _) = store.open_queue("cloud").await;
+        for first in (301..=500).step_by(20) {
+            committed(&store, queue, commit(rows(first..first + 20))).await;
+        }
+        let log = std::fs::OpenOptions::new().write(true).open(log_of(&path)).unwrap();
+        log.set_len(log.metadata().unwrap().len() * share / 3).unwrap();
+        if busy {
+            // It would have gone behind the end of the log, which hides the cut.
+            assert_eq!(failed(&store.apply(queue, commit(rows(501..=510))).await), StoreFault::Io);
+        }
+        let noticed = tokio::time::timeout(std::time::Duration::from_secs(60), store.next_reset()).await;
+        let (_, StoreEvent::Reset { salvaged, .. }) = noticed.unwrap() else { panic!("no reset") };
+        let health = store.health();
+        println!("{}", health.notice.unwrap());
+        assert_eq!(salvaged.normal.rows + health.counters.rows_lost, 500, "exact");
+        assert_eq!((health.fault, health.counters.vanished, health.counters.losses_unknown), (None, 1, 0));
+        let least = if share == 0 { 300 } else { 300 + 30 * share };
+        assert!((least..480).contains(&salvaged.normal.rows), "{share}: {salvaged:?}");
+        committed(&store, queue, commit(rows(501..=510))).await;
+        assert_eq!(fetched(&store, queue).await.len() as u64, salvaged.normal.rows + 10);
+        store.close().await.unwrap();
+        let again = Store::open(&settings(&path)).await.health();
+        assert_eq!((again.rows, again.counters.losses_unknown), (salvaged.normal.rows + 10, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_copied_begun_anew_and_cut_back_by_ourselves_is_no_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let store = Store::open(&settings(&path)).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    let (mut next, mut longest, mut shrunk) = (1, 0, 0);
+    for round in 0..120_u64 {
+        // One in ten is longer than a log may stay.
+        let count = if round % 10 == 9 { 8000 } else { 1 + round * 7 % 90 };
+        committed(&store, queue, commit(rows(next..next + count))).await;
+        if round % 3 == 0 {
+            committed(&store, queue, acked(next, next + count / 2)).await;
+        }
+        if round % 4 == 0 {
+            store.note_boot(BootId(round), WallMs(1 << 40)).await;
+            assert_eq!(fetched(&store, queue).await.is_empty(), false);
+        }
+        if round % 20 == 19 {
+            committed(&store, queue, acked(1, next)).await;
+        }
+        next += count;
+        let length = std::fs::metadata(log_of(&path)).unwrap().len();
+        shrunk += u32::from(length < longest);
+        longest = length;
+        tokio::time::sleep(std::time::Duration::from_secs(21)).await;
+        let health = store.health();
+        assert_eq!((health.counters.vanished, health.fault, health.notice), (0, None, None), "round {round}");
+    }
+    assert!(shrunk > 5 && store.health().counters.checkpoints > 10, "{shrunk} times cut back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_deleted_while_there_is_no_room_to_save_it_is_saved_when_there_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store/queue.db");
@@ -165,15 +230,15 @@ async fn a_log_alone_gives_back_what_is_in_it_and_sqlite_would_delete_it() {
     committed(&store, queue, commit(rows(1..=387))).await;
     let alone = folder.path().join("alone.db");
     std::fs::copy(log_of(&path), log_of(&alone)).unwrap();
-    for empty in [false, true] {
+    for content in [None, Some(&b""[..]), Some(b"x"), Some(b"xy")] {
         let log = std::fs::read(log_of(&path)).unwrap();
         std::fs::write(log_of(&alone), log).unwrap();
-        if empty {
-            std::fs::write(&alone, "").unwrap();
+        if let Some(content) = content {
+            std::fs::write(&alone, content).unwrap();
         }
         let left = Store::open(&settings(&alone)).await;
         let health = left.health();
-        assert_eq!((health.fault, health.counters.rows_salvaged), (None, 387), "empty {empty}");
+        assert_eq!((health.fault, health.counters.rows_salvaged), (None, 387), "{content:?}");
         let (queue, _) = left.open_queue("cloud").await;
         assert_eq!(fetched(&left, queue).await, rows(1..=387));
         left.close().await.unwrap();
