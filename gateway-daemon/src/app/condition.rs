@@ -66,6 +66,30 @@ impl Condition {
     }
 }
 
+/// Since when each topic has had its state. A state that follows another has not begun before that one, whatever counts the time in its room: a device that
+/// answers all the while and gives some of its values again is good since then.
+#[derive(Debug, Default)]
+pub(super) struct Beginnings(BTreeMap<Arc<str>, (&'static str, BootNs)>);
+
+impl Beginnings {
+    /// Takes a look at what is so at `now`, and says since when.
+    pub(super) fn of(&mut self, now: BootNs, condition: &Condition) -> BootNs {
+        let Some(Said { state, .. }) = &condition.said else { return condition.since };
+        let began = match self.0.get(&condition.topic) {
+            Some((before, began)) if before == state => *began,
+            Some((_, began)) if condition.since <= *began => now,
+            _ => condition.since,
+        };
+        self.0.insert(Arc::clone(&condition.topic), (state, began));
+        began
+    }
+
+    /// Forgets the topics that are not known any more.
+    pub(super) fn keep(&mut self, is_known: impl Fn(&Arc<str>) -> bool) {
+        self.0.retain(|topic, _| is_known(topic));
+    }
+}
+
 /// Every bus and every device at the moment `now` of the snapshot.
 pub(super) fn conditions(now: BootNs, snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Condition> {
     let since = |ms: u64| BootNs(now.0.saturating_sub(ms.saturating_mul(1_000_000)));
@@ -120,6 +144,7 @@ fn of_device(device: &Device, down: Option<&Bus>, texts: &Texts<'_>) -> Option<S
         Health::Good => ("good", None),
         Health::Failing => ("failing", device.why.as_deref().map(cut)),
         Health::Dead => ("dead", device.why.as_deref().map(cut)),
+        Health::Down => ("down", device.why.as_deref().map(cut)),
     };
     // Of a whole line that is silent the list has one trouble.
     let alone = || silent_device(device).map(|trouble| cut(&trouble.lasting()));
@@ -213,6 +238,24 @@ mod tests {
         assert_eq!(meter(down), (Some("down"), 7000));
         let fresh = |s: &mut Snapshot| (s.buses[0].up, s.buses[0].untried) = (false, true);
         assert_eq!(meter(fresh).0, None, "it will be open in a moment");
+    }
+
+    #[test]
+    fn a_state_that_comes_back_has_begun_when_it_came_back() {
+        let mut beginnings = Beginnings::default();
+        let mut look = |second: u64, state: &'static str, since: u64| {
+            let said = Some(Said { state, reason: None, text: None });
+            let topic = "gw/health/device/meter1".into();
+            let condition = Condition { topic, said, since: BootNs(since * 1_000_000_000) };
+            beginnings.of(BootNs(second * 1_000_000_000), &condition).ms() / 1000
+        };
+        assert_eq!(look(20, "good", 1), 1);
+        assert_eq!(look(30, "good", 25), 1, "an answer that was lost in between is not told");
+        assert_eq!(look(40, "down", 39), 39);
+        assert_eq!(look(50, "good", 48), 48, "since its bus was open again");
+        assert_eq!(look(60, "partial", 48), 60, "it has answered all the while");
+        assert_eq!(look(70, "good", 48), 70);
+        assert_eq!(look(71, "good", 48), 70);
     }
 
     #[test]

@@ -439,7 +439,7 @@ fn device_table(devices: &[&Device]) -> Table<8> {
             Health::Unknown => Mood::Faint,
             Health::Good => Mood::Good,
             Health::Failing => Mood::Warn,
-            Health::Dead => Mood::Bad,
+            Health::Dead | Health::Down => Mood::Bad,
         };
         let why = device.why.as_ref().map(|why| format!("last: {why}")).unwrap_or_default();
         table.row([

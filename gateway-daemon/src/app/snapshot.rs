@@ -139,6 +139,8 @@ pub enum Health {
     Failing,
     /// It failed so often that it is only probed.
     Dead,
+    /// Its bus is not open, so nobody asks it.
+    Down,
 }
 
 impl Health {
@@ -150,6 +152,7 @@ impl Health {
             Self::Good => "good",
             Self::Failing => "failing",
             Self::Dead => "dead",
+            Self::Down => "down",
         }
     }
 }
@@ -168,7 +171,7 @@ pub struct Device {
     pub tags: u64,
     /// How it is.
     pub health: Health,
-    /// How long it has been so, ms; while it fails, the time since its last answer.
+    /// How long it has been so, ms; while it fails, the time since its last answer; while it is down, as its bus.
     pub since_ms: u64,
     /// The last thing that went wrong, as a reason word; kept after it recovered.
     pub why: Option<String>,

@@ -14,7 +14,7 @@ use gateway_core::payload::Encoder;
 use gateway_core::tag::{BootNs, Stamp, WallClock as _};
 use gateway_core::uplink::Identity;
 
-use super::condition::{Condition, Said, conditions};
+use super::condition::{Beginnings, Condition, Said, conditions};
 use super::faults::Faults;
 use super::gateway::Gateway;
 use super::known::Known;
@@ -38,6 +38,7 @@ pub(super) type Bulletins = BTreeMap<Arc<str>, Arc<[u8]>>;
 #[derive(Debug, Default)]
 pub(super) struct Telling {
     paces: BTreeMap<Arc<str>, Told<(Said, bool)>>,
+    beginnings: Beginnings,
     told: Bulletins,
     /// Topics of buses and devices of former configurations, as far as the store knows them: what is retained there is out of date.
     former: Vec<Arc<str>>,
@@ -87,7 +88,8 @@ impl Telling {
     ) -> Vec<(Arc<str>, Arc<[u8]>)> {
         let mut news: Vec<(Arc<str>, Arc<[u8]>)> = Vec::new();
         let mut known = BTreeSet::new();
-        for condition in present {
+        for mut condition in present {
+            condition.since = self.beginnings.of(now, &condition);
             let topic = Arc::clone(&condition.topic);
             if self.taken.contains(&topic) {
                 continue;
@@ -101,6 +103,7 @@ impl Telling {
             known.insert(topic);
         }
         self.paces.retain(|topic, _| known.contains(topic));
+        self.beginnings.keep(|topic| known.contains(topic));
         let gone = self.told.keys().filter(|topic| !known.contains(*topic));
         news.extend(gone.map(|topic| (Arc::clone(topic), Arc::from([]))));
         for (topic, payload) in &news {

@@ -115,7 +115,7 @@ pub fn silent_device(device: &Device) -> Option<Trouble> {
             let sentence = format!("{place} has not answered the last requests{why}");
             Some(Trouble::notable(subject, sentence).since(device.since_ms))
         }
-        Health::Failing | Health::Unknown | Health::Good => None,
+        Health::Failing | Health::Unknown | Health::Good | Health::Down => None,
     }
 }
 

@@ -113,11 +113,14 @@ impl Device {
     /// It answered. True if it was dead.
     pub(super) fn answered(&mut self, now: BootNs) -> bool {
         let was_dead = self.is_dead();
+        // A try that a retry made good is no failure.
+        if !matches!(self.life, Life::Polled { failures: 0 }) {
+            self.since = now;
+        }
         self.last_answer = Some(now);
         (self.last_try_failed, self.misses) = (false, 0);
         self.life = Life::Polled { failures: 0 };
         if was_dead {
-            self.since = now;
             self.counters.recoveries += 1;
         }
         was_dead
@@ -155,9 +158,8 @@ impl Device {
 
     /// The bus came back: whoever was dead gets one chance, for a cable may have been mended.
     pub(super) fn bus_up(&mut self, now: BootNs) {
-        self.last_try_failed = false;
+        (self.last_try_failed, self.since) = (false, now);
         if self.is_dead() {
-            self.since = now;
             self.last_try_failed = true;
             self.life = Life::Polled { failures: self.dead_after - 1 };
         }

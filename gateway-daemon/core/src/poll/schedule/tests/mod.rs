@@ -2,6 +2,7 @@ mod fake;
 mod hour;
 mod random;
 mod refused;
+mod since;
 
 use std::time::Duration;
 
