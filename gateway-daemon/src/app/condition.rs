@@ -106,7 +106,7 @@ pub(super) fn conditions(now: BootNs, snapshot: &Snapshot, troubles: &[Trouble])
         let bus = down.get(device.bus.as_str()).copied();
         Condition {
             topic: device_topic(gateway, &device.name).into(),
-            said: of_device(device, bus, &texts),
+            said: of_device(snapshot, device, bus, &texts),
             since: since(bus.map_or(device.since_ms, |bus| bus.since_ms)),
         }
     });
@@ -125,7 +125,7 @@ fn of_bus(bus: &Bus, texts: &Texts<'_>) -> Option<Said> {
     Some(Said { state, reason: reason.map(cut), text: texts.of_subject(&subject) })
 }
 
-fn of_device(device: &Device, down: Option<&Bus>, texts: &Texts<'_>) -> Option<Said> {
+fn of_device(snapshot: &Snapshot, device: &Device, down: Option<&Bus>, texts: &Texts<'_>) -> Option<Said> {
     let subject = Subject::Device(device.name.clone());
     if let Some(bus) = down {
         if bus.untried && bus.since_ms < PATIENCE_MS {
@@ -147,7 +147,7 @@ fn of_device(device: &Device, down: Option<&Bus>, texts: &Texts<'_>) -> Option<S
         Health::Down => ("down", device.why.as_deref().map(cut)),
     };
     // Of a whole line that is silent the list has one trouble.
-    let alone = || silent_device(device).map(|trouble| cut(&trouble.lasting()));
+    let alone = || silent_device(snapshot, device).map(|trouble| cut(&trouble.lasting()));
     Some(Said { state, reason, text: texts.of_subject(&subject).or_else(alone) })
 }
 

@@ -108,6 +108,8 @@ pub struct Bus {
     pub up: bool,
     /// Whether no try to open it has ended yet: it has just started.
     pub untried: bool,
+    /// Whether its connection has ended and is being opened again, and nothing has answered since; in a moment it is up or down.
+    pub reopening: bool,
     /// How long it has been so, ms.
     pub since_ms: u64,
     /// Why it is not, or was not the last time.

@@ -108,8 +108,9 @@ impl Gateway {
             }
         }
         for line in self.lines.iter() {
-            let report = line.report();
+            // Before the report is held: it is looked at there, too.
             let bus = bus(line, now);
+            let report = line.report();
             for seen in &report.schedule.devices {
                 let place = line.part().device(seen.device);
                 let Some(device) = place.and_then(|place| devices.get_mut(place)) else { continue };
@@ -132,7 +133,9 @@ impl Gateway {
         let (field, own) = (&line.part().field, seen.device);
         let Some(device) = field.devices.get(own) else { return Default::default() };
         match seen.state {
-            DeviceState::Dead { .. } if is_up => (vec![words::given_up(device, seen.last_failure)], Vec::new()),
+            DeviceState::Dead { .. } if is_up => {
+                (vec![words::given_up(device, seen.last_failure)], Vec::new())
+            }
             DeviceState::Alive | DeviceState::Failing { .. } if is_up => {
                 let mut wrong = words::failing(field, own, &seen.requests);
                 wrong.extend(line.bad_values(own, &self.processor));
@@ -230,6 +233,7 @@ fn bus(line: &Line, now: BootNs) -> snapshot::Bus {
         medium: medium(&line.part().bus.medium),
         up,
         untried: !up && report.task.opens == 0 && report.task.open_failures == 0,
+        reopening: report.reopening,
         since_ms: age_ms(now, since),
         why,
         polls_per_s: line.answers.per_s(),
@@ -396,8 +400,7 @@ mod tests {
     #[test]
     fn a_device_whose_bus_is_not_open_is_down_as_long_as_its_bus_whatever_it_was_before() {
         let bus = |up, untried| snapshot::Bus { up, untried, since_ms: 4000, ..snapshot::Bus::default() };
-        let states =
-            [DeviceState::Alive, DeviceState::Unknown, DeviceState::Dead { next_probe: NOW }];
+        let states = [DeviceState::Alive, DeviceState::Unknown, DeviceState::Dead { next_probe: NOW }];
         for state in states {
             assert_eq!(health(&seen(state), &bus(false, false), NOW), (Health::Down, 4000), "{state:?}");
         }
