@@ -270,8 +270,9 @@ pub enum WriteTarget {
 /// `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
-Begins with a verdict: that all is well, or what is wrong and what to do. With --check that is all, and the exit code says it, too: 0 all is
-well, 1 something is wrong, 69 no gateway is running. Without --check the exit code is 0 whenever the gateway has answered.
+Begins with a verdict: that all is well, or what is wrong and what to do. With --check that is all, each thing that is
+wrong on its line, and the exit code says it, too: 0 all is well, 1 something is wrong, 69 no gateway is running. Without --check the exit
+code is 0 whenever the gateway has answered.
 
 Examples:
   gateway-daemon status
@@ -280,7 +281,7 @@ Examples:
   gateway-daemon status --json | jq .uplinks
   gateway-daemon status --metrics           Prometheus text, for a collector's exec input")]
 pub struct Status {
-    /// Print the verdict only, and end with 0 when all is well, 1 when not
+    /// Print the verdict and what is wrong only, and end with 0 when all is well, 1 when not
     #[arg(long, conflicts_with_all = ["watch", "metrics"])]
     pub check: bool,
     /// Repeat every second

@@ -328,10 +328,10 @@ async fn a_running_gateway_is_read_written_and_looked_at() {
     assert_eq!(ask(&["write", "boiler/setpoint", "21.5"]), (0, "boiler/setpoint = 21.5 °C".into()));
     assert_eq!(ask(&["read", "boiler/setpoint"]), (0, "boiler/setpoint = 21.5 °C".into()));
     assert_eq!(ask(&["read", "--raw", "line:17:holding:0"]), (0, "    0:   215  0x00d7".into()));
-    assert_eq!(ask(&["write", "boiler/pump", "on"]), (0, "boiler/pump = true".into()));
+    assert_eq!(ask(&["write", "boiler/pump", "on"]), (0, "boiler/pump = on".into()));
     assert_eq!(ask(&["read", "--raw", "line:17:coil:3"]), (0, "    3: 1".into()));
-    assert_eq!(ask(&["write", "boiler/mode", "on"]), (0, "boiler/mode = true".into()));
-    assert_eq!(ask(&["read", "boiler/mode"]), (0, "boiler/mode = true".into()));
+    assert_eq!(ask(&["write", "boiler/mode", "on"]), (0, "boiler/mode = on".into()));
+    assert_eq!(ask(&["read", "boiler/mode"]), (0, "boiler/mode = on".into()));
     assert_eq!(ask(&["write", "--raw", "line:17:holding:0", "300"]), (0, "written".into()));
     assert_eq!(ask(&["read", "boiler/setpoint", "--json"]).0, 0);
 
@@ -359,7 +359,10 @@ async fn a_running_gateway_is_read_written_and_looked_at() {
             &["read", "--raw", "line:17:holding:999"],
             "error: the device refused (exception 2): it has no such address",
         ),
-        (&["read", "--raw", "line:99:holding:0"], "error: unit 99: no answer"),
+        (
+            &["read", "--raw", "line:99:holding:0"],
+            "error: unit 99 on bus line: no answer; check its power, its wires and its unit: `gateway-daemon status` says how its bus and the other devices are",
+        ),
     ] {
         assert_eq!(ask(args), (1, line.to_owned()), "{args:?}");
     }

@@ -33,7 +33,7 @@ async fn writes_reloads_and_restarts_leave_one_line_each_with_time_and_the_bus_f
         .unwrap();
     for value in ["20", "21"] {
         let ask = Ask::Write { device: "boiler".into(), tag: "setpoint".into(), value: value.into() };
-        assert!(matches!(gateway.ask(&ask).await.unwrap(), Reply::Tag(_)));
+        assert!(matches!(gateway.ask(&ask).await.unwrap(), Reply::Written(_)));
         let polled = |picture: &gateway_daemon::app::snapshot::Snapshot| {
             picture
                 .tags

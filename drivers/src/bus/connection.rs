@@ -28,6 +28,8 @@ use crate::clock;
 pub(super) const RECONNECT_FOR: Duration = Duration::from_secs(2);
 /// With a connection for each cycle: a pause within a cycle (a busy device, a delay before a request) is no end of it up to this length.
 pub(super) const WITHIN_CYCLE: Duration = Duration::from_millis(250);
+/// A connection that is not there after so long is told to be opening.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// How a kind of line is opened and closed.
 #[derive(Debug, Clone, Copy)]
@@ -182,21 +184,44 @@ async fn open<O: Orders>(
     let begun = clock::now();
     let patience = if habits.closes && desk.history.is_proven() { RECONNECT_FOR } else { Duration::ZERO };
     loop {
-        let stopped = desk.stopped();
-        let opened = tokio::select! {
-            biased;
-            () = stopped => return Err(Stopped),
-            opened = dial.dial() => opened,
-        };
+        let opened = dialled(desk, dial, &counters).await?;
         let next = clock::now().plus(REOPEN_MIN);
         match opened {
             Ok(wire) => {
                 desk.pause_until(clock::now().plus(habits.pause), &counters).await?;
                 return Ok(Ok(wire));
             }
-            Err(_) if next < begun.plus(patience) => desk.pause_until(next, &counters).await?,
+            Err(_) if next < begun.plus(patience) => {
+                desk.reopening();
+                desk.pause_until(next, &counters).await?;
+            }
             Err(why) => return Ok(Err(why)),
         }
+    }
+}
+
+/// One try, of which the reports tell when it takes its time.
+async fn dialled<O: Orders>(
+    desk: &mut Desk<O>,
+    dial: &mut impl Dial,
+    counters: impl Fn() -> WireCounters,
+) -> Result<Result<Box<dyn Wire>, String>, Stopped> {
+    let slow = clock::now().plus(AT_ONCE);
+    let mut dialling = std::pin::pin!(dial.dial());
+    let stopped = desk.stopped();
+    let mut stopped = std::pin::pin!(stopped);
+    tokio::select! {
+        biased;
+        () = &mut stopped => return Err(Stopped),
+        opened = &mut dialling => return Ok(opened),
+        rung = desk.alarm.until(slow) => rung.map_err(|_| Stopped)?,
+    }
+    desk.reopening();
+    desk.report(clock::now(), &counters);
+    tokio::select! {
+        biased;
+        () = stopped => Err(Stopped),
+        opened = dialling => Ok(opened),
     }
 }
 

@@ -89,6 +89,8 @@ pub(super) struct Desk<O> {
     told_down: VecDeque<String>,
     /// The line was lost soon after it was opened, or after a silence, and without an answer: that it is open again is no news before an answer comes.
     doubtful: bool,
+    /// The connection has ended, the next one is not there at once, and nothing has answered since.
+    reopening: bool,
 }
 
 impl<O: Orders> Desk<O> {
@@ -109,6 +111,7 @@ impl<O: Orders> Desk<O> {
             name: bus.name.clone(),
             at: now,
             line: line.clone(),
+            reopening: false,
             wire,
             task: Counters::default(),
             schedule: View::default(),
@@ -131,6 +134,7 @@ impl<O: Orders> Desk<O> {
             told_up: false,
             told_down: VecDeque::new(),
             doubtful: false,
+            reopening: false,
         };
         Ok((desk, report))
     }
@@ -165,6 +169,13 @@ impl<O: Orders> Desk<O> {
         matches!(self.line, LineState::Up { .. })
     }
 
+    /// A connection that is opened again is not there at once: told at once, for values grow old meanwhile.
+    pub(super) fn reopening(&mut self) {
+        if self.is_up() && !std::mem::replace(&mut self.reopening, true) {
+            self.reported = BootNs(0);
+        }
+    }
+
     fn tell_up(&mut self) {
         if !std::mem::replace(&mut self.told_up, true) {
             self.told_down.clear();
@@ -189,6 +200,7 @@ impl<O: Orders> Desk<O> {
     pub(super) fn down(&mut self, now: BootNs, why: &str) {
         let proven = self.history.is_proven();
         self.history.down();
+        self.reopening = false;
         let since = match &self.line {
             LineState::Up { since } => {
                 self.counters.losses += 1;
@@ -231,6 +243,7 @@ impl<O: Orders> Desk<O> {
     ) {
         if !matches!(outcome, Err(LineFault::Silence | LineFault::Down)) {
             self.history.answered(question.unit());
+            self.reopening = false;
             self.tell_up();
         }
         match question {
@@ -281,6 +294,7 @@ impl<O: Orders> Desk<O> {
             name: self.name.clone(),
             at: now,
             line: self.line.clone(),
+            reopening: self.reopening,
             wire: wire(),
             task: self.counters,
             schedule: self.orders.view(),

@@ -209,6 +209,8 @@ pub struct Report {
     pub at: BootNs,
     /// Whether the line is open.
     pub line: LineState,
+    /// Whether the connection of an open line has ended and is being opened again, and nothing has answered since.
+    pub reopening: bool,
     /// Counters of the line.
     pub wire: WireCounters,
     /// Counters of the task.

@@ -12,8 +12,8 @@ use super::picture::words;
 /// What an uplink shows of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Seen {
-    /// Whether it is connected.
-    pub up: bool,
+    /// Since when it is connected, if it is.
+    pub up_since: Option<BootNs>,
     /// Messages on disk that are to be sent.
     pub waiting: u64,
     /// Messages acknowledged so far.
@@ -39,7 +39,6 @@ pub(super) struct Gone {
 struct Began {
     at: BootNs,
     before: Seen,
-    up_since: Option<BootNs>,
 }
 
 /// The backlog of one uplink, as far as it was seen.
@@ -53,16 +52,15 @@ impl Backlog {
     /// Takes a look.
     pub(super) fn observe(&mut self, now: BootNs, seen: Seen) -> Option<Gone> {
         let last = std::mem::replace(&mut self.last, seen);
-        let Some(began) = &mut self.began else {
-            if seen.waiting > 0 && !seen.up {
+        let Some(began) = &self.began else {
+            if seen.waiting > 0 && seen.up_since.is_none() {
                 // What was acknowledged since the last look was no part of it.
                 let before = Seen { acknowledged: seen.acknowledged, dropped: last.dropped, ..seen };
-                self.began = Some(Began { at: now, before, up_since: None });
+                self.began = Some(Began { at: now, before });
             }
             return None;
         };
-        began.up_since = if seen.up { began.up_since.or(Some(now)) } else { None };
-        let (Some(up_since), 0) = (began.up_since, seen.waiting) else { return None };
+        let (Some(up_since), 0) = (seen.up_since, seen.waiting) else { return None };
         let gone = Gone {
             acknowledged: seen.acknowledged.saturating_sub(began.before.acknowledged),
             dropped: seen.dropped.saturating_sub(began.before.dropped),
@@ -104,20 +102,21 @@ mod tests {
         BootNs(seconds * 1_000_000_000)
     }
 
-    fn seen(up: bool, waiting: u64, acknowledged: u64) -> Seen {
-        Seen { up, waiting, acknowledged, dropped: 0 }
+    /// A look at a link that is up since the second, or down.
+    fn seen(up_since: impl Into<Option<u64>>, waiting: u64, acknowledged: u64) -> Seen {
+        Seen { up_since: up_since.into().map(at), waiting, acknowledged, dropped: 0 }
     }
 
     #[test]
     fn the_end_of_a_backlog_leaves_one_line_with_its_count() {
         let mut backlog = Backlog::default();
-        assert_eq!(backlog.observe(at(0), seen(true, 0, 100)), None);
-        assert_eq!(backlog.observe(at(1), seen(false, 0, 100)), None, "nothing waits on disk yet");
+        assert_eq!(backlog.observe(at(0), seen(0, 0, 100)), None);
+        assert_eq!(backlog.observe(at(1), seen(None, 0, 100)), None, "nothing waits on disk yet");
         for second in 2..3600 {
-            assert_eq!(backlog.observe(at(second), seen(false, second, 100)), None);
+            assert_eq!(backlog.observe(at(second), seen(None, second, 100)), None);
         }
-        assert_eq!(backlog.observe(at(3600), seen(true, 3000, 700)), None);
-        let gone = backlog.observe(at(3610), seen(true, 0, 3800)).unwrap();
+        assert_eq!(backlog.observe(at(3600), seen(3600, 3000, 700)), None);
+        let gone = backlog.observe(at(3610), seen(3600, 0, 3800)).unwrap();
         let expected = Gone {
             acknowledged: 3700,
             dropped: 0,
@@ -125,7 +124,7 @@ mod tests {
             sent_within: Duration::from_secs(10),
         };
         assert_eq!(gone, expected);
-        assert_eq!(backlog.observe(at(3611), seen(true, 0, 3801)), None, "told once");
+        assert_eq!(backlog.observe(at(3611), seen(3600, 0, 3801)), None, "told once");
         assert_eq!(
             sentence(gone),
             "the backlog of 1 h 0 min is sent: 3 700 messages acknowledged within 10 s of the connection"
@@ -136,12 +135,21 @@ mod tests {
     }
 
     #[test]
+    fn a_backlog_that_is_gone_at_the_first_look_took_the_time_since_the_connection() {
+        let mut backlog = Backlog::default();
+        assert_eq!(backlog.observe(at(1), seen(None, 590, 0)), None);
+        let up = Seen { up_since: Some(BootNs(1_600_000_000)), ..seen(None, 0, 590) };
+        let gone = backlog.observe(at(2), up).unwrap();
+        assert_eq!(gone.sent_within, Duration::from_millis(400));
+    }
+
+    #[test]
     fn what_was_restored_is_a_backlog_and_a_slow_acknowledgement_is_none() {
         let mut backlog = Backlog::default();
-        assert_eq!(backlog.observe(at(1), seen(false, 387, 0)), None);
-        assert_eq!(backlog.observe(at(2), seen(true, 0, 390)).unwrap().acknowledged, 390);
+        assert_eq!(backlog.observe(at(1), seen(None, 387, 0)), None);
+        assert_eq!(backlog.observe(at(2), seen(2, 0, 390)).unwrap().acknowledged, 390);
         for second in 3..100 {
-            assert_eq!(backlog.observe(at(second), seen(true, second % 2, 390 + second)), None);
+            assert_eq!(backlog.observe(at(second), seen(2, second % 2, 390 + second)), None);
         }
     }
 
@@ -150,12 +158,12 @@ mod tests {
         let mut backlog = Backlog::default();
         let mut lines = 0;
         for second in 1..1000 {
-            let up = second % 20 > 10;
+            let up = (second % 20 > 10).then(|| second - second % 20 + 11);
             lines += usize::from(backlog.observe(at(second), seen(up, 1000 - second, second)).is_some());
         }
         assert_eq!(lines, 0);
         assert_eq!(
-            backlog.observe(at(1000), seen(true, 0, 1000)).unwrap().sent_within,
+            backlog.observe(at(1000), seen(991, 0, 1000)).unwrap().sent_within,
             Duration::from_secs(9)
         );
     }

@@ -8,6 +8,7 @@ use gateway_core::os::{self, Doing};
 use gateway_core::poll::request::Table;
 
 use super::control::{Ask, Client, RawAt, Reply};
+use super::picture::words;
 use super::say;
 use super::snapshot::Tag;
 use crate::cli::{self, RawPoint, WriteTarget, exit};
@@ -75,6 +76,11 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
                 if !tag.is_good() {
                     code = exit::NO;
                 }
+            }
+            Reply::Written(written) if json => say::json(&serde_json::json!(written.tag)),
+            Reply::Written(written) => {
+                let rounded = written.rounded().map(|why| format!(" ({why})")).unwrap_or_default();
+                say::line(format_args!("{}{rounded}", line(&written.tag)));
             }
             Reply::Values(values) if json => say::json(&serde_json::json!(values)),
             Reply::Values(values) => print_values(ask, &values),
@@ -221,6 +227,8 @@ fn line(tag: &Tag) -> String {
     let name = format!("{}/{}", tag.device, tag.tag);
     match &tag.value {
         Some(value) => {
+            // A number with every digit that it has, a switch as everywhere else.
+            let value = if value.is_boolean() { words::value(value) } else { value.to_string() };
             format!("{name} = {value} {}", tag.unit.as_deref().unwrap_or_default()).trim_end().to_owned()
         }
         None => format!("{name} is bad: {}", tag.quality),

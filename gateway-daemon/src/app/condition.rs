@@ -66,6 +66,30 @@ impl Condition {
     }
 }
 
+/// Since when each topic has had its state. A state that follows another has not begun before that one, whatever counts the time in its room: a device that
+/// answers all the while and gives some of its values again is good since then.
+#[derive(Debug, Default)]
+pub(super) struct Beginnings(BTreeMap<Arc<str>, (&'static str, BootNs)>);
+
+impl Beginnings {
+    /// Takes a look at what is so at `now`, and says since when.
+    pub(super) fn of(&mut self, now: BootNs, condition: &Condition) -> BootNs {
+        let Some(Said { state, .. }) = &condition.said else { return condition.since };
+        let began = match self.0.get(&condition.topic) {
+            Some((before, began)) if before == state => *began,
+            Some((_, began)) if condition.since <= *began => now,
+            _ => condition.since,
+        };
+        self.0.insert(Arc::clone(&condition.topic), (state, began));
+        began
+    }
+
+    /// Forgets the topics that are not known any more.
+    pub(super) fn keep(&mut self, is_known: impl Fn(&Arc<str>) -> bool) {
+        self.0.retain(|topic, _| is_known(topic));
+    }
+}
+
 /// Every bus and every device at the moment `now` of the snapshot.
 pub(super) fn conditions(now: BootNs, snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Condition> {
     let since = |ms: u64| BootNs(now.0.saturating_sub(ms.saturating_mul(1_000_000)));
@@ -82,7 +106,7 @@ pub(super) fn conditions(now: BootNs, snapshot: &Snapshot, troubles: &[Trouble])
         let bus = down.get(device.bus.as_str()).copied();
         Condition {
             topic: device_topic(gateway, &device.name).into(),
-            said: of_device(device, bus, &texts),
+            said: of_device(snapshot, device, bus, &texts),
             since: since(bus.map_or(device.since_ms, |bus| bus.since_ms)),
         }
     });
@@ -101,7 +125,7 @@ fn of_bus(bus: &Bus, texts: &Texts<'_>) -> Option<Said> {
     Some(Said { state, reason: reason.map(cut), text: texts.of_subject(&subject) })
 }
 
-fn of_device(device: &Device, down: Option<&Bus>, texts: &Texts<'_>) -> Option<Said> {
+fn of_device(snapshot: &Snapshot, device: &Device, down: Option<&Bus>, texts: &Texts<'_>) -> Option<Said> {
     let subject = Subject::Device(device.name.clone());
     if let Some(bus) = down {
         if bus.untried && bus.since_ms < PATIENCE_MS {
@@ -120,9 +144,10 @@ fn of_device(device: &Device, down: Option<&Bus>, texts: &Texts<'_>) -> Option<S
         // A sentence about an answer that was lost is none about a device that is good.
         Health::Good | Health::Failing => return Some(Said { state: "good", reason: None, text: None }),
         Health::Dead => ("dead", device.why.as_deref().map(cut)),
+        Health::Down => ("down", device.why.as_deref().map(cut)),
     };
     // Of a whole line that is silent the list has one trouble.
-    let alone = || silent_device(device).map(|trouble| cut(&trouble.lasting()));
+    let alone = || silent_device(snapshot, device).map(|trouble| cut(&trouble.lasting()));
     Some(Said { state, reason, text: texts.of_subject(&subject).or_else(alone) })
 }
 
@@ -234,6 +259,24 @@ mod tests {
         assert_eq!(meter(down), (Some("down"), 7000));
         let fresh = |s: &mut Snapshot| (s.buses[0].up, s.buses[0].untried) = (false, true);
         assert_eq!(meter(fresh).0, None, "it will be open in a moment");
+    }
+
+    #[test]
+    fn a_state_that_comes_back_has_begun_when_it_came_back() {
+        let mut beginnings = Beginnings::default();
+        let mut look = |second: u64, state: &'static str, since: u64| {
+            let said = Some(Said { state, reason: None, text: None });
+            let topic = "gw/health/device/meter1".into();
+            let condition = Condition { topic, said, since: BootNs(since * 1_000_000_000) };
+            beginnings.of(BootNs(second * 1_000_000_000), &condition).ms() / 1000
+        };
+        assert_eq!(look(20, "good", 1), 1);
+        assert_eq!(look(30, "good", 25), 1, "an answer that was lost in between is not told");
+        assert_eq!(look(40, "down", 39), 39);
+        assert_eq!(look(50, "good", 48), 48, "since its bus was open again");
+        assert_eq!(look(60, "partial", 48), 60, "it has answered all the while");
+        assert_eq!(look(70, "good", 48), 70);
+        assert_eq!(look(71, "good", 48), 70);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::aside::{Queued, Wanted};
 use super::errand::OPEN;
+use super::picture::words;
 use super::snapshot::{Session, SessionPage, Snapshot, Tag};
 use crate::panics::Contained;
 
@@ -103,6 +104,29 @@ pub struct RawAt {
     pub address: u16,
 }
 
+/// What a write has left in the device.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Written {
+    /// The tag with the value that its registers hold.
+    pub tag: Tag,
+    /// The value that was asked for, where the registers cannot hold it.
+    pub asked: Option<serde_json::Value>,
+    /// The steps in which they hold values, if these are even.
+    pub step: Option<f64>,
+}
+
+impl Written {
+    /// Why the value is another than the one that was asked for, if it is.
+    #[must_use]
+    pub fn rounded(&self) -> Option<String> {
+        let asked = words::value(self.asked.as_ref()?);
+        Some(match self.step {
+            Some(step) => format!("{asked} asked; the register holds steps of {step}"),
+            None => format!("{asked} asked; the register holds no nearer value"),
+        })
+    }
+}
+
 /// What the gateway answers.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "kebab-case")]
@@ -111,8 +135,10 @@ pub enum Reply {
     Status(Box<Snapshot>),
     /// To [`Ask::Metrics`].
     Text(String),
-    /// To [`Ask::Read`] and [`Ask::Write`]: the tag as it is.
+    /// To [`Ask::Read`]: the tag as it is.
     Tag(Box<Tag>),
+    /// To [`Ask::Write`]: the tag as the device holds it.
+    Written(Box<Written>),
     /// To [`Ask::Queue`].
     Queue(Box<Queued>),
     /// To [`Ask::ReadRaw`] and [`Ask::WriteRaw`]: registers, or bits as 0 and 1.

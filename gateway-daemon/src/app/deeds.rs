@@ -28,8 +28,8 @@ pub(super) struct Write {
 }
 
 impl Write {
-    /// The write that a client asks for, if it asks for one. `before` is what the tag was.
-    pub(super) fn of(ask: &Ask, bus: Option<&str>, before: Option<&Sample>, by: Peer) -> Option<Self> {
+    /// The write that a client asks for, if it asks for one.
+    pub(super) fn of(ask: &Ask, bus: Option<&str>, by: Peer) -> Option<Self> {
         let (what, bus) = match ask {
             Ask::Write { device, tag, value } => {
                 (format!("{}/{} = {}", cut(device), cut(tag), cut(value)), bus.unwrap_or_default())
@@ -50,11 +50,16 @@ impl Write {
             Ask::Write { device, tag, .. } => Some(format!("{device}/{tag}")),
             _ => None,
         };
+        Some(Self { bus: cut(bus), tag, what, before: None, by })
+    }
+
+    /// With what the tag was, where that is known.
+    pub(super) fn over(self, before: Option<&Sample>) -> Self {
         let before = before.map(|sample| match sample {
             Sample::Good(value) => shown(value),
             Sample::Bad(reason) => format!("bad: {reason}"),
         });
-        Some(Self { bus: cut(bus), tag, what, before, by })
+        Self { before, ..self }
     }
 
     /// The line: what came of it.
@@ -65,6 +70,11 @@ impl Write {
             Reply::Refused(why) | Reply::Unknown(why) => {
                 let (why, outcome) = (self.without_tag(why), outcome(reply));
                 format!("write of {what}{before}, by {by}: {outcome}: {why}")
+            }
+            Reply::Written(written) if written.asked.is_some() => {
+                let held = written.tag.value.as_ref().map(words::value).unwrap_or_default();
+                let why = written.rounded().unwrap_or_default();
+                format!("write of {what}{before}, by {by}: done: it holds {} ({why})", cut(&held))
             }
             _ => format!("write of {what}{before}, by {by}: done"),
         }
@@ -118,7 +128,8 @@ mod tests {
     use gateway_core::tag::Reason;
 
     use super::*;
-    use crate::app::control::RawAt;
+    use crate::app::control::{RawAt, Written};
+    use crate::app::snapshot::Tag;
 
     fn peer() -> Peer {
         Peer { uid: Some(1000), pid: Some(77) }
@@ -128,7 +139,7 @@ mod tests {
     fn a_write_says_who_what_the_value_before_and_the_result() {
         let ask = Ask::Write { device: "boiler".into(), tag: "setpoint".into(), value: "21.5".into() };
         let before = Sample::Good(Value::Float(20.0));
-        let write = Write::of(&ask, Some("rs485-1"), Some(&before), peer()).unwrap();
+        let write = Write::of(&ask, Some("rs485-1"), peer()).unwrap().over(Some(&before));
         assert_eq!(
             write.sentence(&Reply::Values(Vec::new())),
             "write of boiler/setpoint = 21.5 (was 20), by uid 1000, pid 77: done"
@@ -145,7 +156,7 @@ mod tests {
     #[test]
     fn a_write_of_which_nobody_knows_is_not_called_refused() {
         let ask = Ask::Write { device: "late".into(), tag: "w".into(), value: "7".into() };
-        let write = Write::of(&ask, Some("late"), Some(&Sample::Good(Value::UInt(42))), peer()).unwrap();
+        let write = Write::of(&ask, Some("late"), peer()).unwrap().over(Some(&Sample::Good(Value::UInt(42))));
         let reply = Reply::Unknown("unit 1: no answer: nobody knows whether it was written".into());
         assert_eq!(
             write.sentence(&reply),
@@ -155,17 +166,28 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_the_register_cannot_hold_says_what_it_holds() {
+        let ask = Ask::Write { device: "meter1".into(), tag: "setpoint".into(), value: "33.57".into() };
+        let tag = Tag { value: Some(33.6.into()), quality: "good".into(), ..Tag::default() };
+        let written = Written { tag, asked: Some(33.57.into()), step: Some(0.1) };
+        assert_eq!(
+            Write::of(&ask, None, peer()).unwrap().sentence(&Reply::Written(Box::new(written))),
+            "write of meter1/setpoint = 33.57, by uid 1000, pid 77: done: it holds 33.6 (33.57 asked; the register holds steps of 0.1)"
+        );
+    }
+
+    #[test]
     fn a_raw_write_names_bus_unit_table_address_and_the_first_values_and_a_read_is_no_deed() {
         let at = RawAt { bus: "plc".into(), unit: 17, table: "holding".into(), address: 40 };
         let ask = Ask::WriteRaw { at: at.clone(), values: (0..10).collect() };
-        let write = Write::of(&ask, None, None, Peer::default()).unwrap();
+        let write = Write::of(&ask, None, Peer::default()).unwrap();
         assert_eq!(write.bus, "plc");
         assert_eq!(
             write.sentence(&Reply::Values(Vec::new())),
             "write of unit 17 holding 40 = 0, 1, 2, 3, 4, 5, 6, 7 and 2 more, by this program: done"
         );
-        assert_eq!(Write::of(&Ask::ReadRaw { at, count: 3 }, None, None, peer()), None);
-        assert_eq!(Write::of(&Ask::Status, None, None, peer()), None);
+        assert_eq!(Write::of(&Ask::ReadRaw { at, count: 3 }, None, peer()), None);
+        assert_eq!(Write::of(&Ask::Status, None, peer()), None);
     }
 
     #[test]
@@ -173,7 +195,8 @@ mod tests {
         let value = "x\n".repeat(2000);
         let ask = Ask::Write { device: "a".into(), tag: "b".into(), value };
         let bad = Sample::Bad(Reason::NotPolled);
-        let line = Write::of(&ask, None, Some(&bad), peer()).unwrap().sentence(&Reply::Values(Vec::new()));
+        let line = Write::of(&ask, None, peer()).unwrap().over(Some(&bad));
+        let line = line.sentence(&Reply::Values(Vec::new()));
         assert!(line.len() < 300 && !line.contains('\n'), "{line}");
     }
 }

@@ -7,13 +7,14 @@
 //! device or another master changes in the same register between them is overwritten. Never sends a request beyond the limits of the standard.
 
 use drivers::bus::CommandError;
-use gateway_core::poll::request::{Answer, Query, Request, Table, UnitId};
+use gateway_core::poll::request::{Answer, LineFault, Query, Request, Table, UnitId};
 use gateway_core::poll::settings::{Kind, Medium, Settings, Tag};
 use gateway_core::poll::{decode, encode};
 use gateway_core::process::{self, Scaler};
 use gateway_core::tag::{Reason, Sample, TagId, Value};
 
-use super::control::{Ask, RawAt, Reply};
+use super::control::{Ask, RawAt, Reply, Written};
+use super::picture::words;
 use super::{near, snapshot};
 
 /// "Illegal function" ("MODBUS Application Protocol V1.1b3", 7).
@@ -42,7 +43,8 @@ pub(super) struct Errand {
 #[derive(Debug, Clone, PartialEq)]
 enum What {
     Read(TagId),
-    Wrote(TagId, Value),
+    /// The value that was asked for, and the one that the registers hold.
+    Wrote(TagId, Value, Sample),
     Raw,
 }
 
@@ -70,7 +72,8 @@ impl Errand {
                     process::unscale(tag, &value).map_err(|fault| format!("{device}/{name}: {fault}"))?;
                 let query =
                     encode::write(&tag.point, &raw).map_err(|fault| format!("{device}/{name}: {fault}"))?;
-                Ok(Self::of_tag(field, tag, query, What::Wrote(id, value)))
+                let held = held(tag, &query);
+                Ok(Self::of_tag(field, tag, query, What::Wrote(id, value, held)))
             }
             Ask::ReadRaw { at, count } => {
                 Self::raw(field, at, |table, address| raw_read(table, address, *count))
@@ -152,9 +155,44 @@ impl Errand {
     #[must_use]
     pub(super) fn written(&self) -> Option<TagId> {
         match &self.what {
-            What::Wrote(id, _) => Some(*id),
+            What::Wrote(id, ..) => Some(*id),
             What::Read(_) | What::Raw => None,
         }
+    }
+
+    /// The tag that is written, with the value that its registers hold then.
+    #[must_use]
+    pub(super) fn held(&self) -> Option<(TagId, &Sample)> {
+        match &self.what {
+            What::Wrote(id, _, held) => Some((*id, held)),
+            What::Read(_) | What::Raw => None,
+        }
+    }
+
+    /// The tags whose registers or coils are written, as a whole or in part.
+    pub(super) fn reached<'a>(&'a self, field: &'a Settings) -> impl Iterator<Item = TagId> + 'a {
+        let (table, first, count) = match &self.request.query {
+            Query::WriteCoil { address, .. } => (Table::Coil, *address, 1),
+            Query::WriteCoils { address, on } => (Table::Coil, *address, on.len()),
+            Query::WriteRegister { address, .. } | Query::MaskWrite { address, .. } => {
+                (Table::Holding, *address, 1)
+            }
+            Query::WriteRegisters { address, values } => (Table::Holding, *address, values.len()),
+            Query::ReadWrite { write_address, values, .. } => (Table::Holding, *write_address, values.len()),
+            Query::Read { .. } | Query::Identify { .. } => (Table::Input, 0, 0),
+        };
+        let written = usize::from(first)..usize::from(first) + count;
+        (0_u32..).zip(&field.tags).filter_map(move |(id, tag)| {
+            let device = &field.devices[field.groups[tag.group].device];
+            let start = usize::from(tag.point.address);
+            let end = start + usize::from(width(tag));
+            let reached = device.bus == self.bus
+                && device.unit == self.request.unit
+                && tag.point.table == table
+                && start < written.end
+                && written.start < end;
+            reached.then_some(TagId(id))
+        })
     }
 
     /// What to tell the client.
@@ -167,7 +205,7 @@ impl Errand {
             Ok(Answer::Exception(code)) => return Reply::Refused(refusal(code)),
             Ok(answer) => answer,
             Err(fault) => {
-                let sentence = format!("unit {}: {fault}", self.request.unit);
+                let sentence = self.unanswered(field, &fault);
                 let may_be_done = self.writes() && fault.may_be_done();
                 return if may_be_done { Reply::Unknown(sentence) } else { Reply::Refused(sentence) };
             }
@@ -177,8 +215,8 @@ impl Errand {
                 let sample = tag_sample(&field.tags[id.0 as usize], answer);
                 Reply::Tag(Box::new(tag_snapshot(field, *id, &sample, Some(0))))
             }
-            (What::Wrote(id, value), Answer::Done) => {
-                Reply::Tag(Box::new(tag_snapshot(field, *id, &Sample::Good(value.clone()), Some(0))))
+            (What::Wrote(id, asked, held), Answer::Done) => {
+                Reply::Written(Box::new(written(field, *id, asked, held)))
             }
             (What::Raw, Answer::Registers(values)) => Reply::Values(values),
             (What::Raw, Answer::Bits(bits)) => Reply::Values(bits.into_iter().map(u16::from).collect()),
@@ -192,6 +230,72 @@ impl Errand {
 
     fn writes(&self) -> bool {
         !matches!(self.request.query, Query::Read { .. } | Query::Identify { .. })
+    }
+
+    /// Why there is no answer, with the place and with what to do.
+    fn unanswered(&self, field: &Settings, fault: &CommandError) -> String {
+        let bus = &field.buses[self.bus];
+        let place = match self.device {
+            Some(device) => {
+                format!(
+                    "device {} (unit {} on bus {})",
+                    field.devices[device].name, self.request.unit, bus.name
+                )
+            }
+            None => format!("unit {} on bus {}", self.request.unit, bus.name),
+        };
+        let look = "`gateway-daemon status` says how its bus and the other devices are";
+        let remedy = match (fault, &bus.medium) {
+            (CommandError::Line(LineFault::Silence) | CommandError::Doubtful(LineFault::Silence), _) => {
+                format!("; check its power, its wires and its unit: {look}")
+            }
+            (CommandError::Line(LineFault::Down) | CommandError::Down(_), _) => format!("; {look}"),
+            (
+                CommandError::Line(_) | CommandError::Doubtful(_),
+                Medium::Serial(_) | Medium::RtuOverTcp { .. },
+            ) => {
+                format!(
+                    "; check the wires, the baud rate and parity, and whether two devices have this unit: {look}"
+                )
+            }
+            (CommandError::Line(_) | CommandError::Doubtful(_), _) => format!("; {look}"),
+            _ => String::new(),
+        };
+        format!("{place}: {fault}{remedy}")
+    }
+}
+
+/// What a write has left in the device.
+fn written(field: &Settings, id: TagId, asked: &Value, held: &Sample) -> Written {
+    let tag = tag_snapshot(field, id, held, Some(0));
+    let asked = json(asked);
+    let differs = tag.value.as_ref().is_some_and(|held| words::value(held) != words::value(&asked));
+    let Tag { point, scale, .. } = &field.tags[id.0 as usize];
+    let even = !matches!(point.kind, Kind::F32(_) | Kind::F64(_));
+    let step = even.then(|| scale.map_or(1.0, |scale| scale.factor.abs()));
+    Written { tag, asked: differs.then_some(asked), step: step.filter(|_| differs) }
+}
+
+/// The value that is read back after a write: the registers hold steps of the scale.
+fn held(tag: &Tag, query: &Query) -> Sample {
+    let answer = match query {
+        Query::WriteCoil { on, .. } => Answer::Bits(vec![*on]),
+        Query::WriteRegister { value, .. } => Answer::Registers(vec![*value]),
+        Query::WriteRegisters { values, .. } => Answer::Registers(values.clone()),
+        Query::MaskWrite { and, or, .. } => Answer::Registers(vec![or & !and]),
+        // No tag is written so.
+        Query::WriteCoils { .. } | Query::Read { .. } | Query::ReadWrite { .. } | Query::Identify { .. } => {
+            Answer::Done
+        }
+    };
+    tag_sample(tag, answer)
+}
+
+/// Registers or bits of a tag.
+fn width(tag: &Tag) -> u16 {
+    match tag.point.table {
+        Table::Coil | Table::Discrete => 1,
+        Table::Holding | Table::Input => tag.point.kind.registers(),
     }
 }
 
@@ -243,11 +347,7 @@ fn find<'a>(field: &'a Settings, device: &str, name: &str) -> Result<(TagId, &'a
 }
 
 fn read_query(tag: &Tag) -> Query {
-    let count = match tag.point.table {
-        Table::Coil | Table::Discrete => 1,
-        Table::Holding | Table::Input => tag.point.kind.registers(),
-    };
-    Query::Read { table: tag.point.table, address: tag.point.address, count }
+    Query::Read { table: tag.point.table, address: tag.point.address, count: width(tag) }
 }
 
 fn raw_read(table: Table, address: u16, count: u16) -> Result<Query, String> {
@@ -337,7 +437,7 @@ fn number(word: &str) -> Option<Value> {
 
 /// Exceptions that are no refusal: the device has accepted the request and is not done (5), or did not answer the gateway in between (11). The same
 /// standard, 7.
-fn leaves_open(code: u8) -> bool {
+pub(super) fn leaves_open(code: u8) -> bool {
     matches!(code, 5 | 11)
 }
 
@@ -362,4 +462,4 @@ fn refusal(code: u8) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

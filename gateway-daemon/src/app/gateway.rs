@@ -15,7 +15,7 @@
 //!
 //! Bounds: [`CYCLES_MAX`] cycles, [`HAPPENINGS_MAX`] answers and [`super::control::REQUESTS_MAX`] requests wait.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use drivers::clock;
@@ -36,6 +36,7 @@ use super::clocks::Clocks;
 use super::control::Request;
 use super::faults::Faults;
 use super::known::Known;
+use super::last_writes::LastWrites;
 use super::lines::{LineId, Lines};
 use super::local::{self, Enqueue, Local, Word};
 use super::picture::words;
@@ -81,6 +82,8 @@ pub enum Course {
 pub struct Gateway {
     pub(super) config: Config,
     pub(super) field: Arc<Field>,
+    /// Requests to devices that end at the same moment contend for it.
+    pub(super) last_writes: Arc<Mutex<LastWrites>>,
     pub(super) run: RunId,
     pub(super) started: BootNs,
     pub(super) processor: Processor,

@@ -276,7 +276,7 @@ fn nothing_yet(part: &Part) -> watch::Receiver<Report> {
     let line = LineState::Down { since: now, why: "cannot be started yet".into() };
     let (wire, task, schedule) =
         (WireCounters::Rtu(Default::default()), Default::default(), Default::default());
-    watch::channel(Report { name, at: now, line, wire, task, schedule }).1
+    watch::channel(Report { name, at: now, line, reopening: false, wire, task, schedule }).1
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod faults;
 mod fitting;
 pub mod gateway;
 mod known;
+mod last_writes;
 mod lines;
 mod local;
 mod measure;

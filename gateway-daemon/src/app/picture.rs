@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 pub use self::paper::{Ink, Paper};
 use self::table::{Align, Cell, Table};
-use self::words::{bytes, count, duration, rate, value};
+use self::words::{bytes, count, counted, duration, rate, value};
 use super::snapshot::{Broker, Bus, Device, Health, Ledger, Link, SetAside, Snapshot, Tag, Uplink};
 use super::troubles;
 
@@ -231,8 +231,8 @@ pub fn uplink_lines(uplink: &Uplink, ink: Ink) -> String {
         ink.paint(
             full,
             &format!(
-                "{} messages ({}): {} in memory, {} on disk; {share} % of {}",
-                count(queued.rows),
+                "{} ({}): {} in memory, {} on disk; {share} % of {}",
+                counted(queued.rows, "message"),
                 bytes(queued.bytes),
                 count(uplink.ledger.in_memory.rows),
                 count(uplink.ledger.stored.rows),
@@ -256,8 +256,8 @@ fn aside_line(uplink: &Uplink, ink: Ink) -> String {
     let newest = newest.as_ref().map(|newest| format!(", the newest {newest}")).unwrap_or_default();
     let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let text = format!(
-        "{} messages, {}{newest}{reason}: `queue list {}`",
-        count(*messages),
+        "{}, {}{newest}{reason}: `queue list {}`",
+        counted(*messages, "message"),
         bytes(*size),
         uplink.name
     );
@@ -277,7 +277,7 @@ fn down_line(uplink: &Uplink, ink: Ink) -> String {
         [] => String::new(),
         filters => ink.paint(Mood::Bad, &format!("; the cloud refuses {}", filters.join(", "))),
     };
-    format!("  down    {} messages{waits}{refused}\n", count(uplink.received))
+    format!("  down    {}{waits}{refused}\n", counted(uplink.received, "message"))
 }
 
 /// The promise in numbers of readings, with what breaks it.
@@ -439,7 +439,7 @@ fn device_table(devices: &[&Device]) -> Table<8> {
             Health::Unknown => Mood::Faint,
             Health::Good => Mood::Good,
             Health::Failing => Mood::Warn,
-            Health::Dead => Mood::Bad,
+            Health::Dead | Health::Down => Mood::Bad,
         };
         let why = device.why.as_ref().map(|why| format!("last: {why}")).unwrap_or_default();
         table.row([

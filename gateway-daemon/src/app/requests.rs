@@ -1,6 +1,6 @@
 //! Requests of people: what the core loop answers itself, and what it sends to a bus.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use drivers::bus;
 use drivers::clock;
@@ -30,14 +30,13 @@ impl Gateway {
             }
             _ => match Errand::new(&self.field, &ask) {
                 Ok(errand) => {
-                    let before = errand.written().and_then(|id| self.processor.latest(id));
                     let bus = self.field.buses.get(errand.bus).map(|bus| bus.name.as_str());
-                    let write = Write::of(&ask, bus, before.map(|latest| &latest.sample), by);
+                    let write = Write::of(&ask, bus, by);
                     return self.send(errand, write, reply);
                 }
                 Err(sentence) => {
                     let refused = Reply::Refused(sentence);
-                    if let Some(write) = Write::of(&ask, None, None, by) {
+                    if let Some(write) = Write::of(&ask, None, by) {
                         write.log(&refused);
                     }
                     refused
@@ -65,12 +64,20 @@ impl Gateway {
                 turnaround: device.turnaround,
             }
         });
-        let field = Arc::clone(&self.field);
+        let (field, last_writes) = (Arc::clone(&self.field), Arc::clone(&self.last_writes));
+        let polled = errand.written().and_then(|id| self.processor.latest(id)).cloned();
         // Bounded by the clients of the control socket: each waits for its answer.
         tokio::spawn(Contained::new("a request to a device", async move {
-            let answer = errand.reply(&field, carry_out(&asker, &errand, times).await);
+            let outcome = carry_out(&asker, &errand, times).await;
+            let before = {
+                let mut last = last_writes.lock().unwrap_or_else(PoisonError::into_inner);
+                let before = errand.written().and_then(|id| last.before(id, polled.as_ref()));
+                last.ended(clock::now(), &field, &errand, &outcome);
+                before
+            };
+            let answer = errand.reply(&field, outcome);
             if let Some(write) = write {
-                write.log(&answer);
+                write.over(before.as_ref()).log(&answer);
             }
             // A client that left does not wait for its answer.
             let _ = reply.send(answer);

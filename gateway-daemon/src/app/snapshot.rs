@@ -108,6 +108,8 @@ pub struct Bus {
     pub up: bool,
     /// Whether no try to open it has ended yet: it has just started.
     pub untried: bool,
+    /// Whether its connection has ended and is being opened again, and nothing has answered since; in a moment it is up or down.
+    pub reopening: bool,
     /// How long it has been so, ms.
     pub since_ms: u64,
     /// Why it is not, or was not the last time.
@@ -139,6 +141,8 @@ pub enum Health {
     Failing,
     /// It failed so often that it is only probed.
     Dead,
+    /// Its bus is not open, so nobody asks it.
+    Down,
 }
 
 impl Health {
@@ -150,6 +154,7 @@ impl Health {
             Self::Good => "good",
             Self::Failing => "failing",
             Self::Dead => "dead",
+            Self::Down => "down",
         }
     }
 }
@@ -168,7 +173,7 @@ pub struct Device {
     pub tags: u64,
     /// How it is.
     pub health: Health,
-    /// How long it has been so, ms; while it fails, the time since its last answer.
+    /// How long it has been so, ms; while it fails, the time since its last answer; while it is down, as its bus.
     pub since_ms: u64,
     /// The last thing that went wrong, as a reason word; kept after it recovered.
     pub why: Option<String>,

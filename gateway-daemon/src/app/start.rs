@@ -113,6 +113,7 @@ impl Gateway {
             orders: Orders::start(config.update.as_ref()),
             config,
             field,
+            last_writes: Arc::default(),
             run,
             started,
             encoder,

@@ -8,7 +8,7 @@ use gateway_core::poll::schedule::DeviceState;
 use gateway_core::poll::settings::{Medium, Parity};
 use gateway_core::poll::words;
 use gateway_core::settings::{LinkSettings, ListenerSettings, Transport};
-use gateway_core::tag::{BootNs, Sample, TagId, WallClock as _, WallMs};
+use gateway_core::tag::{BootNs, Reason, Sample, TagId, WallClock as _, WallMs};
 use gateway_core::uplink::link::LinkEvent;
 use gateway_core::uplink::machine::State;
 use gateway_core::uplink::queue::{self, DropReason, Queue};
@@ -108,24 +108,18 @@ impl Gateway {
             }
         }
         for line in self.lines.iter() {
+            // Before the report is held: it is looked at there, too.
+            let bus = bus(line, now);
             let report = line.report();
-            let is_up = matches!(report.line, LineState::Up { .. });
             for seen in &report.schedule.devices {
                 let place = line.part().device(seen.device);
                 let Some(device) = place.and_then(|place| devices.get_mut(place)) else { continue };
-                device.health = match seen.state {
-                    DeviceState::Unknown => Health::Unknown,
-                    DeviceState::Alive => Health::Good,
-                    DeviceState::Failing { .. } => Health::Failing,
-                    DeviceState::Dead { .. } => Health::Dead,
+                (device.health, device.since_ms) = health(seen, &bus, now);
+                device.why = match device.health {
+                    Health::Down => Some(Reason::BusDown.to_string()),
+                    _ => seen.last_failure.map(|cause| cause.reason().to_string()),
                 };
-                let since = match seen.state {
-                    DeviceState::Failing { .. } => seen.last_answer.unwrap_or(seen.since),
-                    _ => seen.since,
-                };
-                device.since_ms = age_ms(now, since);
-                device.why = seen.last_failure.map(|cause| cause.reason().to_string());
-                (device.wrong, device.notes) = self.sentences(line, is_up, seen);
+                (device.wrong, device.notes) = self.sentences(line, bus.up, seen);
                 device.polls_per_s = line.device_answers(seen.device);
                 device.requests = seen.counters.requests;
                 device.errors = seen.counters.faults.total().saturating_add(seen.counters.exceptions.total());
@@ -139,13 +133,18 @@ impl Gateway {
         let (field, own) = (&line.part().field, seen.device);
         let Some(device) = field.devices.get(own) else { return Default::default() };
         match seen.state {
-            DeviceState::Dead { .. } => (vec![words::given_up(device, seen.last_failure)], Vec::new()),
+            DeviceState::Dead { .. } if is_up => {
+                (vec![words::given_up(device, seen.last_failure)], Vec::new())
+            }
             DeviceState::Alive | DeviceState::Failing { .. } if is_up => {
                 let mut wrong = words::failing(field, own, &seen.requests);
                 wrong.extend(line.bad_values(own, &self.processor));
                 (wrong, words::apart(&seen.requests).into_iter().collect())
             }
-            DeviceState::Unknown | DeviceState::Alive | DeviceState::Failing { .. } => Default::default(),
+            DeviceState::Unknown
+            | DeviceState::Alive
+            | DeviceState::Failing { .. }
+            | DeviceState::Dead { .. } => Default::default(),
         }
     }
 
@@ -202,6 +201,22 @@ impl Gateway {
     }
 }
 
+/// How a device is, and for how long, ms. Nobody asks one whose bus is not open: what it was before says nothing of it.
+fn health(seen: &DeviceView, bus: &snapshot::Bus, now: BootNs) -> (Health, u64) {
+    if !bus.up && !bus.untried {
+        return (Health::Down, bus.since_ms);
+    }
+    let age_ms = age_ms(now, seen.since);
+    match seen.state {
+        DeviceState::Unknown => (Health::Unknown, age_ms),
+        DeviceState::Alive => (Health::Good, age_ms),
+        DeviceState::Failing { .. } => {
+            (Health::Failing, self::age_ms(now, seen.last_answer.unwrap_or(seen.since)))
+        }
+        DeviceState::Dead { .. } => (Health::Dead, age_ms),
+    }
+}
+
 fn age_ms(now: BootNs, since: BootNs) -> u64 {
     now.ms().saturating_sub(since.ms())
 }
@@ -218,6 +233,7 @@ fn bus(line: &Line, now: BootNs) -> snapshot::Bus {
         medium: medium(&line.part().bus.medium),
         up,
         untried: !up && report.task.opens == 0 && report.task.open_failures == 0,
+        reopening: report.reopening,
         since_ms: age_ms(now, since),
         why,
         polls_per_s: line.answers.per_s(),
@@ -363,5 +379,33 @@ pub(super) fn log_link(uplink: &str, event: &LinkEvent) {
             log::warn!(uplink = uplink, reason = "subscription-refused"; "uplink {uplink}: the cloud refuses to send {filters}; check its access rules; asked again at the next connect");
         }
         LinkEvent::Acked { .. } | LinkEvent::Message { .. } | LinkEvent::Subscribed { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drivers::bus::DeviceView;
+
+    use super::*;
+
+    const NOW: BootNs = BootNs(1_000_000_000_000);
+
+    fn seen(state: DeviceState) -> DeviceView {
+        let (device, last_answer, last_failure) = (0, None, None);
+        let (requests, counters) = Default::default();
+        let since = BootNs(NOW.0 - 9_000_000_000);
+        DeviceView { device, state, since, last_answer, last_failure, requests, counters }
+    }
+
+    #[test]
+    fn a_device_whose_bus_is_not_open_is_down_as_long_as_its_bus_whatever_it_was_before() {
+        let bus = |up, untried| snapshot::Bus { up, untried, since_ms: 4000, ..snapshot::Bus::default() };
+        let states = [DeviceState::Alive, DeviceState::Unknown, DeviceState::Dead { next_probe: NOW }];
+        for state in states {
+            assert_eq!(health(&seen(state), &bus(false, false), NOW), (Health::Down, 4000), "{state:?}");
+        }
+        assert_eq!(health(&seen(DeviceState::Alive), &bus(true, false), NOW), (Health::Good, 9000));
+        let fresh = health(&seen(DeviceState::Unknown), &bus(false, true), NOW);
+        assert_eq!(fresh, (Health::Unknown, 9000), "nobody has tried to open it yet");
     }
 }

@@ -14,7 +14,7 @@ use gateway_core::payload::Encoder;
 use gateway_core::tag::{BootNs, Stamp, WallClock as _};
 use gateway_core::uplink::Identity;
 
-use super::condition::{Condition, Said, conditions};
+use super::condition::{Beginnings, Condition, Said, conditions};
 use super::ever_told::{EverTold, Topics};
 use super::faults::Faults;
 use super::gateway::Gateway;
@@ -40,6 +40,7 @@ pub(super) type Bulletins = BTreeMap<Arc<str>, Arc<[u8]>>;
 #[derive(Debug, Default)]
 pub(super) struct Telling {
     paces: BTreeMap<Arc<str>, Told<(Said, bool)>>,
+    beginnings: Beginnings,
     told: Bulletins,
     /// Topics of buses and devices of former configurations: what is retained there is out of date.
     former: Vec<Arc<str>>,
@@ -99,7 +100,8 @@ impl Telling {
     ) -> Vec<(Arc<str>, Arc<[u8]>)> {
         let mut news: Vec<(Arc<str>, Arc<[u8]>)> = Vec::new();
         let mut known = BTreeSet::new();
-        for condition in present {
+        for mut condition in present {
+            condition.since = self.beginnings.of(now, &condition);
             let topic = Arc::clone(&condition.topic);
             if self.taken.contains(&topic) {
                 continue;
@@ -113,6 +115,7 @@ impl Telling {
             known.insert(topic);
         }
         self.paces.retain(|topic, _| known.contains(topic));
+        self.beginnings.keep(|topic| known.contains(topic));
         let gone = self.told.keys().filter(|topic| !known.contains(*topic));
         news.extend(gone.map(|topic| (Arc::clone(topic), Arc::from([]))));
         for (topic, payload) in &news {

@@ -90,7 +90,8 @@ impl Gateway {
             let queue = upstream.uplink.queue();
             let ledger = queue.ledger();
             let seen = backlog::Seen {
-                up: matches!(upstream.uplink.state(), State::Up { .. }),
+                up_since: matches!(upstream.uplink.state(), State::Up { .. })
+                    .then(|| upstream.uplink.link_since()),
                 waiting: ledger.stored.rows.saturating_sub(queue.aside_total().rows),
                 acknowledged: ledger.acknowledged.rows,
                 dropped: ledger.dropped_total().rows,

@@ -49,14 +49,14 @@ pub fn status(args: &cli::Status) -> u8 {
     exit::OK
 }
 
-/// `status --check`: the verdict alone, and whether it is good as the exit code.
+/// `status --check`: the verdict and what is wrong, and whether it is good as the exit code.
 fn check(snapshot: &Snapshot, json: bool) -> u8 {
     let report = Report::of(snapshot);
     if json {
         say::json_page(&serde_json::json!(report));
     } else {
         let paper = terminal::paper();
-        say::text(&paper.wrap(&picture::verdict::line(&troubles(snapshot), paper.ink)));
+        say::text(&paper.wrap(&picture::verdict::wrong(&troubles(snapshot), paper.ink)));
     }
     if report.well { exit::OK } else { exit::NO }
 }

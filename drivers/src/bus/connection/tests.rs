@@ -345,6 +345,17 @@ async fn a_device_that_refuses_the_next_connection_for_a_second_gives_every_valu
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_there_at_once_is_told_to_be_opening_until_an_answer_comes() {
+    let manners = Manners { answers_max: Some(1), refuses_for: SECOND, ..Manners::default() };
+    let mut rig = Rig::start(&field(keep(1), SECOND / 2), manners);
+    let opening = rig.reports.wait_for(|report| report.reopening).await.unwrap().clone();
+    assert!(matches!(opening.line, LineState::Up { .. }), "{:?}", opening.line);
+    let again = rig.reports.wait_for(|report| !report.reopening).await.unwrap().clone();
+    assert!(again.schedule.counters.answers > opening.schedule.counters.answers);
+    assert_eq!(again.task.losses, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_was_lost_with_its_connection_is_asked_again_at_once() {
     for pipeline in [1, 4] {
         let mut field = field(keep(pipeline), SECOND);

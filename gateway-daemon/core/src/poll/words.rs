@@ -112,8 +112,9 @@ fn why(device: &Device, cause: Cause) -> String {
     }
 }
 
-/// "MODBUS Application Protocol V1.1b3", 7.
-fn meaning(code: u8) -> Option<&'static str> {
+/// What an exception says; `None` where the standard does not know it ("MODBUS Application Protocol V1.1b3", 7).
+#[must_use]
+pub fn meaning(code: u8) -> Option<&'static str> {
     Some(match code {
         1 => "no such function",
         2 => "no such address",

@@ -61,8 +61,8 @@ impl Arrivals {
         }
     }
 
-    /// Seqs that are missing below the highest one of their run. While messages are under way this is no loss: fresh
-    /// messages may overtake a backlog.
+    /// Seqs that are missing below the highest one of their run. That is a hint and no loss: fresh messages may overtake a backlog, and messages of local
+    /// clients take numbers of the same queue without carrying them.
     #[must_use]
     pub fn holes(&self) -> u64 {
         self.runs.values().map(Ranges::holes).sum()

@@ -36,6 +36,7 @@ use super::say;
 use super::snapshot::{Link, Snapshot};
 use super::terminal::events::{Event, Events, Key};
 use super::terminal::screen::Screen;
+use super::troubles::{is_well, troubles};
 use crate::cli;
 
 /// The built-in configuration.
@@ -169,7 +170,7 @@ impl Stage {
             self.depths.remove(0);
         }
         self.depths.push(snapshot.uplinks.first().map_or(0, |uplink| uplink.ledger.queued().rows));
-        let caption = script.caption(elapsed);
+        let caption = script.caption(elapsed, is_well(&troubles(snapshot)));
         let (story, depths) = (&self.story, self.depths.as_slice());
         let view = View { snapshot, arrivals, caption: &caption, story, elapsed, depths };
         if self.screen.can_draw() {
@@ -237,7 +238,8 @@ impl Stage {
         let verdict = picture::verdict(&uplink.ledger, arrivals);
         let ink = self.screen.ink();
         if self.screen.can_draw() {
-            let (caption, story, depths) = (script.caption(elapsed), &self.story, self.depths.as_slice());
+            let caption = script.caption(elapsed, true);
+            let (story, depths) = (&self.story, self.depths.as_slice());
             let view = View { snapshot, arrivals, caption: &caption, story, elapsed, depths };
             let picture = picture::draw(&view, ink, self.screen.size());
             self.screen.say(&picture);

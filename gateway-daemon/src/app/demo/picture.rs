@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::arrivals::Arrivals;
 use super::story::Story;
 use crate::app::picture::within::{Part, Size, arrange};
-use crate::app::picture::words::{bytes, count, duration, value};
+use crate::app::picture::words::{bytes, count, counted, duration, value};
 use crate::app::picture::{self, Ink, Mood, Paper};
 use crate::app::snapshot::{Broker, Ledger, Snapshot, Tag, Uplink};
 
@@ -62,7 +62,8 @@ fn flow(view: &View<'_>, ink: Ink) -> String {
         line("depth", &curve(view.depths));
         line("readings", &ledger_words(&uplink.ledger, ink));
     }
-    line("cloud", &cloud_words(view.arrivals, ink));
+    let queued = view.snapshot.uplinks.first().map_or(0, |uplink| uplink.ledger.queued().rows);
+    line("cloud", &cloud_words(view.arrivals, queued, ink));
     if let Some(broker) = &view.snapshot.broker {
         line("broker", &local_words(broker, ink));
     }
@@ -78,8 +79,8 @@ fn flow(view: &View<'_>, ink: Ink) -> String {
 fn queue_words(uplink: &Uplink) -> String {
     let (queued, ledger) = (uplink.ledger.queued(), &uplink.ledger);
     format!(
-        "{} messages ({}): {} in memory, {} on disk",
-        count(queued.rows),
+        "{} ({}): {} in memory, {} on disk",
+        counted(queued.rows, "message"),
         bytes(queued.bytes),
         count(ledger.in_memory.rows),
         count(ledger.stored.rows)
@@ -124,8 +125,9 @@ pub fn line(view: &View<'_>) -> String {
     )
 }
 
-fn cloud_words(arrivals: &Arrivals, ink: Ink) -> String {
-    let holes = match arrivals.holes() {
+/// What the cloud has. A gap is a message that still waits, or one of a client that had its number: those have arrived without it.
+fn cloud_words(arrivals: &Arrivals, queued: u64, ink: Ink) -> String {
+    let holes = match arrivals.holes().saturating_sub(arrivals.others).min(queued) {
         0 => "no gaps".to_owned(),
         holes => ink.paint(Mood::Warn, &format!("{} to come", count(holes))),
     };
@@ -134,9 +136,9 @@ fn cloud_words(arrivals: &Arrivals, ink: Ink) -> String {
         others => format!(", {} of clients", count(others)),
     };
     format!(
-        "{} readings in {} messages, {} repeated, {holes}{others}",
-        count(arrivals.readings),
-        count(arrivals.messages),
+        "{} in {}, {} repeated, {holes}{others}",
+        counted(arrivals.readings, "reading"),
+        counted(arrivals.messages, "message"),
         count(arrivals.duplicates),
     )
 }
@@ -187,9 +189,10 @@ pub fn verdict(ledger: &Ledger, arrivals: &Arrivals) -> Verdict {
     let had = ledger.produced.readings.saturating_add(ledger.restored.readings);
     let missing = had.saturating_sub(arrivals.readings);
     let surplus = arrivals.readings.saturating_sub(had);
+    // A number that is missing is no message that is missing: those of clients take numbers, too. The readings are the account.
     let mut text = format!(
-        "{} readings produced, {} arrived, {} missing",
-        count(had),
+        "{} produced, {} arrived, {} missing",
+        counted(had, "reading"),
         count(arrivals.readings),
         count(missing)
     );
@@ -198,12 +201,13 @@ pub fn verdict(ledger: &Ledger, arrivals: &Arrivals) -> Verdict {
         (ledger.queued().readings, "still queued"),
         (ledger.dropped_total().readings, "dropped by a stated policy"),
         (surplus, "arrived that nobody produced"),
-        (arrivals.holes(), "messages never came"),
-        (arrivals.unreadable, "messages could not be read"),
     ] {
         if number > 0 {
             faults.push(format!("{} {what}", count(number)));
         }
+    }
+    if arrivals.unreadable > 0 {
+        faults.push(format!("{} could not be read", counted(arrivals.unreadable, "message")));
     }
     if !ledger.balanced() {
         faults.push("the ledger does not balance".to_owned());
@@ -212,9 +216,10 @@ pub fn verdict(ledger: &Ledger, arrivals: &Arrivals) -> Verdict {
         faults.push("nothing was produced at all".to_owned());
     }
     if arrivals.duplicates > 0 {
+        let were = if arrivals.duplicates == 1 { "was" } else { "were" };
         text.push_str(&format!(
-            " ({} messages arrived twice and were recognised)",
-            count(arrivals.duplicates)
+            " ({} arrived twice and {were} recognised)",
+            counted(arrivals.duplicates, "message")
         ));
     }
     let good = missing == 0 && faults.is_empty();
@@ -310,7 +315,8 @@ mod tests {
         let story =
             Story { write: Some(wrote.clone()), weak: Some("cellar".into()), off: None, was_off: true };
         let off = Story { off: Some((Duration::from_secs(85_985), 1_234_500)), ..story.clone() };
-        let refused = Wrote { refused: Some("unit 2: no answer".into()), ..wrote };
+        let why = "device oven (unit 2 on bus plant): no answer; check its power, its wires and its unit";
+        let refused = Wrote { refused: Some(why.into()), ..wrote };
         let refused = Story { write: Some(refused), ..story.clone() };
         let mut scenes = Vec::new();
         for caption in captions() {
@@ -395,8 +401,7 @@ mod tests {
         check(&ledger(10, 10), &arrivals(10), true, "20 readings produced, 20 arrived, 0 missing");
         let mut twice = arrivals(10);
         twice.take(br#"{"boot":"a-1","seq":3,"values":{"a":1}}"#);
-        let text =
-            "20 readings produced, 20 arrived, 0 missing (1 messages arrived twice and were recognised)";
+        let text = "20 readings produced, 20 arrived, 0 missing (1 message arrived twice and was recognised)";
         check(&ledger(10, 10), &twice, true, text);
         let text = "20 readings produced, 18 arrived, 2 missing";
         check(&ledger(10, 10), &arrivals(9), false, text);
@@ -410,6 +415,28 @@ mod tests {
         check(&books, &arrivals(10), false, text);
         let text = "0 readings produced, 0 arrived, 0 missing: nothing was produced at all";
         check(&Ledger::default(), &Arrivals::default(), false, text);
+    }
+
+    #[test]
+    fn messages_of_clients_take_numbers_and_are_no_gaps() {
+        let mut arrivals = Arrivals::default();
+        for seq in [1, 2, 4, 5] {
+            let body = format!(r#"{{"boot":"a-1","seq":{seq},"values":{{"a":1,"b":1}}}}"#);
+            arrivals.take(body.as_bytes());
+        }
+        arrivals.take(b"hello");
+        assert_eq!(arrivals.holes(), 1);
+        let words = cloud_words(&arrivals, 7, Ink::Plain);
+        assert_eq!(words, "8 readings in 4 messages, 0 repeated, no gaps, 1 of clients");
+        let verdict = verdict(&ledger(4, 4), &arrivals);
+        assert_eq!(
+            (verdict.good, verdict.text.as_str()),
+            (true, "8 readings produced, 8 arrived, 0 missing")
+        );
+        let mut waits = self::arrivals(1);
+        waits.take(br#"{"boot":"a-1","seq":4,"values":{}}"#);
+        assert!(cloud_words(&waits, 2, Ink::Plain).ends_with("2 to come"));
+        assert!(cloud_words(&waits, 0, Ink::Plain).ends_with("no gaps"), "nothing waits any more");
     }
 
     #[test]

@@ -119,18 +119,20 @@ impl Script {
         }
     }
 
-    /// What a person should know about the moment.
+    /// What a person should know about the moment; `well` is whether the gateway finds nothing wrong.
     #[must_use]
-    pub fn caption(&self, now: Duration) -> String {
+    pub fn caption(&self, now: Duration, well: bool) -> String {
         let here = now.saturating_sub(self.since);
         let left = |length: Duration| length.saturating_sub(here).as_secs() + 1;
         match self.phase {
             Phase::Starting => "Starting: devices, gateway and a pretend cloud, all in this process.".into(),
             Phase::Steady if !self.after => {
-                format!("All is well. In {} s the link to the cloud will be cut.", left(WARM))
+                format!("{} In {} s the link to the cloud will be cut.", verdict(well), left(WARM))
             }
             Phase::Steady if self.outage.is_some() => "The cloud is back and has everything.".into(),
-            Phase::Steady => "All is well. q ends the demo with a count of every reading.".into(),
+            Phase::Steady => {
+                format!("{} q ends the demo with a count of every reading.", verdict(well))
+            }
             Phase::Cut => format!(
                 "The link is cut for another {} s. Polling goes on; readings are kept on disk.",
                 left(self.outage.unwrap_or_default())
@@ -163,6 +165,10 @@ impl Script {
     }
 }
 
+fn verdict(well: bool) -> &'static str {
+    if well { "All is well." } else { "Not all is well, see below." }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -176,11 +182,22 @@ pub(super) mod tests {
         let mut captions: Vec<String> = phases
             .into_iter()
             .flat_map(|phase| [&long, &none, &after].map(|script| (phase, script)))
-            .map(|(phase, script)| Script { phase, ..*script }.caption(Duration::ZERO))
+            .flat_map(|(phase, script)| {
+                [true, false].map(|well| Script { phase, ..*script }.caption(Duration::ZERO, well))
+            })
             .collect();
         captions.sort();
         captions.dedup();
         captions
+    }
+
+    #[test]
+    fn nothing_is_said_to_be_well_while_the_gateway_finds_something_wrong() {
+        for outage in [None, Some(s(20))] {
+            let steady = Script { phase: Phase::Steady, ..Script::new(outage, None) };
+            assert!(steady.caption(s(1), true).starts_with("All is well. "));
+            assert!(steady.caption(s(1), false).starts_with("Not all is well, see below. "));
+        }
     }
 
     const fn s(seconds: u64) -> Duration {

@@ -40,7 +40,10 @@ impl Story {
         let Wrote { device, tag, value: wrote, at, refused } = self.write.as_ref()?;
         let ago = ago(now.saturating_sub(*at));
         if let Some(why) = refused {
-            return Some(format!("{device}/{tag} = {wrote} was refused {ago}: {why}"));
+            // The place stands before it, and what to do is for a real plant.
+            let fact = why.split("; ").next().unwrap_or(why);
+            let fact = fact.split_once("): ").map_or(fact, |(_, fact)| fact);
+            return Some(format!("{device}/{tag} = {wrote} was refused {ago}: {fact}"));
         }
         let seen = snapshot.tags.iter().find(|seen| seen.device == *device && seen.tag == *tag);
         let unit =
@@ -120,8 +123,11 @@ mod tests {
         assert_eq!(line(&story, Some(180.0)).as_deref(), Some(wanted));
         let wanted = "oven/setpoint = 180 °C, written 5.0 s ago; not polled since";
         assert_eq!(line(&story, None).as_deref(), Some(wanted));
-        story.write = Some(Wrote { refused: Some("unit 2: no answer".into()), ..wrote });
-        let wanted = "oven/setpoint = 180 was refused 5.0 s ago: unit 2: no answer";
+        story.write = Some(Wrote {
+            refused: Some("device oven (unit 2 on bus plant): no answer; check its power".into()),
+            ..wrote
+        });
+        let wanted = "oven/setpoint = 180 was refused 5.0 s ago: no answer";
         assert_eq!(line(&story, None).as_deref(), Some(wanted));
         assert_eq!(line(&Story::default(), None), None);
     }

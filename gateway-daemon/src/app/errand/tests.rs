@@ -1,7 +1,6 @@
 use std::path::Path;
 
 use gateway_config::{Environment, parse};
-use gateway_core::poll::request::LineFault;
 
 use super::*;
 
@@ -47,14 +46,14 @@ every = "1s"
 tags.speed = { holding = 0, type = "u16" }
 "#;
 
-fn field() -> Settings {
+pub(in super::super) fn field() -> Settings {
     match parse(CONFIG, "gateway.toml", Path::new("/"), &Environment::default()) {
         Ok((config, _)) => config.field,
         Err(problems) => panic!("{problems}"),
     }
 }
 
-fn write(tag: &str, value: &str) -> Result<Errand, String> {
+pub(in super::super) fn write(tag: &str, value: &str) -> Result<Errand, String> {
     Errand::new(&field(), &Ask::Write { device: "meter".into(), tag: tag.into(), value: value.into() })
 }
 
@@ -62,7 +61,7 @@ fn read(tag: &str) -> Errand {
     Errand::new(&field(), &Ask::Read { device: "meter".into(), tag: tag.into() }).unwrap()
 }
 
-fn at(bus: &str, unit: u8, table: &str, address: u16) -> RawAt {
+pub(in super::super) fn at(bus: &str, unit: u8, table: &str, address: u16) -> RawAt {
     RawAt { bus: bus.into(), unit, table: table.into(), address }
 }
 
@@ -70,13 +69,14 @@ fn read_raw(at: RawAt, count: u16) -> Result<Errand, String> {
     Errand::new(&field(), &Ask::ReadRaw { at, count })
 }
 
-fn write_raw(at: RawAt, values: Vec<u16>) -> Result<Errand, String> {
+pub(in super::super) fn write_raw(at: RawAt, values: Vec<u16>) -> Result<Errand, String> {
     Errand::new(&field(), &Ask::WriteRaw { at, values })
 }
 
 fn tag_of(reply: Reply) -> (Option<serde_json::Value>, String) {
     match reply {
         Reply::Tag(tag) => (tag.value, tag.quality),
+        Reply::Written(written) => (written.tag.value, written.tag.quality),
         other => panic!("{other:?}"),
     }
 }
@@ -251,7 +251,13 @@ fn what_the_device_refuses_or_garbles_is_said_and_is_no_value() {
         other => panic!("{other:?}"),
     };
     assert_eq!(refused(Ok(Answer::Exception(2))), "the device refused (exception 2): it has no such address");
-    assert_eq!(refused(Err(LineFault::Silence.into())), "unit 17: no answer");
+    let place = "device meter (unit 17 on bus line): ";
+    let silent = refused(Err(LineFault::Silence.into()));
+    assert!(
+        silent.starts_with(&format!("{place}no answer; check its power, its wires and its unit")),
+        "{silent}"
+    );
+    assert!(silent.contains("`gateway-daemon status`"), "{silent}");
     assert_eq!(tag_of(read("u16").reply(&field, Ok(Answer::Done))), (None, "bad-answer".into()));
     assert_eq!(tag_of(read("u16").reply(&field, Ok(Answer::Registers(vec![])))), (None, "bad-answer".into()));
     assert_eq!(
@@ -299,4 +305,23 @@ fn a_write_is_refused_only_where_it_surely_was_not_done_and_for_the_rest_nobody_
     }
     let (unknown, words) = words(read("u16"), Ok(Answer::Exception(11)));
     assert_eq!((unknown, &*words), (false, "exception 11: it does not answer the gateway in between"));
+}
+
+#[test]
+fn a_write_is_answered_with_the_value_that_the_register_holds_and_why_it_is_another() {
+    let check = |tag: &str, asked: &str, held: serde_json::Value, why: Option<&str>| match write(tag, asked)
+        .unwrap()
+        .reply(&field(), Ok(Answer::Done))
+    {
+        Reply::Written(written) => {
+            assert_eq!(written.tag.value, Some(held), "{tag} = {asked}");
+            assert_eq!(written.rounded().as_deref(), why, "{tag} = {asked}");
+        }
+        other => panic!("{other:?}"),
+    };
+    check("i16", "33.57", 33.6.into(), Some("33.57 asked; the register holds steps of 0.1"));
+    check("i16", "33.6", 33.6.into(), None);
+    check("u16", "7", 7.into(), None);
+    check("f32", "33.57", 33.57.into(), None);
+    check("coil", "1", true.into(), None);
 }

@@ -40,6 +40,7 @@ pub(crate) fn healthy() -> Snapshot {
                 polls_per_s: 11.96,
                 busy: 0.41,
                 requests: 9000,
+                answers: 8990,
                 ..Bus::default()
             },
             Bus {
@@ -49,6 +50,7 @@ pub(crate) fn healthy() -> Snapshot {
                 polls_per_s: 250.4,
                 busy: 0.02,
                 requests: 188_000,
+                answers: 188_000,
                 ..Bus::default()
             },
         ],
@@ -163,8 +165,8 @@ pub(crate) fn troubled() -> Snapshot {
     bus.since_ms = 200_000;
     bus.why = Some("the port is gone; waiting for it to be plugged in again".into());
     let device = &mut snapshot.devices[0];
-    (device.health, device.errors, device.polls_per_s) = (Health::Dead, 1234, 0.05);
-    (device.since_ms, device.why) = (90_000, Some("timeout".into()));
+    (device.health, device.errors, device.polls_per_s) = (Health::Down, 1234, 0.0);
+    (device.since_ms, device.why) = (200_000, Some("bus-down".into()));
     for (tag, reason) in snapshot.tags.iter_mut().zip(["timeout", "bus-down", "exception-2"]) {
         (tag.value, tag.quality) = (None, reason.into());
     }

@@ -27,6 +27,24 @@ fn of(found: &[Trouble], ink: Ink) -> String {
     text
 }
 
+/// The verdict, and each other thing that is wrong on its line: what a check that failed has to say.
+#[must_use]
+pub fn wrong(found: &[Trouble], ink: Ink) -> String {
+    /// As many as the status message of an uplink names.
+    const WRONG_MAX: usize = 16;
+    let mut text = line(found, ink);
+    let wrong = || found.iter().filter(|trouble| trouble.severity == Severity::Wrong);
+    for trouble in wrong().take(WRONG_MAX).skip(1) {
+        text.push_str(&format!("  {}\n", ink.paint(Mood::Bad, &trouble.to_string())));
+    }
+    match wrong().count().saturating_sub(WRONG_MAX) {
+        0 => {}
+        1 => text.push_str("  and 1 other\n"),
+        others => text.push_str(&format!("  and {others} others\n")),
+    }
+    text
+}
+
 /// The verdict alone.
 #[must_use]
 pub fn line(found: &[Trouble], ink: Ink) -> String {
@@ -54,6 +72,30 @@ mod tests {
         for trouble in &found {
             assert_eq!(text.matches(&trouble.to_string()).count(), 1, "{trouble}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_check_that_fails_names_each_thing_that_is_wrong_and_counts_those_beyond_sixteen() {
+        let dead = |count: usize| {
+            let mut plant = healthy();
+            let device = plant.devices[0].clone();
+            let of = |number: usize| Device {
+                name: format!("meter{number}"),
+                health: if number == 0 { Health::Good } else { Health::Dead },
+                ..device.clone()
+            };
+            plant.devices = (0..=count).map(of).collect();
+            wrong(&troubles(&plant), Ink::Plain)
+        };
+        assert_eq!(dead(0), "all is well\n");
+        assert_eq!(dead(1).lines().count(), 1, "{}", dead(1));
+        let three = dead(3);
+        assert!(three.lines().next().unwrap().ends_with("and 2 other things are wrong"), "{three}");
+        for device in ["meter1", "meter2", "meter3"] {
+            assert_eq!(three.matches(device).count(), 1, "{three}");
+        }
+        let many = dead(20);
+        assert!(many.lines().count() == 17 && many.ends_with("  and 4 others\n"), "{many}");
     }
 
     #[test]

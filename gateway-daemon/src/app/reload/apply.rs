@@ -106,6 +106,8 @@ impl Gateway {
     fn replace_field(&mut self, now: BootNs, config: &Config, delta: &Delta) {
         self.processor = self.processor.succeed(&self.field, &config.field, !delta.message, now);
         self.field = Arc::new(config.field.clone());
+        // Tags have other numbers; requests under way keep the former ones.
+        self.last_writes = Arc::default();
         self.lines.replace(&self.field, &delta.kept);
     }
 

@@ -6,6 +6,7 @@ use gateway_core::text::is_hidden;
 
 use super::{Attempt, Found, Said};
 use crate::app::picture::words::duration;
+use gateway_core::poll::words::meaning;
 
 /// Longest piece of a device's own text that is printed.
 const TEXT_CHARS_MAX: usize = 60;
@@ -81,9 +82,10 @@ pub(super) fn summary(found: usize, attempts: usize, units: usize) -> String {
 fn said(said: &Said) -> String {
     match said {
         Said::Value(value) => format!("{value}"),
-        Said::Refused(1) => "refused (1, unknown function)".to_owned(),
-        Said::Refused(2) => "refused (2, no such address)".to_owned(),
-        Said::Refused(code) => format!("refused ({code})"),
+        Said::Refused(code) => match meaning(*code) {
+            Some(meaning) => format!("refused ({code}, {meaning})"),
+            None => format!("refused ({code})"),
+        },
         Said::Nothing => "no answer".to_owned(),
         Said::Garbled(fault) => fault.to_string(),
     }

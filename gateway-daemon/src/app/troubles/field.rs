@@ -40,7 +40,7 @@ pub(super) fn devices(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
     }
     let rest = snapshot.devices.iter().filter(|device| !down.contains(device.bus.as_str()));
     for device in rest.filter(|device| !said.contains(device.bus.as_str())) {
-        found.extend(silent_device(device));
+        found.extend(silent_device(snapshot, device));
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn tags(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
         if let (false, Some(bad)) =
             (silent || down.contains(device.bus.as_str()), tags.get(device.name.as_str()))
         {
-            found.extend(bad_tags(device, bad));
+            found.extend(bad_tags(snapshot, device, bad));
         }
     }
 }
@@ -87,19 +87,15 @@ fn down(bus: &Bus) -> Trouble {
 
 fn silent_line(snapshot: &Snapshot, bus: &str, devices: &[&Device]) -> Trouble {
     let sentence = format!("bus {bus}: none of its {} devices answers", devices.len());
-    let serial =
-        snapshot.buses.iter().any(|seen| seen.name == bus && seen.medium.starts_with("modbus-rtu /"));
-    let remedy = if serial {
-        "check the power of the devices, the wires A and B, `baud` and `parity`; `gateway-daemon scan` finds out how a line is set"
-    } else {
-        "check the power of the devices, and what lies between them and the gateway"
-    };
+    let remedy = unproven_line(snapshot, bus).unwrap_or_else(|| {
+        "check the power of the devices, and what lies between them and the gateway".to_owned()
+    });
     let since = devices.iter().map(|device| device.since_ms).min().unwrap_or_default();
     Trouble::wrong(Subject::Bus(bus.to_owned()), sentence).since(since).remedy(remedy)
 }
 
 /// A device that does not answer, whatever is wrong with its line.
-pub fn silent_device(device: &Device) -> Option<Trouble> {
+pub fn silent_device(snapshot: &Snapshot, device: &Device) -> Option<Trouble> {
     let subject = Subject::Device(device.name.clone());
     let why = device.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let place = format!("device {} (unit {} on bus {})", device.name, device.unit, device.bus);
@@ -108,15 +104,37 @@ pub fn silent_device(device: &Device) -> Option<Trouble> {
             let said = device.wrong.first();
             let sentence = said
                 .map_or_else(|| format!("{place} does not answer{why}"), |said| format!("{place} {said}"));
-            let remedy = "check its power, its wires and its `unit`; it is probed until it answers again";
+            let remedy = unproven_line(snapshot, &device.bus)
+                .unwrap_or_else(|| "check its power, its wires and its `unit`".to_owned());
+            let remedy = format!("{remedy}; it is probed until it answers again");
             Some(Trouble::wrong(subject, sentence).since(device.since_ms).remedy(remedy))
         }
         Health::Failing if device.since_ms >= FAILING_MS => {
             let sentence = format!("{place} has not answered the last requests{why}");
             Some(Trouble::notable(subject, sentence).since(device.since_ms))
         }
-        Health::Failing | Health::Unknown | Health::Good => None,
+        Health::Failing | Health::Unknown | Health::Good | Health::Down => None,
     }
+}
+
+/// What to do about a serial line on which nothing has answered since the start: then most often the line is set otherwise than its devices. `None` for
+/// another line, or one that has worked.
+fn unproven_line(snapshot: &Snapshot, bus: &str) -> Option<String> {
+    let bus = snapshot.buses.iter().find(|seen| seen.name == bus && seen.answers == 0)?;
+    let wires = "the `unit` of each device, its power, and the wires A and B";
+    // The words of `medium`: the kind, then the port and how it is set, or HOST:PORT.
+    if let Some(serial) = bus.medium.strip_prefix("modbus-rtu ") {
+        let port = serial.rsplitn(3, ' ').last().unwrap_or(serial);
+        return Some(format!(
+            "nothing has answered on this line since the start: check `baud` and `parity`, {wires}; \
+             with the gateway stopped, `gateway-daemon scan --port {port}` finds out how the line is set"
+        ));
+    }
+    let server = bus.medium.strip_prefix("modbus-rtu-over-tcp ")?;
+    Some(format!(
+        "nothing has answered on this line since the start: check the baud rate and parity in the serial server, {wires}; \
+         with the gateway stopped, `gateway-daemon scan --rtu-over-tcp {server}` asks every unit"
+    ))
 }
 
 /// What the log says of a device that answers, and what to do about the first of its tags that shows it.
@@ -136,9 +154,13 @@ fn said(snapshot: &Snapshot, device: &Device, sentence: &str) -> Trouble {
 }
 
 /// A device that answers and does not give everything.
-fn bad_tags(device: &Device, tags: &[&Tag]) -> Option<Trouble> {
+fn bad_tags(snapshot: &Snapshot, device: &Device, tags: &[&Tag]) -> Option<Trouble> {
     let all = device.tags.max(tags.len() as u64);
-    let mut bad: Vec<&&Tag> = tags.iter().filter(|tag| is_wrong(&tag.quality)).collect();
+    // Polls stop while the device fails, and while the connection is being opened again: then the device or the bus is at fault, not the polls.
+    let polled = device.health == Health::Good
+        && !snapshot.buses.iter().any(|bus| bus.name == device.bus && bus.reopening);
+    let is_told = |tag: &&&Tag| is_wrong(&tag.quality) && (polled || tag.quality != "stale");
+    let mut bad: Vec<&&Tag> = tags.iter().filter(is_told).collect();
     let lost = bad.is_empty();
     if lost {
         // While the device fails that is the trouble.

@@ -7,7 +7,7 @@ use crate::app::snapshot::{Bus, Certificate, Device, Dropping, Health, Link, Ref
 /// A change of a gateway that is well.
 type Change = fn(&mut Snapshot);
 
-fn after(change: Change) -> Vec<Trouble> {
+fn after(change: impl Fn(&mut Snapshot)) -> Vec<Trouble> {
     let mut snapshot = healthy();
     change(&mut snapshot);
     troubles(&snapshot)
@@ -56,13 +56,21 @@ fn certificate(remark: &str, urgent: bool) -> Certificate {
 const NO_PORT: &str =
     "no port /dev/ttyUSB7: the ports there are: /dev/serial/by-id/usb-FTDI_A10-if00-port0, /dev/ttyUSB0";
 
-const SITUATIONS: [(&str, Change); 31] = [
+const SITUATIONS: [(&str, Change); 33] = [
     ("a wrong port", |s| close(s, 0, NO_PORT)),
     ("no permission", |s| {
         close(s, 0, "no permission to open /dev/ttyUSB0: it belongs to group dialout; add the user")
     }),
     ("a TCP device that is off", |s| close(s, 1, "connection to 192.168.1.20:502: no answer")),
     ("a dead device", |s| kill(s, 0)),
+    ("a dead device on a line that never answered", |s| {
+        kill(s, 0);
+        s.buses[0].answers = 0;
+    }),
+    ("a dead device behind a serial server that never answered", |s| {
+        kill(s, 0);
+        (s.buses[0].answers, s.buses[0].medium) = (0, "modbus-rtu-over-tcp 10.0.0.7:4001".into());
+    }),
     ("a whole line silent", |s| {
         second_device(s);
         kill(s, 0);
@@ -212,6 +220,39 @@ fn a_tag_that_waits_for_the_next_poll_is_no_trouble() {
         quality(&mut snapshot, 0, word);
         assert_eq!(troubles(&snapshot), [], "{word}");
     }
+}
+
+#[test]
+fn a_serial_line_that_never_answered_is_perhaps_set_wrong_and_one_that_has_answered_is_not() {
+    let remedy = |answers: u64, medium: &str| {
+        let found = after(|s| {
+            kill(s, 0);
+            (s.buses[0].answers, s.buses[0].medium) = (answers, medium.to_owned());
+        });
+        found[0].remedy.clone().unwrap()
+    };
+    let never = remedy(0, "modbus-rtu /dev/my port 9600 8N1");
+    assert!(never.contains("`baud` and `parity`"), "{never}");
+    assert!(never.contains("`gateway-daemon scan --port /dev/my port`"), "{never}");
+    let worked = remedy(1, "modbus-rtu /dev/ttyUSB0 9600 8N1");
+    assert!(worked.starts_with("check its power, its wires and its `unit`"), "{worked}");
+    let tcp = remedy(0, "modbus-tcp 10.0.0.1:502");
+    assert!(!tcp.contains("baud"), "{tcp}");
+}
+
+#[test]
+fn a_connection_that_is_being_opened_again_is_no_fault_of_the_polls() {
+    let stale = |health: Health, reopening: bool| {
+        after(|s| {
+            quality(s, 0, "stale");
+            s.buses[0].reopening = reopening;
+            (s.devices[0].health, s.devices[0].since_ms) = (health, 1);
+        })
+    };
+    assert_eq!(stale(Health::Good, true), [], "its bus may be down in a moment");
+    assert_eq!(stale(Health::Failing, false), [], "that the device fails is told of it");
+    let found = stale(Health::Good, false);
+    assert!(found[0].remedy.as_ref().unwrap().contains("the polls do not come round"), "{found:?}");
 }
 
 #[test]

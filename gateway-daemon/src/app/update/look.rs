@@ -63,7 +63,7 @@ fn device(device: snapshot::Device) -> Device {
     let answers = match device.health {
         Health::Good => true,
         Health::Failing => device.requests > device.errors,
-        Health::Unknown | Health::Dead => false,
+        Health::Unknown | Health::Dead | Health::Down => false,
     };
     Device { bus: device.bus, name: device.name, answers }
 }
@@ -80,6 +80,7 @@ mod tests {
             (Health::Failing, 2, 2, false),
             (Health::Dead, 10, 5, false),
             (Health::Unknown, 0, 0, false),
+            (Health::Down, 10, 5, false),
         ] {
             let seen = device(snapshot::Device { health, requests, errors, ..Default::default() });
             assert_eq!(seen.answers, answers, "{health:?}");

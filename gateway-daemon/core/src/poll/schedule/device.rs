@@ -126,11 +126,14 @@ impl Device {
     /// It answered. True if it was dead.
     pub(super) fn answered(&mut self, now: BootNs) -> bool {
         let was_dead = self.trial.take().is_some() || self.is_dead();
+        // A try that a retry made good is no failure.
+        if !matches!(self.life, Life::Polled { failures: 0 }) {
+            self.since = now;
+        }
         self.last_answer = Some(now);
         (self.last_try_failed, self.misses) = (false, 0);
         self.life = Life::Polled { failures: 0 };
         if was_dead {
-            self.since = now;
             self.counters.recoveries += 1;
         }
         was_dead
@@ -175,6 +178,8 @@ impl Device {
             self.trial = Some(now);
             self.last_try_failed = true;
             self.life = Life::Polled { failures: self.dead_after - 1 };
+        } else {
+            self.since = now;
         }
     }
 

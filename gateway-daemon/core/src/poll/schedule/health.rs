@@ -44,7 +44,8 @@ pub struct DeviceHealth<'a> {
     pub device: usize,
     /// Whether it answers.
     pub state: DeviceState,
-    /// Since when it is alive or not: the moment of the last death or recovery, else the start of the schedule.
+    /// Since when it is alive or not: the moment of the last death, of the first answer after requests that failed, or at which the bus was opened again;
+    /// else the start of the schedule.
     pub since: BootNs,
     /// When it last answered anything, exceptions included.
     pub last_answer: Option<BootNs>,

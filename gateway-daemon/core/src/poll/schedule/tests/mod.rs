@@ -3,6 +3,7 @@ mod fake;
 mod hour;
 mod random;
 mod refused;
+mod since;
 mod slack;
 
 use std::time::Duration;
