@@ -77,7 +77,7 @@ async fn a_bus_that_went_down_after_a_silence_is_up_in_the_log_when_something_an
     // Silent for half an hour, and slow to take the next connection.
     let manners = Manners {
         silent_when: Some(|now| now.ms() < 2_800_000),
-        refuses_for: 5 * SECOND,
+        refuses_for: 15 * SECOND,
         ..Manners::default()
     };
     let mut rig = Rig::start(&field(keep(1), SECOND), manners);

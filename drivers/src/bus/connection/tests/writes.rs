@@ -56,7 +56,8 @@ fn a_poll_that_failed_is_told_from_a_write_that_nobody_knows_of() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_write_whose_answer_is_late_or_garbled_or_does_not_come_nobody_knows_whether_it_was_done() {
-    let silent = Manners { silent_when: Some(|_| true), ..Manners::default() };
+    // It answers its only poll: of a serial line that owes an answer the write would not be sent.
+    let silent = Manners { silent_when: Some(|now| now.ms() > 1_010_000), ..Manners::default() };
     let late = Manners { late_by: Duration::from_millis(1500), ..Manners::default() };
     let garbled = Manners { says: Some(b"HTTP/1.1 400"), ..Manners::default() };
     let cases = [
@@ -95,11 +96,24 @@ async fn a_write_that_the_end_of_the_bus_overtook_is_not_called_undone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_no_connection_took_was_not_done() {
-    let mut rig = Rig::start(&field(keep(1), SECOND), Manners { at_once: true, ..Manners::default() });
+    let manners = Manners { answers_max: Some(1), refuses_for: HOUR, ..Manners::default() };
+    let mut rig = Rig::start(&field(keep(1), HOUR), manners);
+    rig.pass(2 * SECOND).await;
     for _ in 0..20 {
         rig.pass(Duration::from_millis(190)).await;
         let error = rig.ask(write(1)).await.unwrap_err();
         assert!(!error.may_be_done(), "{error}");
     }
+    assert!(locked(&rig.facts).writes.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_on_a_serial_line_that_owes_an_answer_and_is_silent_was_not_sent() {
+    let manners = Manners { silent_when: Some(|_| true), rtu: true, ..Manners::default() };
+    let mut rig = Rig::start(&field(serial_server(), HOUR), manners);
+    rig.pass(20 * SECOND).await;
+    let error = rig.ask(write(1)).await.unwrap_err();
+    assert_eq!(error, CommandError::NotSent(LineFault::Silence));
+    assert_eq!(error.to_string(), "no answer: the request was not sent, so nothing was written");
     assert!(locked(&rig.facts).writes.is_empty());
 }

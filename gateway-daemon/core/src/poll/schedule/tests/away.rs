@@ -50,6 +50,7 @@ fn a_dead_device_stays_dead_while_its_bus_comes_and_goes_and_until_it_answers() 
 fn addresses_that_are_refused_instead_of_not_answered_are_not_said_to_be_answered_in_between() {
     let mut build = Build::tcp(1);
     let device = build.device(1);
+    build.settings.devices[device].dead_after = 100;
     let near = (600..610).chain([700]).map(holding).collect();
     build.group(device, 1000, near);
     let mut sim = Simulation::new(build);
@@ -68,7 +69,7 @@ fn addresses_that_are_refused_instead_of_not_answered_are_not_said_to_be_answere
         texts
             .extend(changes.observe(sim.now, &sim.settings, &health, None).into_iter().map(|line| line.text));
     }
-    assert!(!texts.iter().any(|text| text.contains("again")), "{texts:#?}");
+    assert!(!texts.iter().any(|text| text.contains("requests again")), "{texts:#?}");
     assert!(texts[1].starts_with("does not answer 1 of 2 requests: holding 600 to 609"), "{texts:#?}");
     assert!(texts.last().unwrap().contains("holding 605 (tag-0-5): exception 2"), "{texts:#?}");
 }
