@@ -137,7 +137,7 @@ async fn a_log_that_is_copied_begun_anew_and_cut_back_by_ourselves_is_no_cut() {
     let (mut next, mut before, mut shrunk) = (1, 0, 0);
     for round in 0..120_u64 {
         // One in ten is longer than a log may stay.
-        let count = if round % 10 == 9 { 8000 } else { 1 + round * 7 % 90 };
+        let count = if round % 10 == 9 { 8000 } else { 4 + round * 7 % 90 };
         committed(&store, queue, commit(rows(next..next + count))).await;
         if round % 3 == 0 {
             committed(&store, queue, acked(next, next + count / 2)).await;
