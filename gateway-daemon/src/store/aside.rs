@@ -13,9 +13,6 @@ use rustix::fs::{FlockOperation, flock};
 /// Most files kept aside: enough to look at what happened, bounded because each may be as large as the file limit.
 pub(super) const ASIDES_MAX: usize = 3;
 
-/// So many bytes are as good as none: SQLite takes a database of one byte for an empty one (`unixFileSize`).
-pub(super) const EMPTY_BYTES_MAX: u64 = 1;
-
 /// Most links that lead to a database: as the kernel follows.
 const LINKS_MAX: usize = 40;
 
@@ -65,7 +62,7 @@ impl Lock {
         };
         let file = open(true).or_else(|error| if path.exists() { open(false) } else { Err(error) })?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        let empty = file.metadata()?.len() <= EMPTY_BYTES_MAX;
+        let empty = file.metadata()?.len() == 0;
         Ok((Self(file), empty))
     }
 }

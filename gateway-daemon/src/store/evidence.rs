@@ -8,12 +8,15 @@ use std::path::Path;
 
 use gateway_core::uplink::row::Seq;
 
-use super::aside::{self, beside};
+use super::aside::beside;
 use super::db::Db;
 use super::facts;
 use super::layout;
 use super::pages::{Disk, Image, Log, Reader, Value, columns};
 use super::row_codec;
+
+/// So many bytes beside a log are as good as none: SQLite takes a database of one byte for an empty one (`unixFileSize`), and deletes the log.
+const EMPTY_BYTES_MAX: u64 = 1;
 
 /// The database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,7 @@ impl Evidence {
     /// Looks at the files of a database; writes nothing.
     pub(super) fn look(path: &Path) -> Self {
         let database = match regular(path) {
-            Ok(Some((file, bytes))) if bytes > aside::EMPTY_BYTES_MAX => {
+            Ok(Some((file, bytes))) if bytes > EMPTY_BYTES_MAX => {
                 let mut versions = [0; 2];
                 // "File format version numbers" of the format: 2 for a log.
                 let read = file.read_exact_at(&mut versions, 18);
