@@ -171,18 +171,23 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
             gateway_core::os::sentence(&error, gateway_core::os::Doing::Reading)
         ),
     };
-    // Opening a pipe would wait for who writes to it.
     let metadata = path.metadata().map_err(why)?;
     if metadata.is_dir() {
         return Err(why(ErrorKind::IsADirectory.into()));
     }
-    if !metadata.is_file() {
+    // Opening a pipe that lies somewhere would wait for who writes to it; one that this process was given has somebody who does.
+    if !metadata.is_file() && !is_given(path) {
         return Err("this is a pipe, socket or device, expected a configuration file".to_owned());
     }
     let file = std::fs::File::open(path).map_err(why)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(why)?;
     Ok(bytes)
+}
+
+/// Whether a path is that of a file which is open already: standard input, or `<(command)` of a shell.
+fn is_given(path: &Path) -> bool {
+    path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
 }
 
 /// Reads a configuration text. `file` is what messages call it; relative paths are looked up in `base`.

@@ -64,6 +64,21 @@ fn missing_file_folder_and_pipe_are_said() {
 }
 
 #[test]
+fn what_a_shell_gives_as_a_pipe_is_read_as_a_file() {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(include_bytes!("../minimal.toml")).unwrap();
+    drop(writer);
+    for folder in ["/dev/fd", "/proc/self/fd"] {
+        let path = format!("{folder}/{}", reader.as_raw_fd());
+        let read = load(Path::new(&path), &Environment::default());
+        // The second time nothing is left in it, and nobody is waited for.
+        assert_eq!(read.is_ok(), folder == "/dev/fd", "{read:?}");
+    }
+}
+
+#[test]
 fn deep_nesting_is_refused_before_it_is_parsed() {
     for text in [
         "a = ".to_owned() + &"[".repeat(100_000),

@@ -243,7 +243,9 @@ impl<O: Orders> Desk<O> {
     ) {
         if !matches!(outcome, Err(LineFault::Silence | LineFault::Down)) {
             self.history.answered(question.unit());
-            self.reopening = false;
+            if std::mem::take(&mut self.reopening) {
+                self.reported = BootNs(0);
+            }
             self.tell_up();
         }
         match question {

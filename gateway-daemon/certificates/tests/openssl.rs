@@ -207,7 +207,7 @@ fn a_key_that_this_user_may_not_read_is_told_with_its_owner_and_mode_and_not_wit
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("device.key");
     fs::write(&path, "x").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything.
     if fs::File::open(&path).is_err() {
         assert_eq!(read(&path), Err(Fault::Forbidden));

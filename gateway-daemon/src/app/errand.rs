@@ -218,8 +218,10 @@ impl Errand {
             (What::Wrote(id, asked, held), Answer::Done) => {
                 Reply::Written(Box::new(written(field, *id, asked, held)))
             }
-            (What::Raw, Answer::Registers(values)) => Reply::Values(values),
-            (What::Raw, Answer::Bits(bits)) => Reply::Values(bits.into_iter().map(u16::from).collect()),
+            (What::Raw, Answer::Registers(values)) if !self.writes() => Reply::Values(values),
+            (What::Raw, Answer::Bits(bits)) if !self.writes() => {
+                Reply::Values(bits.into_iter().map(u16::from).collect())
+            }
             (What::Raw, Answer::Done) => Reply::Values(Vec::new()),
             _ if self.writes() => {
                 Reply::Unknown(format!("the device gave an answer to another request; {OPEN}"))

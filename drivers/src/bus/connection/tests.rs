@@ -346,8 +346,9 @@ async fn a_device_that_refuses_the_next_connection_for_a_second_gives_every_valu
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_not_there_at_once_is_told_to_be_opening_until_an_answer_comes() {
-    let manners = Manners { answers_max: Some(1), refuses_for: SECOND, ..Manners::default() };
-    let mut rig = Rig::start(&field(keep(1), SECOND / 2), manners);
+    // Refused for half a second when the second poll is due.
+    let manners = Manners { answers_max: Some(1), refuses_for: SECOND * 11 / 2, ..Manners::default() };
+    let mut rig = Rig::start(&field(keep(1), SECOND * 5), manners);
     let opening = rig.reports.wait_for(|report| report.reopening).await.unwrap().clone();
     assert!(matches!(opening.line, LineState::Up { .. }), "{:?}", opening.line);
     let again = rig.reports.wait_for(|report| !report.reopening).await.unwrap().clone();

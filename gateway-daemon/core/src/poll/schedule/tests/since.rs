@@ -4,7 +4,7 @@ use super::*;
 
 fn since(sim: &Simulation) -> (DeviceState, u64) {
     let health = sim.schedule.devices().next().unwrap();
-    (health.state, health.since.since(START).as_millis() as u64)
+    (health.state, u64::try_from(health.since.since(START).as_millis()).unwrap())
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn a_device_is_alive_since_the_first_answer_after_requests_that_failed() {
     sim.run_until(3_505);
     sim.fakes[0].manner = Manner::Silent;
     while !matches!(since(&sim).0, DeviceState::Failing { failures: 1.. }) {
-        let next = sim.now.plus(Duration::from_millis(100)).since(START).as_millis() as u64;
+        let next = u64::try_from(sim.now.plus(Duration::from_millis(100)).since(START).as_millis()).unwrap();
         sim.run_until(next);
     }
     sim.fakes[0].manner = Manner::Answers;
