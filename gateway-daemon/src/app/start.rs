@@ -86,15 +86,15 @@ impl Gateway {
         let identity = identity(&config, run, &known_faults);
         let mut upstreams = Vec::with_capacity(config.uplinks.len());
         for (id, (settings, link)) in (0..).map(UplinkId).zip(&config.uplinks) {
-            let rules = bridge_rules(settings)?;
-            let session = open_bridge(&mut local, settings, &rules.0)?;
+            let (up, down) = bridge_rules(settings)?;
+            let session = open_bridge(&mut local, settings, &up)?;
             let (queue, stored) = store.open_queue(settings.name.as_str()).await;
             let mut uplink = Uplink::new(settings.clone(), identity.clone(), stored, jitter_seed());
             uplink.restore_aside(&store.set_aside(settings.name.as_str()).await);
-            let place = (Arc::clone(&store), queue);
             let machine = (id, settings.name.clone(), uplink);
-            let bridge = (session, rules.0, rules.1);
-            let mut upstream = Upstream::new(machine, link.clone(), bridge, place, happened.clone());
+            let place = (Arc::clone(&store), queue);
+            let mut upstream =
+                Upstream::new(machine, link.clone(), (session, up, down), place, happened.clone());
             walls.tell(run.boot, upstream.uplink.queue_mut());
             upstreams.push(upstream);
         }

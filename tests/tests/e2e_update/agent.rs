@@ -111,7 +111,7 @@ async fn what_worked_before_is_on_disk_before_anything_is_written() -> Result<()
     let workshop = Workshop::start().await?;
     let mut gateway = Gateway::start(workshop.dir(), super::health::SIMULATED)?;
     gateway.wait_for("an answer", super::health::polls).await?;
-    workshop.install("cp \"$HERE/state/before.json\" \"$HERE/seen\"")?;
+    workshop.install("{ cat \"$HERE/state/before.json\"; echo; } >\"$HERE/seen\"")?;
     let replies = replies(&workshop, &install("https://example.com/x", Some("42"))).await?;
     assert_eq!(replies, [Reply::Taken {}, Reply::Done { version: Some("1.2".into()), reboot: false }]);
     let seen = workshop.written("seen").await?;
