@@ -82,8 +82,7 @@ impl Gateway {
         let (found, unfit) = recover(&mut config, &store).await;
         let places = descriptors::for_clients(&mut config, descriptors::raise());
         let mut local = Local::open(&config, places, started, run, (&store, found))?;
-        let known_faults = Arc::default(); // They are told when the gateway runs.
-        let identity = identity(&config, run, &known_faults);
+        let identity = identity(&config, run, &Arc::default()); // Faults are told when the gateway runs.
         let mut upstreams = Vec::with_capacity(config.uplinks.len());
         for (id, (settings, link)) in (0..).map(UplinkId).zip(&config.uplinks) {
             let (up, down) = bridge_rules(settings)?;
@@ -126,7 +125,7 @@ impl Gateway {
             store,
             lines,
             faults: faults::watch(faults::folder()),
-            known_faults,
+            known_faults: Arc::default(),
             own_faults: unfit.map(|sentence| (fitting::FAULT.to_owned(), sentence)).into_iter().collect(),
             progress: Progress::default(),
             stuck: None,
