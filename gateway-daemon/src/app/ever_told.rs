@@ -4,7 +4,7 @@
 //! card is written at changes of the configuration only. A line that is no such topic of this very gateway is passed over: a card that was copied into
 //! another box clears nothing of the first.
 //!
-//! Bounds: [`FILE_BYTES_MAX`] are read, [`TOPICS_MAX`] topics are kept.
+//! Bounds: [`FILE_BYTES_MAX`] are read, [`BULLETINS_MAX`] topics are kept.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,15 +14,13 @@ use std::sync::Arc;
 
 use gateway_core::health::is_topic;
 use gateway_core::os::{self, Doing};
+use gateway_core::uplink::bulletins::BULLETINS_MAX;
 use tokio::task::JoinHandle;
 
 /// What the name of the file ends with, after that of the database.
 const SUFFIX: &str = ".health";
-/// Most that is read of it: [`TOPICS_MAX`] of the longest names.
+/// Most that is read of it: [`BULLETINS_MAX`] of the longest names.
 const FILE_BYTES_MAX: u64 = 2 << 20;
-/// Most topics: as many buses and devices as a configuration can have, and as many again that are to be cleared.
-const TOPICS_MAX: usize = 4608;
-
 /// Topics in order.
 pub(super) type Topics = BTreeSet<Arc<str>>;
 
@@ -42,7 +40,7 @@ impl EverTold {
         let path = PathBuf::from(path);
         let topics = match read(&path) {
             Ok(text) => {
-                text.lines().filter(|line| is_topic(id, line)).take(TOPICS_MAX).map(Arc::from).collect()
+                text.lines().filter(|line| is_topic(id, line)).take(BULLETINS_MAX).map(Arc::from).collect()
             }
             Err(error) => {
                 log::warn!("{}: {}", path.display(), os::sentence(&error, Doing::Reading));
@@ -66,7 +64,7 @@ impl EverTold {
         let mut wanted = present.clone();
         if !is_cleared {
             wanted.extend(self.topics.iter().cloned());
-            wanted = wanted.into_iter().take(TOPICS_MAX).collect();
+            wanted = wanted.into_iter().take(BULLETINS_MAX).collect();
         }
         if wanted != self.topics {
             let text: String = wanted.iter().flat_map(|topic| [topic, "\n"]).collect();

@@ -59,14 +59,14 @@ impl Schedule {
         let waiting = waiting.filter(|(_, device)| !device.behind.is_empty() && device.in_flight == 0);
         let (own, device) = waiting.min_by_key(|(_, device)| (device.misses, Reverse(device.failed_at)))?;
         let free_at = self.probes.free_at();
+        if patient && now < free_at.max(device.failed_at).plus(PROBE_PATIENCE) {
+            return None;
+        }
         let costs_nobody = self.costs_nobody(own, now);
         let slack = !costs_nobody && self.costs_no_poll(own, now);
-        let allowed = if patient {
-            now >= free_at.max(device.failed_at).plus(PROBE_PATIENCE)
-        } else {
-            let its_turn = device.misses <= 1 || !self.probes.comes_first(now);
-            costs_nobody || slack || (self.ready.is_empty() && free_at <= now && its_turn)
-        };
+        let its_turn = device.misses <= 1 || !self.probes.comes_first(now);
+        let has_share = self.ready.is_empty() && free_at <= now && its_turn;
+        let allowed = patient || costs_nobody || slack || has_share;
         if !allowed {
             return None;
         }
