@@ -124,6 +124,12 @@ fn test(chosen: &[String], args: &Mutants) -> Result<()> {
     mutants.args(["--no-shuffle", "--colors", "never", "--output", OUTPUT]);
     mutants.args(["--jobs", &args.jobs.to_string(), "--timeout", &args.seconds.to_string()]);
     mutants.args(excluded());
+    // Fields that are left out pass by the names (cargo-mutants 27): without the files it takes those of all of core.
+    for file in
+        chosen.iter().filter_map(|name| name.split_once(':')).map(|(file, _)| file).collect::<BTreeSet<_>>()
+    {
+        mutants.args(["--file", file]);
+    }
     for name in chosen {
         mutants.args(["--re", &format!("^{}$", escaped(name))]);
     }

@@ -25,7 +25,7 @@ use gateway_core::uplink::row::{Mark, QueueId, Seq, StoreFault, Stored};
 
 use super::aside;
 use super::ask::{Ask, Reply, Want, is_local};
-use super::db::Db;
+use super::db::{self, Db};
 use super::fault::Trouble;
 use super::health::{Counters, StoreHealth};
 use super::resets::Resets;
@@ -42,21 +42,53 @@ const IO_FAULTS_MAX: u32 = 3;
 /// so that older rows stay older when the database comes back.
 pub(super) const BLIND_SEQ: Seq = Seq(1 << 40);
 
-/// Who has been told what is stored, and must hear of a reset.
+/// Who has been told what is stored, and must hear of a reset; and what a successor must know of the files.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Opened {
     /// Queues by their id less one; true if nobody could say what was stored then.
     queues: Vec<(Arc<str>, bool)>,
     /// What the broker, once it has asked, has memory for.
     broker: Option<Sieve>,
+    /// Whether the log was cut while the database was open, until what is left is in a fresh one: SQLite would open it as an older database.
+    log_cut: bool,
 }
 
 /// What was stored when the database was last whole, for counting losses.
 #[derive(Debug, Default)]
 struct KnownStored {
-    /// Numbers and rows of the queues.
-    queues: BTreeMap<Arc<str>, (Option<i64>, u64)>,
+    queues: BTreeMap<Arc<str>, KnownQueue>,
     facts: u64,
+}
+
+/// What was stored of a queue.
+#[derive(Debug)]
+struct KnownQueue {
+    key: Option<i64>,
+    rows: u64,
+    /// Its highest seq.
+    last: u64,
+}
+
+impl KnownStored {
+    fn of(db: &Db) -> Self {
+        let known =
+            |queue: &db::Queue| KnownQueue { key: queue.key, rows: queue.total().rows, last: queue.last };
+        let queues = db.queues.iter().map(|(name, queue)| (Arc::clone(name), known(queue)));
+        Self { queues: queues.collect(), facts: db.facts.len() }
+    }
+
+    fn rows(&self) -> u64 {
+        self.queues.values().map(|queue| queue.rows).sum()
+    }
+
+    /// Most rows of this state that `left` may lack where it is an older state: all that have been added since.
+    fn rows_since(&self, left: &Self) -> u64 {
+        let since = |(name, queue): (&Arc<str>, &KnownQueue)| {
+            let last = left.queues.get(name).map_or(0, |queue| queue.last);
+            queue.rows.min(queue.last.saturating_sub(last))
+        };
+        self.queues.iter().map(since).sum()
+    }
 }
 
 /// The writer's state.
@@ -81,8 +113,6 @@ pub(super) struct Engine {
     known: Option<KnownStored>,
     /// What was last found wrong with the files.
     notice: Option<String>,
-    /// Whether the log was cut while the database was open, until what is left is in a fresh one: SQLite would open it as an older database.
-    log_cut: bool,
     /// Files that are gone, until what they hold is in place again.
     remains: Option<replace::Remains>,
     /// Whether there was no file before the tries to open it that have failed.
@@ -108,7 +138,6 @@ impl Engine {
             resets,
             known: None,
             notice: None,
-            log_cut: false,
             remains: None,
             fresh_place: false,
         }
@@ -131,7 +160,7 @@ impl Engine {
         engine
     }
 
-    /// Who must hear of a reset, for a successor.
+    /// What a successor needs.
     pub(super) fn opened(&self) -> Opened {
         self.opened.clone()
     }
@@ -226,10 +255,9 @@ impl Engine {
 
     /// Remembers what is stored, for counting losses; while the database is whole, and before it is closed because of a fault.
     fn remember(&mut self) {
-        let Some(db) = &self.db else { return };
-        let queues =
-            db.queues.iter().map(|(name, queue)| (Arc::clone(name), (queue.key, queue.total().rows)));
-        self.known = Some(KnownStored { queues: queues.collect(), facts: db.facts.len() });
+        if let Some(db) = &self.db {
+            self.known = Some(KnownStored::of(db));
+        }
     }
 
     /// Opens a queue; nothing is written.

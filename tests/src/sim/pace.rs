@@ -8,12 +8,19 @@ use gateway_core::uplink::settings::Settings;
 
 use super::plan::{MS, S};
 
-/// So many pauses before their mean is judged: the mean of 30 uniform numbers is within 0.5 +- 0.3 but for one run in a hundred million.
+/// So many pauses before their mean is judged.
 const PAUSES_MIN: u32 = 30;
 /// The same for pauses after connections that came up and failed before any acknowledgement; fewer, because they are rare.
 const FLAPS_MIN: u32 = 18;
 /// A live row waits this long at most on a healthy link.
 const LIVE_WAIT_MAX: u64 = 2 * S;
+
+/// A mean of uniform numbers is judged after each of them, in thousands of runs: further off than this by chance in one look of 10 thousand million.
+const DEVIATIONS_MAX: f64 = 6.5;
+/// Of one uniform number.
+const DEVIATION: f64 = 0.288_675;
+/// What is no more than this off 0.5 is no fault, however many there are.
+const OFF_MIN: f64 = 0.3;
 
 /// A mean of pauses as parts of their ceilings.
 #[derive(Debug, Default, Clone, Copy)]
@@ -30,7 +37,8 @@ impl Mean {
 
     fn judge(self, count_min: u32, what: &str) -> Result<(), String> {
         let mean = self.sum / f64::from(self.count.max(1));
-        if self.count >= count_min && !(0.2..=0.8).contains(&mean) {
+        let off_max = (DEVIATIONS_MAX * DEVIATION / f64::from(self.count.max(1)).sqrt()).max(OFF_MIN);
+        if self.count >= count_min && (mean - 0.5).abs() > off_max {
             let count = self.count;
             return Err(format!(
                 "{what}: the mean of {count} pauses is {mean:.3} of their ceilings, not about 0.5"

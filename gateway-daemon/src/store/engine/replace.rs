@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use gateway_core::uplink::row::StoreFault;
 
-use super::Engine;
+use super::{Engine, KnownStored};
 use crate::store::aside;
 use crate::store::db::{Db, Unusable};
 use crate::store::evidence::Evidence;
@@ -53,7 +53,7 @@ impl Engine {
         log::error!(path:% = path.display(), why = text.as_str(); "the queue database is {why}: it is replaced");
         // Held until the fresh database is in place, so that no other process touches the file; another one holding it was told above.
         let _lock = aside::Lock::take(&path).map_err(as_io_fault)?;
-        let (salvage, fresh_rows) = {
+        let (salvage, left) = {
             let open = |path| File::open(path).ok();
             let (database, log) = (open(path.clone()), open(aside::beside(&path, "-wal")));
             // A foreign file that is much longer than ours may be was never ours, and would take long to read.
@@ -71,9 +71,9 @@ impl Engine {
             aside::rename(&building, &aside::salvage_path(&path)).map_err(as_io_fault)?;
         }
         let place = aside::move_aside(&path, why).map_err(as_io_fault)?;
-        self.log_cut = false;
         self.counters.moved_aside = self.counters.moved_aside.saturating_add(1);
-        let lost = self.count_salvage(&salvage, fresh_rows, why);
+        let lost = self.count_salvage(&salvage, &left, why);
+        self.opened.log_cut = false;
         let what =
             format!("was {why} ({text}): {}; the old file is {}", summary(&salvage, lost), place.display());
         self.aside = Some(place);
@@ -91,7 +91,7 @@ impl Engine {
 
     /// Opens the database unless the files say that SQLite would drop something without a word.
     fn open_by(&self, evidence: &Evidence) -> Result<Db, Unusable> {
-        if self.log_cut {
+        if self.opened.log_cut {
             return Err(Unusable::Damaged("its log was cut short while it was open".to_owned()));
         }
         if evidence.only_log() {
@@ -126,14 +126,14 @@ impl Engine {
         self.notice = Some(text);
     }
 
-    /// Copies what is whole of a database into a fresh one beside it. Says what came of it, and how many rows and facts the fresh one has.
-    fn salvage(&self, database: &dyn Bytes, log: &dyn Bytes) -> Result<(Salvage, (u64, u64)), Trouble> {
+    /// Copies what is whole of a database into a fresh one beside it. Says what came of it, and what the fresh one has.
+    fn salvage(&self, database: &dyn Bytes, log: &dyn Bytes) -> Result<(Salvage, KnownStored), Trouble> {
         let building = aside::beside(&self.settings.path, ".building");
         aside::remove(&building)?;
         let fresh = Db::open(&building, self.settings.file_bytes_max);
         let mut fresh = fresh.map_err(|unusable| Trouble::Disk(StoreFault::Io, format!("{unusable:?}")))?;
         let known = self.known.iter().flat_map(|known| &known.queues);
-        let names = known.filter_map(|(name, (key, _))| Some(((*key)?, Arc::clone(name)))).collect();
+        let names = known.filter_map(|(name, queue)| Some((queue.key?, Arc::clone(name)))).collect();
         let image = Image::new(database, log);
         let copied = fresh.begin_bulk().and_then(|()| salvage::salvage(&image, &mut fresh, &names));
         let salvage = match copied {
@@ -145,23 +145,23 @@ impl Engine {
                 return Err(trouble);
             }
         };
-        let stored = (fresh.rows(), fresh.facts.len());
+        let left = KnownStored::of(&fresh);
         fresh.end_bulk()?;
         // Its log is empty then; it must not be found beside a database it does not belong to.
         fresh.close()?;
-        Ok((salvage, stored))
+        Ok((salvage, left))
     }
 
-    /// Losses are exact for queues that were counted before the damage. Says what is lost.
-    fn count_salvage(&mut self, salvage: &Salvage, (rows, facts): (u64, u64), why: &str) -> Lost {
+    /// Losses are exact for queues that were counted before the damage; not where a log was cut: what it had deleted is back, and hides as many of the rows
+    /// that it had added. Says what is lost, at least.
+    fn count_salvage(&mut self, salvage: &Salvage, left: &KnownStored, why: &str) -> Lost {
         let mut lost = salvage.lost;
         // It may have been ours before its pages went: nobody can say.
-        lost.unknown |= why == "foreign";
+        lost.unknown |= why == "foreign" || self.opened.log_cut;
         if let Some(known) = &self.known {
-            let before: u64 = known.queues.values().map(|(_, rows)| *rows).sum();
-            lost.rows = before.saturating_sub(rows);
-            lost.facts = known.facts.saturating_sub(facts);
-            lost.unknown = false;
+            lost.rows = known.rows().saturating_sub(left.rows());
+            lost.facts = known.facts.saturating_sub(left.facts);
+            lost.unknown = self.opened.log_cut && (known.rows_since(left) > lost.rows || known.facts > 0);
         }
         let counters = &mut self.counters;
         for (counter, count) in [
@@ -223,7 +223,7 @@ impl Engine {
     /// Closes a database whose log was cut. Nothing is copied from it: half of a commit would get into the database.
     fn leave_cut_log(&mut self) {
         self.vanish("the log of the database was cut short while it was open");
-        self.log_cut = true;
+        self.opened.log_cut = true;
         if let Some(db) = self.db.take() {
             db.leave();
         }
@@ -245,11 +245,11 @@ impl Engine {
         // Not from a gateway that has made a database of its own there meanwhile.
         let lock = taken.then(|| aside::Lock::take(&path)).transpose().map_err(as_io_fault)?;
         let (database, log) = remains.files.disks();
-        let (salvage, stored) = self.salvage(&database, &log).map_err(as_fault)?;
+        let (salvage, left) = self.salvage(&database, &log).map_err(as_fault)?;
         aside::rename(&aside::beside(&path, ".building"), &aside::rescue_path(&path)).map_err(as_io_fault)?;
         let word = remains.word;
         self.remains = None;
-        let lost = self.count_salvage(&salvage, stored, "gone");
+        let lost = self.count_salvage(&salvage, &left, "gone");
         self.finish_replacing().map_err(as_io_fault)?;
         drop(lock);
         let place = self.aside.as_ref().filter(|_| taken);

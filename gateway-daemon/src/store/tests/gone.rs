@@ -129,6 +129,25 @@ async fn a_log_cut_or_emptied_while_it_is_open_is_noticed_within_a_minute_and_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn rows_that_come_back_with_a_cut_log_hide_none_that_were_lost_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    filled(&path, 300).await;
+    let store = Store::open(&settings(&path)).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    committed(&store, queue, acked(1, 200)).await;
+    committed(&store, queue, commit(rows(301..=500))).await;
+    std::fs::OpenOptions::new().write(true).open(log_of(&path)).unwrap().set_len(0).unwrap();
+    let noticed = tokio::time::timeout(std::time::Duration::from_secs(60), store.next_reset()).await;
+    let (_, StoreEvent::Reset { salvaged, .. }) = noticed.unwrap() else { panic!("no reset") };
+    assert_eq!((salvaged.normal.rows, salvaged.last), (300, Seq(300)), "as many as before, and others");
+    let health = store.health();
+    let notice = health.notice.unwrap();
+    assert_eq!(health.counters.losses_unknown, 1, "{notice}");
+    assert!(notice.contains("how many are lost is unknown"), "{notice}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_is_copied_begun_anew_and_cut_back_by_ourselves_is_no_cut() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");

@@ -59,15 +59,17 @@ impl Outbound {
         self.note_pace(desk);
     }
 
-    /// Tells the journal from when on the client counts as slow: when its oldest message, sent or waiting, has had its time. Behind rows that are on disk only
-    /// no answer can come soon.
+    /// Tells the journal from when on the client counts as slow: when its oldest message, sent or waiting, has had its time. Behind rows that wait and are
+    /// on disk no answer can come soon, however fast it takes what it missed.
     pub(super) fn note_pace(&self, desk: &mut Desk<'_>) {
         let Some(queue) = self.queue.as_ref().filter(|_| self.online) else { return };
         let sent = self.flights.front().map(|flight| flight.since);
         let oldest = sent.or_else(|| self.front().map(|parcel| parcel.since));
         let patience = self.pace.patience(desk.journal.commit_interval());
         let at = oldest.map(|since| since.plus(patience));
-        let at = if self.shelf.is_empty() { at } else { Some(BootNs(0)) };
+        let is_behind =
+            !self.shelf.is_empty() || self.front().is_some_and(|parcel| self.is_on_disk(parcel.seq));
+        let at = if is_behind { Some(BootNs(0)) } else { at };
         let ignored = desk.journal.faults().has(Mutant::SlowLate);
         desk.journal.slow_from(queue.slot, at.filter(|_| !ignored));
     }

@@ -124,6 +124,45 @@ fn a_reader_that_is_there_and_silent_delays_the_publisher_by_no_more_than_50_ms(
 }
 
 #[test]
+fn a_publisher_behind_what_a_reader_missed_is_told_by_the_disk_at_once() {
+    let mut bench = Bench::durable();
+    let listener = bench.subscriber("listener", false, "t", 1);
+    let speaker = bench.client("speaker", true);
+    for id in 1..=500 {
+        bench.say(speaker, &publish(2, "t", id, "x"));
+    }
+    bench.wait(Duration::from_millis(50));
+    assert_eq!(bench.told(speaker), (1..=500).flat_map(|id| ack(PUBACK, id)).collect::<Vec<u8>>());
+    // It answers again, and as fast as ever.
+    let heard = bench.heard(listener);
+    assert!(heard.len() < 150, "{} at once", heard.len());
+    for (_, _, id, _) in heard {
+        bench.say(listener, &ack(PUBACK, id));
+    }
+    bench.say(speaker, &publish(2, "t", 501, "x"));
+    bench.wait(Duration::ZERO);
+    assert_eq!(bench.told(speaker), ack(PUBACK, 501), "not when all before it is answered");
+    loop {
+        let heard = bench.heard(listener);
+        if heard.is_empty() {
+            break;
+        }
+        for (_, _, id, _) in heard {
+            bench.say(listener, &ack(PUBACK, id));
+        }
+    }
+    bench.wait(Duration::from_secs(5));
+    bench.disk.rows_written = 0;
+    bench.say(speaker, &publish(2, "t", 502, "x"));
+    assert_eq!(bench.told(speaker), b"");
+    let heard = bench.heard(listener);
+    bench.say(listener, &ack(PUBACK, heard[0].2));
+    assert_eq!(bench.told(speaker), ack(PUBACK, 502), "its reader has it, and nothing is written again");
+    bench.wait(Duration::from_secs(5));
+    assert_eq!(bench.disk.rows_written, 0);
+}
+
+#[test]
 fn acknowledged_messages_survive_a_crash_in_order() {
     let mut bench = Bench::durable();
     absent(&mut bench, "away", "t", 1);

@@ -7,7 +7,7 @@ use super::admission::Excess;
 use super::ledger::{minus, plus};
 use super::ops::{Pending, Planned, Purpose, Why, high_rows};
 use super::ranges::Ranges;
-use super::{DropReason, Entry, Fate, Queue, Receipt, Waiting, tally};
+use super::{DropReason, Entry, Fate, MEMORY_ROWS_MAX, Queue, Receipt, Waiting, tally};
 use crate::settings::Durability;
 use crate::tag::BootNs;
 use crate::uplink::mutant::Mutant;
@@ -261,6 +261,7 @@ impl Queue {
     fn reset(&mut self, now: BootNs, salvaged: Stored, aside: &[Arc<Mark>]) {
         self.counters.resets_total += 1;
         self.generation += 1;
+        let unread_lost = self.unread_lost(salvaged.last);
         self.aside.replaced(aside, &self.deletes, |seq| self.entries.contains_key(&seq));
         if self.faults.has(Mutant::ForgetLostMarks) {
             self.aside.read_to(Seq(u64::MAX));
@@ -276,13 +277,15 @@ impl Queue {
         let loaded = rows.iter().filter(on_disk).fold(Tally::default(), |sum, row| plus(sum, tally(row)));
         let high = rows.iter().filter(on_disk).filter(|row| row.priority == Priority::High).count() as u64;
         let seen = plus(plus(salvaged.normal, salvaged.high), loaded);
-        self.ledger.lose(minus(self.ledger.stored, seen), true, DropReason::StoreLost);
+        let missing = minus(self.ledger.stored, seen);
+        let lost = if unread_lost.rows > missing.rows { unread_lost } else { missing };
+        self.ledger.lose(lost, true, DropReason::StoreLost);
         let surplus = minus(seen, self.ledger.stored);
         self.stored_rows = [
             salvaged.normal.rows.saturating_add(loaded.rows.saturating_sub(high)),
             salvaged.high.rows.saturating_add(high),
         ];
-        let remove = self.rescue_removes(&rows);
+        let remove = self.rescue_removes(&rows, salvaged.last);
         if remove.is_empty() {
             self.ledger.restore(surplus);
         } else {
@@ -298,9 +301,25 @@ impl Queue {
         }
     }
 
-    /// What a rescue deletes: the rows it writes, and settled rows that may have been salvaged although they were waiting for their deletion.
-    fn rescue_removes(&self, rows: &[Arc<Row>]) -> Vec<Seq> {
+    /// What is lost at least of the rows that nobody has read, from the highest number in the new database: an older state of the old one may have just
+    /// as many rows, and others. Readings and bytes are shares of what is unread.
+    fn unread_lost(&self, salvaged_to: Seq) -> Tally {
+        let unread = minus(minus(self.ledger.stored, self.loaded), self.aside.on_disk());
+        let rows = unread.rows.saturating_sub(salvaged_to.0.saturating_sub(self.cursor.0));
+        let share = |whole: u64| {
+            let part = u128::from(whole) * u128::from(rows) / u128::from(unread.rows.max(1));
+            u64::try_from(part).unwrap_or(whole)
+        };
+        Tally { rows, readings: share(unread.readings), bytes: share(unread.bytes) }
+    }
+
+    /// What a rescue deletes: the rows it writes, and settled rows that may have been salvaged: they were waiting for their deletion, or a commit that
+    /// failed has written them although they were settled before it was answered.
+    fn rescue_removes(&self, rows: &[Arc<Row>], salvaged_to: Seq) -> Vec<Seq> {
         let mut settled = self.deletes.to_vec();
+        let failed_to = salvaged_to.0.min(self.next_seq.0.saturating_sub(1));
+        let failed_from = (self.committed_to.0 + 1).max(failed_to.saturating_sub(MEMORY_ROWS_MAX));
+        settled.push((Seq(failed_from), Seq(failed_to)));
         if let Some(Pending::Commit { deletes, .. }) = &self.pending {
             settled.extend(deletes.to_vec());
         }

@@ -627,6 +627,98 @@ fn a_commit_that_failed_and_reached_the_replaced_store_all_the_same_is_counted_o
     assert_eq!((ledger.stored.rows, ledger.restored.rows, ledger.dropped_total().rows), (1, 0, 0));
 }
 
+/// Row 1 is acknowledged while the commit that has it is under way; the commit reaches the old file, all of which is salvaged, and counts as
+/// failed, before or after the replacement is told.
+fn acknowledged_meanwhile(failed_first: bool) -> Bench {
+    let mut bench = Bench::new(settings(WhenFull::DropOldest));
+    bench.queue.attach();
+    bench.publish(Priority::Normal);
+    bench.publish(Priority::Normal);
+    assert_eq!(bench.take(Lane::Live), Some(Seq(1)));
+    bench.pass(1000);
+    let commit = bench.queue.poll_op(bench.now).unwrap();
+    let StoreEvent::Committed { op, .. } = bench.answer(&commit) else { panic!() };
+    assert!(bench.queue.acknowledged(bench.now, Seq(1)));
+    let mut salvaged = Stored { first: Seq(1), last: Seq(2), ..Stored::default() };
+    bench.disk.values().for_each(|row| salvaged.normal.add_row(row));
+    let failed = StoreEvent::Failed { op, fault: StoreFault::Corrupt };
+    let replaced = StoreEvent::Reset { salvaged, aside: Vec::new() };
+    for event in if failed_first { [failed, replaced] } else { [replaced, failed] } {
+        bench.queue.store(bench.now, event);
+    }
+    bench
+}
+
+#[test]
+fn a_row_acknowledged_during_a_commit_that_reaches_a_replaced_store_is_not_sent_again() {
+    for failed_first in [true, false] {
+        let mut bench = acknowledged_meanwhile(failed_first);
+        assert_eq!(bench.take(Lane::Live), Some(Seq(2)));
+        assert!(bench.queue.acknowledged(bench.now, Seq(2)));
+        bench.pass(60_000);
+        bench.work();
+        bench.pass(60_000);
+        bench.work();
+        assert_eq!(bench.take(Lane::Backlog), None, "failed first: {failed_first}");
+        assert!(bench.on_disk().is_empty(), "failed first: {failed_first}");
+        let ledger = bench.queue.ledger();
+        assert_eq!((ledger.stored.rows, ledger.restored.rows, ledger.dropped_total().rows), (0, 0, 0));
+        assert_eq!((ledger.acknowledged.rows, ledger.produced.rows), (2, 2));
+    }
+}
+
+#[test]
+fn rows_that_come_back_in_an_older_state_of_the_store_hide_none_that_it_has_lost() {
+    let mut bench = Bench::new(QueueSettings {
+        limits: Limits { rows_max: 1000, ..settings(WhenFull::DropOldest).limits },
+        ..settings(WhenFull::DropOldest)
+    });
+    let more = |bench: &mut Bench| {
+        for _ in 0..5 {
+            bench.publish(Priority::Normal);
+        }
+        bench.pass(1000);
+        bench.work();
+    };
+    for _ in 0..6 {
+        more(&mut bench);
+    }
+    let older = bench.disk.clone();
+    bench.queue.attach();
+    for seq in 1..=20 {
+        bench.work();
+        assert_eq!(bench.take(Lane::Backlog), Some(Seq(seq)));
+        assert!(bench.queue.acknowledged(bench.now, Seq(seq)));
+    }
+    bench.queue.detach(bench.now);
+    for _ in 0..4 {
+        more(&mut bench);
+    }
+    assert_eq!(bench.on_disk(), (21..=50).collect::<Vec<_>>());
+    let mut salvaged = Stored { first: Seq(1), last: Seq(30), ..Stored::default() };
+    older.values().for_each(|row| salvaged.normal.add_row(row));
+    assert_eq!(salvaged.normal.rows, bench.queue.ledger().stored.rows, "as many as are counted");
+    bench.disk = older;
+    bench.queue.store(bench.now, StoreEvent::Reset { salvaged, aside: Vec::new() });
+    assert_eq!(
+        bench.queue.ledger().dropped(DropReason::StoreLost),
+        Tally { rows: 20, readings: 40, bytes: 20 * tally(&bench.disk[&Seq(1)]).bytes }
+    );
+    bench.queue.attach();
+    let mut sent = Vec::new();
+    loop {
+        bench.pass(1000);
+        bench.work();
+        let Some(Seq(seq)) = bench.take(Lane::Backlog) else { break };
+        assert!(bench.queue.acknowledged(bench.now, Seq(seq)));
+        sent.push(seq);
+    }
+    assert_eq!(sent.last(), Some(&30));
+    let ledger = bench.queue.ledger();
+    assert_eq!((ledger.stored.rows, ledger.dropped_total().rows), (0, 20), "{ledger:?}");
+    ledger.check().unwrap();
+}
+
 #[test]
 fn a_commit_that_is_under_way_while_the_store_is_replaced_and_works_is_counted_once() {
     let mut bench = Bench::new(settings(WhenFull::DropOldest));
