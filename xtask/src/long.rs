@@ -44,7 +44,7 @@ pub(crate) fn sim_of_commit() -> Result<()> {
         "--broker",
         "8",
         "--silent",
-        "0",
+        "4",
         "--minutes",
         "6",
     ]);

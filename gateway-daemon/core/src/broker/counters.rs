@@ -206,3 +206,51 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::note::Shown;
+    use super::*;
+
+    #[test]
+    fn each_end_of_a_connection_is_counted_once_where_it_belongs_and_farewells_nowhere() {
+        use CloseReason as R;
+        let topic = |error| R::Topic(error, Shown::default());
+        let malformed: fn(&Counters) -> u64 = |counters| counters.malformed_total;
+        let kinds: [(&[CloseReason], fn(&Counters) -> u64); 6] = [
+            (&[R::Malformed("x"), R::Protocol("x"), R::Alias, R::Payload, R::ReceiveMaximum], malformed),
+            (&[R::Quota("x"), R::TooLarge, R::Properties("x"), topic(TopicError::Empty)], malformed),
+            (&[R::Handshake, R::KeepAlive], |counters| counters.silent_total),
+            (&[R::Stalled], |counters| counters.stalled_total),
+            (&[R::TakenOver], |counters| counters.takeovers_total),
+            (&[R::Version, R::ClientId, R::Login, R::Small, R::Refused("x"), R::NotAuthorized], |counters| {
+                counters.logins_refused_total
+            }),
+        ];
+        let mut all = Counters::default();
+        for (reasons, count) in kinds {
+            for reason in reasons {
+                let mut alone = Counters::default();
+                (0..2).for_each(|_| alone.count_close(reason));
+                assert_eq!(count(&alone), 2, "{reason:?}");
+                all.count_close(reason);
+            }
+        }
+        [R::GaveWay, R::Goodbye, R::Full, R::Administrative, R::Shutdown]
+            .iter()
+            .for_each(|r| all.count_close(r));
+        all.count_close(&topic(TopicError::Forbidden('\u{7}')));
+        let expected = Counters {
+            malformed_total: 10,
+            silent_total: 2,
+            stalled_total: 1,
+            takeovers_total: 1,
+            logins_refused_total: 6,
+            gave_way_total: 1,
+            properties_refused_total: 1,
+            topics_refused_total: 1,
+            ..Counters::default()
+        };
+        assert_eq!(all, expected);
+    }
+}
