@@ -126,8 +126,8 @@ impl Device {
     /// It answered. True if it was dead.
     pub(super) fn answered(&mut self, now: BootNs) -> bool {
         let was_dead = self.trial.take().is_some() || self.is_dead();
-        // A try that a retry made good is no failure.
-        if !matches!(self.life, Life::Polled { failures: 0 }) {
+        // A try that a retry made good is no failure. One that is dead is polled without a failure after its bus came back if the first one kills it.
+        if was_dead || !matches!(self.life, Life::Polled { failures: 0 }) {
             self.since = now;
         }
         self.last_answer = Some(now);
