@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::poll::request::{Request, UnitId};
+use crate::poll::request::UnitId;
 use crate::poll::settings::Device as Settings;
 use crate::tag::BootNs;
 
@@ -17,8 +17,8 @@ pub const PROBE_PAUSE_MIN: Duration = Duration::from_secs(1);
 enum Life {
     /// Polled. So many requests failed in a row, retries included.
     Polled { failures: u32 },
-    /// Only probed.
-    Dead { next_probe: BootNs, pause: Duration },
+    /// Only probed; so many probes failed.
+    Dead { next_probe: BootNs, pause: Duration, probes: usize },
 }
 
 /// One device of the bus.
@@ -33,8 +33,6 @@ pub(super) struct Device {
     pub(super) retries: u8,
     dead_after: u32,
     probe_max: Duration,
-    /// What to ask for a sign of life; `None` without any group.
-    pub(super) probe: Option<(u32, Request)>,
     /// Its groups in the schedule's own list.
     pub(super) groups: Vec<usize>,
     /// Its orders on the line.
@@ -75,7 +73,6 @@ impl Device {
             retries: settings.retries,
             dead_after: settings.dead_after.max(1),
             probe_max: settings.probe_max.max(PROBE_PAUSE_MIN),
-            probe: None,
             groups: Vec::new(),
             in_flight: 0,
             parked: Vec::new(),
@@ -117,6 +114,14 @@ impl Device {
         }
     }
 
+    /// How many probes failed since it died.
+    pub(super) fn probes(&self) -> usize {
+        match self.life {
+            Life::Dead { probes, .. } => probes,
+            Life::Polled { .. } => 0,
+        }
+    }
+
     /// It answered after so long.
     pub(super) fn took(&mut self, time: Duration) {
         self.usual =
@@ -155,7 +160,7 @@ impl Device {
             self.life = Life::Polled { failures };
             return false;
         }
-        self.life = Life::Dead { next_probe: now.plus(PROBE_PAUSE_MIN), pause: PROBE_PAUSE_MIN };
+        self.life = Life::Dead { next_probe: now.plus(PROBE_PAUSE_MIN), pause: PROBE_PAUSE_MIN, probes: 0 };
         if self.trial.take().is_none() {
             self.since = now;
             self.counters.deaths += 1;
@@ -165,9 +170,9 @@ impl Device {
 
     /// A probe failed: the next one waits twice as long.
     pub(super) fn probe_failed(&mut self, now: BootNs) {
-        if let Life::Dead { pause, .. } = self.life {
+        if let Life::Dead { pause, probes, .. } = self.life {
             let pause = pause.saturating_mul(2).min(self.probe_max);
-            self.life = Life::Dead { next_probe: now.plus(pause), pause };
+            self.life = Life::Dead { next_probe: now.plus(pause), pause, probes: probes.wrapping_add(1) };
         }
     }
 
