@@ -106,6 +106,12 @@ impl Device {
         self.last_try_failed || !matches!(self.life, Life::Polled { failures: 0 })
     }
 
+    /// Whether its next failure gives it up, and is not the one chance that it gets when its bus comes back.
+    pub(super) fn is_last_chance(&self) -> bool {
+        let Life::Polled { failures } = self.life else { return false };
+        self.trial.is_none() && failures.saturating_add(1) >= self.dead_after
+    }
+
     /// When it wants to be probed, if it is dead.
     pub(super) fn next_probe(&self) -> Option<BootNs> {
         match self.life {
