@@ -18,7 +18,7 @@ use super::{Order, PROBE_PATIENCE, Schedule};
 const MISSES_MIN: u32 = 2;
 
 /// So long a device may wait for the try that decides whether it is given up; where there is no time for it, it is given up unasked.
-const LAST_CHANCE: Duration = Duration::from_secs(10);
+const LAST_CHANCE: Duration = Duration::from_secs(30);
 
 impl Schedule {
     /// Ends cycles of failing devices that could not be asked within their interval.
