@@ -94,7 +94,7 @@ pub fn fuzz_mbap(data: &[u8]) {
         }
     }
     for chunk in rest.chunks(usize::from(pick).max(1)) {
-        if client.received(chunk).is_err() {
+        if client.received(BootNs(0), chunk).is_err() {
             client.abandon();
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //! - The line never waits for anybody: a cycle that the channel has no room for is dropped and counted.
-//! - Whatever happens on the line ends within the timeouts of its request; a stop is obeyed at once, in the middle of a request too.
+//! - Whatever happens on the line ends within the timeouts of its request, behind a gateway that waits longer than those at most ten seconds
+//!   later (decision 0056); a stop is obeyed at once, in the middle of a request too.
 //! - Every command is answered exactly once: by the device, by a fault, or by the end of the task.
 //!
 //! Bounds: [`COMMANDS_MAX`] commands wait; at most one command goes between two polls, so that a scan cannot starve them;

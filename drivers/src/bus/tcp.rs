@@ -152,7 +152,7 @@ impl Line {
         if bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let taken = self.client.received(&buffer[..bytes]);
+        let taken = self.client.received(clock::now(), &buffer[..bytes]);
         taken.map_err(|lost| io::Error::new(io::ErrorKind::InvalidData, lost))
     }
 

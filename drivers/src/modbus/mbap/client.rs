@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_core::poll::request::{Answer, LineFault, Query, Request};
 use gateway_core::tag::BootNs;
 
-use super::{FRAME_BYTES_MAX, Head, PIPELINE_MAX, RESYNC_BYTES_MAX, append_frame, head};
+use super::{FRAME_BYTES_MAX, Frame, Head, PIPELINE_MAX, RESYNC_BYTES_MAX, append_frame, head};
 use crate::modbus::pdu::{self, QueryError};
 
 /// The stream holds no frames any more; only a fresh connection helps.
@@ -48,15 +48,28 @@ struct Flight {
     unit: u8,
     query: Query,
     asked_at: BootNs,
+    /// Its time begins here: when it was asked, or when the gateway was done with one before it.
+    begins_at: BootNs,
     timeout: Duration,
-    deadline: BootNs,
     /// Nothing had come by its deadline: what comes now is no value.
     is_late: bool,
     /// What came instead of its answer while it was in flight.
     seen: Option<LineFault>,
 }
 
-/// Longest time that a gateway is known to wait for a device: most wait one to three seconds.
+impl Flight {
+    fn deadline(&self) -> BootNs {
+        self.begins_at.plus(self.timeout)
+    }
+
+    /// When it is given up, behind a gateway that waits for so long.
+    fn ends_at(&self, hold: Duration) -> BootNs {
+        self.begins_at.plus(self.timeout.max(hold))
+    }
+}
+
+/// Longest time that a gateway is known to wait for a device: most wait one to three seconds. And the longest time that a request may wait
+/// at the gateway behind others before its own begins.
 const HOLD_MAX: Duration = Duration::from_secs(5);
 
 /// Ids of requests that timed out, whose answers may still come: those of some seconds, however many are in flight.
@@ -66,16 +79,17 @@ const EXPIRED_MAX: usize = 64;
 ///
 /// A gateway to a serial line says only after its own time-out that a device did not answer (exception 10 or 11), and does nothing else meanwhile. Where that is
 /// longer than the time-out of the request, the next one would wait behind it and time out as well, although its device answers. So the client learns
-/// from such late exceptions how long the gateway holds the line, and keeps a request that was not answered in flight for so long; what comes after its
-/// time-out is still no value.
+/// from such exceptions how long the gateway holds the line, and keeps a request that was not answered in flight for so long; what comes after its
+/// time-out is still no value. The time of what was asked behind one that is given up begins when that is told: once for each, and at most
+/// [`HOLD_MAX`] late.
 #[derive(Debug, Default)]
 pub struct Client {
     next_id: u16,
     in_flight: Vec<Flight>,
-    /// Ids of the last requests that timed out on this connection.
-    expired: VecDeque<(u16, BootNs)>,
-    /// When a request was asked that the gateway has given up at last; its end is the moment of the next [`Self::poll`].
-    given_up: Option<BootNs>,
+    /// Ids of the last requests that timed out on this connection, and when they were asked; `None` after the gateway has told that it gives one up.
+    expired: VecDeque<(u16, Option<BootNs>)>,
+    /// When the last frame came: the gateway was busy with something else until then.
+    last_frame: BootNs,
     /// For how long the gateway waits for a device that does not answer, as far as it is known.
     hold: Duration,
     done: VecDeque<(u64, Result<Answer, LineFault>)>,
@@ -136,70 +150,64 @@ impl Client {
         append_frame(id, unit, &pdu, out);
         self.counters.requests += 1;
         self.counters.sent_bytes += (out.len() - before) as u64;
-        let (query, deadline) = (request.query.clone(), now.plus(timeout));
         self.in_flight.push(Flight {
             id,
             key,
             unit,
-            query,
+            query: request.query.clone(),
             asked_at: now,
+            begins_at: now,
             timeout,
-            deadline,
             is_late: false,
             seen: None,
         });
         Ok(())
     }
 
-    /// Takes bytes of the connection.
+    /// Takes bytes of the connection that were read at `now`.
     ///
     /// # Errors
     /// [`Lost`]: call [`Self::abandon`] and connect again.
-    pub fn received(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+    pub fn received(&mut self, now: BootNs, bytes: &[u8]) -> Result<(), Lost> {
         if !bytes.is_empty() {
             self.silent_in_row = 0;
         }
         self.counters.received_bytes = self.counters.received_bytes.saturating_add(bytes.len() as u64);
         for chunk in bytes.chunks(FRAME_BYTES_MAX) {
             self.input.extend_from_slice(chunk);
-            self.take_frames()?;
+            self.take_frames(now)?;
         }
         Ok(())
     }
 
     /// The next request that has ended, by its key. To be called whenever bytes have come.
     pub fn poll(&mut self, now: BootNs) -> Option<(u64, Result<Answer, LineFault>)> {
-        self.learn_hold(now);
         if let Some(done) = self.done.pop_front() {
             return Some(done);
         }
-        self.in_flight.iter_mut().for_each(|flight| flight.is_late |= flight.deadline <= now);
-        let place = self.in_flight.iter().position(|flight| self.ends_at(flight) <= now)?;
+        self.in_flight.iter_mut().for_each(|flight| flight.is_late |= flight.deadline() <= now);
+        let place = self.in_flight.iter().position(|flight| flight.ends_at(self.hold) <= now)?;
         self.counters.silent += 1;
         self.silent_in_row = self.silent_in_row.saturating_add(1);
         let flight = self.in_flight.remove(place);
         if self.expired.len() >= EXPIRED_MAX {
             self.expired.pop_front();
         }
-        self.expired.push_back((flight.id, flight.asked_at));
+        self.expired.push_back((flight.id, Some(flight.asked_at)));
         Some((flight.key, Err(flight.seen.unwrap_or(LineFault::Silence))))
     }
 
     /// When [`Self::poll`] is to be called even if nothing comes, after what can be read was read.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<BootNs> {
-        let moment = |flight: &Flight| if flight.is_late { self.ends_at(flight) } else { flight.deadline };
+        let moment =
+            |flight: &Flight| if flight.is_late { flight.ends_at(self.hold) } else { flight.deadline() };
         self.in_flight.iter().map(moment).min()
-    }
-
-    /// When a request is given up.
-    fn ends_at(&self, flight: &Flight) -> BootNs {
-        flight.deadline.max(flight.asked_at.plus(self.hold))
     }
 
     /// What came after the time-out of its request is no value any more; that the device does not answer is true all the same.
     fn late(&mut self, outcome: Result<Answer, LineFault>) -> Result<Answer, LineFault> {
-        if matches!(outcome, Ok(Answer::Exception(code)) if is_given_up(code)) {
+        if matches!(outcome, Ok(Answer::Exception(10 | 11))) {
             return outcome;
         }
         self.counters.silent += 1;
@@ -207,12 +215,16 @@ impl Client {
         Err(LineFault::Silence)
     }
 
-    /// The gateway has just given a device up: what was asked after it has waited behind it until now.
-    fn learn_hold(&mut self, now: BootNs) {
-        let Some(asked_at) = self.given_up.take() else { return };
-        self.hold = self.hold.max(now.since(asked_at)).min(HOLD_MAX);
-        for flight in &mut self.in_flight {
-            (flight.deadline, flight.is_late) = (now.plus(flight.timeout), false);
+    /// The gateway has given a device up: what was asked behind that request has waited for it until now. How long the gateway waits counts from
+    /// when it can have begun.
+    fn given_up(&mut self, now: BootNs, asked_at: BootNs) {
+        self.hold = self.hold.max(now.since(asked_at.max(self.last_frame))).min(HOLD_MAX);
+        for flight in self.in_flight.iter_mut().filter(|flight| flight.asked_at >= asked_at) {
+            let begins_at = now.min(flight.asked_at.plus(HOLD_MAX));
+            if begins_at > flight.begins_at {
+                flight.begins_at = begins_at;
+                flight.is_late &= flight.deadline() <= now;
+            }
         }
     }
 
@@ -222,12 +234,11 @@ impl Client {
         self.done.extend(self.in_flight.drain(..).map(|flight| (flight.key, Err(LineFault::Down))));
         self.input.clear();
         self.expired.clear();
-        self.given_up = None;
         self.skipped = 0;
         self.silent_in_row = 0;
     }
 
-    fn take_frames(&mut self) -> Result<(), Lost> {
+    fn take_frames(&mut self, now: BootNs) -> Result<(), Lost> {
         let input = std::mem::take(&mut self.input);
         let mut rest = input.as_slice();
         loop {
@@ -235,7 +246,8 @@ impl Client {
                 Head::Incomplete => break,
                 Head::Frame(frame, len) => {
                     self.skipped = 0;
-                    self.answered(frame.id, frame.unit, frame.pdu);
+                    self.answered(now, frame);
+                    self.last_frame = now;
                     rest = &rest[len..];
                 }
                 Head::Garbage => {
@@ -260,14 +272,15 @@ impl Client {
         }
     }
 
-    fn answered(&mut self, id: u16, unit: u8, pdu: &[u8]) {
+    fn answered(&mut self, now: BootNs, Frame { id, unit, pdu }: Frame<'_>) {
         let Some(place) = self.in_flight.iter().position(|flight| flight.id == id) else {
             self.counters.late_answers += 1;
-            match self.expired.iter().find(|(expired, _)| *expired == id) {
+            match self.expired.iter_mut().find(|(expired, _)| *expired == id) {
                 None => self.seen(LineFault::Transaction(id)),
-                Some((_, asked_at)) if matches!(pdu, [function, code] if function & 0x80 != 0 && is_given_up(*code)) =>
-                {
-                    self.given_up = Some(*asked_at);
+                Some((_, asked_at)) if is_given_up(pdu) => {
+                    if let Some(asked_at) = asked_at.take() {
+                        self.given_up(now, asked_at);
+                    }
                 }
                 Some(_) => {}
             }
@@ -287,12 +300,15 @@ impl Client {
             Err(LineFault::ForeignUnit(_)) => self.counters.foreign += 1,
             Err(_) => self.counters.mismatch += 1,
         }
+        if is_given_up(pdu) && unit == flight.unit {
+            self.given_up(now, flight.asked_at);
+        }
         let outcome = if flight.is_late { self.late(outcome) } else { outcome };
         self.done.push_back((flight.key, outcome));
     }
 }
 
-/// Whether an exception says that a gateway could not reach the device.
-fn is_given_up(code: u8) -> bool {
-    matches!(code, 10 | 11)
+/// Whether an answer says that a gateway could not reach the device.
+fn is_given_up(pdu: &[u8]) -> bool {
+    matches!(pdu, [function, 10 | 11] if function & 0x80 != 0)
 }

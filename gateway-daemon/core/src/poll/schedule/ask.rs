@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use crate::poll::request::Request;
 use crate::tag::{BootNs, Reason};
 
+use super::failures::Turn;
 use super::{Flight, Order, PROBE_PATIENCE, Schedule, Ticket};
 
 impl Schedule {
@@ -63,18 +64,28 @@ impl Schedule {
         loop {
             let picked = self.groups[index].pick(now);
             let known = picked.and_then(|(block, _)| self.groups[index].known(block));
-            let Some(((block, _), (cause, its_turn))) =
+            let Some(((block, _), (cause, turn))) =
                 picked.zip(known).filter(|_| !self.devices[own].is_failing())
             else {
                 return (picked, false);
             };
-            if its_turn && self.may_cost(own, now) {
-                self.groups[index].tried();
-                return (picked, true);
+            match turn {
+                // Nothing else would tell that the device is dead.
+                Turn::AtOnce => return (picked, self.may_answer(own)),
+                Turn::Next if self.may_cost(own, now) => {
+                    self.groups[index].tried();
+                    return (picked, true);
+                }
+                Turn::Next | Turn::Later => {}
             }
             self.groups[index].landed();
             self.groups[index].mark(block, cause, now);
         }
+    }
+
+    /// Whether a device has a request that is not known to give no answer.
+    fn may_answer(&self, own: usize) -> bool {
+        self.devices[own].groups.iter().any(|group| self.groups[*group].may_answer())
     }
 
     /// Whether a request to a device that may well hold the line for its time-out may go out although its device answers.
@@ -98,9 +109,22 @@ impl Schedule {
         if !undisturbed && now < at.plus(PROBE_PATIENCE) {
             return None;
         }
-        let (_, request) = device.probe.clone()?;
+        let request = self.sign_of_life(own)?;
         self.probes.in_flight = true;
         Some(self.order(own, request, None, now))
+    }
+
+    /// What to ask a dead device: one point of each of its requests in turn, first of those that did not fail, short ones first. A single one might be
+    /// what it never answers.
+    fn sign_of_life(&self, own: usize) -> Option<Request> {
+        let device = &self.devices[own];
+        let signs = device.groups.iter().flat_map(|group| {
+            self.groups[*group].signs().map(move |(failed, length, point)| (failed, length, *group, point))
+        });
+        let mut signs: Vec<_> = signs.collect();
+        signs.sort_unstable();
+        let (_, _, group, point) = *signs.get(device.probes().checked_rem(signs.len())?)?;
+        Some(self.groups[group].around(point)?.request(device.unit))
     }
 
     fn order(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::poll::request::{Request, UnitId};
+use crate::poll::request::UnitId;
 use crate::poll::settings::Device as Settings;
 use crate::tag::BootNs;
 
@@ -17,8 +17,8 @@ pub const PROBE_PAUSE_MIN: Duration = Duration::from_secs(1);
 enum Life {
     /// Polled. So many requests failed in a row, retries included.
     Polled { failures: u32 },
-    /// Only probed.
-    Dead { next_probe: BootNs, pause: Duration },
+    /// Only probed; so many probes failed.
+    Dead { next_probe: BootNs, pause: Duration, probes: usize },
 }
 
 /// One device of the bus.
@@ -33,8 +33,6 @@ pub(super) struct Device {
     pub(super) retries: u8,
     dead_after: u32,
     probe_max: Duration,
-    /// What to ask for a sign of life; `None` without any group.
-    pub(super) probe: Option<(u32, Request)>,
     /// Its groups in the schedule's own list.
     pub(super) groups: Vec<usize>,
     /// Its orders on the line.
@@ -75,7 +73,6 @@ impl Device {
             retries: settings.retries,
             dead_after: settings.dead_after.max(1),
             probe_max: settings.probe_max.max(PROBE_PAUSE_MIN),
-            probe: None,
             groups: Vec::new(),
             in_flight: 0,
             parked: Vec::new(),
@@ -109,11 +106,25 @@ impl Device {
         self.last_try_failed || !matches!(self.life, Life::Polled { failures: 0 })
     }
 
+    /// Whether its next failure gives it up, and is not the one chance that it gets when its bus comes back.
+    pub(super) fn is_last_chance(&self) -> bool {
+        let Life::Polled { failures } = self.life else { return false };
+        self.trial.is_none() && failures.saturating_add(1) >= self.dead_after
+    }
+
     /// When it wants to be probed, if it is dead.
     pub(super) fn next_probe(&self) -> Option<BootNs> {
         match self.life {
             Life::Dead { next_probe, .. } => Some(next_probe),
             Life::Polled { .. } => None,
+        }
+    }
+
+    /// How many probes failed since it died.
+    pub(super) fn probes(&self) -> usize {
+        match self.life {
+            Life::Dead { probes, .. } => probes,
+            Life::Polled { .. } => 0,
         }
     }
 
@@ -126,8 +137,8 @@ impl Device {
     /// It answered. True if it was dead.
     pub(super) fn answered(&mut self, now: BootNs) -> bool {
         let was_dead = self.trial.take().is_some() || self.is_dead();
-        // A try that a retry made good is no failure.
-        if !matches!(self.life, Life::Polled { failures: 0 }) {
+        // A try that a retry made good is no failure. One that is dead is polled without a failure after its bus came back if the first one kills it.
+        if was_dead || !matches!(self.life, Life::Polled { failures: 0 }) {
             self.since = now;
         }
         self.last_answer = Some(now);
@@ -155,7 +166,7 @@ impl Device {
             self.life = Life::Polled { failures };
             return false;
         }
-        self.life = Life::Dead { next_probe: now.plus(PROBE_PAUSE_MIN), pause: PROBE_PAUSE_MIN };
+        self.life = Life::Dead { next_probe: now.plus(PROBE_PAUSE_MIN), pause: PROBE_PAUSE_MIN, probes: 0 };
         if self.trial.take().is_none() {
             self.since = now;
             self.counters.deaths += 1;
@@ -165,9 +176,9 @@ impl Device {
 
     /// A probe failed: the next one waits twice as long.
     pub(super) fn probe_failed(&mut self, now: BootNs) {
-        if let Life::Dead { pause, .. } = self.life {
+        if let Life::Dead { pause, probes, .. } = self.life {
             let pause = pause.saturating_mul(2).min(self.probe_max);
-            self.life = Life::Dead { next_probe: now.plus(pause), pause };
+            self.life = Life::Dead { next_probe: now.plus(pause), pause, probes: probes.wrapping_add(1) };
         }
     }
 

@@ -6,14 +6,19 @@
 //! not counted: a device that never answers one of its requests must not keep others from being found again.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use crate::tag::{BootNs, Reason};
 
+use super::device::Device;
 use super::failures::Cause;
 use super::{Order, PROBE_PATIENCE, Schedule};
 
 /// So many tries have to fail before a cycle that could not be asked counts as a failure.
 const MISSES_MIN: u32 = 2;
+
+/// So long a device may wait for the try that decides whether it is given up; where there is no time for it, it is given up unasked.
+const LAST_CHANCE: Duration = Duration::from_secs(30);
 
 impl Schedule {
     /// Ends cycles of failing devices that could not be asked within their interval.
@@ -29,9 +34,13 @@ impl Schedule {
             let late: Vec<usize> = device.behind.extract_if(.., late).collect();
             for group in late {
                 // What was tried in vain has failed, although there was no time for all of its retries; and of a device that did not answer twice, so has
-                // what there was no time for at all: how soon it is given up does not depend on how busy the line is.
-                let cause = self.devices[own].last_failure();
-                let tried = self.groups[group].is_retrying() || self.devices[own].misses >= MISSES_MIN;
+                // what there was no time for at all: how soon it is given up hardly depends on how busy the line is. But that gives it up only after
+                // some time: it may have lost two answers to noise.
+                let device = &self.devices[own];
+                let cause = device.last_failure();
+                let waits = device.is_last_chance() && now < device.failed_at.plus(LAST_CHANCE);
+                let unasked_counts = device.misses >= MISSES_MIN && !waits;
+                let tried = self.groups[group].is_retrying() || unasked_counts;
                 if let Some(run) = &mut self.groups[group].run {
                     run.queued = false;
                 }
@@ -49,19 +58,18 @@ impl Schedule {
         }
     }
 
-    /// The next request to a failing device: to the one that has failed least, and of those the latest, which most likely was noise. With `patient` only if it has
+    /// The next request to a failing device: to the one that has failed least, and of those the latest, which most likely was noise. With `patient` only of those that have
     /// waited for [`PROBE_PATIENCE`] although there was time to spend.
     pub(super) fn poll_failing(&mut self, now: BootNs, patient: bool) -> Option<Order> {
         if self.in_flight.iter().any(|flight| flight.failing) {
             return None;
         }
-        let waiting = self.devices.iter().enumerate();
-        let waiting = waiting.filter(|(_, device)| !device.behind.is_empty() && device.in_flight == 0);
-        let (own, device) = waiting.min_by_key(|(_, device)| (device.misses, Reverse(device.failed_at)))?;
         let free_at = self.probes.free_at();
-        if patient && now < free_at.max(device.failed_at).plus(PROBE_PATIENCE) {
-            return None;
-        }
+        let has_waited = |device: &Device| now >= free_at.max(device.failed_at).plus(PROBE_PATIENCE);
+        let waiting = self.devices.iter().enumerate().filter(|(_, device)| {
+            !device.behind.is_empty() && device.in_flight == 0 && (!patient || has_waited(device))
+        });
+        let (own, device) = waiting.min_by_key(|(_, device)| (device.misses, Reverse(device.failed_at)))?;
         let costs_nobody = self.costs_nobody(own, now);
         let slack = !costs_nobody && self.costs_no_poll(own, now);
         let its_turn = device.misses <= 1 || !self.probes.comes_first(now);

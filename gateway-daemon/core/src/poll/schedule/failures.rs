@@ -7,7 +7,9 @@
 //! It counts until its addresses are answered. What ends without being asked, because its device is given up or the bus is down, proves nothing.
 //!
 //! A request that gives no answer while others of its device do would cost the line a time-out in every cycle, and would make a device of it that fails. It is
-//! asked, one after the other, when that costs nobody any time or within the share of dead devices; until then its tags keep their reason.
+//! asked, one after the other, when that costs nobody any time or within the share of dead devices; until then its tags keep their reason. After the device or
+//! the bus was away it is asked at once, one time, and its failure tells nothing of its device unless none of its requests is known to answer: otherwise requests
+//! in a row that are never answered would kill their device again in each of its lives.
 
 use std::time::Duration;
 
@@ -115,6 +117,17 @@ pub struct Requests {
     pub named: Vec<Failure>,
 }
 
+/// When a request is asked again that is known to give no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Not in this cycle.
+    Later,
+    /// When there is time for it.
+    Next,
+    /// At once: the device or the bus was away.
+    AtOnce,
+}
+
 /// The failures of one group.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
@@ -130,7 +143,7 @@ pub(super) struct Failures {
     asked: usize,
     /// Whose turn it is of those that give no answer.
     turn: usize,
-    /// The device or the bus was away: all are asked again as if nothing were known of them.
+    /// The device or the bus was away: all are asked again.
     unsure: bool,
 }
 
@@ -152,9 +165,9 @@ impl Failures {
         });
     }
 
-    /// Why a request gives no proper answer while others of its device do, and whether it is its turn to be asked again; `None` if nothing is known of it.
-    pub(super) fn known(&self, block: &Block) -> Option<(Cause, bool)> {
-        if self.settled.is_empty() || self.unsure {
+    /// Why a request gives no proper answer while others of its device do, and when it is asked again; `None` if nothing is known of it.
+    pub(super) fn known(&self, block: &Block) -> Option<(Cause, Turn)> {
+        if self.settled.is_empty() {
             return None;
         }
         let place = (block.table, block.address, block.count);
@@ -162,7 +175,18 @@ impl Failures {
         let of = self.settled.iter().filter(is_mute).count().max(1);
         let (at, failure) =
             self.settled.iter().filter(is_mute).enumerate().find(|(_, failure)| failure.place() == place)?;
-        Some((failure.cause, self.turn % of == at))
+        let turn = match (self.unsure, self.turn % of == at) {
+            (true, _) => Turn::AtOnce,
+            (false, true) => Turn::Next,
+            (false, false) => Turn::Later,
+        };
+        Some((failure.cause, turn))
+    }
+
+    /// Whether a request, or a part of it, gave no proper answer when it was last asked.
+    pub(super) fn has_failed(&self, block: &Block) -> bool {
+        let place = (block.table, block.address, block.count);
+        self.last.iter().chain(&self.running).any(|failure| failure.meets(place))
     }
 
     /// The one whose turn it was is asked.

@@ -9,7 +9,7 @@ use crate::poll::settings::{Device, Group as Settings, Kind, Tag};
 use crate::tag::{BootNs, Cycle, GroupId, Reading, Reason, Sample, TagId, Value};
 
 use super::counters::GroupCounters;
-use super::failures::{Cause, Failures, Requests};
+use super::failures::{Cause, Failures, Requests, Turn};
 use super::refusals::Refusals;
 
 /// A block of a running cycle that has to be asked (again).
@@ -88,11 +88,19 @@ impl Group {
         }
     }
 
-    /// The cheapest request that tells whether the device answers: its length and itself.
-    pub(super) fn probe(&self) -> Option<(u32, Block)> {
-        let spans = self.refusals.spans();
-        let (point, span) = (0..).zip(spans).min_by_key(|(_, span)| span.end - span.start)?;
-        Some((span.end - span.start, Block::around(spans, vec![point])?))
+    /// For each request the shortest point of it, which tells whether the device answers: whether it failed the last time, its length, and the point.
+    pub(super) fn signs(&self) -> impl Iterator<Item = (bool, u32, u32)> {
+        let length =
+            |point: &u32| self.refusals.spans().get(*point as usize).map(|span| span.end - span.start);
+        self.blocks.iter().filter_map(move |block| {
+            let point = *block.points.iter().min_by_key(|point| length(point))?;
+            Some((self.failures.has_failed(block), length(&point)?, point))
+        })
+    }
+
+    /// The request for one point alone.
+    pub(super) fn around(&self, point: u32) -> Option<Block> {
+        Block::around(self.refusals.spans(), vec![point])
     }
 
     /// The next grid moment.
@@ -185,9 +193,14 @@ impl Group {
         Some(picked)
     }
 
-    /// What is known of a request that gives no answer: why, and whether it is its turn.
-    pub(super) fn known(&self, index: usize) -> Option<(Cause, bool)> {
+    /// What is known of a request that gives no answer: why, and when it is asked again.
+    pub(super) fn known(&self, index: usize) -> Option<(Cause, Turn)> {
         self.failures.known(self.blocks.get(index)?)
+    }
+
+    /// Whether it has a request of which nothing like that is known.
+    pub(super) fn may_answer(&self) -> bool {
+        self.blocks.iter().any(|block| self.failures.known(block).is_none())
     }
 
     /// It is asked.

@@ -21,8 +21,8 @@
 //! could not be asked until its interval was over reports what the last try failed of. So of many devices that die together each costs the others one
 //! time-out, its first. After
 //! `dead_after` failed requests in a row the device is dead: the failing poll reports its own reason, whatever is due afterwards
-//! is [`Reason::DeviceDown`] at once and costs no bus time. A dead device is probed with its shortest request, at doubling pauses
-//! and within the bus's share of probe time, and is polled again after any answer. An exception is an answer; only codes
+//! is [`Reason::DeviceDown`] at once and costs no bus time. A dead device is probed with one point, each time of another of its requests, at doubling
+//! pauses and within the bus's share of probe time, and is polled again after any answer. An exception is an answer; only codes
 //! 10 and 11 are not, because a gateway sends them on behalf of a device that is silent.
 //!
 //! **Unanswered addresses.** A request that is not answered while others of its device are is tried again within the same share, and does not make a failing
@@ -165,21 +165,11 @@ impl Schedule {
         for (position, (id, group, own)) in (0..).zip(groups) {
             let first_due = now.plus(group.every.min(SPREAD_MAX) / len * position);
             let tags = settings.tags.get(group.tags()).unwrap_or_default();
-            let device = &settings.devices[group.device];
-            let mut added = Group::new(id, group, tags, device, first_due);
+            let mut added = Group::new(id, group, tags, &settings.devices[group.device], first_due);
             added.device = own;
-            let probe = added.probe().map(|(length, block)| (length, block.request(device.unit)));
             let index = self.groups.len();
             self.groups.push(added);
-            let device = &mut self.devices[own];
-            device.groups.push(index);
-            if device
-                .probe
-                .as_ref()
-                .is_none_or(|(length, _)| probe.as_ref().is_some_and(|(new, _)| new < length))
-            {
-                device.probe = probe;
-            }
+            self.devices[own].groups.push(index);
             self.asleep.push(Reverse((first_due, index, 0)));
         }
     }

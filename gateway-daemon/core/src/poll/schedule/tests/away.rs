@@ -9,9 +9,10 @@ use crate::poll::testing::{Build, holding};
 
 #[test]
 fn a_dead_device_stays_dead_while_its_bus_comes_and_goes_and_until_it_answers() {
-    for first_ms in [0, 5000] {
+    for (first_ms, dead_after) in [(0, 3), (5000, 3), (0, 1), (5000, 1)] {
         let mut build = Build::tcp(4);
         let device = build.device(1);
+        build.settings.devices[device].dead_after = dead_after;
         build.group(device, 1000, vec![holding(7)]);
         let mut sim = Simulation::new(build);
         sim.run_until(first_ms);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fake::{Manner, Simulation, reason};
+use super::fake::{Manner, START, Simulation, reason};
 use crate::poll::changes::{About, Changes, LINES_PER_HOUR_MAX, Line};
 use crate::poll::request::LineFault;
 use crate::poll::schedule::DeviceState;
@@ -275,6 +275,87 @@ fn a_request_that_is_never_answered_costs_neither_its_device_nor_the_others_thei
         assert!(sim.reasons(0, 480_000).iter().all(Option::is_none), "they are found again");
         sim.check_promises();
     }
+}
+
+/// A device with one group of twelve requests every 5 s, and five others that answer all; from 10 s on it never answers those to `mute`.
+fn mute_in_part(mute: impl Iterator<Item = u16>) -> Simulation {
+    let mut build = Build::serial(19_200);
+    for unit in 1..=6 {
+        let device = build.device(unit);
+        build.group(device, 5000, (0..12).map(|at| holding(600 + at * 20)).collect());
+    }
+    let mut sim = Simulation::new(build);
+    sim.run_until(10_000);
+    sim.fakes[0].mute.extend(mute.map(|at| 600 + at * 20));
+    sim
+}
+
+#[test]
+fn requests_in_a_row_that_are_never_answered_kill_their_device_a_few_times_and_then_it_lives_with_them() {
+    for mute in [2..5, 2..6, 0..3, 0..8, 9..12] {
+        let mut sim = mute_in_part(mute.clone());
+        let deaths = |sim: &Simulation| sim.schedule.devices().next().unwrap().counters.deaths;
+        sim.run_until(310_000);
+        let found = deaths(&sim);
+        // Three in a row kill it, once to be noticed and once to be believed; more often where all of them together take longer than an interval.
+        assert!((1..=mute.len() as u64).contains(&found), "{mute:?}: died {found} times");
+        sim.run_until(610_000);
+        assert_eq!(deaths(&sim), found, "{mute:?}: it lives and dies");
+        let is_good = |cycle: &Cycle, at: usize| reason(&cycle.readings[at]).is_none();
+        let cycles: Vec<&Cycle> = sim
+            .cycles_of(0)
+            .filter(|(at, _)| *at > Simulation::at(310_000))
+            .map(|(_, cycle)| cycle)
+            .collect();
+        for at in (0..12).filter(|at| !mute.contains(&u16::try_from(*at).unwrap())) {
+            let good = cycles.iter().filter(|cycle| is_good(cycle, at)).count();
+            assert!(good * 100 >= 60 * 90, "{mute:?}: point {at} good in {good} of 60 polls");
+        }
+        assert_eq!(sim.schedule.devices().next().unwrap().requests.unanswered, mute.len(), "{mute:?}");
+        // Its bus comes and goes: that kills it no more.
+        for second in (620..=680).step_by(20) {
+            sim.bus_down();
+            sim.run_until(second * 1000);
+            sim.bus_up();
+            sim.run_until(second * 1000 + 10_000);
+        }
+        assert_eq!(deaths(&sim), found, "{mute:?}: after the bus was away");
+        sim.fakes[0].mute.clear();
+        sim.run_until(900_000);
+        assert!(sim.reasons(0, 880_000).iter().all(Option::is_none), "{mute:?}: they are found again");
+        sim.check_promises();
+    }
+}
+
+#[test]
+fn a_device_that_gives_one_sign_of_life_and_is_silent_again_is_given_up_and_read_at_once_when_it_is_back() {
+    let mut build = Build::serial(19_200);
+    let device = build.device(1);
+    build.group(device, 1000, vec![holding(7)]);
+    build.group(device, 3_600_000, vec![holding(900)]);
+    let mut sim = Simulation::new(build);
+    sim.run_until(10_000);
+    let mut ms = 10_000;
+    for round in 1..=5 {
+        sim.fakes[0].manner = Manner::Silent;
+        sim.run_until(ms + 100_000);
+        assert_eq!(sim.schedule.counters().deaths, round);
+        // It answers one probe and nothing else.
+        let asked = sim.orders.len();
+        sim.fakes[0].manner = Manner::Answers;
+        while sim.orders.len() == asked {
+            ms = u64::try_from(sim.now.plus(Duration::from_millis(1)).since(START).as_millis()).unwrap();
+            sim.run_until(ms);
+        }
+    }
+    sim.fakes[0].manner = Manner::Silent;
+    ms += 100_000;
+    sim.run_until(ms);
+    sim.fakes[0].manner = Manner::Answers;
+    sim.run_until(ms + 61_000);
+    assert_eq!(sim.reasons(1, ms), [None], "read when the device came back");
+    assert!(sim.reasons(0, ms + 59_000).iter().all(Option::is_none));
+    sim.check_promises();
 }
 
 #[test]

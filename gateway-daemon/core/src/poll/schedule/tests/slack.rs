@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::dying;
-use super::fake::{Manner, Simulation, reason};
+use super::fake::{Manner, START, Simulation, reason};
+use crate::poll::schedule::DeviceState;
+use crate::poll::testing::{Build, holding};
 use crate::tag::BootNs;
 
 /// Twenty devices on a line that they keep busy for 60 % of the time, each asked every 870 ms, with time-outs of 500 ms; `dead` of them are silent from 10 s on.
@@ -30,25 +32,41 @@ fn got(sim: &Simulation, group: usize, from: u64, until: u64) -> (f64, Duration)
     ((moments.len() - 2) as f64 / wanted, longest)
 }
 
+/// Loses the next `count` answers of a device, and runs until the last of them was asked for.
+fn lose(sim: &mut Simulation, device: usize, count: usize) {
+    let from = sim.orders.len();
+    sim.fakes[device].manner = Manner::Silent;
+    for _ in 0..100_000 {
+        if sim.orders[from..].iter().filter(|(_, order)| order.device == device).count() == count {
+            break;
+        }
+        let next = sim.now.plus(Duration::from_millis(1)).since(START);
+        sim.run_until(u64::try_from(next.as_millis()).unwrap());
+    }
+    sim.fakes[device].manner = Manner::Answers;
+}
+
 #[test]
-fn a_device_that_loses_one_answer_while_others_die_is_asked_again_before_it_is_stale() {
+fn a_device_that_loses_one_or_two_answers_while_others_die_is_asked_again_within_some_seconds() {
     for dead in [1, 5, 10] {
-        for lost_at in [12_000, 14_100, 25_000, 100_000] {
+        for (lost_at, count) in
+            [(12_000, 1), (14_100, 1), (25_000, 1), (100_000, 1), (25_000, 2), (31_300, 2), (100_000, 2)]
+        {
             let mut sim = shared_line(dead);
             sim.run_until(lost_at);
-            sim.fakes[19].manner = Manner::Silent;
-            sim.run_until(lost_at + 870);
-            sim.fakes[19].manner = Manner::Answers;
+            lose(&mut sim, 19, count);
             sim.run_until(lost_at + 60_000);
             sim.check_promises();
             let (share, longest) = got(&sim, 19, lost_at, lost_at + 60_000);
             // While they die each costs one time-out, which nobody can avoid.
             let dying =
                 if lost_at < 15_000 { Duration::from_millis(500 * dead as u64) } else { Duration::ZERO };
-            let stale = sim.settings.groups[19].every * 7 / 2 + dying;
+            // Each try that fails takes a pause of some time-outs.
+            let pause = if count == 2 { Duration::from_secs(5) } else { Duration::ZERO };
+            let stale = sim.settings.groups[19].every * 7 / 2 + dying + pause;
             assert!(
                 longest < stale,
-                "{dead} dead, lost at {lost_at}: {share} of its polls, silent for {longest:?}"
+                "{dead} dead, {count} lost at {lost_at}: {share} of its polls, silent for {longest:?}"
             );
         }
     }
@@ -70,4 +88,39 @@ fn devices_that_lose_answers_now_and_then_are_not_starved_by_dead_ones() {
             );
         }
     }
+}
+
+#[test]
+fn on_a_line_that_is_never_free_the_failures_of_others_do_not_put_off_a_failing_device_for_ever() {
+    // A hundred devices that want twice the time that there is, and one that is asked every ten seconds.
+    let mut build = Build::serial(19_200);
+    for unit in 1..=101 {
+        let device = build.device(unit);
+        build.settings.devices[device].timeout = Duration::from_millis(100);
+        build.group(device, if unit <= 100 { 500 } else { 10_000 }, vec![holding(7)]);
+    }
+    let mut sim = Simulation::new(build);
+    sim.run_until(5_000);
+    sim.fakes[100].manner = Manner::Silent;
+    sim.run_until(15_000);
+    let failures = sim.schedule.devices().nth(100).unwrap();
+    assert_eq!(
+        failures.state,
+        DeviceState::Failing { failures: 1 },
+        "it lost an answer and that to the retry"
+    );
+    sim.fakes[100].manner = Manner::Answers;
+    // Every 0.9 s another device loses one answer.
+    for round in 0..16 {
+        sim.run_until(15_000 + round * 900);
+        lose(&mut sim, usize::try_from(round).unwrap(), 1);
+    }
+    sim.run_until(29_400);
+    let good: Vec<BootNs> = sim
+        .cycles_of(100)
+        .filter(|(at, cycle)| *at > Simulation::at(15_000) && reason(&cycle.readings[0]).is_none())
+        .map(|(at, cycle)| BootNs(at.0 - cycle.due.0))
+        .collect();
+    assert!(good.first().is_some_and(|late| late.0 < 5_000_000_000), "{good:?}");
+    sim.check_promises();
 }
