@@ -157,6 +157,12 @@ put_plain() {
     put_all udev /usr/lib/udev/rules.d
 }
 
+# What a machine gets that is no image.
+put_service() {
+    for unit in $plain_units; do put "system/$unit" /usr/lib/systemd/system; done
+    put tmpfiles.d/tidegate-plain.conf /usr/lib/tmpfiles.d
+}
+
 put_image() {
     put_all system /usr/lib/systemd/system
     put_all system/tmp.mount.d /usr/lib/systemd/system/tmp.mount.d
@@ -173,7 +179,9 @@ put_image() {
 look() {
     wanted=$action action=look
     put_plain
-    [ "$image" = no ] || put_image
+    put_service
+    # Uninstalling takes away both.
+    [ "$image$wanted" = noinstall ] || put_image
     for path in /etc/tidegate /etc/systemd/system /boot/firmware /var /etc/passwd /etc/group /etc/shadow; do
         within "$path"
     done
@@ -211,7 +219,7 @@ uninstall() {
         put_back /etc/e2fsck.conf
     fi
     put_plain
-    put tmpfiles.d/tidegate-plain.conf /usr/lib/tmpfiles.d
+    put_service
     put_image
     for folder in tidegate systemd/system/tmp.mount.d; do
         rmdir "$to/usr/lib/$folder" 2>/dev/null || :
@@ -238,8 +246,7 @@ put_plain
 install -d -m 0755 "$to/etc/tidegate"
 
 if [ "$image" = no ]; then
-    for unit in $plain_units; do put "system/$unit" /usr/lib/systemd/system; done
-    put tmpfiles.d/tidegate-plain.conf /usr/lib/tmpfiles.d
+    put_service
     add_users
     if [ -z "$to" ]; then
         systemd-tmpfiles --create tidegate.conf tidegate-plain.conf

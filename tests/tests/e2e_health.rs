@@ -259,6 +259,26 @@ async fn what_went_while_the_cloud_was_away_is_cleared_by_the_first_run_that_rea
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_reload_takes_away_during_an_outage_is_cleared_by_the_uplink_of_the_next_reload() -> Result<()>
+{
+    let plant = Plant::new().await?;
+    let mut gateway = plant.gateway(&plant.config()).await?;
+    plant.hears(FIRST, "good").await?;
+    plant.hears("gw/health/bus/one", "up").await?;
+    plant.network.set(Fault::AcceptAndClose);
+    gateway.wait_for("the outage", |now| uplink(now).link != Link::Up).await?;
+    for config in [plant.without_first(), plant.without_first().replace("[uplink.cloud]", "[uplink.renamed]")]
+    {
+        let after = gateway.reload(&config).await?;
+        ensure!(after.refused.is_none(), "{after:?}");
+    }
+    plant.network.set(Fault::None);
+    plant.hears_nothing_more_of(FIRST).await?;
+    plant.hears_nothing_more_of("gw/health/bus/one").await?;
+    gateway.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_health_the_topics_are_silent_and_the_status_message_still_says_what_is_wrong() -> Result<()>
 {
     let plant = Plant::new().await?;

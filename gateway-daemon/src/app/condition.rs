@@ -140,6 +140,8 @@ fn of_device(snapshot: &Snapshot, device: &Device, down: Option<&Bus>, texts: &T
         Health::Unknown => ("unknown", None),
         // A lost answer now and then is life on a line.
         Health::Failing if device.since_ms >= FAILING_MS => ("failing", device.why.as_deref().map(cut)),
+        // Whether it is there at all is not known yet.
+        Health::Failing if !device.answered => return None,
         Health::Good | Health::Failing if partial => ("partial", None),
         // A sentence about an answer that was lost is none about a device that is good.
         Health::Good | Health::Failing => return Some(Said { state: "good", reason: None, text: None }),
@@ -198,6 +200,21 @@ mod tests {
 
     fn ill(health: Health, since_ms: u64) -> impl Fn(&mut Snapshot) {
         move |s| (s.devices[0].health, s.devices[0].since_ms) = (health, since_ms)
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_device_that_has_lost_its_first_requests_before_it_fails_or_is_dead() {
+        let mute = |health: Health, since_ms: u64| {
+            move |s: &mut Snapshot| {
+                ill(health, since_ms)(s);
+                // A second try is under way.
+                (s.devices[0].answered, s.devices[0].requests, s.devices[0].errors) = (false, 2, 1);
+            }
+        };
+        assert_eq!(meter(mute(Health::Failing, 500)).0, None);
+        assert_eq!(meter(mute(Health::Failing, FAILING_MS)).0, Some("failing"));
+        assert_eq!(meter(mute(Health::Dead, 2000)).0, Some("dead"));
+        assert_eq!(meter(ill(Health::Failing, 500)).0, Some("good"), "it has answered before");
     }
 
     #[test]

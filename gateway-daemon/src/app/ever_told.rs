@@ -4,6 +4,8 @@
 //! card is written at changes of the configuration only. A line that is no such topic of this very gateway is passed over: a card that was copied into
 //! another box clears nothing of the first.
 //!
+//! A file that cannot be written is tried again every [`RETRY`]; the log says so once.
+//!
 //! Bounds: [`FILE_BYTES_MAX`] are read, [`BULLETINS_MAX`] topics are kept.
 
 use std::collections::BTreeSet;
@@ -11,25 +13,36 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_core::health::is_topic;
 use gateway_core::os::{self, Doing};
+use gateway_core::tag::BootNs;
 use gateway_core::uplink::bulletins::BULLETINS_MAX;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 /// What the name of the file ends with, after that of the database.
 const SUFFIX: &str = ".health";
 /// Most that is read of it: [`BULLETINS_MAX`] of the longest names.
 const FILE_BYTES_MAX: u64 = 2 << 20;
+/// Pause after it could not be written.
+const RETRY: Duration = Duration::from_secs(60);
+
 /// Topics in order.
 pub(super) type Topics = BTreeSet<Arc<str>>;
 
-/// What the file says.
+/// What is to be in the file, and what is in it.
 #[derive(Debug, Default)]
 pub(super) struct EverTold {
     path: PathBuf,
     topics: Topics,
-    writing: Option<JoinHandle<()>>,
+    /// What the file has; `None` after it could not be written.
+    in_file: Option<Topics>,
+    /// What is being written, and whether that has worked.
+    writing: Option<(Topics, oneshot::Receiver<bool>)>,
+    /// It could not be written, and is not tried again before this moment.
+    retry_at: Option<BootNs>,
 }
 
 impl EverTold {
@@ -47,41 +60,56 @@ impl EverTold {
                 Topics::new()
             }
         };
-        Self { path, topics, writing: None }
+        Self { path, in_file: Some(topics.clone()), topics, ..Self::default() }
     }
 
-    /// All of them.
+    /// All that may be retained somewhere.
     pub(super) fn topics(&self) -> &Topics {
         &self.topics
     }
 
-    /// The topics on which the gateway tells now are `present`. The others are forgotten once nothing `is_cleared` any more. `false` if this has to be
-    /// said again, because a former list is still being written or something is still to be cleared.
-    pub(super) fn keep(&mut self, present: &Topics, is_cleared: bool) -> bool {
-        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
-            return false;
-        }
-        let mut wanted = present.clone();
-        if !is_cleared {
-            wanted.extend(self.topics.iter().cloned());
-            wanted = wanted.into_iter().take(BULLETINS_MAX).collect();
-        }
-        if wanted != self.topics {
-            let text: String = wanted.iter().flat_map(|topic| [topic, "\n"]).collect();
-            let path = self.path.clone();
-            // A card may take seconds, and nobody waits for this.
-            self.writing = Some(tokio::task::spawn_blocking(move || {
-                if let Err(error) = write(&path, text.as_bytes()) {
-                    log::warn!(
-                        "{}: {}; what the next run does not tell on is not cleared",
-                        path.display(),
-                        os::sentence(&error, Doing::Writing)
-                    );
+    /// The gateway tells on these from now on. They go before all others where there is no room for all.
+    pub(super) fn add(&mut self, present: &Topics) {
+        let room = BULLETINS_MAX.saturating_sub(present.len());
+        let others = self.topics.difference(present).take(room).cloned();
+        self.topics = present.iter().cloned().chain(others).collect();
+    }
+
+    /// Nothing is retained there any more.
+    pub(super) fn forget(&mut self, topic: &str) {
+        self.topics.remove(topic);
+    }
+
+    /// Writes the file if it has something else. Asked once a second: a card may take seconds, and nobody waits for that.
+    pub(super) fn keep(&mut self, now: BootNs) {
+        if let Some((topics, outcome)) = &mut self.writing {
+            match outcome.try_recv() {
+                Err(TryRecvError::Empty) => return,
+                Ok(true) => (self.in_file, self.retry_at) = (Some(std::mem::take(topics)), None),
+                Ok(false) | Err(TryRecvError::Closed) => {
+                    (self.in_file, self.retry_at) = (None, Some(now.plus(RETRY)));
                 }
-            }));
-            self.topics = wanted;
+            }
+            self.writing = None;
         }
-        is_cleared
+        if self.in_file.as_ref() == Some(&self.topics) || self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let text: String = self.topics.iter().flat_map(|topic| [topic, "\n"]).collect();
+        let (path, is_told) = (self.path.clone(), self.retry_at.is_some());
+        let (report, outcome) = oneshot::channel();
+        self.writing = Some((self.topics.clone(), outcome));
+        tokio::task::spawn_blocking(move || {
+            let written = write(&path, text.as_bytes());
+            if let (Err(error), false) = (&written, is_told) {
+                let (path, error) = (path.display(), os::sentence(error, Doing::Writing));
+                log::warn!(
+                    "{path}: {error}; tried again every minute, until then a restart does not clear what it does not tell on"
+                );
+            }
+            // Nobody listens to a gateway that has stopped.
+            let _ = report.send(written.is_ok());
+        });
     }
 }
 
@@ -117,26 +145,33 @@ mod tests {
         names.iter().map(|name| Arc::from(format!("gw/health/device/{name}"))).collect()
     }
 
-    async fn keep(told: &mut EverTold, present: &Topics, is_cleared: bool) {
-        told.keep(present, is_cleared);
-        if let Some(writing) = told.writing.take() {
-            writing.await.unwrap();
+    const NOW: BootNs = BootNs(1_000_000_000_000);
+
+    /// Looks at `now` until nothing is being written.
+    async fn keep(told: &mut EverTold, now: BootNs) {
+        told.keep(now);
+        while told.writing.is_some() {
+            tokio::task::yield_now().await;
+            told.keep(now);
         }
     }
 
     #[tokio::test]
-    async fn what_is_gone_stays_in_the_file_until_it_is_cleared() {
+    async fn what_is_gone_stays_in_the_file_until_it_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("buffer.db");
         let mut told = EverTold::open(&database, "gw");
         assert_eq!(told.topics(), &Topics::new());
-        keep(&mut told, &topics(&["a", "b"]), true).await;
+        told.add(&topics(&["a", "b"]));
+        keep(&mut told, NOW).await;
         let mut told = EverTold::open(&database, "gw");
         assert_eq!(told.topics(), &topics(&["a", "b"]));
-        keep(&mut told, &topics(&["b", "c"]), false).await;
+        told.add(&topics(&["b", "c"]));
+        keep(&mut told, NOW).await;
         let mut told = EverTold::open(&database, "gw");
         assert_eq!(told.topics(), &topics(&["a", "b", "c"]), "the cloud was away");
-        keep(&mut told, &topics(&["b", "c"]), true).await;
+        told.forget("gw/health/device/a");
+        keep(&mut told, NOW).await;
         assert_eq!(EverTold::open(&database, "gw").topics(), &topics(&["b", "c"]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -146,10 +181,38 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("buffer.db");
         let mut told = EverTold::open(&database, "gw");
-        keep(&mut told, &topics(&["a"]), true).await;
+        told.add(&topics(&["a"]));
+        keep(&mut told, NOW).await;
         fs::remove_file(dir.path().join("buffer.db.health")).unwrap();
-        keep(&mut told, &topics(&["a"]), true).await;
+        told.add(&topics(&["a"]));
+        keep(&mut told, NOW).await;
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_could_not_be_written_is_written_a_minute_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, file) = (dir.path().join("buffer.db"), dir.path().join("buffer.db.health"));
+        let mut told = EverTold::open(&database, "gw");
+        fs::create_dir_all(file.join("in the way")).unwrap();
+        told.add(&topics(&["a"]));
+        keep(&mut told, NOW).await;
+        fs::remove_dir_all(&file).unwrap();
+        keep(&mut told, NOW.plus(RETRY - Duration::from_nanos(1))).await;
+        assert!(!file.exists(), "a full card is not asked every second");
+        keep(&mut told, NOW.plus(RETRY)).await;
+        assert_eq!(EverTold::open(&database, "gw").topics(), &topics(&["a"]));
+    }
+
+    #[test]
+    fn topics_in_force_go_before_former_ones_where_there_is_no_room_for_all() {
+        let mut told = EverTold::default();
+        let number = |letter: char| (0..BULLETINS_MAX - 1).map(move |number| format!("{letter}{number}"));
+        let of = |letter: char| number(letter).map(Arc::from).collect::<Topics>();
+        told.add(&of('a'));
+        told.add(&of('z'));
+        assert!(told.topics().is_superset(&of('z')));
+        assert_eq!(told.topics().len(), BULLETINS_MAX, "and one of the others");
     }
 
     #[test]

@@ -187,6 +187,8 @@ pub struct Device {
     pub requests: u64,
     /// Requests without a proper answer since the start, exceptions included.
     pub errors: u64,
+    /// Whether it has answered since the start, exceptions of its own included.
+    pub answered: bool,
 }
 
 /// One tag.

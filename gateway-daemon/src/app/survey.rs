@@ -123,6 +123,7 @@ impl Gateway {
                 device.polls_per_s = line.device_answers(seen.device);
                 device.requests = seen.counters.requests;
                 device.errors = seen.counters.faults.total().saturating_add(seen.counters.exceptions.total());
+                device.answered = seen.last_answer.is_some();
             }
         }
         devices

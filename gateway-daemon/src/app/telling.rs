@@ -3,7 +3,10 @@
 //! What is said and how often is decided in [`super::condition`], [`super::troubles`] and [`gateway_core::health`]; here it goes to local clients and to the
 //! uplinks. Once a second, of the same snapshot that `status` shows. Nothing of it is stored: it is said anew in every run.
 //!
-//! Bounds: the topics of the configuration, [`FORMER_MAX`] of former ones, [`WRONG_MAX`] sentences of [`SENTENCE_BYTES_MAX`] in a status message.
+//! What former configurations have left at the cloud is cleared in turns: the uplinks are given [`CLEARING_MAX`] topics, and those are forgotten when every uplink
+//! has cleared them; then come the next. While there is no uplink nothing is cleared and nothing forgotten.
+//!
+//! Bounds: the topics of the configuration, [`BULLETINS_MAX`] of former ones, [`WRONG_MAX`] sentences of [`SENTENCE_BYTES_MAX`] in a status message.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use gateway_core::health::{Told, bus_topic, device_topic};
 use gateway_core::payload::Encoder;
 use gateway_core::tag::{BootNs, Stamp, WallClock as _};
 use gateway_core::uplink::Identity;
+use gateway_core::uplink::bulletins::BULLETINS_MAX;
 
 use super::condition::{Beginnings, Condition, Said, conditions};
 use super::ever_told::{EverTold, Topics};
@@ -22,10 +26,10 @@ use super::known::Known;
 use super::start::identity;
 use super::survey;
 use super::troubles::{Severity, Subject, Trouble, troubles};
-use super::upstream::Upstream;
+use super::upstream::{Cleared, Upstream};
 
-/// Most topics of buses and devices of former configurations that are cleared.
-const FORMER_MAX: usize = 512;
+/// Most topics of buses and devices of former configurations that are cleared in one turn.
+const CLEARING_MAX: usize = 512;
 /// Most things that are wrong in a status message, beside the faults of the machine.
 const WRONG_MAX: usize = 16;
 /// Longest sentence there, bytes.
@@ -42,13 +46,15 @@ pub(super) struct Telling {
     paces: BTreeMap<Arc<str>, Told<(Said, bool)>>,
     beginnings: Beginnings,
     told: Bulletins,
-    /// Topics of buses and devices of former configurations: what is retained there is out of date.
-    former: Vec<Arc<str>>,
-    /// The topics of the configuration in force, and those of all runs until they are cleared.
+    /// The topics of the configuration in force.
     present: Topics,
+    /// Topics of buses and devices of former configurations: what is retained there is out of date, until every uplink has cleared it.
+    former: Topics,
+    /// Those of them whose turn it is.
+    clearing: Vec<Arc<str>>,
+    /// The uplinks have not been given them yet.
+    is_turn_due: bool,
     ever: EverTold,
-    /// The file has what is to be in it.
-    kept: bool,
     /// Topics on which the gateway says something else.
     taken: BTreeSet<Arc<str>>,
     /// What is wrong, the most important first.
@@ -62,7 +68,7 @@ impl Telling {
     pub(super) fn new(config: &Config, encoder: &Encoder, known: &Known) -> Self {
         let id = config.gateway.id.as_str();
         let ever = EverTold::open(&config.store.path, id);
-        let mut former = ever.topics().clone();
+        let mut former = Topics::new();
         if config.gateway.health {
             // Of a version that kept no file.
             let names = known
@@ -70,10 +76,8 @@ impl Telling {
                 .flat_map(|(bus, device)| [bus_topic(id, bus.as_str()), device_topic(id, device.as_str())]);
             former.extend(names.map(Arc::from));
         }
-        let mut telling = Self { ever, ..Self::default() };
+        let mut telling = Self { ever, former, ..Self::default() };
         telling.replace(config, encoder);
-        former.retain(|topic| !telling.present.contains(topic) && !telling.taken.contains(topic));
-        telling.former = former.into_iter().take(FORMER_MAX).collect();
         telling
     }
 
@@ -86,8 +90,34 @@ impl Telling {
         self.taken = encoder.topics().cloned().chain(of_uplinks).collect();
         let topics = config.health_topics().into_iter().map(Arc::from);
         self.present = topics.filter(|topic| !self.taken.contains(topic)).collect();
-        self.due = true;
-        self.kept = false;
+        self.ever.add(&self.present);
+        let mut former = std::mem::take(&mut self.former);
+        former.extend(self.ever.topics().iter().cloned());
+        let is_former = |topic: &Arc<str>| !self.present.contains(topic) && !self.taken.contains(topic);
+        self.former = former.into_iter().filter(is_former).take(BULLETINS_MAX).collect();
+        self.clear_next();
+    }
+
+    /// It is the turn of the next topics of former configurations, and everything is put to the uplinks.
+    fn clear_next(&mut self) {
+        self.clearing = self.former.iter().take(CLEARING_MAX).cloned().collect();
+        (self.due, self.is_turn_due) = (true, true);
+    }
+
+    /// How far the uplinks have come with what they were given last.
+    fn progressed(&mut self, uplinks: impl Iterator<Item = Cleared>) {
+        match uplinks.min() {
+            None | Some(Cleared::Waiting) => {}
+            Some(Cleared::Refused) => (self.due, self.is_turn_due) = (true, true),
+            Some(Cleared::All) if self.clearing.is_empty() => {}
+            Some(Cleared::All) => {
+                for topic in std::mem::take(&mut self.clearing) {
+                    self.former.remove(&topic);
+                    self.ever.forget(&topic);
+                }
+                self.clear_next();
+            }
+        }
     }
 
     /// What there is to say by now: payloads by topic, empty ones for what is gone.
@@ -149,16 +179,15 @@ impl Gateway {
                 log::error!("{topic}: {fault}");
             }
         }
-        if std::mem::take(&mut self.telling.due) {
+        let telling = &mut self.telling;
+        if std::mem::take(&mut telling.due) {
+            let clearing = std::mem::take(&mut telling.is_turn_due).then_some(telling.clearing.as_slice());
             for upstream in &mut self.upstreams {
-                upstream.show(now, &self.telling.told, &self.telling.former);
+                upstream.show(now, &telling.told, clearing);
             }
         }
-        if !self.telling.kept {
-            let is_cleared = self.upstreams.iter().all(Upstream::is_cleared);
-            let telling = &mut self.telling;
-            telling.kept = telling.ever.keep(&telling.present, is_cleared);
-        }
+        telling.progressed(self.upstreams.iter().map(Upstream::cleared));
+        telling.ever.keep(now);
     }
 
     /// Puts what is wrong into the status message of each uplink, and has it said again when that has changed.
@@ -230,7 +259,84 @@ fn cut(sentence: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use gateway_config::{Environment, parse};
+
     use super::*;
+
+    /// A configuration of one bus with these devices.
+    fn config(dir: &Path, devices: &[&str], health: bool) -> (Config, Encoder) {
+        let mut text = format!(
+            "[gateway]\nid = \"gw\"\nhealth = {health}\n[store]\npath = \"{}/queue.db\"\n[bus.line]\ndriver = \"sim\"\n",
+            dir.display()
+        );
+        for (unit, device) in (1..).zip(devices) {
+            text.push_str(&format!(
+                "[device.{device}]\nbus = \"line\"\nunit = {unit}\n[[device.{device}.poll]]\nevery = \"1s\"\n\
+                 tags.v = {{ holding = 0, type = \"u16\" }}\n"
+            ));
+        }
+        let (config, _) = parse(&text, "a.toml", Path::new("/"), &Environment::default()).unwrap();
+        let encoder = Encoder::new(&config.gateway.id, &config.message, &config.field).unwrap();
+        (config, encoder)
+    }
+
+    fn start((config, encoder): &(Config, Encoder)) -> Telling {
+        Telling::new(config, encoder, &Known::new(encoder, Vec::new()))
+    }
+
+    /// What the uplinks are given to clear.
+    fn turn(telling: &mut Telling) -> Vec<String> {
+        assert!(std::mem::take(&mut telling.is_turn_due) && std::mem::take(&mut telling.due));
+        telling.clearing.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn hundreds_of_former_topics_are_cleared_in_turns_and_each_is_forgotten_when_it_is_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let topics: String = (0..600).map(|number| format!("gw/health/device/d{number:03}\n")).collect();
+        std::fs::write(dir.path().join("queue.db.health"), topics).unwrap();
+        let mut telling = start(&config(dir.path(), &["first"], false));
+        assert_eq!(turn(&mut telling).len(), CLEARING_MAX);
+        telling.progressed([Cleared::All, Cleared::Waiting].into_iter());
+        assert_eq!(telling.ever.topics().len(), 600, "not at every uplink");
+        telling.progressed([Cleared::All, Cleared::All].into_iter());
+        assert_eq!(telling.ever.topics().len(), 600 - CLEARING_MAX);
+        let rest = turn(&mut telling);
+        assert_eq!((rest.len(), rest[0].as_str()), (600 - CLEARING_MAX, "gw/health/device/d512"));
+        telling.progressed([Cleared::All].into_iter());
+        assert_eq!((telling.ever.topics().len(), turn(&mut telling).len()), (0, 0));
+        telling.progressed([Cleared::All].into_iter());
+        assert!(!telling.due, "nothing more to do");
+    }
+
+    #[test]
+    fn what_a_reload_takes_away_is_given_to_the_uplinks_of_each_later_one_until_it_is_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let (before, after) =
+            (config(dir.path(), &["first", "second"], true), config(dir.path(), &["second"], true));
+        let mut telling = start(&before);
+        assert!(turn(&mut telling).is_empty());
+        // Nothing was told yet: the run before may have.
+        telling.replace(&after.0, &after.1);
+        let gone = ["gw/health/device/first"];
+        assert_eq!(turn(&mut telling), gone);
+        telling.progressed([Cleared::Waiting].into_iter());
+        telling.progressed(std::iter::empty());
+        assert!(!telling.due);
+        // Another uplink that knows nothing of it.
+        telling.replace(&after.0, &after.1);
+        assert_eq!(turn(&mut telling), gone);
+        telling.progressed([Cleared::All, Cleared::Refused].into_iter());
+        assert_eq!(turn(&mut telling), gone, "there was no room for it");
+        assert!(telling.ever.topics().contains(gone[0]));
+        telling.progressed([Cleared::All].into_iter());
+        assert!(turn(&mut telling).is_empty() && telling.ever.topics() == &telling.present);
+        // It is there again.
+        telling.replace(&before.0, &before.1);
+        assert!(turn(&mut telling).is_empty() && telling.ever.topics().contains(gone[0]));
+    }
 
     fn machine(names: &[&str]) -> Faults {
         names.iter().map(|name| ((*name).to_owned(), "of the machine".to_owned())).collect()

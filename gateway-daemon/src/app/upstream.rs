@@ -42,6 +42,7 @@ use super::walltime::WallTimes;
 use crate::link;
 use crate::store::Store;
 
+pub(super) use bulletins::Cleared;
 pub(super) use commands::{Command, Place};
 pub(super) use hearers::introduce;
 pub(super) use own::reserve_own;

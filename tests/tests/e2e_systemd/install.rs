@@ -196,18 +196,28 @@ fn what_is_a_link_is_replaced_and_nothing_outside_of_the_root_is_written() {
 
 #[test]
 fn a_folder_that_is_a_link_to_outside_of_the_root_is_refused_before_anything_is_written() {
-    for (link, is_image) in
-        [("usr", true), ("usr", false), ("etc", true), ("etc/tidegate", false), ("var", true)]
-    {
+    for (link, options) in [
+        ("usr", ["--yes"].as_slice()),
+        ("usr", &["--without-image-parts"]),
+        ("usr/lib/systemd", &["--without-image-parts"]),
+        ("usr/lib/systemd/system", &["--without-image-parts"]),
+        ("usr/lib/tmpfiles.d", &["--without-image-parts"]),
+        ("usr/lib/systemd/network", &["--yes"]),
+        ("usr/lib/systemd/network", &["--without-image-parts", "--uninstall"]),
+        ("etc", &["--yes"]),
+        ("etc/tidegate", &["--without-image-parts"]),
+        ("var", &["--yes"]),
+    ] {
         let (root, outside) = (skeleton(), tempfile::tempdir().unwrap());
         let there = root.path().join(link);
+        std::fs::create_dir_all(there.parent().unwrap()).unwrap();
         let _ = std::fs::rename(&there, root.path().join("before"));
         std::os::unix::fs::symlink(outside.path(), &there).unwrap();
         let before = files(root.path());
-        for action in [if is_image { "--yes" } else { "--without-image-parts" }, "--uninstall"] {
-            let output = Command::new(script()).arg(action).arg(root.path()).output().unwrap();
+        for options in [options, &["--uninstall"]] {
+            let output = Command::new(script()).args(options).arg(root.path()).output().unwrap();
             let text = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(64), "{link}: {text}");
+            assert_eq!(output.status.code(), Some(64), "{link} {options:?}: {text}");
             let expected = format!("{} is a link to something that is no folder in", there.display());
             assert!(text.contains(&expected) && text.lines().count() == 1, "{link}: {text}");
         }

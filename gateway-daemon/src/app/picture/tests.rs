@@ -63,6 +63,7 @@ pub(crate) fn healthy() -> Snapshot {
                 health: Health::Good,
                 polls_per_s: 1.0,
                 requests: 754,
+                answered: true,
                 ..Device::default()
             },
             Device {

@@ -62,7 +62,7 @@ fn observation(snapshot: Snapshot) -> Observation {
 fn device(device: snapshot::Device) -> Device {
     let answers = match device.health {
         Health::Good => true,
-        Health::Failing => device.requests > device.errors,
+        Health::Failing => device.answered,
         Health::Unknown | Health::Dead | Health::Down => false,
     };
     Device { bus: device.bus, name: device.name, answers }
@@ -74,15 +74,17 @@ mod tests {
 
     #[test]
     fn a_device_that_is_only_failing_answers_if_it_ever_did() {
-        for (health, requests, errors, answers) in [
-            (Health::Good, 1, 1, true),
-            (Health::Failing, 10, 9, true),
-            (Health::Failing, 2, 2, false),
-            (Health::Dead, 10, 5, false),
-            (Health::Unknown, 0, 0, false),
-            (Health::Down, 10, 5, false),
+        for (health, answered, answers) in [
+            (Health::Good, true, true),
+            (Health::Failing, true, true),
+            (Health::Failing, false, false),
+            (Health::Dead, true, false),
+            (Health::Unknown, false, false),
+            (Health::Down, true, false),
         ] {
-            let seen = device(snapshot::Device { health, requests, errors, ..Default::default() });
+            // A second try is under way: what was sent says nothing.
+            let (requests, errors) = (2, 1);
+            let seen = device(snapshot::Device { health, requests, errors, answered, ..Default::default() });
             assert_eq!(seen.answers, answers, "{health:?}");
         }
     }
