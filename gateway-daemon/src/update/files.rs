@@ -3,7 +3,7 @@
 //! Each is written beside its place, synced and renamed, and its folder is synced: after a power cut there is the old file or the new one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,8 @@ use gateway_core::os::{self, Doing};
 use gateway_core::update::record::{FILE_BYTES_MAX, History, Last, Trial};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::replace::{Plain, replace};
 
 /// Where the records are: on the partition that both systems share.
 pub const FOLDER_PATH: &str = "/var/lib/tidegate-update";
@@ -177,16 +179,8 @@ impl Folder {
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         let folder = path.parent().unwrap_or(&self.root);
-        let beside = path.with_extension("part");
-        let replace = || {
-            fs::create_dir_all(folder)?;
-            let mut file = File::create(&beside)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&beside, path)?;
-            File::open(folder)?.sync_all()
-        };
-        replace().map_err(at(path))
+        let made = fs::create_dir_all(folder);
+        made.and_then(|()| replace(&Plain, path, &path.with_extension("part"), bytes)).map_err(at(path))
     }
 
     fn remove(&self, path: &Path) -> Result<(), FolderError> {
