@@ -168,6 +168,11 @@ impl<'a> Findings<'a> {
         self.excess.borrow_mut().push((span.start, text.into()));
     }
 
+    /// How many there are of something of which there may be `max`, for a sentence: behind a line that is no TOML some may not have been counted.
+    pub(crate) fn amount(&self, counted: usize, max: usize) -> String {
+        if self.broken.borrow().is_empty() { counted.to_string() } else { format!("more than {max}") }
+    }
+
     /// Whether the line of a position has a syntax error already.
     pub(crate) fn is_broken(&self, at: usize) -> bool {
         self.broken.borrow().contains(&self.source.line_number(at))

@@ -64,6 +64,9 @@ pub(crate) fn find(file: &str, text: &str) -> Result<String, Problem> {
     if (strayed || !known)
         && let Some(at) = mention(source.text())
     {
+        if let Some(alone) = alone(source.text()).filter(|alone| alone != source.text()) {
+            return find(file, &alone);
+        }
         return Err(hidden(at, "`socket` may stand here, and the file cannot be understood so far"));
     }
     let found = Findings::new(&source);
@@ -78,7 +81,10 @@ fn stands_below_gateway(source: &Source<'_>, at: usize) -> bool {
     let mut end = at;
     loop {
         let (start, line) = source.line_at(end);
-        let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();
+        let line = bare(line);
+        if is_cut_header(&line) {
+            return false;
+        }
         if line.starts_with("[gateway]") || line.starts_with("gateway.") || line.starts_with("gateway=") {
             return true;
         }
@@ -87,6 +93,40 @@ fn stands_below_gateway(source: &Source<'_>, at: usize) -> bool {
             _ => return false,
         }
     }
+}
+
+/// A file of nothing but the one line below `[gateway]` that says `socket`, in its place: a line that is broken before it must not hide it. `None` where there
+/// is no such line, or more than one, or where a text over several lines may hold it.
+fn alone(text: &str) -> Option<String> {
+    if text.contains("\"\"\"") || text.contains("'''") {
+        return None;
+    }
+    let (mut below, mut found) = (false, None);
+    for (number, line) in text.lines().enumerate() {
+        let bare = bare(line);
+        if bare.starts_with('[') || is_cut_header(&bare) {
+            below = bare == "[gateway]";
+        } else if below && ["socket=", "\"socket\"=", "'socket'="].iter().any(|key| bare.starts_with(key)) {
+            if found.is_some() {
+                return None;
+            }
+            found = Some((number, line));
+        }
+    }
+    let (number, line) = found?;
+    Some(format!("{}[{TABLE}]\n{line}\n", "\n".repeat(number.saturating_sub(1))))
+}
+
+/// A line without spaces and without its remark.
+fn bare(line: &str) -> String {
+    line.split('#').next().unwrap_or_default().chars().filter(|c| !c.is_whitespace()).collect()
+}
+
+/// `update]`: a header that has lost its first bracket begins another table all the same.
+fn is_cut_header(bare: &str) -> bool {
+    let name = bare.trim_end_matches(']');
+    let is_name = |c: char| c.is_alphanumeric() || "._-(<{".contains(c);
+    name.len() < bare.len() && name.contains(char::is_alphanumeric) && name.chars().all(is_name)
 }
 
 /// Where a line assigns something to `socket`, or to what may be meant so.
@@ -128,6 +168,48 @@ mod tests {
             "[gateway]\nsocket = \"/x\"\n[broker.limits]\nconnections_max = 0\n[update]\nsocket = \"/agent\"\n[update]\n",
         ] {
             check(text, Ok("/x"));
+        }
+    }
+
+    #[test]
+    fn a_broken_line_before_that_of_the_socket_does_not_hide_it() {
+        for broken in [
+            "id =",
+            "id = \"a",
+            "id = 'a",
+            "id \"a\"",
+            "id: \"a\"",
+            "= 3",
+            ":::",
+            "id = [1,",
+            "id = { a = 1",
+            "id = \"a\" health = true",
+            "\"id = 3",
+            "log.level = = 3",
+            "]",
+        ] {
+            for socket in ["socket = \"/x\"", "  socket='/x' # here", "\"socket\" = \"/x\""] {
+                let text = format!("# a\n[gateway] # b\n{broken}\n{socket}\n[bus.b]\ndriver = \"sim\"\n");
+                check(&text, Ok("/x"));
+                check(&text.replace('\n', "\r\n"), Ok("/x"));
+            }
+            let wrong = format!("[gateway]\n{broken}\nsocket = \"\"\n");
+            check(&wrong, Err("a.toml:3:10: `socket` is empty"));
+        }
+    }
+
+    #[test]
+    fn a_line_of_another_table_or_of_a_longer_text_is_not_taken_for_that_of_the_gateway() {
+        for (text, start) in [
+            ("[gateway]\nid = \n[update\nsocket = \"/agent\"\n", "a.toml:4:1: `socket` may stand here"),
+            ("[gateway]\nid = \nupdate]\nsocket = \"/agent\"\n", "a.toml:4:1: `socket` may stand here"),
+            ("[gateway]\nid = \"\"\"\nsocket = \"/text\"\n", "a.toml:3:1: `socket` may stand here"),
+            (
+                "[gateway]\nid = \"\"\"a\nsocket = \"/text\"\n\"\"\"\nname = \n",
+                "a.toml:3:1: `socket` may stand here",
+            ),
+        ] {
+            check(text, Err(start));
         }
     }
 

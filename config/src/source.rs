@@ -138,9 +138,9 @@ pub(crate) fn decode<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Problem
         text,
     };
     if bytes.len() > FILE_BYTES_MAX {
+        // No more of it is read.
         let text = format!(
-            "the file has {} bytes, expected at most {FILE_BYTES_MAX} (4 MiB): is it really a configuration file?",
-            bytes.len()
+            "the file has more bytes than are read, expected at most {FILE_BYTES_MAX} (4 MiB): is it really a configuration file?"
         );
         return Err(refuse(1, 1, text));
     }

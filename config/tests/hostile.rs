@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use gateway_config::fuzzing::fuzz_toml;
@@ -197,6 +198,78 @@ fn too_many_devices_uplinks_or_listeners_are_refused_in_one_sentence_too() {
         assert!(problems.to_string().contains(sentence), "{problems}");
         assert_eq!(problems.more, 0);
     }
+}
+
+/// 50 devices with this many tags each, of which one in ten has an address that no device has.
+fn tags_of_fifty(each: usize) -> String {
+    let mut text = String::from("[gateway]\nid = \"g\"\n[bus.b]\ndriver = \"modbus-tcp\"\naddress = \"h\"\n");
+    for device in 1..=50 {
+        let _ = write!(
+            text,
+            "[device.d{device}]\nbus = \"b\"\nunit = {device}\n[[device.d{device}.poll]]\nevery = \"1m\"\n"
+        );
+        for tag in 0..each {
+            let address = if tag % 10 == 3 { 99_999 } else { tag };
+            let _ = writeln!(text, "tags.t{tag} = {{ holding = {address}, type = \"u16\" }}");
+        }
+    }
+    text
+}
+
+#[test]
+fn the_tags_that_are_counted_are_those_of_the_file_also_where_some_are_wrong_or_lines_are_broken() {
+    let text = tags_of_fifty(1100);
+    let said = refuse(&text).to_string();
+    assert!(said.contains(": 55000 tags, expected at most 50000 for one gateway"), "{said}");
+    // More devices than are read have tags, too.
+    let mut many = text.clone();
+    for device in 51..=2001 {
+        let _ = write!(
+            many,
+            "[device.d{device}]\nbus = \"b\"\nunit = 1\n[[device.d{device}.poll]]\nevery = \"1m\"\ntags.t = {{ holding = 1 }}\n"
+        );
+    }
+    let said = refuse(&many).to_string();
+    assert!(said.contains(": 56951 tags, expected at most") && said.contains(": 2001 devices,"), "{said}");
+    let broken = text.replacen("tags.t9 = {", "tags.t9 = = {", 1);
+    let said = refuse(&broken).to_string();
+    assert!(said.contains(": more than 50000 tags, expected at most 50000 for one gateway"), "{said}");
+    assert!(!refuse(&tags_of_fifty(1000)).to_string().contains(" tags, expected"));
+}
+
+#[test]
+fn what_has_a_wrong_name_or_is_wrong_itself_is_counted_too() {
+    let many = |count: usize, line: fn(usize) -> String| (0..count).map(line).collect::<String>();
+    for (text, sentence) in [
+        (
+            format!("{}[bus.\"a b\"]\n", many(257, |n| format!("[bus.b{n}]\n"))),
+            "258 buses, expected at most 256",
+        ),
+        (
+            format!("{}[uplink.\"a/b\"]\n", many(9, |n| format!("[uplink.u{n}]\n"))),
+            "10 uplinks, expected at most 8",
+        ),
+        (
+            format!("[broker.listener.\"a b\"]\n{}", many(17, |n| format!("[broker.listener.l{n}]\n"))),
+            "18 listeners, expected at most 16",
+        ),
+    ] {
+        let problems = refuse(&text).to_string();
+        assert!(problems.contains(sentence), "{problems}");
+    }
+    let urls = many(9, |n| format!("\"mqtt://h{n}\", "));
+    let text = format!("[gateway]\nid = \"g\"\n[uplink.u]\nurls = [{urls}\"\", 7]\n");
+    let said = refuse(&text).to_string();
+    assert!(said.contains("`urls` has 11 servers, expected 1 to"), "{said}");
+}
+
+#[test]
+fn a_file_of_which_only_the_beginning_is_read_is_not_given_a_size() {
+    let said = load_bytes(&vec![b'a'; FILE_BYTES_MAX + 4711]);
+    assert!(
+        said.contains("the file has more bytes than are read, expected at most 4194304 (4 MiB)"),
+        "{said}"
+    );
 }
 
 #[test]

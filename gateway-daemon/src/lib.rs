@@ -11,6 +11,7 @@ pub mod listen;
 pub mod login;
 pub mod panics;
 pub mod provision;
+mod replace;
 pub mod status;
 pub mod store;
 pub mod update;

@@ -48,6 +48,7 @@ impl Workshop {
         workshop.slots("rootfs.0", "rootfs.0")?;
         workshop.install("echo '100% Installing done.'")?;
         workshop.says_no_version()?;
+        workshop.runs("1.0")?;
         std::fs::write(workshop.path("update.raucb"), "a bundle")?;
         Ok(workshop)
     }
@@ -103,7 +104,16 @@ impl Workshop {
     /// # Errors
     /// The file cannot be written.
     pub fn runs(&self, version: &str) -> anyhow::Result<()> {
-        Ok(std::fs::write(self.path("os-release"), format!("NAME=Tidegate\nIMAGE_VERSION={version}\n"))?)
+        self.own("os-release", &format!("NAME=Tidegate\nIMAGE_VERSION={version}\n"))
+    }
+
+    /// Writes a file of its folder that only its owner can write, whatever the umask is.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn own(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        std::fs::write(self.path(name), text)?;
+        Ok(std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o644))?)
     }
 
     /// What the pretend RAUC says of a bundle before it is installed.

@@ -22,7 +22,7 @@ pub(crate) fn access(cx: &Context<'_, '_>, broker: &Reader<'_, '_>) -> Option<Ac
     let mut whole = true;
     let mut users = BTreeMap::new();
     let tables = broker.quoted("user");
-    within(cx, broker, "user", tables.len());
+    within(cx, broker, "user");
     for (name, _, reader) in tables.into_iter().take(NAMES_MAX) {
         let user = user(cx, &reader, &name);
         whole &= user.is_some();
@@ -31,7 +31,7 @@ pub(crate) fn access(cx: &Context<'_, '_>, broker: &Reader<'_, '_>) -> Option<Ac
     let mut clients = BTreeMap::new();
     let mut owners = Vec::new();
     let tables = broker.quoted("client");
-    within(cx, broker, "client", tables.len());
+    within(cx, broker, "client");
     for (id, _, reader) in tables.into_iter().take(NAMES_MAX) {
         let client = client(cx, &reader, &id, &mut owners);
         whole &= client.is_some();
@@ -52,12 +52,12 @@ pub(crate) fn access(cx: &Context<'_, '_>, broker: &Reader<'_, '_>) -> Option<Ac
     Some(Access { users, clients, everybody: everybody? })
 }
 
-fn within(cx: &Context<'_, '_>, broker: &Reader<'_, '_>, key: &str, count: usize) {
+fn within(cx: &Context<'_, '_>, broker: &Reader<'_, '_>, key: &str) {
+    let count = broker.written(key);
     if count > NAMES_MAX {
-        cx.found.misfit(
-            &broker.key_at(key),
-            format!("{count} tables below `{key}`, expected at most {NAMES_MAX}"),
-        );
+        let count = cx.found.amount(count, NAMES_MAX);
+        let text = format!("{count} tables below `{key}`, expected at most {NAMES_MAX}");
+        cx.found.misfit(&broker.key_at(key), text);
     }
 }
 
@@ -149,10 +149,10 @@ fn rules(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Vec<Rule>> {
             whole = false;
             continue;
         };
-        if texts.len() > RULES_MAX {
+        if reader.written(key) > RULES_MAX {
             let text = format!(
                 "`{key}` has {} rules, expected at most {RULES_MAX}: each message is held against them",
-                texts.len()
+                reader.written(key)
             );
             cx.found.wrong(&reader.at(key), text);
             whole = false;

@@ -102,8 +102,8 @@ fn dns(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Vec<IpAddr>> {
         return Some(Vec::new());
     }
     let texts = reader.texts("dns")?;
-    if texts.len() > DNS_MAX {
-        let text = format!("`dns` has {} servers, expected at most {DNS_MAX}", texts.len());
+    if reader.written("dns") > DNS_MAX {
+        let text = format!("`dns` has {} servers, expected at most {DNS_MAX}", reader.written("dns"));
         cx.found.wrong(&reader.at("dns"), text);
         return None;
     }

@@ -73,10 +73,11 @@ fn seconds(cx: &Context<'_, '_>, reader: &Reader<'_, '_>, key: &str) -> Option<O
 /// How long retained messages of some topics are kept; `None` means that something was reported.
 fn retained(cx: &Context<'_, '_>, broker: &Reader<'_, '_>) -> Option<RetainedRules> {
     let tables = broker.quoted("retained");
-    if tables.len() > RETAINED_RULES_MAX {
+    let written = broker.written("retained");
+    if written > RETAINED_RULES_MAX {
         let text = format!(
             "{} tables below `retained`, expected at most {RETAINED_RULES_MAX}: each retained message is held against them",
-            tables.len()
+            cx.found.amount(written, RETAINED_RULES_MAX)
         );
         cx.found.misfit(&broker.key_at("retained"), text);
     }
@@ -201,7 +202,7 @@ fn listeners<'a, 't>(
         }
         return Some(vec![local]);
     }
-    super::at_most(cx, &mut tables, LISTENERS_MAX, "listeners");
+    super::at_most(cx, broker, "listener", &mut tables, LISTENERS_MAX, "listeners");
     let mut whole = !tables.is_empty();
     let mut list: Vec<(ListenerSettings, Range<usize>)> = Vec::new();
     for (name, span, reader) in tables {

@@ -38,7 +38,7 @@ pub(crate) struct ReadBus {
 /// All buses.
 pub(crate) fn buses<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>) -> Vec<ReadBus> {
     let mut tables = file.named("bus");
-    super::at_most(cx, &mut tables, BUSES_MAX, "buses");
+    super::at_most(cx, file, "bus", &mut tables, BUSES_MAX, "buses");
     let mut lines: BTreeMap<String, (Range<usize>, Name)> = BTreeMap::new();
     let mut list = Vec::new();
     for (name, span, reader) in tables {

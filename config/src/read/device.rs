@@ -33,7 +33,7 @@ pub(crate) struct Field {
 pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: Vec<ReadBus>) -> Field {
     let mut field = Field { whole: true, ..Field::default() };
     let mut tables = file.named("device");
-    super::at_most(cx, &mut tables, DEVICES_MAX, "devices");
+    super::at_most(cx, file, "device", &mut tables, DEVICES_MAX, "devices");
     let mut units: BTreeMap<(usize, i64), (Range<usize>, Name)> = BTreeMap::new();
     let mut used = vec![false; buses.len()];
     for (name, span, reader) in tables {
@@ -61,10 +61,11 @@ pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: 
         }
         groups(cx, &reader, index, &span, &mut field);
     }
-    if field.settings.tags.len() > TAGS_MAX {
+    let tags = tags_written(file);
+    if tags > TAGS_MAX {
         let text = format!(
             "{} tags, expected at most {TAGS_MAX} for one gateway: move devices to a second one",
-            field.settings.tags.len()
+            cx.found.amount(tags, TAGS_MAX)
         );
         cx.found.too_many(&file.key_at("device"), text);
     }
@@ -87,6 +88,16 @@ pub(crate) fn field<'a, 't>(cx: &Context<'a, 't>, file: &Reader<'a, 't>, buses: 
         }
     }
     field
+}
+
+/// All tags that the file writes, also those that are wrong and those of devices that are not read: the number that a person can count.
+fn tags_written(file: &Reader<'_, '_>) -> usize {
+    let devices = file.raw("device").and_then(|(devices, _)| devices.as_table());
+    let devices = devices.into_iter().flat_map(|devices| devices.values());
+    let polls = devices.filter_map(|device| device.get_ref().as_table()?.get("poll")?.get_ref().as_array());
+    let polls = polls.flat_map(|polls| polls.iter());
+    let tags = polls.filter_map(|poll| poll.get_ref().as_table()?.get("tags")?.get_ref().as_table());
+    tags.map(|tags| tags.values().filter(|tag| tag.get_ref().is_table()).count()).sum()
 }
 
 fn bus_of(

@@ -65,12 +65,19 @@ impl<'a, 't> Context<'a, 't> {
 /// Tables below a key.
 type Tables<'a, 't> = Vec<(Name, Range<usize>, Reader<'a, 't>)>;
 
-/// Refuses a file with more of something than a gateway may have, at the first that is too many; those are not read.
-fn at_most(cx: &Context<'_, '_>, tables: &mut Tables<'_, '_>, max: usize, what: &str) {
+/// Refuses a file with more of something below `key` of `reader` than a gateway may have, at the first that is too many; those are not read.
+fn at_most(
+    cx: &Context<'_, '_>,
+    reader: &Reader<'_, '_>,
+    key: &str,
+    tables: &mut Tables<'_, '_>,
+    max: usize,
+    what: &str,
+) {
     if let Some((name, span, _)) = tables.get(max) {
         let text = format!(
             "{} {what}, expected at most {max} for one gateway: move `{name}` and those after it to a second gateway",
-            tables.len()
+            cx.found.amount(reader.written(key), max)
         );
         cx.found.too_many(span, text);
     }

@@ -68,8 +68,8 @@ fn ntp(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<Vec<Server>> {
         return Some(Vec::new());
     }
     let texts = reader.texts("ntp")?;
-    if texts.len() > NTP_MAX {
-        let text = format!("`ntp` has {} servers, expected at most {NTP_MAX}", texts.len());
+    if reader.written("ntp") > NTP_MAX {
+        let text = format!("`ntp` has {} servers, expected at most {NTP_MAX}", reader.written("ntp"));
         cx.found.wrong(&reader.at("ntp"), text);
         return None;
     }

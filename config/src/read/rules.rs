@@ -24,10 +24,10 @@ pub(crate) fn rules(
     qos: Qos,
 ) -> Option<Vec<Placed>> {
     let (items, mut whole) = reader.mixed(key)?;
-    if items.len() > RULES_MAX {
+    if reader.written(key) > RULES_MAX {
         let text = format!(
             "`{key}` has {} rules, expected at most {RULES_MAX}: each message is held against them",
-            items.len()
+            reader.written(key)
         );
         cx.found.wrong(&reader.at(key), text);
         return None;

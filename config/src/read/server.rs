@@ -38,8 +38,8 @@ pub(crate) fn servers(cx: &Context<'_, '_>, reader: &Reader<'_, '_>) -> Option<V
         return Some(vec![address(cx, "url", &text, &reader.at("url"))?]);
     }
     let texts = reader.texts("urls")?;
-    if texts.is_empty() || texts.len() > SERVERS_MAX {
-        let text = format!("`urls` has {} servers, expected 1 to {SERVERS_MAX}", texts.len());
+    if texts.is_empty() || reader.written("urls") > SERVERS_MAX {
+        let text = format!("`urls` has {} servers, expected 1 to {SERVERS_MAX}", reader.written("urls"));
         cx.found.wrong(&reader.at("urls"), text);
         return None;
     }

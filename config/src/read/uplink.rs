@@ -57,7 +57,7 @@ pub(crate) fn uplinks<'a, 't>(
     store: Option<&Store>,
 ) -> Vec<Uplink> {
     let mut tables = file.named("uplink");
-    super::at_most(cx, &mut tables, UPLINKS_MAX, "uplinks");
+    super::at_most(cx, file, "uplink", &mut tables, UPLINKS_MAX, "uplinks");
     let several = tables.len() > 1;
     let mut sessions: BTreeMap<(String, u16, String), Range<usize>> = BTreeMap::new();
     let mut list = Vec::new();

@@ -42,10 +42,10 @@ fn list(
         return Some(Vec::new());
     }
     let texts = reader.texts(key)?;
-    if texts.is_empty() || texts.len() > ENTRIES_MAX {
+    if texts.is_empty() || reader.written(key) > ENTRIES_MAX {
         let text = format!(
             "`{key}` has {} entries, expected 1 to {ENTRIES_MAX}: remove the key to ask nobody",
-            texts.len()
+            reader.written(key)
         );
         cx.found.wrong(&reader.at(key), text);
         return None;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use gateway_core::tag::Name;
+use toml::de::DeValue;
 
 use super::{Reader, entries, named};
 use crate::keys::{Kind, Section};
@@ -31,6 +32,15 @@ impl<'a, 't> Reader<'a, 't> {
     /// How many tables, or other things, stand below a key; says nothing about them.
     pub(crate) fn tables_below(&self, name: &str) -> usize {
         self.table.get(name).and_then(|value| value.get_ref().as_table()).map_or(0, |table| table.len())
+    }
+
+    /// How many tables, or entries of a list, the file writes below a key, also those that are wrong and those that no getter gives.
+    pub(crate) fn written(&self, name: &str) -> usize {
+        self.table.get(name).map_or(0, |value| match value.get_ref() {
+            DeValue::Table(table) => table.values().filter(|value| value.get_ref().is_table()).count(),
+            DeValue::Array(items) => items.len(),
+            _ => 0,
+        })
     }
 
     /// The tables below a [`Kind::Quoted`] key in the order of the file, with their names.

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use gateway_core::tag::BootNs;
 use gateway_core::uplink::bulletins::BULLETINS_MAX;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
+
+use crate::replace::{Plain, replace};
 
 /// What the name of the file ends with, after that of the database.
 const SUFFIX: &str = ".health";
@@ -130,11 +132,7 @@ fn read(path: &Path) -> io::Result<String> {
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
-    let beside = PathBuf::from(beside);
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+    replace(&Plain, path, Path::new(&beside), bytes)
 }
 
 #[cfg(test)]

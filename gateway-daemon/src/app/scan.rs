@@ -3,13 +3,14 @@
 //! Each unit is asked with function 3, then 4, then 43/14; a refusal is an answer too. Exceptions 10 and 11 are not: with
 //! them a TCP gateway says that nobody is there.
 
+mod course;
 mod json;
 mod plan;
 mod words;
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use drivers::bus::{self, Asker, Bus, CommandError, LineState, Orders, Times};
 use gateway_core::poll::request::{self, LineFault, Query, Request, Table, UnitId};
@@ -18,6 +19,7 @@ use gateway_core::poll::settings::{Medium, Settings};
 use gateway_core::tag::{BootNs, Cycle};
 use tokio::sync::mpsc;
 
+use course::Course;
 pub use json::{Answer, Unit};
 pub use plan::{Attempt, attempts};
 
@@ -142,17 +144,17 @@ async fn watched(args: &cli::Scan) -> u8 {
 pub async fn scan(args: &cli::Scan, show: &mut impl Show) -> Result<usize, ScanError> {
     let attempts = attempts(args);
     let units = args.units.first..=args.units.last;
-    let total = attempts.len() * units.clone().count();
-    let start = Instant::now();
-    let (mut done, mut found) = (0, 0);
+    let asked = |attempt: &Attempt| units.clone().filter_map(|number| attempt.unit(number)).count();
+    let mut course =
+        Course::new(attempts.iter().map(|attempt| (asked(attempt), attempt.silent_max(args.timeout))));
+    let mut found = 0;
     for attempt in &attempts {
         let mut line = Line::open(attempt, args.timeout).await?;
         let mut here = 0;
-        for number in units.clone() {
-            show.progress(&words::progress(attempt, number, (done, total), start.elapsed(), found));
-            let Some(unit) = attempt.unit(number) else { continue };
+        for unit in units.clone().filter_map(|number| attempt.unit(number)) {
+            show.progress(&words::progress(attempt, unit.get(), &course, found));
             let unit = line.ask_unit(unit).await?;
-            done += 1;
+            course.asked(attempt.silent_max(args.timeout));
             if unit.is_device() {
                 here += 1;
                 found += 1;

@@ -4,9 +4,13 @@
 //! in the order of the configuration. A reader accepts fields it does not know and fills in those it misses: the
 //! command and the running gateway may be of different versions.
 
+mod kinds;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use kinds::{BusKind, StoreFaultKind};
 
 /// The whole gateway at one moment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -104,6 +108,10 @@ pub struct Bus {
     pub name: String,
     /// What it is, for a person: `modbus-rtu /dev/ttyUSB0 19200 8E1`.
     pub medium: String,
+    /// What kind it is.
+    pub kind: BusKind,
+    /// Its port, or HOST:PORT; empty for a simulated one.
+    pub place: String,
     /// Whether its port or connection is open.
     pub up: bool,
     /// Whether no try to open it has ended yet: it has just started.
@@ -467,6 +475,8 @@ pub struct Store {
     pub path: String,
     /// What is wrong with it, if anything.
     pub fault: Option<String>,
+    /// What kind of fault this is.
+    pub fault_kind: Option<StoreFaultKind>,
     /// Size of the database with its log, bytes.
     pub file_bytes: u64,
     /// Largest allowed size, bytes.

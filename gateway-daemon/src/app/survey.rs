@@ -20,7 +20,7 @@ use super::certificates;
 use super::errand::tag_snapshot;
 use super::gateway::Gateway;
 use super::lines::Line;
-use super::snapshot::{self, Count, Health, Ledger, Link, SetAside, Snapshot};
+use super::snapshot::{self, BusKind, Count, Health, Ledger, Link, SetAside, Snapshot};
 use super::upstream::Upstream;
 use crate::listen::Doors;
 
@@ -191,6 +191,7 @@ impl Gateway {
         let health = self.store.health();
         snapshot::Store {
             path: health.path.display().to_string(),
+            fault_kind: health.fault.as_ref().map(|(fault, _)| (*fault).into()),
             fault: health.fault.map(|(fault, words)| format!("{fault}: {words}")),
             file_bytes: health.file_bytes,
             file_bytes_max: self.config.store.file_bytes_max,
@@ -232,6 +233,8 @@ fn bus(line: &Line, now: BootNs) -> snapshot::Bus {
     snapshot::Bus {
         name: report.name.to_string(),
         medium: medium(&line.part().bus.medium),
+        kind: kind(&line.part().bus.medium),
+        place: place(&line.part().bus.medium),
         up,
         untried: !up && report.task.opens == 0 && report.task.open_failures == 0,
         reopening: report.reopening,
@@ -338,7 +341,25 @@ fn door_url(door: &ListenerSettings, address: SocketAddr) -> String {
     format!("{scheme}://{address}{}", door.websocket.as_deref().unwrap_or_default())
 }
 
+fn kind(medium: &Medium) -> BusKind {
+    match medium {
+        Medium::Serial(_) => BusKind::ModbusRtu,
+        Medium::Tcp { .. } => BusKind::ModbusTcp,
+        Medium::RtuOverTcp { .. } => BusKind::ModbusRtuOverTcp,
+        Medium::Sim => BusKind::Sim,
+    }
+}
+
+fn place(medium: &Medium) -> String {
+    match medium {
+        Medium::Serial(serial) => serial.port.display().to_string(),
+        Medium::Tcp { host, port, .. } | Medium::RtuOverTcp { host, port, .. } => format!("{host}:{port}"),
+        Medium::Sim => String::new(),
+    }
+}
+
 fn medium(medium: &Medium) -> String {
+    let place = place(medium);
     match medium {
         Medium::Serial(serial) => {
             let parity = match serial.parity {
@@ -346,11 +367,11 @@ fn medium(medium: &Medium) -> String {
                 Parity::Even => 'E',
                 Parity::Odd => 'O',
             };
-            let (port, baud) = (serial.port.display(), serial.baud);
-            format!("modbus-rtu {port} {baud} {}{parity}{}", serial.data_bits, serial.stop_bits)
+            let (baud, data_bits, stop_bits) = (serial.baud, serial.data_bits, serial.stop_bits);
+            format!("modbus-rtu {place} {baud} {data_bits}{parity}{stop_bits}")
         }
-        Medium::Tcp { host, port, .. } => format!("modbus-tcp {host}:{port}"),
-        Medium::RtuOverTcp { host, port, .. } => format!("modbus-rtu-over-tcp {host}:{port}"),
+        Medium::Tcp { .. } => format!("modbus-tcp {place}"),
+        Medium::RtuOverTcp { .. } => format!("modbus-rtu-over-tcp {place}"),
         Medium::Sim => "simulated".into(),
     }
 }

@@ -16,7 +16,7 @@ Asks each unit with functions 3, 4 and 43/14 and prints who answers, also with a
 gateway first when it uses the same port: one line has one master. Exit code 1 when no device was found.
 
 A unit that answers takes a tenth of a second, one that is silent about 1.5 seconds, at each baud rate and parity: 247 silent
-units at two baud rates take 12 minutes, so name the units that there can be. The time that is left grows on a silent line.
+units at two baud rates take 12 minutes, so name the units that there can be. The time that is said to be left is the most it takes, and only falls.
 
 Examples:
   gateway-daemon scan --port /dev/ttyUSB0 --units 1-20      a minute at most

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
+use crate::replace::{Steps, replace};
+
 /// A change that is about to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'p> {
@@ -96,13 +98,7 @@ impl Disk<'_> {
 
     /// Writes a file that is whole at every moment: beside it first, then over it.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
-        let part = beside(path);
-        let written = self.write(&part, bytes, mode).and_then(|()| self.sync(&part));
-        if let Err(error) = written.and_then(|()| self.rename(&part, path)) {
-            let _ = fs::remove_file(&part);
-            return Err(error);
-        }
-        path.parent().map_or(Ok(()), |folder| self.sync(folder))
+        replace(&Announced { disk: self, mode }, path, &beside(path), bytes)
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -138,6 +134,26 @@ impl Disk<'_> {
         let bytes = file.metadata()?.len();
         io::copy(&mut io::repeat(0).take(bytes), &mut file)?;
         self.sync(path)
+    }
+}
+
+/// The steps of [`Disk`], with what may be read by whom.
+struct Announced<'a> {
+    disk: &'a Disk<'a>,
+    mode: Mode,
+}
+
+impl Steps for Announced<'_> {
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write(path, bytes, self.mode)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
     }
 }
 

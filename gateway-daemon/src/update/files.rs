@@ -3,14 +3,16 @@
 //! Each is written beside its place, synced and renamed, and its folder is synced: after a power cut there is the old file or the new one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use gateway_core::os::{self, Doing};
 use gateway_core::update::record::{FILE_BYTES_MAX, History, Last, Trial};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::replace::{Plain, replace};
 
 /// Where the records are: on the partition that both systems share.
 pub const FOLDER_PATH: &str = "/var/lib/tidegate-update";
@@ -26,12 +28,20 @@ const LAST: &str = "last.json";
 const HISTORY: &str = "history.json";
 const ROLLED_BACK: &str = "rolled-back";
 
+/// A history that could not be read, after another has begun.
+const BROKEN: &str = "history.broken";
+
+/// Write permission of the group and of everybody.
+const OTHERS_WRITE: u32 = 0o022;
+
 /// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {}", path.display(), os::sentence(source, Doing::Writing))]
+#[error("{}: {}", path.display(), os::sentence(source, *doing))]
 pub struct FolderError {
     /// The file.
     pub path: PathBuf,
+    /// What was wanted of it.
+    pub doing: Doing,
     /// The cause.
     pub source: io::Error,
 }
@@ -74,9 +84,10 @@ impl Folder {
         let replaced =
             self.trial().ok().flatten().filter(|before| before.installed && before.key != trial.key);
         if let Some(key) = replaced.and_then(|before| before.key) {
-            let mut history = self.history();
-            history.remember(&key);
-            self.write(HISTORY, &history)?;
+            self.remember(|history| {
+                history.remember(&key);
+                true
+            })?;
         }
         self.write(BEFORE, trial)
     }
@@ -89,23 +100,39 @@ impl Folder {
         self.read(LAST)
     }
 
-    /// What earlier updates have left; nothing where it cannot be read.
-    #[must_use]
-    pub fn history(&self) -> History {
-        self.read(HISTORY)
-            .unwrap_or_else(|fault| {
-                log::warn!("which versions ran here is not known: {fault}");
-                None
-            })
-            .unwrap_or_default()
+    /// What earlier updates have left; an empty one where there has been none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read, or somebody else than root may have written it: then what ran here is not known.
+    pub fn history(&self) -> Result<History, FolderError> {
+        let path = self.root.join(HISTORY);
+        let read = read_ours(&path).and_then(|bytes| {
+            bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other)).transpose()
+        });
+        Ok(read.map_err(unread(&path))?.unwrap_or_default())
     }
 
-    /// The system that runs has passed its test: older ones than it are installed only where root says so.
+    /// The system that runs has passed its test: older ones than it are installed only where root says so. A history that cannot be read begins anew
+    /// with it and lies beside. Where nobody knows which version it is, what is known stays, and what is not known stays unknown.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn set_passed(&self, version: Option<String>) -> Result<(), FolderError> {
-        self.write(HISTORY, &History { version, ..self.history() })
+        match (self.history(), version) {
+            (Ok(history), version) => {
+                let version = version.or(history.version);
+                self.write(HISTORY, &History { version, keys: history.keys })
+            }
+            (Err(fault), Some(version)) => {
+                log::warn!("{fault}; it begins anew with version {version}, and the former lies in {BROKEN}");
+                self.set_aside(HISTORY, BROKEN)?;
+                self.write(HISTORY, &History { version: Some(version), keys: Vec::new() })
+            }
+            (Err(fault), None) => {
+                log::warn!("{fault}; no version is known that could take its place");
+                Ok(())
+            }
+        }
     }
 
     /// The outcome is known: writes it and takes `before.json` away, in this order, so that a power cut in between finds the trial again.
@@ -113,10 +140,7 @@ impl Folder {
     /// # Errors
     /// It cannot be written.
     pub fn settle(&self, last: &Last) -> Result<(), FolderError> {
-        let mut history = self.history();
-        if history.add(last) {
-            self.write(HISTORY, &history)?;
-        }
+        self.remember(|history| history.add(last))?;
         self.write(LAST, last)?;
         self.remove(&self.root.join(BEFORE))
     }
@@ -161,12 +185,39 @@ impl Folder {
         }
     }
 
+    /// Changes the history, if there is something to change. One that cannot be read is not written over: an empty one in its place would say that no
+    /// version is known to have run here.
+    fn remember(&self, change: impl FnOnce(&mut History) -> bool) -> Result<(), FolderError> {
+        let mut history = match self.history() {
+            Ok(history) => history,
+            Err(fault) => {
+                log::warn!("{fault}; which commands were carried out is not known");
+                return Ok(());
+            }
+        };
+        if change(&mut history) { self.write(HISTORY, &history) } else { Ok(()) }
+    }
+
+    /// Keeps a record by another name: by a second one, so that no power cut leaves a moment without it. A folder can have one name only.
+    fn set_aside(&self, name: &str, aside: &str) -> Result<(), FolderError> {
+        let (place, aside) = (self.root.join(name), self.root.join(aside));
+        let is_folder = fs::symlink_metadata(&place).is_ok_and(|found| found.is_dir());
+        // Of an earlier time; a folder, too.
+        let removed = match fs::symlink_metadata(&aside) {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&aside),
+            Ok(_) => fs::remove_file(&aside),
+            Err(_) => Ok(()),
+        };
+        let keep = || if is_folder { fs::rename(&place, &aside) } else { fs::hard_link(&place, &aside) };
+        removed.and_then(|()| keep()).map_err(at(&aside))
+    }
+
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, FolderError> {
         let path = self.root.join(name);
         let read = read_bounded(&path).and_then(|bytes| {
             bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::other)).transpose()
         });
-        read.map_err(at(&path))
+        read.map_err(unread(&path))
     }
 
     fn write(&self, name: &str, record: &impl Serialize) -> Result<(), FolderError> {
@@ -177,16 +228,8 @@ impl Folder {
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         let folder = path.parent().unwrap_or(&self.root);
-        let beside = path.with_extension("part");
-        let replace = || {
-            fs::create_dir_all(folder)?;
-            let mut file = File::create(&beside)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&beside, path)?;
-            File::open(folder)?.sync_all()
-        };
-        replace().map_err(at(path))
+        let made = fs::create_dir_all(folder);
+        made.and_then(|()| replace(&Plain, path, &path.with_extension("part"), bytes)).map_err(at(path))
     }
 
     fn remove(&self, path: &Path) -> Result<(), FolderError> {
@@ -200,13 +243,26 @@ impl Folder {
     }
 }
 
-/// The version of the running system, as its os-release says: `IMAGE_VERSION=1.2`. A distribution's has none.
-#[must_use]
-pub fn system_version(os_release: &Path) -> Option<String> {
-    let text = String::from_utf8(read_bounded(os_release).ok()??).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("IMAGE_VERSION="))?;
-    let value = value.trim().trim_matches('"').trim_matches('\'');
-    (!value.is_empty()).then(|| value.to_owned())
+/// The version of the running system, as its os-release says: `IMAGE_VERSION=1.2`. A distribution's may have none.
+///
+/// # Errors
+/// The file is not there, cannot be read, is no os-release, or somebody else than root may have written it.
+pub fn system_version(os_release: &Path) -> Result<Option<String>, FolderError> {
+    let text = || {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let bytes = read_ours(os_release)?.ok_or_else(missing)?;
+        let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is no text"))?;
+        // An empty one, or the rest of one, says nothing of the system (os-release(5)).
+        match text.lines().any(|line| line.starts_with("ID=") || line.starts_with("NAME=")) {
+            true => Ok(text),
+            false => Err(io::Error::other("it is empty or cut: it does not name the system")),
+        }
+    };
+    let text = text().map_err(unread(os_release))?;
+    // As a shell reads it: the last one counts.
+    let value = text.lines().filter_map(|line| line.strip_prefix("IMAGE_VERSION=")).next_back();
+    let value = value.map(|value| value.trim().trim_matches('"').trim_matches('\'').to_owned());
+    Ok(value.filter(|value| !value.is_empty()))
 }
 
 /// This boot, as the kernel names it.
@@ -215,7 +271,7 @@ pub fn system_version(os_release: &Path) -> Option<String> {
 /// The kernel does not say.
 pub fn boot_id() -> Result<String, FolderError> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(at(path))
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(unread(path))
 }
 
 /// Whether the boot loader says that it started this system as a try: U-Boot on the kernel's command line (`buildroot/board/tidegate/uboot`), the
@@ -228,23 +284,54 @@ pub fn is_try() -> bool {
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> FolderError + '_ {
-    |source| FolderError { path: path.into(), source }
+    |source| FolderError { path: path.into(), doing: Doing::Writing, source }
+}
+
+fn unread(path: &Path) -> impl Fn(io::Error) -> FolderError + '_ {
+    |source| FolderError { path: path.into(), doing: Doing::Reading, source }
 }
 
 /// The beginning of a regular file, if there is one. Waits for nobody, whatever lies there.
 fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    open_file(path)?.map(read_open).transpose()
+}
+
+/// The same of a file that only root, and whom this runs as, can have written.
+fn read_ours(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let Some(file) = open_file(path)? else { return Ok(None) };
+    let (found, own) = (file.metadata()?, rustix::process::geteuid().as_raw());
+    if found.uid() != 0 && found.uid() != own {
+        return Err(io::Error::other(format!("it belongs to user {}, expected root", found.uid())));
+    }
+    if found.mode() & OTHERS_WRITE != 0 {
+        return Err(io::Error::other("others than root can write it; chmod go-w, if it is right"));
+    }
+    read_open(file).map(Some)
+}
+
+/// A regular file, unless there is nothing at all.
+fn open_file(path: &Path) -> io::Result<Option<File>> {
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
+            return match fs::symlink_metadata(path) {
+                Ok(_) => Err(io::Error::other("it is a link to nothing")),
+                Err(_) => Ok(None),
+            };
+        }
         Err(fault) => return Err(fault),
     };
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
+    Ok(Some(file))
+}
+
+fn read_open(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 fn readable(path: &Path, mode: u32) -> io::Result<()> {
@@ -253,112 +340,4 @@ fn readable(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use gateway_core::update::record::repeated;
-    use gateway_core::update::wire::{State, Status};
-
-    use super::*;
-
-    fn trial() -> Trial {
-        Trial {
-            boot: "one".into(),
-            slot: "rootfs.0".into(),
-            before: Default::default(),
-            installed: false,
-            reboot: true,
-            version: None,
-            key: None,
-            downgrade: false,
-        }
-    }
-
-    #[test]
-    fn a_record_is_there_wholly_or_not_at_all() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(&dir.path().join("not/yet/there"));
-        assert_eq!(folder.trial().unwrap(), None);
-        folder.set_trial(&trial()).unwrap();
-        assert_eq!(folder.trial().unwrap(), Some(trial()));
-        let last = Last { status: Status::of(State::Good), key: Some("42".into()) };
-        folder.settle(&last).unwrap();
-        assert_eq!((folder.trial().unwrap(), folder.last().unwrap()), (None, Some(last)));
-        assert_eq!(folder.history().keys, ["42"]);
-        folder.set_passed(Some("1.2".into())).unwrap();
-        assert_eq!(folder.history().version.as_deref(), Some("1.2"));
-        // Nothing is left beside them.
-        assert_eq!(fs::read_dir(dir.path().join("not/yet/there")).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn the_version_of_the_running_system_is_that_of_its_image() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("os-release");
-        assert_eq!(system_version(&path), None);
-        for (text, version) in [
-            ("NAME=Tidegate\nIMAGE_VERSION=1.2\n", Some("1.2")),
-            ("IMAGE_VERSION=\"1.2-rc1\"\nVERSION_ID=9\n", Some("1.2-rc1")),
-            ("NAME=Debian\nVERSION_ID=\"12\"\n", None),
-            ("IMAGE_VERSION=\n", None),
-        ] {
-            fs::write(&path, text).unwrap();
-            assert_eq!(system_version(&path).as_deref(), version, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_pipe_in_the_place_of_a_record_is_an_error_and_holds_nobody_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path());
-        for name in [BEFORE, LAST, HISTORY] {
-            let status = std::process::Command::new("mkfifo").arg(dir.path().join(name)).status();
-            assert!(status.unwrap().success());
-        }
-        assert!(folder.trial().is_err() && folder.last().is_err());
-        assert_eq!(folder.history(), History::default());
-    }
-
-    #[test]
-    fn the_command_of_a_system_that_waits_for_its_start_is_remembered_when_another_takes_its_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path());
-        let of = |key: &str, installed| Trial { installed, key: Some(key.into()), ..trial() };
-        let put = |trial: &Trial| {
-            folder.set_trial(trial).unwrap();
-            folder.history().keys
-        };
-        assert_eq!(put(&of("A", false)), Vec::<String>::new());
-        assert_eq!(put(&of("A", true)), Vec::<String>::new(), "the same command goes on");
-        assert_eq!(put(&of("B", false)), ["A"]);
-        assert_eq!(put(&of("C", false)), ["A"], "B has changed nothing");
-        let repeated = |key: &str| {
-            repeated(
-                key,
-                folder.trial().unwrap().as_ref(),
-                folder.last().unwrap().as_ref(),
-                &folder.history(),
-            )
-        };
-        assert_eq!([repeated("A"), repeated("B"), repeated("C")], [true, false, true]);
-    }
-
-    #[test]
-    fn a_torn_or_foreign_record_is_an_error_and_no_panic() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path());
-        for bytes in [&b"{"[..], b"", b"\xff", b"[]", b"null"] {
-            fs::write(dir.path().join(BEFORE), bytes).unwrap();
-            assert!(folder.trial().is_err(), "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn why_an_update_was_undone_is_kept_until_it_is_cleared() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(dir.path());
-        folder.clear_why_back().unwrap();
-        folder.set_why_back("bus line: silent").unwrap();
-        assert_eq!(folder.why_back().as_deref(), Some("bus line: silent"));
-        folder.clear_why_back().unwrap();
-        assert_eq!(folder.why_back(), None);
-    }
-}
+mod tests;

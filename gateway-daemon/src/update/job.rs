@@ -134,15 +134,30 @@ async fn refuse_older(source: &From, job: &Job, settings: &Settings) -> Result<(
     if job.downgrade {
         return Ok(());
     }
+    let ran = ran(settings)?;
     match settings.rauc.version(source.text()).await {
-        Some(version) => follows(settings, Some(&version)),
+        Some(version) => follows(&ran, Some(&version)),
+        None if ran.is_empty() => follows(&ran, None),
         None => Ok(()),
     }
 }
 
-fn follows(settings: &Settings, version: Option<&str>) -> Result<(), Failure> {
-    let (passed, running) = (settings.folder.history().version, system_version(&settings.os_release));
-    let ran = passed.iter().chain(&running).map(String::as_str);
+/// The versions that ran well here: that of the last system that passed its test, if any has, and that of the one that runs, if it has one.
+///
+/// # Errors
+/// They are not known, so that an older one could not be told.
+fn ran(settings: &Settings) -> Result<Vec<String>, Failure> {
+    let unknown = |fault: FolderError| {
+        let words =
+            format!("which versions ran here is not known, and so not whether this one is older: {fault}");
+        Failure::with(Reason::Downgrade, &words)
+    };
+    let passed = settings.folder.history().map_err(unknown)?.version;
+    let running = system_version(&settings.os_release).map_err(unknown)?;
+    Ok(passed.into_iter().chain(running).collect())
+}
+
+fn follows(ran: &[String], version: Option<&str>) -> Result<(), Failure> {
     version::follows(version, ran).map_err(|why| Failure::with(Reason::Downgrade, &why))
 }
 
@@ -158,7 +173,7 @@ pub(super) async fn finish(
 ) -> Result<Option<String>, Failure> {
     let version = slots.and_then(Slots::primary_version).map(str::to_owned);
     if !trial.downgrade
-        && let Err(failure) = follows(settings, version.as_deref())
+        && let Err(failure) = ran(settings).and_then(|ran| follows(&ran, version.as_deref()))
     {
         settings.rauc.take_back().await.map_err(|fault| {
             log::error!("an older system is installed and starts with the next boot: {fault}");

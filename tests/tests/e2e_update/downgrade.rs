@@ -82,6 +82,56 @@ async fn after_a_b_a_the_newest_that_passed_counts() -> Result<()> {
     Ok(())
 }
 
+/// Each takes away what the guard against older versions goes by.
+const BREAKS: [(&str, &str, fn(&Workshop) -> Result<()>); 9] = [
+    ("history.json", "an empty file", |at| at.own("state/history.json", "")),
+    ("history.json", "a cut file", |at| at.own("state/history.json", r#"{"version":"2."#)),
+    ("history.json", "a file of somebody else's", |at| at.own("state/history.json", "{}")),
+    ("history.json", "a folder", |at| Ok(std::fs::create_dir(at.path("state/history.json"))?)),
+    ("os-release", "no file", |at| Ok(std::fs::remove_file(at.path("os-release"))?)),
+    ("os-release", "an empty file", |at| at.own("os-release", "")),
+    ("os-release", "a folder", |at| {
+        std::fs::remove_file(at.path("os-release"))?;
+        Ok(std::fs::create_dir(at.path("os-release"))?)
+    }),
+    ("says no version of its own", "no version", |at| at.own("os-release", "NAME=Debian\n")),
+    ("cannot be compared", "a version that is none", |at| at.runs("latest")),
+];
+
+#[tokio::test]
+async fn where_it_is_not_known_what_ran_nothing_is_installed_but_by_roots_word() -> Result<()> {
+    for (named, what, take_away) in BREAKS {
+        let workshop = with_version("1.5").await?;
+        workshop.says_version("9.9")?;
+        workshop.bundle_in_slots("9.9")?;
+        std::fs::create_dir_all(workshop.path("state"))?;
+        take_away(&workshop)?;
+        let (code, text) = said(&workshop.run(&["update", "--no-reboot", "update.raucb"]).await?);
+        assert_eq!(code, Some(1), "{named}: {what}: {text}");
+        for part in ["error: downgrade: ", named, "update --allow-downgrade FILE as root"] {
+            ensure!(text.contains(part), "{named}: {what}: {part} is not in {text}");
+        }
+        assert_eq!(installations(&workshop), 0, "{named}: {what}");
+        let (code, text) =
+            said(&workshop.run(&["update", "--no-reboot", "--allow-downgrade", "update.raucb"]).await?);
+        assert_eq!((code, installations(&workshop)), (Some(0), 1), "{named}: {what}: {text}");
+    }
+    Ok(())
+}
+
+/// The bundle is not looked at before: what is known when it is written counts.
+#[tokio::test]
+async fn a_history_that_breaks_while_an_update_is_written_has_it_taken_back() -> Result<()> {
+    let workshop = with_version("1.5").await?;
+    workshop.bundle_in_slots("1.6")?;
+    workshop
+        .install("mkdir -p \"$HERE/state\"\n: >\"$HERE/state/history.json\"\necho '100% Installing done.'")?;
+    assert_eq!(refusal(&workshop, &install("https://example.com/x", None)).await?, Reason::Downgrade);
+    let calls = workshop.calls();
+    ensure!(calls.lines().any(|call| call == "status mark-active booted"), "{calls}");
+    Ok(())
+}
+
 /// A cloud that sends its commands A and B, and then A again.
 #[tokio::test]
 async fn a_command_that_was_carried_out_before_the_last_one_is_not_carried_out_again() -> Result<()> {
@@ -109,7 +159,7 @@ async fn root_at_the_machine_may_go_back_and_older_ones_follow_from_there() -> R
     let os_release = workshop.path("os-release").display().to_string();
     let (code, text) = said(&workshop.run(&["health", "--passed", "--os-release", &os_release]).await?);
     assert_eq!(code, Some(0), "{text}");
-    assert_eq!(workshop.folder().history().version.as_deref(), Some("1.4"));
+    assert_eq!(workshop.folder().history()?.version.as_deref(), Some("1.4"));
     workshop.slots("rootfs.0", "rootfs.0")?;
     workshop.says_version("1.3")?;
     assert_eq!(refusal(&workshop, &install("https://example.com/x", None)).await?, Reason::Downgrade);

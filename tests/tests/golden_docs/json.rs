@@ -40,7 +40,7 @@ gateway-daemon scan --tcp 192.168.1.20 --json | jq -r 'select(.device) | .unit'
 ```
 ";
 
-const SOURCES: [&str; 4] = ["report.rs", "snapshot.rs", "scan/json.rs", "aside.rs"];
+const SOURCES: [&str; 5] = ["report.rs", "snapshot.rs", "snapshot/kinds.rs", "scan/json.rs", "aside.rs"];
 
 /// What is printed only by the control socket.
 const OTHERS: [&str; 2] = ["SessionPage", "Wanted"];

@@ -53,8 +53,8 @@ const FOREIGN: [(&str, &[&str]); 9] = [
 /// Rooms of the daemon that wire the others together.
 const FRAME: [&str; 4] = ["app", "cli", "lib.rs", "main.rs"];
 
-/// Rooms of the daemon that every hand may import, because they know nothing of any: what becomes of a panic.
-const SHARED: [&str; 1] = ["panics"];
+/// Rooms of the daemon that every hand may import, because they know nothing of any: what becomes of a panic, and how a file is replaced.
+const SHARED: [&str; 2] = ["panics", "replace"];
 
 /// The room that a path below `base` belongs to.
 fn room<'a>(path: &'a str, base: &str) -> Option<&'a str> {

@@ -119,7 +119,7 @@ impl Reason {
                 "the update could not be downloaded; check the URL, the server and the network, then try again"
             }
             Self::BadSource => {
-                "this cannot be installed; expected a file's full path, or a URL that begins with https:// or http://"
+                "no update is taken from there; expected a URL that begins with https://, or at the machine a file's full path"
             }
             Self::Downgrade => {
                 "an older version is installed only at the machine: run gateway-daemon update --allow-downgrade FILE as root on the gateway"

@@ -57,9 +57,9 @@ pub const KEYS_MAX: usize = 16;
 
 /// `history.json`. A file of its own, which earlier versions of this program leave alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
 pub struct History {
-    /// Version of the last system that passed its test.
+    /// Version of the last system that passed its test. A file that does not say it, not even as `null`, is none of ours.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub version: Option<String>,
     /// Keys of commands that changed something, the newest first.
     pub keys: Vec<String>,

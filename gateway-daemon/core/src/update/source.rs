@@ -27,10 +27,11 @@ pub enum SourceError {
     #[error("it has characters that do not belong there")]
     Characters,
     /// `ftp://` and others.
-    #[error(
-        "expected a file's full path, such as /tmp/update.raucb, or a URL that begins with https:// or http://"
-    )]
+    #[error("it is neither a file's full path, such as /tmp/update.raucb, nor the URL of a web server")]
     Kind,
+    /// A file, and the cloud named it.
+    #[error("a command of the cloud names a URL, and no file of the gateway")]
+    OfCloud,
     /// `https://` and nothing.
     #[error("the URL names no server")]
     Host,
@@ -86,7 +87,7 @@ impl Source {
     /// What is wrong with it.
     pub fn of_cloud(text: &str, http: bool) -> Result<Self, SourceError> {
         match Self::new(text)? {
-            Self::File(_) => Err(SourceError::Kind),
+            Self::File(_) => Err(SourceError::OfCloud),
             url @ Self::Url(_) => url.encrypted_unless(http),
         }
     }
@@ -160,10 +161,25 @@ mod tests {
 
     #[test]
     fn the_cloud_may_name_no_file_and_plain_http_only_where_it_is_allowed() {
-        assert_eq!(Source::of_cloud("/tmp/a.raucb", true), Err(SourceError::Kind));
+        assert_eq!(Source::of_cloud("/tmp/a.raucb", true), Err(SourceError::OfCloud));
         assert_eq!(Source::of_cloud("http://h/a", false), Err(SourceError::Plain));
         assert!(Source::of_cloud("http://h/a", true).is_ok());
         assert!(Source::of_cloud("https://h/a", false).is_ok());
+    }
+
+    #[test]
+    fn what_is_refused_is_not_named_as_what_was_expected() {
+        let told = |fault: SourceError| {
+            let failure = crate::update::Failure::with(crate::update::Reason::BadSource, &fault.to_string());
+            let (expected, why) = failure.text.split_once(" (").unwrap();
+            (expected.to_owned(), why.to_owned())
+        };
+        let (expected, why) = told(Source::of_cloud("http://h/a", false).unwrap_err());
+        assert!(!expected.contains("http://") && why.contains("allow_http = true"), "{expected}: {why}");
+        let (expected, why) = told(Source::new("ftp://h/a").unwrap_err());
+        assert!(expected.contains("https://") && !why.contains("expected"), "{expected}: {why}");
+        let (expected, why) = told(Source::of_cloud("/etc/passwd", true).unwrap_err());
+        assert!(expected.contains("at the machine a file") && why.contains("no file"), "{expected}: {why}");
     }
 
     proptest! {

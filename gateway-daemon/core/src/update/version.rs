@@ -21,11 +21,14 @@ pub fn compare(one: &str, other: &str) -> Option<Ordering> {
     )
 }
 
-/// Whether an update may follow what ran well here.
+/// Whether an update may follow what ran well here. Where no version is known that did, nobody can tell that it is not older.
 ///
 /// # Errors
 /// Why not, for a person.
-pub fn follows<'a>(update: Option<&str>, ran: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+pub fn follows(update: Option<&str>, ran: &[String]) -> Result<(), String> {
+    if ran.is_empty() {
+        return Err("this system says no version of its own, and none has passed its test".to_owned());
+    }
     for known in ran {
         let Some(update) = update else {
             return Err(format!("the update says no version, and {known} ran here"));
@@ -37,7 +40,7 @@ pub fn follows<'a>(update: Option<&str>, ran: impl IntoIterator<Item = &'a str>)
             Some(Ordering::Equal | Ordering::Greater) => {}
             None => {
                 return Err(format!(
-                    "the versions {update} of the update and {known}, which ran here, cannot be compared"
+                    "the versions {update:?} of the update and {known:?}, which ran here, cannot be compared"
                 ));
             }
         }
@@ -167,14 +170,25 @@ mod tests {
 
     #[test]
     fn an_update_follows_what_ran_unless_it_is_older_or_unknown() {
-        assert!(follows(None, []).is_ok());
-        assert!(follows(Some("anything"), []).is_ok());
-        assert!(follows(Some("2.0"), ["1.0", "2.0"]).is_ok());
-        for (update, ran) in
-            [(Some("1.9"), "2.0"), (None, "2.0"), (Some("latest"), "2.0"), (Some("2.0"), "latest")]
-        {
-            let why = follows(update, ["0.1", ran]).unwrap_err();
+        let ran =
+            |versions: &[&str]| versions.iter().map(|version| (*version).to_owned()).collect::<Vec<_>>();
+        assert!(follows(Some("2.0"), &ran(&["1.0", "2.0"])).is_ok());
+        for (update, last) in [
+            (Some("1.9"), "2.0"),
+            (None, "2.0"),
+            (Some("latest"), "2.0"),
+            (Some("2.0"), "latest"),
+            (Some("2.0"), ""),
+        ] {
+            let why = follows(update, &ran(&["0.1", last])).unwrap_err();
             assert!(update.is_none_or(|update| why.contains(update)), "{why}");
+        }
+    }
+
+    #[test]
+    fn nothing_follows_where_no_version_is_known_that_ran() {
+        for update in [None, Some("2.0"), Some("latest")] {
+            assert!(follows(update, &[]).unwrap_err().contains("says no version"), "{update:?}");
         }
     }
 

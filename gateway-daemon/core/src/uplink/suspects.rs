@@ -128,6 +128,8 @@ pub(super) struct Death<'a> {
 pub(super) enum End {
     /// Nothing.
     Unclear,
+    /// Nothing: it has a reason of its own, a subscription that the server had not answered.
+    Excused,
     /// A message that was in flight at an earlier end, too, may be the cause.
     Suspicious,
     /// A message is on trial.

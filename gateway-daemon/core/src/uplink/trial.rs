@@ -39,7 +39,7 @@ impl Uplink {
         let excused = std::mem::take(&mut self.excused);
         if excused || up_for.is_none() || !by_message || !self.suspects_anything() {
             self.suspects.given_up();
-            return End::Unclear;
+            return if excused { End::Excused } else { End::Unclear };
         }
 
         let in_flight: Vec<Accused> = self.flights.cargos().filter_map(accused_of).collect();
@@ -54,7 +54,7 @@ impl Uplink {
             End::Blamed(Accused::Bulletin, _) => {
                 self.silence(self.bulletins.topic().cloned().unwrap_or_default());
             }
-            End::Unclear | End::Suspicious | End::Trial => {}
+            End::Unclear | End::Excused | End::Suspicious | End::Trial => {}
         }
         end
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::app::snapshot::{Certificate, Clock, Count, Listener, Store};
+use crate::app::snapshot::{BusKind, Certificate, Clock, Count, Listener, Store};
 
 /// Compares with a golden file beside this module, or writes it when asked to.
 pub(crate) fn check_golden(name: &str, got: &str) {
@@ -36,6 +36,8 @@ pub(crate) fn healthy() -> Snapshot {
             Bus {
                 name: "rs485-1".into(),
                 medium: "modbus-rtu /dev/ttyUSB0 19200 8E1".into(),
+                kind: BusKind::ModbusRtu,
+                place: "/dev/ttyUSB0".into(),
                 up: true,
                 polls_per_s: 11.96,
                 busy: 0.41,
@@ -46,6 +48,8 @@ pub(crate) fn healthy() -> Snapshot {
             Bus {
                 name: "plc".into(),
                 medium: "modbus-tcp 192.168.1.20:502".into(),
+                kind: BusKind::ModbusTcp,
+                place: "192.168.1.20:502".into(),
                 up: true,
                 polls_per_s: 250.4,
                 busy: 0.02,

@@ -2,12 +2,22 @@
 
 use std::time::Duration;
 
+use drivers::modbus::rtu::LATE_GUARD;
 use gateway_core::poll::request::UnitId;
 use gateway_core::poll::settings::{Bus, Connection, Medium, Parity, Serial};
 use gateway_core::tag::Name;
 
 use super::ScanError;
 use crate::cli;
+
+/// Functions 3, 4 and 43/14.
+const QUESTIONS: u32 = 3;
+
+/// A question on a serial line, and the silence before and behind it: 8 and twice 3.5 characters.
+const FRAME_CHARS: u32 = 15;
+
+/// What each question takes beside its time-out: the kernel, the adapter and this program.
+const SLACK: Duration = Duration::from_millis(10);
 
 /// One setting of a line.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +31,21 @@ pub struct Attempt {
 impl Attempt {
     pub(super) fn error(&self, why: String) -> ScanError {
         ScanError::Line { label: self.label.clone(), why }
+    }
+
+    /// How long a unit that says nothing takes, and so the most that a unit takes on a line that is not disturbed: one that answers takes less. Without
+    /// numbers of requests the second question ends with the fence before it, and the third waits for the guard after that (decision 0021).
+    pub(super) fn silent_max(&self, timeout: Duration) -> Duration {
+        let by_rtu = |frame: Duration| {
+            let guard = LATE_GUARD.max(timeout.saturating_mul(2));
+            let waits = timeout.saturating_mul(QUESTIONS - 1).saturating_add(guard);
+            waits.saturating_add(frame.saturating_mul(QUESTIONS + 1))
+        };
+        match &self.bus.medium {
+            Medium::Serial(serial) => by_rtu(serial.chars(FRAME_CHARS).saturating_add(SLACK)),
+            Medium::RtuOverTcp { .. } => by_rtu(SLACK),
+            _ => timeout.saturating_add(SLACK).saturating_mul(QUESTIONS),
+        }
     }
 
     /// The unit of this number, where the line can have it.

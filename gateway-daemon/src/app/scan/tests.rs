@@ -98,13 +98,66 @@ fn every_baud_rate_is_tried_with_every_parity() {
     assert_eq!(labels, ["9600 8E1", "19200 8E1", "9600 8N2", "19200 8N2"]);
 }
 
+/// What a scan says of its time, from its first unit to its last, whatever the units answer: it goes by their number alone.
+fn course_of(line: &str) -> Vec<Duration> {
+    let args = args(line);
+    let attempts = attempts(&args);
+    let units = usize::from(args.units.last - args.units.first) + 1;
+    let each = |attempt: &Attempt| attempt.silent_max(args.timeout);
+    let mut course = Course::new(attempts.iter().map(|attempt| (units, each(attempt))));
+    let mut left = vec![course.left_max()];
+    for attempt in &attempts {
+        for _ in 0..units {
+            course.asked(each(attempt));
+            left.push(course.left_max());
+        }
+    }
+    assert_eq!(course.percent(), 100);
+    left
+}
+
 #[test]
-fn progress_tells_how_long_it_will_take() {
-    let attempt = &attempts(&args("gateway-daemon scan --tcp h"))[0];
-    let first = words::progress(attempt, 1, (0, 247), Duration::ZERO, 0);
-    assert_eq!(first, "h:502  asking unit 1  0 %, 0 found");
-    let later = words::progress(attempt, 101, (100, 247), Duration::from_secs(60), 3);
-    assert_eq!(later, "h:502  asking unit 101  40 %, 1 min 28 s left, 3 found");
+fn the_time_that_is_left_is_said_from_the_first_unit_on_and_only_falls() {
+    for line in [
+        "gateway-daemon scan --tcp h",
+        "gateway-daemon scan --rtu-over-tcp h --timeout 2s",
+        "gateway-daemon scan --port p --baud 1200,9600,115200 --parity even,none --units 1-20 --timeout 50ms",
+    ] {
+        let left = course_of(line);
+        assert!(left.windows(2).all(|pair| pair[1] < pair[0]), "{line}: {left:?}");
+        assert_eq!(left.last(), Some(&Duration::ZERO), "{line}");
+    }
+}
+
+/// What the bus does on a silent line: a time-out, the fence's time-out, the rest of the guard after it, and the last time-out.
+#[test]
+fn the_time_of_a_silent_unit_is_that_of_its_questions_its_fence_and_its_guard() {
+    let of = |line: &str| {
+        let args = args(line);
+        attempts(&args)[0].silent_max(args.timeout)
+    };
+    let ms = |duration: Duration| duration.as_millis();
+    assert_eq!(ms(of("gateway-daemon scan --tcp h --timeout 500ms")), 1500 + 30);
+    assert_eq!(ms(of("gateway-daemon scan --rtu-over-tcp h --timeout 100ms")), 200 + 1000 + 40);
+    assert_eq!(ms(of("gateway-daemon scan --rtu-over-tcp h --timeout 2s")), 4000 + 4000 + 40);
+    let serial = ms(of("gateway-daemon scan --port p --baud 9600 --timeout 100ms"));
+    assert!((1240 + 60..1240 + 75).contains(&serial), "15 characters of 11 bits four times: {serial}");
+}
+
+#[test]
+fn progress_tells_how_long_it_will_take_at_most() {
+    let args = args("gateway-daemon scan --tcp h --timeout 490ms");
+    let attempt = &attempts(&args)[0];
+    let mut course = Course::new([(247, attempt.silent_max(args.timeout))]);
+    assert_eq!(
+        words::progress(attempt, 1, &course, 0),
+        "h:502  asking unit 1  0 %, at most 6 min 10 s left, 0 found"
+    );
+    for _ in 0..100 {
+        course.asked(attempt.silent_max(args.timeout));
+    }
+    let later = words::progress(attempt, 101, &course, 3);
+    assert_eq!(later, "h:502  asking unit 101  40 %, at most 3 min 40 s left, 3 found");
 }
 
 #[test]

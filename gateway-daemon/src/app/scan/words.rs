@@ -1,34 +1,22 @@
 //! What a scan says.
 
-use std::time::Duration;
-
 use gateway_core::text::is_hidden;
 
-use super::{Attempt, Found, Said};
+use super::{Attempt, Course, Found, Said};
 use crate::app::picture::words::duration;
 use gateway_core::poll::words::meaning;
 
 /// Longest piece of a device's own text that is printed.
 const TEXT_CHARS_MAX: usize = 60;
 
-/// Where the scan is, and how long it will take if it goes on as it went.
-pub(super) fn progress(
-    attempt: &Attempt,
-    unit: u8,
-    (done, total): (usize, usize),
-    elapsed: Duration,
-    found: usize,
-) -> String {
-    let left = match u32::try_from(done) {
-        Ok(done @ 1..) => {
-            let rest = u32::try_from(total).unwrap_or(u32::MAX).saturating_sub(done);
-            let ms = elapsed.checked_div(done).unwrap_or_default().saturating_mul(rest).as_millis();
-            format!(", {} left", duration(u64::try_from(ms).unwrap_or(u64::MAX)))
-        }
-        _ => String::new(),
-    };
-    let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0);
-    format!("{}  asking unit {unit}  {percent} %{left}, {found} found", attempt.label)
+/// Where the scan is, and how long it takes at most.
+pub(super) fn progress(attempt: &Attempt, unit: u8, course: &Course, found: usize) -> String {
+    let left = duration(u64::try_from(course.left_max().as_millis()).unwrap_or(u64::MAX));
+    format!(
+        "{}  asking unit {unit}  {} %, at most {left} left, {found} found",
+        attempt.label,
+        course.percent()
+    )
 }
 
 /// A unit that said something.

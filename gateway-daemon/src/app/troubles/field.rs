@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Subject, Trouble, parts, some};
-use crate::app::snapshot::{Bus, Device, Health, Snapshot, Tag};
+use crate::app::snapshot::{Bus, BusKind, Device, Health, Snapshot, Tag};
 
 /// A device that has not answered for so long is worth knowing of, although it is still polled. A lost answer now and then is life on a line.
 pub const FAILING_MS: u64 = 10_000;
@@ -73,11 +73,11 @@ fn is_down(bus: &Bus) -> bool {
 fn down(bus: &Bus) -> Trouble {
     let (why, remedy) = bus.why.as_deref().map_or(("", None), parts);
     let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-    let remedy = remedy.unwrap_or_else(|| {
-        // The kinds of a medium are words of the file.
-        if bus.medium.contains("tcp") {
+    let remedy = remedy.unwrap_or_else(|| match bus.kind {
+        BusKind::ModbusTcp | BusKind::ModbusRtuOverTcp => {
             "check the network, and `host` and `port` of the bus"
-        } else {
+        }
+        BusKind::ModbusRtu | BusKind::Sim | BusKind::Unknown => {
             "check that the adapter is plugged in, and `port` of the bus"
         }
     });
@@ -122,19 +122,18 @@ pub fn silent_device(snapshot: &Snapshot, device: &Device) -> Option<Trouble> {
 fn unproven_line(snapshot: &Snapshot, bus: &str) -> Option<String> {
     let bus = snapshot.buses.iter().find(|seen| seen.name == bus && seen.answers == 0)?;
     let wires = "the `unit` of each device, its power, and the wires A and B";
-    // The words of `medium`: the kind, then the port and how it is set, or HOST:PORT.
-    if let Some(serial) = bus.medium.strip_prefix("modbus-rtu ") {
-        let port = serial.rsplitn(3, ' ').last().unwrap_or(serial);
-        return Some(format!(
+    let place = &bus.place;
+    match bus.kind {
+        BusKind::ModbusRtu => Some(format!(
             "nothing has answered on this line since the start: check `baud` and `parity`, {wires}; \
-             with the gateway stopped, `gateway-daemon scan --port {port}` finds out how the line is set"
-        ));
+             with the gateway stopped, `gateway-daemon scan --port {place}` finds out how the line is set"
+        )),
+        BusKind::ModbusRtuOverTcp => Some(format!(
+            "nothing has answered on this line since the start: check the baud rate and parity in the serial server, {wires}; \
+             with the gateway stopped, `gateway-daemon scan --rtu-over-tcp {place}` asks every unit"
+        )),
+        BusKind::ModbusTcp | BusKind::Sim | BusKind::Unknown => None,
     }
-    let server = bus.medium.strip_prefix("modbus-rtu-over-tcp ")?;
-    Some(format!(
-        "nothing has answered on this line since the start: check the baud rate and parity in the serial server, {wires}; \
-         with the gateway stopped, `gateway-daemon scan --rtu-over-tcp {server}` asks every unit"
-    ))
 }
 
 /// What the log says of a device that answers, and what to do about the first of its tags that shows it.

@@ -16,10 +16,8 @@ pub use field::{FAILING_MS, silent_device};
 
 use std::fmt;
 
-use gateway_core::uplink::row::StoreFault;
-
 use super::picture::words;
-use super::snapshot::{Certificate, Snapshot};
+use super::snapshot::{Certificate, Snapshot, StoreFaultKind};
 
 /// Most names in one sentence.
 const NAMES_MAX: usize = 3;
@@ -186,7 +184,7 @@ fn store(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
     let store = &snapshot.store;
     if let Some(fault) = &store.fault {
         let sentence = format!("the store takes no messages: {fault}");
-        let remedy = if fault.starts_with(&StoreFault::Forbidden.to_string()) {
+        let remedy = if store.fault_kind == Some(StoreFaultKind::Forbidden) {
             "until it does they are kept in memory only: give the folder to the user of the gateway, or name another place with `path` in [store]"
         } else {
             "until it does they are kept in memory only: look at the card or disk and at its free space"

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::app::picture::tests::{check_golden, healthy, troubled};
-use crate::app::snapshot::{Bus, Certificate, Device, Dropping, Health, Link, Refused, SetAside, Tag};
+use crate::app::snapshot::{
+    Bus, BusKind, Certificate, Device, Dropping, Health, Link, Refused, SetAside, Tag,
+};
 
 /// A change of a gateway that is well.
 type Change = fn(&mut Snapshot);
@@ -69,7 +71,8 @@ const SITUATIONS: [(&str, Change); 33] = [
     }),
     ("a dead device behind a serial server that never answered", |s| {
         kill(s, 0);
-        (s.buses[0].answers, s.buses[0].medium) = (0, "modbus-rtu-over-tcp 10.0.0.7:4001".into());
+        s.buses[0].answers = 0;
+        (s.buses[0].kind, s.buses[0].place) = (BusKind::ModbusRtuOverTcp, "10.0.0.7:4001".into());
     }),
     ("a whole line silent", |s| {
         second_device(s);
@@ -224,19 +227,21 @@ fn a_tag_that_waits_for_the_next_poll_is_no_trouble() {
 
 #[test]
 fn a_serial_line_that_never_answered_is_perhaps_set_wrong_and_one_that_has_answered_is_not() {
-    let remedy = |answers: u64, medium: &str| {
+    let remedy = |answers: u64, kind: BusKind, place: &str| {
         let found = after(|s| {
             kill(s, 0);
-            (s.buses[0].answers, s.buses[0].medium) = (answers, medium.to_owned());
+            let bus = &mut s.buses[0];
+            // What a person reads is not gone by.
+            (bus.answers, bus.kind, bus.place, bus.medium) = (answers, kind, place.to_owned(), String::new());
         });
         found[0].remedy.clone().unwrap()
     };
-    let never = remedy(0, "modbus-rtu /dev/my port 9600 8N1");
+    let never = remedy(0, BusKind::ModbusRtu, "/dev/my port");
     assert!(never.contains("`baud` and `parity`"), "{never}");
     assert!(never.contains("`gateway-daemon scan --port /dev/my port`"), "{never}");
-    let worked = remedy(1, "modbus-rtu /dev/ttyUSB0 9600 8N1");
+    let worked = remedy(1, BusKind::ModbusRtu, "/dev/ttyUSB0");
     assert!(worked.starts_with("check its power, its wires and its `unit`"), "{worked}");
-    let tcp = remedy(0, "modbus-tcp 10.0.0.1:502");
+    let tcp = remedy(0, BusKind::ModbusTcp, "10.0.0.1:502");
     assert!(!tcp.contains("baud"), "{tcp}");
 }
 
@@ -338,14 +343,15 @@ fn what_a_device_refuses_or_answers_wrongly_is_said_as_in_the_log() {
 
 #[test]
 fn a_store_whose_folder_belongs_to_somebody_else_is_not_sent_to_the_disk() {
-    let remedy = |fault: &str| {
+    let remedy = |kind: Option<StoreFaultKind>| {
         let mut snapshot = healthy();
-        snapshot.store.fault = Some(fault.to_owned());
+        (snapshot.store.fault, snapshot.store.fault_kind) = (Some("whatever is said".to_owned()), kind);
         troubles(&snapshot)[0].to_string()
     };
-    let said = remedy("not allowed: /var/lib/tidegate: this user may not write there");
+    let said = remedy(Some(StoreFaultKind::Forbidden));
     assert!(said.contains("`path` in [store]") && !said.contains("free space"), "{said}");
-    assert!(remedy("disk full: the disk is full").contains("free space"));
+    assert!(remedy(Some(StoreFaultKind::Full)).contains("free space"));
+    assert!(remedy(None).contains("free space"), "a gateway of an earlier version");
 }
 
 #[test]

@@ -30,10 +30,17 @@ impl Spoken {
             {
                 Some(Self::Tls(plain))
             }
-            Stage::Mqtt(Transport::Tcp | Transport::Tls) if first.starts_with(b"HTTP/") => Some(Self::Http),
+            Stage::Mqtt(Transport::Tcp | Transport::Tls) if is_of_the_web(first) => Some(Self::Http),
             _ => None,
         }
     }
+}
+
+/// A web server that does not understand a request answers with a status line, or, as if asked by HTTP/0.9, with a page alone. Neither is MQTT: type 4 with
+/// flags (`H`) is malformed, and so is a PUBLISH (`<`) before CONNACK.
+fn is_of_the_web(first: &[u8]) -> bool {
+    let begins = |with: &[u8]| first.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    [&b"HTTP/"[..], b"<!DOCTYPE", b"<html", b"<?xml"].into_iter().any(begins)
 }
 
 impl fmt::Display for Spoken {
@@ -50,7 +57,7 @@ impl fmt::Display for Spoken {
                 "the server does not speak TLS on this port: its usual port for TLS is 8883; without TLS write mqtt:// in the `url`",
             ),
             Self::Http => f.write_str(
-                "this port speaks HTTP, not MQTT: check the port in the `url`; a broker that takes MQTT by WebSocket here wants ws:// or wss://",
+                "this port speaks HTTP, not MQTT: a web server answers there; perhaps port 1883 (mqtt://) or 8883 (mqtts://) was meant, or this is a broker that takes MQTT by WebSocket and wants ws:// or wss://",
             ),
         }
     }

@@ -100,6 +100,10 @@ fn what_a_port_says_first_proves_that_it_speaks_something_else() {
         (&alert[..], Stage::WebSocket(WebSocket), Some(Spoken::Tls(WebSocket))),
         (&http[..], Stage::Mqtt(Tcp), Some(Spoken::Http)),
         (&http[..], Stage::Mqtt(Tls), Some(Spoken::Http)),
+        (&b"<!doctype html>\n"[..], Stage::Mqtt(Tcp), Some(Spoken::Http)),
+        (&b"<html><head>"[..], Stage::Mqtt(Tls), Some(Spoken::Http)),
+        (&b"HTT"[..], Stage::Mqtt(Tcp), None),
+        (&[0x3c, 2, 0, 0][..], Stage::Mqtt(Tcp), None),
         // An answer to the upgrade is HTTP, and inside TLS there is no second one.
         (&http[..], Stage::WebSocket(WebSocket), None),
         (&alert[..], Stage::Mqtt(Tls), None),
@@ -115,7 +119,7 @@ fn what_a_port_says_first_proves_that_it_speaks_something_else() {
         (Spoken::Tls(WebSocket), "write wss://"),
         (Spoken::Plain(Tls), "without TLS write mqtt://"),
         (Spoken::Plain(WebSocketTls), "without TLS write ws://"),
-        (Spoken::Http, "speaks HTTP"),
+        (Spoken::Http, "a web server answers there; perhaps port 1883 (mqtt://) or 8883 (mqtts://)"),
     ] {
         let loss = Loss::WrongScheme { spoken };
         assert!(loss.to_string().contains(part) && loss.needs_a_person(), "{loss}");
@@ -228,6 +232,7 @@ fn what_a_message_may_have_done_is_not_laid_to_a_rival() {
         assert_eq!(watch.judge_with(closed(), young, End::Unclear), closed());
     }
     for _ in 0..5 {
+        assert_eq!(watch.judge_with(closed(), young, End::Excused), closed());
         assert_eq!(watch.judge_with(closed(), young, End::Suspicious), closed());
         assert_eq!(watch.judge_with(closed(), young, End::Trial), Loss::OnTrial);
     }

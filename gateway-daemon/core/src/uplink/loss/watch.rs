@@ -16,7 +16,8 @@ pub const CLOSES_MIN: u32 = 3;
 ///
 /// It is an inference: a broker that forbids a topic by closing the connection looks the same until a message is suspected, and the text of
 /// [`Loss::TakenOver`] names both. What a suspected message may have caused is never laid to a rival: while one is on trial the loss says
-/// [`Loss::OnTrial`] instead. Never changes any other loss.
+/// [`Loss::OnTrial`] instead. Nor is the end at which the server had not answered a subscription: which filter it will not take is tried meanwhile, too.
+/// Never changes any other loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TakeOverWatch {
     closes: u32,
@@ -41,7 +42,7 @@ impl TakeOverWatch {
     pub(in crate::uplink) fn judge_with(&mut self, loss: Loss, up_for: Option<Duration>, end: End) -> Loss {
         match end {
             End::Unclear => return self.judge(loss, up_for),
-            End::Suspicious => return loss,
+            End::Excused | End::Suspicious => return loss,
             End::Trial => {}
             // The ends before were its doing, too.
             End::Blamed(..) => self.closes = 0,

@@ -81,3 +81,25 @@ fn the_ledger_comes_by_the_clock_however_often_the_connection_is_made_again() {
     bench.link(LinkEvent::Down { loss: Loss::WriteTimeout, up_for: None });
     assert_eq!(ledgers(&bench.connect()), 1);
 }
+
+/// The cloud will not take a filter: it ends each connection on which that is subscribed, until it is left out.
+#[test]
+fn no_rival_is_named_for_the_ends_that_a_subscription_causes_and_one_is_afterwards() {
+    let mut bench = Bench::new(settings(), Stored::default());
+    let mut ends = |excused: bool, times: usize| -> Vec<&'static str> {
+        (0..times)
+            .map(|_| {
+                bench.pass(60_000);
+                bench.connect();
+                if excused {
+                    bench.uplink.excuse();
+                }
+                let closed = Loss::Closed { stage: None };
+                bench.link(LinkEvent::Down { loss: closed, up_for: Some(Duration::from_millis(300)) });
+                bench.uplink.last_loss().map_or("none", Loss::word)
+            })
+            .collect()
+    };
+    assert_eq!(ends(true, 20), ["closed-by-server"; 20]);
+    assert!(ends(false, 12).contains(&"taken-over"));
+}
