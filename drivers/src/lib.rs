@@ -13,6 +13,7 @@ pub mod modbus;
 pub mod passed;
 pub mod rtc;
 pub mod serial;
+pub mod signals;
 pub mod sim;
 mod sys;
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The kernel calls that no safe crate offers: RS485 direction control, low latency of USB serial adapters, how much output
 //! a port still holds, the state of the kernel clock, whether the battery of a clock chip failed, the socket that systemd hands over, what the kernel keeps for a socket, which threads run
-//! first, and what the allocator keeps of
-//! freed memory.
+//! first, what the allocator keeps of freed memory, and ignoring a signal.
 //!
 //! The only module of the workspace with `unsafe`. Each block passes the kernel a pointer to a whole, initialised,
 //! correctly laid out structure that outlives the call, or takes over a descriptor that nobody else owns, and nothing else.
@@ -216,4 +215,11 @@ pub(crate) fn run_first() -> io::Result<()> {
 
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Ignores a signal.
+pub(crate) fn ignore_signal(number: i32) -> io::Result<()> {
+    // SAFETY: signal takes two numbers and no pointer of ours; SIG_IGN installs no code.
+    let before = unsafe { libc::signal(number, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -43,6 +43,8 @@ pub mod exit {
     pub const FAULT: u8 = 70;
     /// A file, port or connection failed (`EX_IOERR`).
     pub const IO: u8 = 74;
+    /// The gateway runs and has no place for one more command at this moment; the next try may have it (`EX_TEMPFAIL`).
+    pub const BUSY: u8 = 75;
     /// The configuration is wrong (`EX_CONFIG`).
     pub const CONFIG: u8 = 78;
 }
@@ -55,6 +57,7 @@ Exit codes:
   69  no running gateway behind the socket, or none that answers
   70  a fault of the program itself; the log says where
   74  a file, port or connection failed
+  75  the gateway runs, but too many commands are connected to it; try again
   78  the configuration is wrong; every problem is printed as file:line:col";
 
 const EXAMPLES: &str = "\
@@ -127,7 +130,8 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
 The gateway stops cleanly on SIGTERM and Ctrl-C: what is in memory goes to disk and the cloud is told. SIGHUP makes it read its file again: a
-changed configuration is put in force as a whole, what it does not concern goes on; a wrong one is refused, and `status` and the log say why.
+changed configuration is put in force as a whole, what it does not concern goes on; a wrong one is refused, and `status` and the log say why. Other
+signals, such as SIGUSR1 and SIGALRM, are ignored with a line in the log.
 
 Environment:
   TIDEGATE_LOG=debug             error, warn, info (default), debug or trace; another word is refused with exit code 64
@@ -271,7 +275,8 @@ pub enum WriteTarget {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "\
 Begins with a verdict: that all is well, or what is wrong and what to do. With --check that is all, each thing that is
-wrong on its line, and the exit code says it, too: 0 all is well, 1 something is wrong, 69 no gateway is running. Without --check the exit
+wrong on its line, and the exit code says it, too: 0 all is well, 1 something is wrong, 69 no gateway is running,
+75 it runs, but too many commands are connected to it to say how it is. Without --check the exit
 code is 0 whenever the gateway has answered.
 
 Examples:

@@ -47,6 +47,11 @@ async fn writes_reloads_and_restarts_leave_one_line_each_with_time_and_the_bus_f
         let at = RawAt { bus: "line".into(), unit: 17, table: "holding".into(), address: 40 };
         gateway.ask(&Ask::WriteRaw { at, values: vec![count] }).await.unwrap();
     }
+    // Faster than people: counted, and told at the end.
+    for count in 0..100 {
+        let ask = Ask::Write { device: "boiler".into(), tag: "pump".into(), value: (count % 2).to_string() };
+        assert!(matches!(gateway.ask(&ask).await.unwrap(), Reply::Written(_)));
+    }
     let no = Ask::Write { device: "boiler".into(), tag: "nothing".into(), value: "1".into() };
     assert!(matches!(gateway.ask(&no).await.unwrap(), Reply::Refused(_)));
     gateway.reload(&config(dir.path(), 18)).await.unwrap();
@@ -59,6 +64,7 @@ async fn writes_reloads_and_restarts_leave_one_line_each_with_time_and_the_bus_f
         "{write}"
     );
     assert_eq!(log.matches("bus line: write of unit 17 holding 40 = ").count(), 9, "{log}");
+    assert_eq!(log.matches("bus line: write of boiler/pump = ").count(), 20, "{log}");
     let refused = line(&log, "boiler/nothing = 1");
     assert!(refused.contains(&by) && refused.contains("refused: boiler has no tag"), "{refused}");
     let reload = line(&log, "reload: done");
@@ -69,6 +75,33 @@ async fn writes_reloads_and_restarts_leave_one_line_each_with_time_and_the_bus_f
         let time = line.split(' ').next().unwrap();
         assert!(time.len() == 20 && time.ends_with('Z') && time.starts_with("20"), "no time: {line}");
         assert!(!line.contains("bus=line"), "said twice: {line}");
+    }
+    let file = gateway.log_file();
+    gateway.stop().await.unwrap();
+    let more = line(&std::fs::read_to_string(file).unwrap(), "80 more lines within 10 minutes");
+    assert!(more.contains("like this one: bus line: write of boiler/pump = 1 (was off), by uid"), "{more}");
+}
+
+#[tokio::test]
+async fn signals_that_mean_nothing_end_no_gateway_and_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(dir.path(), &config(dir.path(), 17)).unwrap();
+    gateway.wait_for("an answer", |_| true).await.unwrap();
+    let signals = ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR", "XFSZ"];
+    // The last of the real-time signals cannot be heard; SIGPIPE is not told.
+    let numbers = ["16", "34", "37", "63", "64", "13"];
+    for signal in signals.iter().chain(&numbers) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", gateway.pid())]).status();
+        assert!(sent.unwrap().success(), "{signal}");
+    }
+    let told = signals.map(|name| format!("signal SIG{name} is ignored"));
+    let real_time = [0, 3, 29].map(|number| format!("signal SIGRTMIN+{number} is ignored"));
+    let all: Vec<String> = told.into_iter().chain(real_time).collect();
+    let end = std::time::Instant::now() + tidegate_tests::gateway::DEADLINE;
+    while let Some(missing) = all.iter().find(|line| !gateway.log().contains(*line)) {
+        assert!(std::time::Instant::now() < end, "not told: {missing}\n{}", gateway.log());
+        // It answers.
+        gateway.wait_for("an answer", |_| true).await.unwrap();
     }
     gateway.stop().await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! `read` and `write`: the gateway's control socket seen from a terminal.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use gateway_core::os::{self, Doing};
 use gateway_core::poll::request::Table;
 
-use super::control::{Ask, Client, RawAt, Reply};
+use super::control::{Ask, Client, RawAt, Reply, too_many};
 use super::picture::words;
 use super::say;
 use super::snapshot::Tag;
@@ -85,8 +86,8 @@ pub(super) fn converse(reach: &cli::Reach, asks: &[Ask], json: bool) -> u8 {
             Reply::Values(values) if json => say::json(&serde_json::json!(values)),
             Reply::Values(values) => print_values(ask, &values),
             Reply::Text(text) => say::line(text.trim_end()),
-            // Not asked for here.
-            Reply::Status(_) | Reply::Sessions(_) | Reply::Dropped(_) | Reply::Queue(_) => {}
+            // Not asked for here, or told as a fault.
+            Reply::Status(_) | Reply::Sessions(_) | Reply::Dropped(_) | Reply::Queue(_) | Reply::Busy(_) => {}
             Reply::Refused(why) | Reply::Unknown(why) => {
                 say::error(&why);
                 if let (Ask::Read { device, tag } | Ask::Write { device, tag, .. }, true) = (ask, json) {
@@ -140,6 +141,9 @@ pub enum NoAnswer {
     /// Something listens and says nothing.
     #[error("the gateway behind {} does not answer within {} s; its log says why, or restart it", .0.display(), ANSWER_MAX.as_secs())]
     Silent(PathBuf),
+    /// The gateway is well and has no place for one more client.
+    #[error("{0}")]
+    Busy(String),
 }
 
 impl NoAnswer {
@@ -147,9 +151,16 @@ impl NoAnswer {
     #[must_use]
     pub fn told(&self) -> u8 {
         say::error(self);
+        self.code()
+    }
+
+    /// The exit code.
+    #[must_use]
+    pub fn code(&self) -> u8 {
         match self {
             Self::Unreachable(..) | Self::Silent(_) => exit::UNAVAILABLE,
             Self::Broken(_) => exit::IO,
+            Self::Busy(_) => exit::BUSY,
         }
     }
 }
@@ -160,7 +171,11 @@ impl NoAnswer {
 /// Nobody listens, or the gateway hung up.
 pub async fn ask_all(socket: &Path, asks: &[Ask]) -> Result<Vec<Reply>, NoAnswer> {
     let connected = Client::connect(socket).await;
-    let mut client = connected.map_err(|fault| NoAnswer::Unreachable(socket.into(), fault))?;
+    let mut client = connected.map_err(|fault| match fault.kind() {
+        // So many wait that not even the next one can.
+        ErrorKind::WouldBlock => NoAnswer::Busy(too_many()),
+        _ => NoAnswer::Unreachable(socket.into(), fault),
+    })?;
     let mut replies = Vec::new();
     for ask in asks {
         let answer = async {
@@ -175,7 +190,10 @@ pub async fn ask_all(socket: &Path, asks: &[Ask]) -> Result<Vec<Reply>, NoAnswer
             _ => tokio::time::timeout(ANSWER_MAX, answer).await,
         };
         let answer = answer.map_err(|_| NoAnswer::Silent(socket.into()))?;
-        replies.push(answer.map_err(NoAnswer::Broken)?);
+        match answer.map_err(NoAnswer::Broken)? {
+            Reply::Busy(sentence) => return Err(NoAnswer::Busy(sentence)),
+            reply => replies.push(reply),
+        }
     }
     Ok(replies)
 }
@@ -183,9 +201,9 @@ pub async fn ask_all(socket: &Path, asks: &[Ask]) -> Result<Vec<Reply>, NoAnswer
 fn unreachable_gateway(socket: &Path, fault: &std::io::Error) -> String {
     let shown = socket.display();
     match fault.kind() {
-        std::io::ErrorKind::PermissionDenied => no_permission(socket),
+        ErrorKind::PermissionDenied => no_permission(socket),
         // Our own words: something else than a socket lies there.
-        std::io::ErrorKind::Other => {
+        ErrorKind::Other => {
             format!("{shown} is not the socket of a gateway: {fault}")
         }
         _ => format!(

@@ -6,6 +6,7 @@
 //! a client sends can stop the gateway.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -149,6 +150,8 @@ pub enum Reply {
     Dropped(Box<Session>),
     /// It cannot be done, and why.
     Refused(String),
+    /// To a client for which there is no place, whatever it asks: the gateway is well, and the next try may succeed.
+    Busy(String),
     /// To [`Ask::Write`] and [`Ask::WriteRaw`]: it may have been done, and why nobody knows.
     Unknown(String),
 }
@@ -230,8 +233,13 @@ impl Control {
     /// [`ControlError::Taken`] if a gateway answers on it, [`ControlError::NotASocket`] if the path is a folder or a file with somebody's
     /// content, [`ControlError::Bind`] if the socket cannot be created.
     pub async fn bind(path: &Path) -> Result<Self, ControlError> {
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(ControlError::Taken { path: path.into() });
+        match UnixStream::connect(path).await {
+            Ok(_) => return Err(ControlError::Taken { path: path.into() }),
+            // Its queue of clients that are not let in yet is full.
+            Err(fault) if fault.kind() == ErrorKind::WouldBlock => {
+                return Err(ControlError::Taken { path: path.into() });
+            }
+            Err(_) => {}
         }
         let fault = |source| ControlError::Bind { path: path.into(), source };
         match std::fs::symlink_metadata(path) {
@@ -285,12 +293,17 @@ impl Drop for Control {
 /// One too many: told so without waiting for it.
 fn turn_away(stream: &UnixStream) {
     log::warn!(reason = "too-many"; "control socket: more than {CLIENTS_MAX} clients at once, one refused");
-    let reply =
-        Reply::Refused(format!("{CLIENTS_MAX} clients are connected already; close one and try again"));
-    if let Ok(line) = line(&reply) {
+    if let Ok(line) = line(&Reply::Busy(too_many())) {
         // The buffer of a fresh socket has room; a client that is gone needs no answer.
         let _ = stream.try_write(&line);
     }
+}
+
+/// What a client is told for which there is no place.
+pub(super) fn too_many() -> String {
+    format!(
+        "the gateway runs, but {CLIENTS_MAX} commands are connected to it already, the most that may be; try again when one has ended, such as a `status --watch`, or stop a script that asks all the time"
+    )
 }
 
 async fn client(stream: UnixStream, requests: mpsc::Sender<Request>) -> std::io::Result<()> {
@@ -357,14 +370,18 @@ impl Client {
         Ok(Self { stream: BufReader::new(connected.map_err(|fault| no_socket(path).unwrap_or(fault))?) })
     }
 
-    /// Sends one request.
+    /// Sends one request. To a gateway that has hung up it is not sent, and [`Client::reply`] says what it has said before.
     ///
     /// # Errors
-    /// The gateway hung up.
+    /// The connection is broken.
     pub async fn ask(&mut self, ask: &Ask) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(ask).map_err(std::io::Error::other)?;
         line.push(b'\n');
-        self.stream.get_mut().write_all(&line).await
+        match self.stream.get_mut().write_all(&line).await {
+            // One client too many is told so at once, and then closed: before or after it has asked.
+            Err(fault) if fault.kind() == ErrorKind::BrokenPipe => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Waits for the next reply.
@@ -377,7 +394,7 @@ impl Client {
         let mut line = String::new();
         let count = (&mut self.stream).take(REPLY_BYTES_MAX).read_line(&mut line).await?;
         if count == 0 {
-            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the gateway hung up"));
+            return Err(std::io::Error::new(ErrorKind::UnexpectedEof, "the gateway hung up"));
         }
         serde_json::from_str(&line).map_err(std::io::Error::other)
     }

@@ -1,4 +1,5 @@
 //! What people do through the control socket, for the log: each deed leaves one line with who, what, the value before where it is known, and what came of it.
+//! What a script does faster than a person is counted there (`status::events`).
 
 use std::fmt::Write as _;
 
@@ -17,10 +18,12 @@ const TEXT_CHARS_MAX: usize = 80;
 /// A write that is under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Write {
-    /// The bus, as far as it is known.
-    pub bus: String,
+    /// The bus to which it goes, if it does.
+    bus: Option<String>,
     /// The tag, if one is set.
     tag: Option<String>,
+    /// Where the first register or coil is, if no tag is set.
+    point: Option<String>,
     /// What is set to what.
     what: String,
     before: Option<String>,
@@ -28,11 +31,13 @@ pub(super) struct Write {
 }
 
 impl Write {
-    /// The write that a client asks for, if it asks for one.
+    /// The write that a client asks for, if it asks for one; `bus`: where it goes, unless it is refused before it goes anywhere.
     pub(super) fn of(ask: &Ask, bus: Option<&str>, by: Peer) -> Option<Self> {
-        let (what, bus) = match ask {
-            Ask::Write { device, tag, value } => {
-                (format!("{}/{} = {}", cut(device), cut(tag), cut(value)), bus.unwrap_or_default())
+        let (mut tag, mut point) = (None, None);
+        let what = match ask {
+            Ask::Write { device, tag: name, value } => {
+                tag = Some(format!("{device}/{name}"));
+                format!("{}/{} = {}", cut(device), cut(name), cut(value))
             }
             Ask::WriteRaw { at, values } => {
                 let mut list = String::new();
@@ -42,15 +47,15 @@ impl Write {
                 if let Some(more) = values.len().checked_sub(VALUES_NAMED_MAX).filter(|more| *more > 0) {
                     let _ = write!(list, " and {more} more");
                 }
-                (format!("unit {} {} {} = {list}", at.unit, cut(&at.table), at.address), at.bus.as_str())
+                let place = format!("unit {} {} {}", at.unit, cut(&at.table), at.address);
+                let elsewhere = bus.map_or_else(|| format!(" of bus {}", cut(&at.bus)), |_| String::new());
+                let what = format!("{place}{elsewhere} = {list}");
+                point = Some(place);
+                what
             }
             _ => return None,
         };
-        let tag = match ask {
-            Ask::Write { device, tag, .. } => Some(format!("{device}/{tag}")),
-            _ => None,
-        };
-        Some(Self { bus: cut(bus), tag, what, before: None, by })
+        Some(Self { bus: bus.map(cut), tag, point, what, before: None, by })
     }
 
     /// With what the tag was, where that is known.
@@ -88,14 +93,18 @@ impl Write {
         own.or(about).unwrap_or_else(|| sentence.to_owned())
     }
 
-    /// Puts the line into the log.
+    /// Puts the line into the log. Its fields say which writes are counted together in a flood: what exists only in the words of a client is no field.
     pub(super) fn log(&self, reply: &Reply) {
-        let (bus, sentence, by) = (self.bus.as_str(), self.sentence(reply), self.by.to_string());
-        let result = outcome(reply);
-        if bus.is_empty() {
-            log::info!(event = "write", by = by.as_str(), result; "{sentence}");
-        } else {
-            log::info!(event = "write", bus, by = by.as_str(), result; "{sentence}");
+        let (sentence, by, result) = (self.sentence(reply), self.by.to_string(), outcome(reply));
+        let (by, uid) = (by.as_str(), self.by.uid.unwrap_or_default());
+        match &self.bus {
+            None => log::info!(event = "write", by, uid, result; "{sentence}"),
+            Some(bus) => {
+                let bus = bus.as_str();
+                let tag = self.tag.as_deref().unwrap_or_default();
+                let point = self.point.as_deref().unwrap_or_default();
+                log::info!(event = "write", bus, tag, point, by, uid, result; "{sentence}");
+            }
         }
     }
 }
@@ -180,12 +189,15 @@ mod tests {
     fn a_raw_write_names_bus_unit_table_address_and_the_first_values_and_a_read_is_no_deed() {
         let at = RawAt { bus: "plc".into(), unit: 17, table: "holding".into(), address: 40 };
         let ask = Ask::WriteRaw { at: at.clone(), values: (0..10).collect() };
-        let write = Write::of(&ask, None, Peer::default()).unwrap();
-        assert_eq!(write.bus, "plc");
+        let write = Write::of(&ask, Some("plc"), Peer::default()).unwrap();
+        assert_eq!((write.bus.as_deref(), write.point.as_deref()), (Some("plc"), Some("unit 17 holding 40")));
         assert_eq!(
             write.sentence(&Reply::Values(Vec::new())),
             "write of unit 17 holding 40 = 0, 1, 2, 3, 4, 5, 6, 7 and 2 more, by this program: done"
         );
+        let lost = Write::of(&ask, None, Peer::default()).unwrap();
+        assert_eq!(lost.bus, None);
+        assert!(lost.what.starts_with("unit 17 holding 40 of bus plc = 0, 1"), "{}", lost.what);
         assert_eq!(Write::of(&Ask::ReadRaw { at, count: 3 }, None, peer()), None);
         assert_eq!(Write::of(&Ask::Status, None, peer()), None);
     }

@@ -41,6 +41,7 @@ mod sessions;
 mod showcase;
 pub mod snapshot;
 pub mod start;
+mod stray;
 mod survey;
 mod telling;
 pub mod terminal;
@@ -65,7 +66,11 @@ use crate::status::journal;
 #[must_use]
 pub fn main() -> ExitCode {
     let said = match cli::parse(std::env::args_os()) {
-        Ok(command) => return ExitCode::from(execute(&command)),
+        Ok(command) => {
+            let code = execute(&command);
+            journal::finish();
+            return ExitCode::from(code);
+        }
         Err(said) => said,
     };
     // A closed pipe (`| head`) is no reason to fail differently.

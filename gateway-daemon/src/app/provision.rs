@@ -7,7 +7,8 @@ use gateway_config::{Config, Environment, NamedFile, Problem, Problems};
 use gateway_core::payload::iso8601;
 use gateway_core::tag::WallMs;
 
-use super::control::{Ask, Client, Reply};
+use super::client::{NoAnswer, ask_all};
+use super::control::{Ask, Reply};
 use super::snapshot::Snapshot;
 use super::troubles::{Severity, Trouble, troubles};
 use super::{certificates, clocks, say};
@@ -47,10 +48,9 @@ pub fn provision(args: &cli::Provision) -> u8 {
 /// How the running gateway is, with the ports of the system at `root`; one that does not answer is not well.
 fn now(socket: &Path, root: &Path) -> Now {
     let ports = drivers::serial::existing_ports(root);
-    let Some(snapshot) = look(socket) else {
-        let verdict =
-            "not well: the gateway does not answer; its log says why: journalctl -u tidegate".to_owned();
-        return Now { id: None, verdict, wrong: Vec::new(), ports };
+    let snapshot = match look(socket) {
+        Ok(snapshot) => snapshot,
+        Err(verdict) => return Now { id: None, verdict, wrong: Vec::new(), ports },
     };
     let found = troubles(&snapshot);
     let wrong =
@@ -63,17 +63,20 @@ fn now(socket: &Path, root: &Path) -> Now {
     Now { id: Some(snapshot.gateway), verdict, wrong, ports }
 }
 
-fn look(socket: &Path) -> Option<Snapshot> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let answer = async {
-        let mut client = Client::connect(socket).await.ok()?;
-        client.ask(&Ask::Status).await.ok()?;
-        match client.reply().await.ok()? {
-            Reply::Status(snapshot) => Some(*snapshot),
-            _ => None,
-        }
-    };
-    runtime.block_on(async { tokio::time::timeout(ANSWER_MAX, answer).await.ok().flatten() })
+/// The picture of the running gateway, or the verdict without one.
+fn look(socket: &Path) -> Result<Snapshot, String> {
+    let none =
+        || "not well: the gateway does not answer; its log says why: journalctl -u tidegate".to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|_| none())?;
+    let answer = async { tokio::time::timeout(ANSWER_MAX, ask_all(socket, &[Ask::Status])).await };
+    match runtime.block_on(answer) {
+        Ok(Ok(mut replies)) => match replies.pop() {
+            Some(Reply::Status(snapshot)) => Ok(*snapshot),
+            _ => Err(none()),
+        },
+        Ok(Err(NoAnswer::Busy(sentence))) => Err(format!("not known: {sentence}")),
+        _ => Err(none()),
+    }
 }
 
 /// The time, when the clock can be believed.

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::check;
 use super::control::Control;
 use super::gateway::{Course, Gateway};
+use super::stray;
 use crate::cli;
 
 /// `run`: the exit code.
@@ -17,10 +18,6 @@ pub fn run(args: &cli::Run) -> u8 {
     if let Err(code) = super::begin_log() {
         return code;
     }
-    let config = match check::load(&args.config) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
     // One thread for the core loop, lines, links and clients; only the store's transactions and password hashes have others. With a worker beside
     // it, whatever comes by a socket wakes both. Measured, two threads and one: 5.7 and 2.4 s of CPU for 100,000 round trips of a client
     // (`bench_broker`), 0.164 and 0.135 cores at 200,000 values/s, and a drain of 1.14 and 1.29 of rumqttc alone (`bench_gateway`).
@@ -28,12 +25,16 @@ pub fn run(args: &cli::Run) -> u8 {
         Ok(runtime) => runtime,
         Err(fault) => return failed("no runtime", &fault),
     };
+    // First, because SIGHUP ends a process that does not listen to it.
+    let (course, hung_up) = match runtime.block_on(async { signals() }) {
+        Ok(signals) => signals,
+        Err(fault) => return failed("signals", &fault),
+    };
+    let config = match check::load(&args.config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
     runtime.block_on(async {
-        // First, because SIGHUP ends a process that does not listen to it.
-        let (course, hung_up) = match signals() {
-            Ok(signals) => signals,
-            Err(fault) => return failed("signals", &fault),
-        };
         let socket = config.gateway.socket.clone();
         let control = match open_control(&socket).await {
             Ok(control) => control,
@@ -64,8 +65,9 @@ fn failed(what: &str, fault: &dyn std::fmt::Display) -> u8 {
     cli::exit::IO
 }
 
-/// Says stop once SIGTERM or SIGINT came, and asks for a reload with every SIGHUP; those that come while one waits are one.
+/// Says stop once SIGTERM or SIGINT came, and asks for a reload with every SIGHUP; those that come while one waits are one. The others are ignored.
 fn signals() -> std::io::Result<(watch::Receiver<Course>, mpsc::Receiver<()>)> {
+    stray::ignore()?;
     let (say, course) = watch::channel(Course::Work);
     let (ask, asked) = mpsc::channel(1);
     let mut terminate = signal(SignalKind::terminate())?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::client::{self, exchange, socket};
+use super::client::{self, NoAnswer, exchange, socket};
 use super::control::{Ask, Reply};
 use super::picture::{self, within};
 use super::report::{self, Report};
@@ -18,6 +18,8 @@ use crate::cli::{self, exit};
 
 /// How often a live picture is drawn again.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
+/// So many looks one after the other may find no place at the gateway before a picture ends that would be too old.
+const BUSY_LOOKS_MAX: u32 = 10;
 
 /// `status`: the exit code.
 #[must_use]
@@ -34,8 +36,8 @@ pub fn status(args: &cli::Status) -> u8 {
     }
     let snapshot = match look(&socket) {
         Ok(snapshot) => snapshot,
-        // Whatever keeps it from answering is no verdict.
-        Err(_) if args.check => return exit::UNAVAILABLE,
+        // Whatever keeps it from answering is no verdict; a gateway that is busy is none that is dead.
+        Err(code) if args.check && code != exit::BUSY => return exit::UNAVAILABLE,
         Err(code) => return code,
     };
     if args.check {
@@ -185,6 +187,7 @@ async fn show(socket: &Path, what: &dyn Live) -> std::io::Result<u8> {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut first: usize = 0;
     let mut seen: Option<Snapshot> = None;
+    let mut busy: u32 = 0;
     loop {
         let event = tokio::select! {
             event = events.next() => Some(event),
@@ -193,12 +196,20 @@ async fn show(socket: &Path, what: &dyn Live) -> std::io::Result<u8> {
         match event {
             None => match client::ask_all(socket, &[Ask::Status]).await {
                 Ok(mut replies) => match replies.pop() {
-                    Some(Reply::Status(snapshot)) => seen = Some(*snapshot),
+                    Some(Reply::Status(snapshot)) => {
+                        busy = 0;
+                        seen = Some(*snapshot);
+                    }
                     other => {
                         drop(screen);
                         return Ok(taken(other).err().unwrap_or(exit::IO));
                     }
                 },
+                // The next look may find a place.
+                Err(NoAnswer::Busy(_)) if seen.is_some() && busy < BUSY_LOOKS_MAX => {
+                    busy += 1;
+                    continue;
+                }
                 Err(fault) => {
                     drop(screen);
                     return Ok(fault.told());

@@ -47,7 +47,7 @@ fn help_and_version_end_with_0() {
 #[test]
 fn help_lists_the_exit_codes() {
     let text = said("gateway-daemon --help").text;
-    for code in [exit::OK, exit::NO, exit::USAGE, exit::UNAVAILABLE, exit::IO, exit::CONFIG] {
+    for code in [exit::OK, exit::NO, exit::USAGE, exit::UNAVAILABLE, exit::IO, exit::BUSY, exit::CONFIG] {
         assert!(text.contains(&format!("\n{code:>4}  ")), "{code} is missing in\n{text}");
     }
 }

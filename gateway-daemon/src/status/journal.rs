@@ -3,33 +3,39 @@
 //! say already.
 //!
 //! Repeats are limited and counted (`limiter`); whoever asks for DEBUG by `TIDEGATE_LOG` gets those of DEBUG and below all. What happens once for each
-//! deed of a person, such as a write, has a field [`EVENT`] that says which and is told each time.
+//! deed of a person, such as a write, has a field [`EVENT`] that says which: it is told each time, as far as no script floods the journal (`events`).
 //! Libraries below [`QUIET_LIBRARIES`] are heard only then: what they meet arrives as a structured loss of the link. A record that nobody
 //! takes (standard error closed) is lost: logging never stops the gateway.
 
 use std::io::Write as _;
 use std::os::linux::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use gateway_core::payload::iso8601;
 use gateway_core::tag::{BootNs, WallMs};
 use gateway_core::text::one_line;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use super::events::Events;
 use super::limiter::{INTERVAL, Kind, Limiter, Summary};
 
 /// Libraries of the link, whose every situation is a loss with a reason, logged once by the gateway itself.
 pub const QUIET_LIBRARIES: [&str; 2] = ["rumqttc", "rustls"];
 /// Target of records that are limited and counted where they are made: the limit here does not concern them.
 pub const LIMITED: &str = "gateway_daemon::clients";
-/// The field of records that are told each time, however many: one deed, one line.
+/// The field of records of deeds: one deed, one line.
 pub const EVENT: &str = "event";
 /// Fields that say whom a line is about, in the order in which it names them.
 const SUBJECTS: [&str; 3] = ["bus", "uplink", "device"];
 /// Fields that say whom a record is about.
 const ABOUT: [&str; 9] = ["device", "bus", "uplink", "listener", "queue", "path", "fault", "room", "reload"];
 
+/// Fields that say of a deed what else it is about.
+const ABOUT_DEEDS: [&str; 4] = ["tag", "point", "client", "uid"];
+
+/// The log of this process.
+static JOURNAL: OnceLock<Journal> = OnceLock::new();
 /// Lines left out since the start.
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
@@ -39,8 +45,16 @@ pub fn init(level: LevelFilter, clock: fn() -> BootNs, wall: fn() -> Option<Wall
         Ok(journal) if stderr_is_journal() => Box::new(journal),
         _ => Box::new(Lines { clock, wall }),
     };
-    if log::set_boxed_logger(Box::new(Journal { out, clock, limiter: Mutex::new(Limiter::new()) })).is_ok() {
+    let journal = JOURNAL.get_or_init(|| Journal { out, clock, limits: Mutex::default() });
+    if log::set_logger(journal).is_ok() {
         log::set_max_level(level);
+    }
+}
+
+/// The process is about to end: tells every count that is not due yet.
+pub fn finish() {
+    if let Some(journal) = JOURNAL.get() {
+        journal.finish();
     }
 }
 
@@ -57,17 +71,37 @@ fn stderr_is_journal() -> bool {
     stream == format!("{}:{}", stderr.st_dev(), stderr.st_ino())
 }
 
+/// What was counted.
+#[derive(Debug, Default)]
+struct Limits {
+    repeats: Limiter,
+    deeds: Events,
+}
+
+impl Limits {
+    fn summaries(&mut self, now: BootNs) -> Vec<Summary> {
+        let mut summaries = self.repeats.summaries(now);
+        summaries.extend(self.deeds.summaries(now));
+        summaries
+    }
+}
+
 /// Limits, then hands on. [`Log::flush`] tells the counts that are due; call it from time to time.
 struct Journal {
     out: Box<dyn Log>,
     clock: fn() -> BootNs,
     // Every thread that logs, for the time of a comparison; never held while a record is written.
-    limiter: Mutex<Limiter>,
+    limits: Mutex<Limits>,
 }
 
 impl Journal {
-    fn limiter<T>(&self, ask: impl FnOnce(&mut Limiter) -> T) -> T {
-        ask(&mut self.limiter.lock().unwrap_or_else(PoisonError::into_inner))
+    fn limits<T>(&self, ask: impl FnOnce(&mut Limits) -> T) -> T {
+        ask(&mut self.limits.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn finish(&self) {
+        self.tell(self.limits(|limits| limits.summaries(BootNs(u64::MAX))));
+        self.out.flush();
     }
 
     fn tell(&self, summaries: Vec<Summary>) {
@@ -96,13 +130,11 @@ impl Log for Journal {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let each = record.target() == LIMITED || record.key_values().get(EVENT.into()).is_some();
         let sentence = sentence(record);
-        if record.level() <= Level::Info && !each {
+        if record.level() <= Level::Info && record.target() != LIMITED {
             let now = (self.clock)();
-            let kind = Kind::new(record.level(), record.target(), &about(record), &record.args().to_string());
             let (passes, summaries) =
-                self.limiter(|limiter| (limiter.passes(now, kind, &sentence), limiter.summaries(now)));
+                self.limits(|limits| (passes(limits, now, record, &sentence), limits.summaries(now)));
             self.tell(summaries);
             if !passes {
                 SUPPRESSED.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +145,7 @@ impl Log for Journal {
     }
 
     fn flush(&self) {
-        self.tell(self.limiter(|limiter| limiter.summaries((self.clock)())));
+        self.tell(self.limits(|limits| limits.summaries((self.clock)())));
         self.out.flush();
     }
 }
@@ -128,10 +160,24 @@ fn is_heard(target: &str, level: Level, max: LevelFilter) -> bool {
     target.starts_with("gateway") || target.starts_with("drivers") || level <= Level::Warn
 }
 
-fn about(record: &Record<'_>) -> String {
+/// Whether there is room for a record that says `sentence`.
+fn passes(limits: &mut Limits, now: BootNs, record: &Record<'_>, sentence: &str) -> bool {
+    let (level, target, words) = (record.level(), record.target(), record.args().to_string());
+    let Some(event) = record.key_values().get(EVENT.into()) else {
+        let kind = Kind::new(level, target, &about(record, &ABOUT), &words);
+        return limits.repeats.passes(now, kind, sentence);
+    };
+    // The words behind the first are often those of whoever did it, who could make as many kinds of them as he likes.
+    let first = words.split_whitespace().next().unwrap_or_default();
+    let about = about(record, &ABOUT) + &about(record, &ABOUT_DEEDS);
+    limits.deeds.passes(now, &event.to_string(), Kind::new(level, target, &about, first), sentence)
+}
+
+fn about(record: &Record<'_>, names: &[&str]) -> String {
     let mut text = String::new();
-    for name in ABOUT {
-        if let Some(value) = record.key_values().get(name.into()) {
+    for name in names.iter().copied() {
+        let value = record.key_values().get(name.into()).map(|value| value.to_string());
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             text.push_str(&format!("{name}={value} "));
         }
     }
@@ -227,6 +273,7 @@ impl<'kvs> log::kv::VisitSource<'kvs> for Fields<'_> {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::events;
     use super::*;
 
     #[derive(Clone, Default)]
@@ -246,7 +293,7 @@ mod tests {
 
     fn journal(clock: fn() -> BootNs) -> (Kept, Journal) {
         let kept = Kept::default();
-        (kept.clone(), Journal { out: Box::new(kept), clock, limiter: Mutex::new(Limiter::new()) })
+        (kept.clone(), Journal { out: Box::new(kept), clock, limits: Mutex::default() })
     }
 
     fn say(journal: &Journal, level: Level, uplink: &str, number: u32) {
@@ -312,21 +359,55 @@ mod tests {
         );
     }
 
+    fn write(journal: &Journal, tag: Option<&str>, number: u32) {
+        let mut fields = vec![(EVENT, "write"), ("uid", "1000")];
+        fields.extend(tag.map(|tag| ("tag", tag)));
+        let fields: &[(&str, &str)] = &fields;
+        let name = tag.map_or_else(|| format!("invented-{number}"), str::to_owned);
+        journal.log(
+            &Record::builder()
+                .level(Level::Info)
+                .target("gateway_daemon::app")
+                .key_values(&fields)
+                .args(format_args!("write of {name} = {number}"))
+                .build(),
+        );
+    }
+
     #[test]
-    fn each_deed_of_a_person_leaves_its_line_however_many_there_are() {
+    fn each_deed_of_a_person_leaves_its_line() {
         let (kept, journal) = journal(|| BootNs(1));
-        for number in 0..100 {
-            let fields = [(EVENT, "write"), ("device", "boiler")];
-            journal.log(
-                &Record::builder()
-                    .level(Level::Info)
-                    .target("gateway_daemon::app")
-                    .key_values(&fields)
-                    .args(format_args!("write number {number}"))
-                    .build(),
-            );
+        for tag in ["boiler/setpoint", "boiler/pump", "meter/relay"] {
+            for number in 0..10 {
+                write(&journal, Some(tag), number);
+            }
         }
-        assert_eq!(kept.0.lock().unwrap().len(), 100);
+        assert_eq!(kept.0.lock().unwrap().len(), 30);
+    }
+
+    #[test]
+    fn a_flood_of_deeds_is_told_as_a_count_for_each_tag_with_the_last_value_also_when_the_program_ends() {
+        let (kept, journal) = journal(|| BootNs(1));
+        for number in 0..3000 {
+            write(&journal, Some("boiler/setpoint"), number);
+            write(&journal, Some("boiler/pump"), number + 10_000);
+            write(&journal, None, number);
+        }
+        write(&journal, Some("meter/relay"), 7);
+        let burst = events::BURST_MAX as usize;
+        assert_eq!(kept.0.lock().unwrap().len(), 3 * burst + 1);
+        journal.finish();
+        let lines = kept.0.lock().unwrap();
+        assert_eq!(lines[3 * burst], "INFO write of meter/relay = 7");
+        let more = format!("INFO {} more lines within 10 minutes like this one: write of", 3000 - burst);
+        assert_eq!(
+            lines[3 * burst + 1..],
+            [
+                format!("{more} boiler/setpoint = 2999"),
+                format!("{more} boiler/pump = 12999"),
+                format!("{more} invented-2999 = 2999")
+            ]
+        );
     }
 
     #[test]

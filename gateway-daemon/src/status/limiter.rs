@@ -15,7 +15,7 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(600);
 /// Kinds watched at once: some situations for each of some dozens of devices, buses and uplinks.
 pub(super) const KINDS_MAX: usize = 256;
 /// Longest part of a kind that is compared and told, bytes.
-const KIND_BYTES_MAX: usize = 120;
+const KIND_BYTES_MAX: usize = 240;
 /// Longest part of a line that is kept to be named with its count, bytes.
 const LAST_BYTES_MAX: usize = 300;
 /// Words that make a kind: numbers and reasons that vary come later in a sentence.
@@ -63,13 +63,39 @@ pub(super) struct Summary {
     pub(super) last: String,
 }
 
+/// How many records of a kind passed and were left out.
 #[derive(Debug)]
-struct Watched {
-    kind: Kind,
-    ends: BootNs,
-    passed: u32,
+pub(super) struct Counted {
+    pub(super) kind: Kind,
+    pub(super) passed: u32,
     left_out: u64,
     last: String,
+}
+
+impl Counted {
+    /// One that has just passed.
+    pub(super) fn first(kind: Kind) -> Self {
+        Self { kind, passed: 1, left_out: 0, last: String::new() }
+    }
+
+    /// One more is left out, which says `sentence`.
+    pub(super) fn leave_out(&mut self, sentence: &str) {
+        self.left_out = self.left_out.saturating_add(1);
+        self.last.clear();
+        self.last.push_str(&sentence[..sentence.floor_char_boundary(LAST_BYTES_MAX)]);
+    }
+
+    /// What is to be told of it, if something was left out.
+    pub(super) fn summary(self) -> Option<Summary> {
+        let Self { kind, left_out, last, .. } = self;
+        (left_out > 0).then_some(Summary { kind, left_out, last })
+    }
+}
+
+#[derive(Debug)]
+struct Watched {
+    counted: Counted,
+    ends: BootNs,
 }
 
 /// Counts of the kinds.
@@ -80,20 +106,13 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// An empty one.
-    #[must_use]
-    pub(super) const fn new() -> Self {
-        Self { watched: Vec::new(), summaries: Vec::new() }
-    }
-
     /// Whether a record of this kind may pass at this moment; `sentence` is what it says.
     pub(super) fn passes(&mut self, now: BootNs, kind: Kind, sentence: &str) -> bool {
         self.expire(now);
-        if let Some(known) = self.watched.iter_mut().find(|known| known.kind == kind) {
+        let mut counts = self.watched.iter_mut().map(|known| &mut known.counted);
+        if let Some(known) = counts.find(|known| known.kind == kind) {
             if known.passed >= BURST_MAX {
-                known.left_out = known.left_out.saturating_add(1);
-                known.last.clear();
-                known.last.push_str(&sentence[..sentence.floor_char_boundary(LAST_BYTES_MAX)]);
+                known.leave_out(sentence);
                 return false;
             }
             known.passed += 1;
@@ -106,13 +125,7 @@ impl Limiter {
                 self.tell(gone);
             }
         }
-        self.watched.push(Watched {
-            kind,
-            ends: now.plus(INTERVAL),
-            passed: 1,
-            left_out: 0,
-            last: String::new(),
-        });
+        self.watched.push(Watched { counted: Counted::first(kind), ends: now.plus(INTERVAL) });
         true
     }
 
@@ -136,8 +149,8 @@ impl Limiter {
 
     /// Bounded by the kinds: summaries are taken with every record.
     fn tell(&mut self, gone: Watched) {
-        if gone.left_out > 0 && self.summaries.len() < KINDS_MAX {
-            self.summaries.push(Summary { kind: gone.kind, left_out: gone.left_out, last: gone.last });
+        if self.summaries.len() < KINDS_MAX {
+            self.summaries.extend(gone.counted.summary());
         }
     }
 }
@@ -156,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_situation_that_repeats_for_a_day_fills_no_journal() {
-        let mut limiter = Limiter::new();
+        let mut limiter = Limiter::default();
         let (mut passed, mut told) = (0_u64, 0_u64);
         for second in 0..86_400 {
             passed += u64::from(limiter.passes(at(second), kind("cloud"), ""));
@@ -169,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_count_is_told_even_if_the_situation_does_not_come_back() {
-        let mut limiter = Limiter::new();
+        let mut limiter = Limiter::default();
         for _ in 0..BURST_MAX + 3 {
             limiter.passes(at(1), kind("cloud"), "cannot connect: name 17");
         }
@@ -181,7 +194,7 @@ mod tests {
 
     #[test]
     fn situations_of_others_and_other_situations_pass() {
-        let mut limiter = Limiter::new();
+        let mut limiter = Limiter::default();
         for _ in 0..100 {
             limiter.passes(at(1), kind("cloud"), "");
         }
@@ -200,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_kinds_stays_bounded_and_is_counted() {
-        let mut limiter = Limiter::new();
+        let mut limiter = Limiter::default();
         for _ in 0..BURST_MAX + 1 {
             limiter.passes(at(0), kind("first"), "the first");
         }
@@ -216,7 +229,7 @@ mod tests {
     fn a_long_kind_is_cut_between_characters() {
         let kind = Kind::new(log::Level::Info, "t", "", &"ä".repeat(200));
         assert_eq!(kind.text.len(), KIND_BYTES_MAX + "t\n".len());
-        let mut limiter = Limiter::new();
+        let mut limiter = Limiter::default();
         for _ in 0..=BURST_MAX {
             limiter.passes(at(1), kind.clone(), &"\u{e4}".repeat(200));
         }

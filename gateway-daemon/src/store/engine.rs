@@ -96,18 +96,20 @@ impl KnownStored {
 pub(super) struct Engine {
     /// The path that the configuration names, which may be a link.
     named: PathBuf,
-    settings: StoreSettings,
-    db: Option<Db>,
+    pub(super) settings: StoreSettings,
+    pub(super) db: Option<Db>,
     learned: Learned,
     counters: Counters,
-    fault: Option<(StoreFault, String)>,
+    pub(super) fault: Option<(StoreFault, String)>,
     aside: Option<PathBuf>,
     io_faults: u32,
     retry: Duration,
     /// Whether the database was closed because of a fault just met, and is worth opening at once.
     reopen: bool,
     /// Whether something was committed since [`Engine::tidy`].
-    log_grew: bool,
+    pub(super) log_grew: bool,
+    /// Whether something was to be written since [`Engine::look_again`].
+    pub(super) wrote: bool,
     opened: Opened,
     resets: Arc<Resets>,
     known: Option<KnownStored>,
@@ -134,6 +136,7 @@ impl Engine {
             retry: RETRY_MIN,
             reopen: false,
             log_grew: false,
+            wrote: false,
             opened: Opened::default(),
             resets,
             known: None,
@@ -204,6 +207,7 @@ impl Engine {
         self.retry = RETRY_MIN;
         self.io_faults = 0;
         self.db = Some(db);
+        self.enter_disk();
         if !self.settle_blind_queues() {
             return;
         }
@@ -331,17 +335,21 @@ impl Engine {
         }
         self.read_again(asks, &mut replies, &outcome.rotten);
         self.log_grew |= outcome.committed;
+        self.wrote |= asks.iter().any(Ask::writes);
         match outcome.fault {
             Some((fault, text)) => self.meet(fault, text),
-            None if outcome.committed => {
-                self.io_faults = 0;
-                if self.fault.take().is_some() {
-                    log::info!(path:% = self.settings.path.display(); "the queue database takes rows again");
-                }
-            }
+            None if outcome.committed => self.takes_again(),
             None => {}
         }
         replies
+    }
+
+    /// Something was written: no fault stands in the way.
+    pub(super) fn takes_again(&mut self) {
+        self.io_faults = 0;
+        if self.fault.take().is_some() {
+            log::info!(path:% = self.settings.path.display(); "the queue database takes rows again");
+        }
     }
 
     /// What has to be done after writes, when they were answered: nobody waits for it.
@@ -398,7 +406,7 @@ impl Engine {
     }
 
     /// Takes note of a fault. A damaged database is replaced at once; after several I/O errors the file is opened again.
-    fn meet(&mut self, fault: StoreFault, text: String) {
+    pub(super) fn meet(&mut self, fault: StoreFault, text: String) {
         if self.fault.as_ref().is_none_or(|(known, _)| *known != fault) {
             log::error!(path:% = self.settings.path.display(), reason:% = fault, why = text.as_str(); "the queue database has a fault: {fault}");
         }

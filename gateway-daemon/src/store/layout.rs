@@ -111,9 +111,7 @@ pub(super) fn configure(conn: &Connection, budget: Budget) -> rusqlite::Result<(
     conn.pragma_update(None, "synchronous", "FULL")?;
     // The log is checkpointed by us after a commit, so that it is counted and its errors are seen.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // A log that one large transaction has blown up is cut back; the usual length is kept, because growing costs metadata.
-    let wal_bytes = budget.wal_pages_max.saturating_mul(PAGE_BYTES).saturating_mul(2);
-    conn.pragma_update(None, "journal_size_limit", i64::try_from(wal_bytes).unwrap_or(i64::MAX))?;
+    limit_log(conn, budget)?;
     conn.pragma_update(None, "cache_size", -i64::try_from(CACHE_KIB).unwrap_or(i64::MAX))?;
     // An I/O error on a memory-mapped file is a SIGBUS, and mapped pages count as resident memory.
     conn.pragma_update(None, "mmap_size", 0)?;
@@ -132,6 +130,12 @@ pub(super) fn configure(conn: &Connection, budget: Budget) -> rusqlite::Result<(
 pub(super) fn limit(conn: &Connection, budget: Budget) -> rusqlite::Result<()> {
     let pages = i64::try_from(budget.pages_max).unwrap_or(i64::MAX);
     conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+}
+
+/// A log that one large transaction has blown up is cut back; the usual length is kept, because growing costs metadata.
+pub(super) fn limit_log(conn: &Connection, budget: Budget) -> rusqlite::Result<()> {
+    let wal_bytes = budget.wal_pages_max.saturating_mul(PAGE_BYTES).saturating_mul(2);
+    conn.pragma_update(None, "journal_size_limit", i64::try_from(wal_bytes).unwrap_or(i64::MAX))
 }
 
 /// Makes an empty file ours. Runs with the rollback journal so that identity and tables are in the database file itself, all

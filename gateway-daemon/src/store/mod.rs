@@ -36,6 +36,7 @@ mod pages;
 pub mod peer;
 mod pulse;
 mod resets;
+mod room;
 pub(crate) mod row_codec;
 pub(crate) mod salvage;
 #[cfg(test)]

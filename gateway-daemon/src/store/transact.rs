@@ -258,7 +258,7 @@ impl Db {
 
     /// Rows must be on disk when their commit is answered. Losing a deletion in a power cut only sends a row twice, and is not worth
     /// a sync: while a backlog drains, nothing is waited for.
-    fn sync_commits(&mut self, waited_for: bool) -> Result<(), Trouble> {
+    pub(super) fn sync_commits(&mut self, waited_for: bool) -> Result<(), Trouble> {
         if self.synced != waited_for {
             self.conn.pragma_update(None, "synchronous", if waited_for { "FULL" } else { "NORMAL" })?;
             self.synced = waited_for;

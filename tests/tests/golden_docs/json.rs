@@ -23,7 +23,7 @@ A value that is not known is `null`. Times are ages or lengths in milliseconds, 
 | command | prints |
 | --- | --- |
 | `status --json` | one object: all fields of [Snapshot](#snapshot) and of [Report](#report) |
-| `status --check --json` | one [Report](#report); exit code 0 all is well, 1 not, 69 no gateway |
+| `status --check --json` | one [Report](#report); exit code 0 all is well, 1 not, 69 no gateway, 75 it is busy |
 | `tags --json`, `tags meter1 meter2/voltage --json` | `{ \"tags\": [...] }`: a [Tag](#tag) for each that was named, or for all, in the order of the configuration |
 | `read meter1/voltage meter1/energy --json` | a [Tag](#tag) a line, in the order of the names; `{ \"device\", \"tag\", \"error\" }` for one that could not be read |
 | `read --raw BUS:UNIT:TABLE:ADDRESS:COUNT --json` | a list of numbers: registers, or bits as 0 and 1 |

@@ -339,6 +339,11 @@ pub(super) fn read_received(value: &[u8], boot: BootId) -> Result<Received, Dama
     }
 }
 
+/// Whether a value of [`received`] holds its message, or did before it was left out.
+pub(super) fn holds_message(value: &[u8]) -> bool {
+    value == LEFT_OUT || value.first() == Some(&HOLDS)
+}
+
 /// The value of an identifier of which only the release is left to do.
 pub(super) fn released(seq: Seq) -> Value {
     let mut out = vec![FORMAT];

@@ -101,6 +101,11 @@ impl Received {
         });
     }
 
+    /// Whether the message is on disk only.
+    pub(super) fn is_left_out(&self) -> bool {
+        self.unfinished().is_some_and(|unfinished| unfinished.left_out)
+    }
+
     /// Bytes of memory, if uplinks have yet to take the message.
     pub(super) fn held_bytes(&self) -> u64 {
         self.unfinished().map_or(0, Unfinished::held_bytes)

@@ -8,6 +8,7 @@ mod due;
 mod durable;
 mod fair;
 mod hostile;
+mod left_out;
 mod login;
 mod memory;
 mod own;

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
+use super::super::client;
 use super::*;
+use crate::cli::exit;
 
 /// Long enough for a loaded machine; a green test never waits for it.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -105,7 +107,20 @@ async fn one_client_too_many_is_told_so_and_the_place_of_one_who_leaves_is_free(
     }
     let mut late = Client::connect(&bench.path).await.unwrap();
     let answer = tokio::time::timeout(DEADLINE, late.reply()).await.unwrap().unwrap();
-    assert_eq!(answer, Reply::Refused("8 clients are connected already; close one and try again".into()));
+    let Reply::Busy(sentence) = answer else { panic!("{answer:?}") };
+    assert!(sentence.contains("8 commands are connected") && sentence.contains("try again"), "{sentence}");
+    // Whether it is told before or after it has asked.
+    for _ in 0..50 {
+        let mut late = Client::connect(&bench.path).await.unwrap();
+        late.ask(&Ask::Status).await.unwrap();
+        let answer = tokio::time::timeout(DEADLINE, late.reply()).await.unwrap().unwrap();
+        assert_eq!(answer, Reply::Busy(sentence.clone()));
+    }
+    late.ask(&Ask::Status).await.unwrap();
+    let fault = tokio::time::timeout(DEADLINE, late.reply()).await.unwrap().unwrap_err();
+    assert!(matches!(fault.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{fault}");
+    let fault = client::ask_all(&bench.path, &[Ask::Status]).await.unwrap_err();
+    assert_eq!((fault.to_string(), fault.code()), (sentence, exit::BUSY));
     guests.pop();
     let free = async {
         // The gateway learns of the goodbye when it looks at the socket; until then it is still full.
@@ -268,4 +283,24 @@ async fn a_file_in_place_of_the_socket_is_called_a_file() {
     drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
     let fault = Client::connect(&left).await.unwrap_err();
     assert_eq!(fault.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_queue_of_clients_that_is_full_is_a_gateway_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None);
+    let socket = socket.unwrap();
+    rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    // Nobody lets them in.
+    let mut waiting = Vec::new();
+    while let Ok(client) = UnixStream::connect(&path).await {
+        waiting.push(client);
+    }
+    let fault = client::ask_all(&path, &[Ask::Status]).await.unwrap_err();
+    assert_eq!((fault.to_string(), fault.code()), (too_many(), exit::BUSY));
+    let taken = Control::bind(&path).await.unwrap_err();
+    assert!(matches!(taken, ControlError::Taken { .. }), "{taken}");
+    assert!(path.exists(), "the socket of a gateway that runs is left alone");
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use drivers::passed;
 use tokio::net::UnixListener;
 
+use super::super::stray;
 use super::look::Looker;
 use crate::cli::{self, exit};
 use crate::update::{Folder, Look, Rauc, Settings, is_ours_alone, serve};
@@ -21,6 +22,11 @@ pub(in super::super) fn agent(args: &cli::UpdateAgent) -> u8 {
         return code;
     }
     super::run(async {
+        // An installation is under way for minutes.
+        if let Err(fault) = stray::ignore() {
+            log::error!("signals: {fault}");
+            return exit::IO;
+        }
         let listener = match &args.socket {
             Some(path) => bind(path).map(|listener| (listener, None)),
             None => inherited().map(|listener| (listener, Some(IDLE_MAX))),

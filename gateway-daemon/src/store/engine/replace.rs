@@ -183,7 +183,7 @@ impl Engine {
         let Some(db) = &self.db else { return };
         let path = self.settings.path.clone();
         match db.files.standing(&path, db.pages_in_log()) {
-            Standing::Well => {}
+            Standing::Well => self.look_again(),
             Standing::Cut => {
                 self.counters.vanished = self.counters.vanished.saturating_add(1);
                 self.meet(StoreFault::Corrupt, "the file was cut short while it was open".to_owned());

@@ -142,6 +142,77 @@ async fn a_full_disk_at_the_start_is_a_fault_that_passes() {
     committed(&store, queue, commit(rows(stored.last.0 + 1..=stored.last.0 + 3))).await;
 }
 
+#[tokio::test]
+async fn a_database_that_fills_its_disk_by_itself_takes_deletions_and_rows_again() {
+    for size in ["400k", "700k", "1500k"] {
+        let Some(disk) = Disk::mount(size) else { return };
+        let path = disk.0.path().join("queue.db");
+        let store = Store::open(&settings(&path)).await;
+        let (queue, _) = store.open_queue("cloud").await;
+        let (fault, last) = fill(&store, queue, 1).await;
+        assert_eq!(fault, StoreFault::Full, "{size}");
+        assert!(last >= 500, "{size}: {last}");
+        // As the cloud acknowledges, and all at once.
+        for first in (1..last - 300).step_by(100) {
+            committed(&store, queue, acked(first, first + 99)).await;
+        }
+        committed(&store, queue, acked(1, last)).await;
+        assert_eq!(fetched(&store, queue).await, [], "{size}");
+        let (fault, again) = fill(&store, queue, last + 1).await;
+        assert_eq!(fault, StoreFault::Full, "{size}");
+        assert!(again - last >= last * 9 / 10, "{size}: {last} rows, then {}", again - last);
+        committed(&store, queue, acked(1, again)).await;
+        committed(&store, queue, commit(rows(again + 1..=again + 50))).await;
+        assert_eq!(store.health().fault, None, "{size}");
+        store.close().await.unwrap();
+        let store = Store::open(&settings(&path)).await;
+        assert_eq!(store.open_queue("cloud").await.1.normal.rows, 50, "{size}: nothing comes back");
+    }
+}
+
+/// Waits until the store has no fault, by its own looks.
+async fn passes(store: &Store) {
+    for _ in 0..60 {
+        if store.health().fault.is_none() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    panic!("after a minute: {:?}", store.health().fault);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_that_nobody_writes_to_any_more_is_looked_at_again_and_its_fault_passes() {
+    let Some(disk) = Disk::mount("1500k") else { return };
+    let store = Store::open(&settings(&disk.0.path().join("queue.db"))).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    let ballast = disk.0.path().join("ballast");
+    let _ = std::fs::write(&ballast, vec![7; 2_000_000]);
+    let (_, last) = fill(&store, queue, 1).await;
+    assert_eq!(store.health().fault.unwrap().0, StoreFault::Full);
+    tokio::time::sleep(std::time::Duration::from_secs(90)).await;
+    assert_eq!(store.health().fault.unwrap().0, StoreFault::Full, "it is full");
+    std::fs::remove_file(&ballast).unwrap();
+    // The rows that did not fit were acknowledged from memory: nothing is left to be written.
+    passes(&store).await;
+    assert_eq!(store.health().rows, last);
+    committed(&store, queue, commit(rows(last + 1..=last + 500))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_without_room_for_one_more_file_is_a_fault_that_passes() {
+    let Some(disk) = Disk::mount("1500k,nr_inodes=2") else { return };
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, "the last file").unwrap();
+    let store = Store::open(&settings(&disk.0.path().join("queue.db"))).await;
+    assert_eq!(store.health().fault.unwrap().0, StoreFault::Full);
+    let (queue, stored) = store.open_queue("cloud").await;
+    std::fs::remove_file(&ballast).unwrap();
+    disk.remount("nr_inodes=20");
+    assert_eq!(store.next_reset().await.0, queue);
+    committed(&store, queue, commit(rows(stored.last.0 + 1..=stored.last.0 + 3))).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_read_only_disk_is_a_fault_that_passes_and_nothing_is_moved() {
     let Some(disk) = Disk::mount("2m") else { return };

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides what a client is told; it writes what changed and lets go what waited for it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Broker;
@@ -19,7 +20,7 @@ use crate::broker::settings::RECEIVED_BYTES_MAX;
 use crate::broker::shares::Maker;
 use crate::broker::topic::TopicName;
 use crate::broker::tree::{Bounds, Entered};
-use crate::broker::{Action, CloseReason, ConnId, Found, SessionId, Ticket};
+use crate::broker::{Action, CloseReason, ConnId, FactKey, FactKind, Found, SessionId, Ticket};
 use crate::tag::BootNs;
 use crate::uplink::row::Qos;
 
@@ -303,12 +304,13 @@ impl Broker {
     }
 
     /// The database was replaced: what is known goes into it again, and whatever else salvage brought back goes: an identifier that its client has long
-    /// released would swallow its next message.
+    /// released would swallow its next message. A QoS 2 message that did not fit into memory is nowhere else, and stays.
     fn put_everything(&mut self, now: BootNs, found: &Found) {
         if found.left_out.retained.count > 0 {
             self.retained.leave_out();
         }
-        for (fact, _) in &found.facts {
+        let stays = self.keep_left_out(found);
+        for (fact, _) in found.facts.iter().filter(|(fact, _)| !stays.contains(fact)) {
             self.journal.remove(now, fact.clone(), None, Due::Soon);
         }
         for (queue, _) in &found.queues {
@@ -327,13 +329,41 @@ impl Broker {
         }
     }
 
+    /// The facts that hold QoS 2 messages without room in memory, as far as salvage brought them back. The messages of the others are lost, and their
+    /// identifiers stay.
+    fn keep_left_out(&mut self, found: &Found) -> BTreeSet<FactKey> {
+        let holds = |(fact, value): &&(FactKey, Arc<[u8]>)| {
+            fact.kind == FactKind::Received && facts::holds_message(value)
+        };
+        let found: BTreeSet<&FactKey> = found.facts.iter().filter(holds).map(|(fact, _)| fact).collect();
+        let mut stays = BTreeSet::new();
+        for session in self.sessions.values_mut() {
+            for (packet, entry) in &mut session.received {
+                let Some(unfinished) = entry.unfinished_mut().filter(|unfinished| unfinished.left_out) else {
+                    continue;
+                };
+                let key = facts::received_key(&session.client, *packet);
+                if found.contains(&key) {
+                    stays.insert(key);
+                    continue;
+                }
+                self.counters.dropped_left_out_messages_total += 1;
+                unfinished.left_out = false;
+                entry.tidy();
+            }
+        }
+        stays
+    }
+
     fn put_session(&mut self, now: BootNs, id: SessionId, found: &Found) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let name = facts::queue_name(&session.client);
         let stored = found.queues.iter().find(|(queue, _)| *queue == name).map(|(_, stored)| *stored);
         let mut desk = Desk { now, journal: &mut self.journal, totals: &mut self.totals };
         session.outbound.reset(&mut desk, &stored.unwrap_or_default());
-        for (packet, entry) in &session.received {
+        // What was left out and is in this database stays as it is there.
+        let known = session.received.iter().filter(|(_, entry)| !entry.is_left_out());
+        for (packet, entry) in known {
             let key = facts::received_key(&session.client, *packet);
             let message = entry.unfinished().and_then(|entry| entry.message.as_ref());
             self.journal.put(now, key, facts::received(message), None, Due::Now);

@@ -24,12 +24,12 @@ fn kilobyte() -> Vec<Vec<u8>> {
     vec![pair("n", &"v".repeat(1000))]
 }
 
-fn settings(limits: Limits) -> Settings {
+pub(super) fn settings(limits: Limits) -> Settings {
     Settings { limits, listeners: vec![open_door()], ..Settings::default() }
 }
 
 /// A message as an earlier version took it, with so many empty user properties.
-fn message(topic: &str, body: &str, pairs: usize) -> Message {
+pub(super) fn message(topic: &str, body: &str, pairs: usize) -> Message {
     let mut writer = Writer::default();
     for _ in 0..pairs {
         writer.user(b"", b"");
@@ -63,7 +63,7 @@ fn retain(bench: &mut Bench, message: Message) {
 }
 
 /// A session that is stored, with a will.
-fn store_session(bench: &mut Bench, client: &str, will: Option<Message>) {
+pub(super) fn store_session(bench: &mut Bench, client: &str, will: Option<Message>) {
     store_session_of(bench, client, Some(Ended::At(Duration::ZERO)), will);
 }
 
