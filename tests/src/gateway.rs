@@ -128,12 +128,6 @@ impl Gateway {
         self.log.clone()
     }
 
-    /// Its process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// What a counter or gauge of the gateway stands at, by its name and labels.
     ///
     /// # Errors

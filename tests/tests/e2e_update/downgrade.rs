@@ -82,8 +82,10 @@ async fn after_a_b_a_the_newest_that_passed_counts() -> Result<()> {
     Ok(())
 }
 
+type Break = fn(&Workshop) -> Result<()>;
+
 /// Each takes away what the guard against older versions goes by.
-const BREAKS: [(&str, &str, fn(&Workshop) -> Result<()>); 9] = [
+const BREAKS: [(&str, &str, Break); 9] = [
     ("history.json", "an empty file", |at| at.own("state/history.json", "")),
     ("history.json", "a cut file", |at| at.own("state/history.json", r#"{"version":"2."#)),
     ("history.json", "a file of somebody else's", |at| at.own("state/history.json", "{}")),

@@ -216,8 +216,9 @@ mod tests {
     fn each_end_of_a_connection_is_counted_once_where_it_belongs_and_farewells_nowhere() {
         use CloseReason as R;
         let topic = |error| R::Topic(error, Shown::default());
-        let malformed: fn(&Counters) -> u64 = |counters| counters.malformed_total;
-        let kinds: [(&[CloseReason], fn(&Counters) -> u64); 6] = [
+        type Count = fn(&Counters) -> u64;
+        let malformed: Count = |counters| counters.malformed_total;
+        let kinds: [(&[CloseReason], Count); 6] = [
             (&[R::Malformed("x"), R::Protocol("x"), R::Alias, R::Payload, R::ReceiveMaximum], malformed),
             (&[R::Quota("x"), R::TooLarge, R::Properties("x"), topic(TopicError::Empty)], malformed),
             (&[R::Handshake, R::KeepAlive], |counters| counters.silent_total),

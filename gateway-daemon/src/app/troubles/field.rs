@@ -73,7 +73,7 @@ fn is_down(bus: &Bus) -> bool {
 fn down(bus: &Bus) -> Trouble {
     let (why, remedy) = bus.why.as_deref().map_or(("", None), parts);
     let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-    let remedy = remedy.unwrap_or_else(|| match bus.kind {
+    let remedy = remedy.unwrap_or(match bus.kind {
         BusKind::ModbusTcp | BusKind::ModbusRtuOverTcp => {
             "check the network, and `host` and `port` of the bus"
         }

@@ -135,8 +135,10 @@ fn why_an_update_was_undone_is_kept_until_it_is_cleared() {
     assert_eq!(folder.why_back(), None);
 }
 
+type Break = fn(&Path);
+
 /// Each leaves something in the place of a history that says nothing reliable of what ran here.
-const BREAKS: [(&str, fn(&Path)); 10] = [
+const BREAKS: [(&str, Break); 10] = [
     ("empty", |path| put(path, b"")),
     ("cut", |path| put(path, b"{\"version\":\"2.")),
     ("no text", |path| put(path, b"\xff\xfe")),
