@@ -450,7 +450,7 @@ fn key_of(seq: Seq) -> Option<i64> {
 }
 
 /// A seq as an end of a range, where any number will do.
-fn key_near(seq: Seq) -> i64 {
+pub(super) fn key_near(seq: Seq) -> i64 {
     i64::try_from(seq.0).unwrap_or(i64::MAX)
 }
 

@@ -1,18 +1,22 @@
 //! What the disk has for the database, and whether a fault that nobody meets any more has passed.
 //!
 //! A database that fills its disk by itself could not be emptied any more: a deletion is written to the log first, the log could not grow, and it could not be copied
-//! into a database that could not grow either. So the database is kept to what the disk has, log included, as to the limit of its file, which leaves the log its part. Looked at
+//! into a database that could not grow either. Nor could a long one be emptied at once. So the database is kept to what the disk has, log included, as to the limit of its file, which leaves the log its part. Looked at
 //! when the database is opened, and every 20 seconds: others share the disk.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use gateway_core::uplink::row::StoreFault;
+use gateway_core::uplink::row::{Seq, StoreEvent, StoreFault, StoreOp, Tally};
 
-use super::aside;
+use super::ask::{Ask, Reply};
 use super::db::Db;
 use super::engine::Engine;
 use super::fault::Trouble;
+use super::health::Counters;
 use super::layout::{self, Budget};
+use super::transact::{Done, Learned};
+use super::{aside, ops};
 
 /// Part of the disk that is left alone: what other small files of the gateway and the file system itself take.
 const SPARE_PART: u64 = 16;
@@ -20,6 +24,9 @@ const SPARE_PART: u64 = 16;
 const USEFUL_BYTES_MIN: u64 = 256 << 10;
 /// Free bytes with which a disk is not called full any more.
 const FREE_BYTES_MIN: u64 = 64 << 10;
+
+/// Rows that go in one transaction where there is no room for all at once: what they change fits into the least log.
+const PORTION_ROWS: u32 = 200;
 
 /// Free bytes of the disk on which the database is; none where it does not say.
 fn free(path: &Path) -> Option<u64> {
@@ -46,6 +53,49 @@ impl Db {
             self.budget = budget;
         }
         Ok(bytes)
+    }
+
+    /// Deletes what a commit deletes in portions, each in a transaction of its own, and then carries it out: one transaction over most of a database needs as much of a
+    /// log, which a small disk does not have. What was acknowledged may go at any time. `None` if it does not help.
+    pub(super) fn serve_in_portions(
+        &mut self,
+        ask: &Ask,
+        learned: &Learned,
+        counters: &mut Counters,
+    ) -> Option<Done> {
+        let Ask::Op(name, StoreOp::Commit { op, acked, .. }) = ask else { return None };
+        let mut before = Tally::default();
+        for (from, to) in acked {
+            let mut from = *from;
+            while let Some(last) = self.end_of_portion(name, from, *to) {
+                let rows = Vec::new();
+                let portion = StoreOp::Commit { op: *op, rows, acked: vec![(from, last)] };
+                let portion = [Ask::Op(Arc::clone(name), portion)];
+                let (reply, tallied) = self.transact(&portion, learned, counters).pop()?.ok()?;
+                tallied.count(counters);
+                if let Reply::Event(StoreEvent::Committed { deleted, .. }) = reply {
+                    before.add(deleted);
+                }
+                self.make_room(counters);
+                from = Seq(last.0.saturating_add(1));
+            }
+        }
+        let mut done = self.transact(std::slice::from_ref(ask), learned, counters).pop()?;
+        if let Ok((Reply::Event(StoreEvent::Committed { deleted, .. }), _)) = &mut done {
+            deleted.add(before);
+        }
+        Some(done)
+    }
+
+    /// The last of the next rows of a range that make a portion; `None` if there are no more.
+    fn end_of_portion(&self, name: &str, from: Seq, to: Seq) -> Option<Seq> {
+        let key = self.queues.get(name)?.key?;
+        let sql = format!(
+            "SELECT max(seq) FROM (SELECT seq FROM q{key} WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq LIMIT {PORTION_ROWS})"
+        );
+        let range = [from, to].map(ops::key_near);
+        let last: Option<i64> = self.conn.query_row(&sql, range, |row| row.get(0)).ok()?;
+        last.map(|seq| Seq(seq.cast_unsigned()))
     }
 
     /// Writes something that changes nothing.

@@ -40,7 +40,7 @@ pub(super) struct Outcome {
 }
 
 /// What one ask came to.
-type Done = Result<(Reply, Tallied), Trouble>;
+pub(super) type Done = Result<(Reply, Tallied), Trouble>;
 
 /// What a committed ask adds to the counters.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Tallied {
         self.rows_removed = self.rows_removed.saturating_add(change.rows_removed);
     }
 
-    fn count(&self, counters: &mut Counters) {
+    pub(super) fn count(&self, counters: &mut Counters) {
         for (counter, count) in [
             (&mut counters.turns, self.turns),
             (&mut counters.rows_written, self.rows_written),
@@ -120,11 +120,16 @@ impl Db {
                 answers[index] = answer;
             }
         }
+        for (ask, answer) in asks.iter().zip(&mut answers).filter(|(_, answer)| is_full(answer)) {
+            if let Some(done) = self.serve_in_portions(ask, learned, counters) {
+                *answer = done;
+            }
+        }
         let committed = answers.iter().any(Result::is_ok);
         settle(asks, answers, counters, committed)
     }
 
-    fn transact(&mut self, asks: &[Ask], learned: &Learned, counters: &mut Counters) -> Vec<Done> {
+    pub(super) fn transact(&mut self, asks: &[Ask], learned: &Learned, counters: &mut Counters) -> Vec<Done> {
         let before: Before = asks.iter().flat_map(|ask| self.queues_of(ask)).collect();
         let mut failed: BTreeMap<usize, Trouble> = BTreeMap::new();
         // Ends: every round but the last excludes one more ask.
@@ -345,7 +350,7 @@ impl Db {
 
     /// After "disk full": if it is the disk and not our own limit, a log that could not grow is copied into the database, after
     /// which it is written from its start again. Says whether that helped.
-    fn make_room(&mut self, counters: &mut Counters) -> bool {
+    pub(super) fn make_room(&mut self, counters: &mut Counters) -> bool {
         let number =
             |pragma: &str| self.conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
         let at_limit = match (number("page_count"), number("freelist_count")) {

@@ -79,7 +79,7 @@ async fn a_dead_uplink_does_not_touch_the_other_one() {
     let counts = office::counts(&office.arrivals(), "count");
     assert_eq!(counts, (1..=counts.len() as u64).collect(), "a value is missing");
     let log = std::fs::read_to_string(dir.path().join("gateway.log")).unwrap();
-    let complaints = log.lines().filter(|line| line.contains("uplink backup: cannot connect")).count();
+    let complaints = log.lines().filter(|line| line.contains("WARN  uplink backup: cannot connect")).count();
     assert!((1..=5).contains(&complaints), "repeats are limited: {complaints} lines\n{log}");
     assert!(!log.contains("rumqttc"), "{log}");
 }

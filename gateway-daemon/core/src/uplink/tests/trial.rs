@@ -89,7 +89,6 @@ fn no_rival_is_named_for_the_ends_that_a_subscription_causes_and_one_is_afterwar
     let mut ends = |excused: bool, times: usize| -> Vec<&'static str> {
         (0..times)
             .map(|_| {
-                bench.pass(60_000);
                 bench.connect();
                 if excused {
                     bench.uplink.excuse();
