@@ -11,6 +11,7 @@
 //! either the old one again or the finished fresh one.
 
 mod broker;
+mod known;
 mod replace;
 
 use std::collections::BTreeMap;
@@ -25,12 +26,13 @@ use gateway_core::uplink::row::{Mark, QueueId, Seq, StoreFault, Stored};
 
 use super::aside;
 use super::ask::{Ask, Reply, Want, is_local};
-use super::db::{self, Db};
+use super::db::Db;
 use super::fault::Trouble;
 use super::health::{Counters, StoreHealth};
 use super::resets::Resets;
 use super::transact::Learned;
 use super::words::{SCHEMAS_MAX, Words};
+use known::KnownStored;
 
 /// First pause before a database that cannot be opened is tried again.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -51,44 +53,6 @@ pub(super) struct Opened {
     broker: Option<Sieve>,
     /// Whether the log was cut while the database was open, until what is left is in a fresh one: SQLite would open it as an older database.
     log_cut: bool,
-}
-
-/// What was stored when the database was last whole, for counting losses.
-#[derive(Debug, Default)]
-struct KnownStored {
-    queues: BTreeMap<Arc<str>, KnownQueue>,
-    facts: u64,
-}
-
-/// What was stored of a queue.
-#[derive(Debug)]
-struct KnownQueue {
-    key: Option<i64>,
-    rows: u64,
-    /// Its highest seq.
-    last: u64,
-}
-
-impl KnownStored {
-    fn of(db: &Db) -> Self {
-        let known =
-            |queue: &db::Queue| KnownQueue { key: queue.key, rows: queue.total().rows, last: queue.last };
-        let queues = db.queues.iter().map(|(name, queue)| (Arc::clone(name), known(queue)));
-        Self { queues: queues.collect(), facts: db.facts.len() }
-    }
-
-    fn rows(&self) -> u64 {
-        self.queues.values().map(|queue| queue.rows).sum()
-    }
-
-    /// Most rows of this state that `left` may lack where it is an older state: all that have been added since.
-    fn rows_since(&self, left: &Self) -> u64 {
-        let since = |(name, queue): (&Arc<str>, &KnownQueue)| {
-            let last = left.queues.get(name).map_or(0, |queue| queue.last);
-            queue.rows.min(queue.last.saturating_sub(last))
-        };
-        self.queues.iter().map(since).sum()
-    }
 }
 
 /// The writer's state.

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use gateway_core::uplink::row::StoreFault;
 
-use super::{Engine, KnownStored};
+use super::Engine;
+use super::known::KnownStored;
 use crate::store::aside;
 use crate::store::db::{Db, Unusable};
 use crate::store::evidence::Evidence;
