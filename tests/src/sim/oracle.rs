@@ -440,8 +440,10 @@ impl Oracle {
     /// The same of the oldest that was sent or waits.
     fn is_slow(&self, now: u64, uplink: &Uplink, plan: &Plan) -> bool {
         let patience = ns(self.pace.patience(plan.settings.commit_interval));
-        let waiting = uplink.queue().oldest_in_memory().filter(|_| self.in_flight.is_empty());
+        let queue = uplink.queue();
+        let waiting = [queue.oldest_in_memory(), queue.oldest_waiting()].into_iter().flatten().min();
         let waits = waiting
+            .filter(|_| self.in_flight.is_empty())
             .is_some_and(|BootNs(queued)| now >= self.boot.wrapping_add(queued).saturating_add(patience));
         waits || self.is_sent_slow(now, plan)
     }

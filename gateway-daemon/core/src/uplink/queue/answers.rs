@@ -8,7 +8,6 @@ use super::ledger::{minus, plus};
 use super::ops::{Pending, Planned, Purpose, Why, high_rows};
 use super::ranges::Ranges;
 use super::{DropReason, Entry, Fate, MEMORY_ROWS_MAX, Queue, Receipt, Waiting, tally};
-use crate::settings::Durability;
 use crate::tag::BootNs;
 use crate::uplink::mutant::Mutant;
 use crate::uplink::row::{Mark, Priority, Row, Seq, StoreEvent, StoreFault, Stored, Tally};
@@ -104,12 +103,11 @@ impl Queue {
         }
     }
 
-    /// Rows of memory are on disk. Those in flight stay loaded; others leave memory, unless they may be sent only from now on and
-    /// there is room for them.
+    /// Rows of memory are on disk. Those in flight stay loaded, and so do fresh ones for as many as may be in flight: a message that is committed at once because
+    /// its publisher waits does not go behind a backlog of hours. Others leave memory.
     fn committed(&mut self, now: BootNs, rows: &[Seq]) {
-        let mut keep = self.attached
-            && self.settings.durability == Durability::Strict
-            && (self.live_first() || self.unloaded() == 0);
+        let mut keep = self.attached && (self.live_first() || self.unloaded() == 0);
+        let window = usize::from(self.settings.window);
         for seq in rows {
             let Some(entry) = self.entries.get_mut(seq) else {
                 // Acknowledged or dropped while it was being committed.
@@ -129,7 +127,7 @@ impl Queue {
                 self.unload(*seq);
                 continue;
             }
-            keep = keep && self.live.len() < usize::from(self.settings.window);
+            keep = keep && self.live.range(..*seq).take(window).count() < window;
             if !in_flight && keep {
                 self.live.insert(*seq);
             } else if !in_flight {

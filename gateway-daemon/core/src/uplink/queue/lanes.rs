@@ -221,8 +221,7 @@ impl Queue {
 
     /// From when on the reader counts as slow unless it answers before: when its oldest row, sent or waiting, has had its time.
     pub(super) fn slow_from(&self) -> Option<BootNs> {
-        let waiting = || self.live.first().and_then(|seq| Some(self.entries.get(seq)?.queued));
-        let oldest = self.departures.front().map(|(since, _)| *since).or_else(waiting)?;
+        let oldest = self.departures.front().map(|(since, _)| *since).or_else(|| self.oldest_waiting())?;
         Some(oldest.plus(self.pace.patience(self.settings.commit_interval)))
     }
 

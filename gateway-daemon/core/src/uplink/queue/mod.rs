@@ -405,6 +405,13 @@ impl Queue {
         self.memory().next().map(|(_, entry)| entry.queued)
     }
 
+    /// When the oldest fresh row was given to the queue that waits to be sent, whether it is on disk or not.
+    #[must_use]
+    pub fn oldest_waiting(&self) -> Option<BootNs> {
+        let seq = self.live.first()?;
+        self.entries.get(seq).map(|entry| entry.queued)
+    }
+
     /// Whether an op is under way or the store is being left alone after a failure.
     #[must_use]
     pub fn store_busy(&self, now: BootNs) -> bool {

@@ -420,7 +420,7 @@ fn each_publisher_hears_exactly_once_what_became_of_its_message() {
     bench.pass(1000);
     bench.work();
     assert_eq!(bench.receipts(), [(2, Fate::Safe)]);
-    let seq = bench.take(Lane::Backlog).unwrap();
+    let seq = bench.take(Lane::Live).unwrap();
     bench.queue.acknowledged(bench.now, seq);
     assert_eq!(bench.receipts(), []);
 }
@@ -501,6 +501,32 @@ fn a_cloud_that_is_there_and_does_not_acknowledge_slows_no_publisher() {
         bench.work();
         assert_eq!(bench.receipts(), [(number, Fate::Safe)], "at once");
     }
+}
+
+#[test]
+fn what_is_committed_at_once_for_its_publisher_does_not_go_behind_the_backlog() {
+    let mut bench = Bench::new(QueueSettings { window: 2, ..settings(WhenFull::DropOldest) });
+    for _ in 0..6 {
+        bench.publish(Priority::Normal);
+    }
+    bench.pass(1000);
+    bench.work();
+    bench.queue.attach();
+    bench.work();
+    assert_eq!(bench.take(Lane::Backlog), Some(Seq(1)));
+    bench.pass(1000);
+    bench.publish(Priority::Normal);
+    bench.publish_urgent();
+    bench.publish_urgent();
+    bench.work();
+    assert_eq!(bench.receipts().last(), Some(&(9, Fate::Safe)), "its reader is slow");
+    assert_eq!((bench.take(Lane::Live), bench.take(Lane::Live)), (Some(Seq(7)), Some(Seq(8))));
+    assert!(bench.queue.acknowledged(bench.now, Seq(7)) && bench.queue.acknowledged(bench.now, Seq(8)));
+    assert_eq!(bench.take(Lane::Live), None, "no more of them than may be in flight");
+    bench.pass(60_000);
+    bench.work();
+    assert_eq!(bench.on_disk(), [1, 2, 3, 4, 5, 6, 9]);
+    assert_eq!(bench.take(Lane::Backlog), Some(Seq(2)));
 }
 
 #[test]
