@@ -22,7 +22,7 @@ use super::{aside, ops};
 const SPARE_PART: u64 = 16;
 /// Least room for the database with its log: below it messages are kept for minutes, if at all.
 const USEFUL_BYTES_MIN: u64 = 256 << 10;
-/// Free bytes with which a disk is not called full any more.
+/// Free bytes with which a disk, or a database at its limit, is not called full any more.
 const FREE_BYTES_MIN: u64 = 64 << 10;
 
 /// Rows that go in one transaction where there is no room for all at once: what they change fits into the least log.
@@ -37,7 +37,9 @@ fn free(path: &Path) -> Option<u64> {
 /// Bytes that database and log may have together, by what they have and what is free.
 fn allowed(own_bytes: u64, free_bytes: u64) -> u64 {
     let all = own_bytes.saturating_add(free_bytes);
-    all - all / SPARE_PART
+    let kept = all - all / SPARE_PART;
+    // What is there may be rewritten in its place while the disk has some room.
+    if free_bytes >= FREE_BYTES_MIN { kept.max(own_bytes) } else { kept }
 }
 
 impl Db {
@@ -138,6 +140,9 @@ impl Engine {
             return;
         }
         let Some(db) = &mut self.db else { return };
+        if is_full && db.free_pages().is_none_or(|pages| pages < FREE_BYTES_MIN / layout::PAGE_BYTES) {
+            return;
+        }
         match db.probe() {
             Ok(()) => self.takes_again(),
             Err(trouble) => return self.meet(trouble.fault(), trouble.to_string()),
@@ -160,6 +165,7 @@ mod tests {
     fn a_database_that_has_all_of_its_disk_is_allowed_no_more_than_before_it_grew() {
         assert_eq!(allowed(0, 400_000), 375_000);
         assert_eq!(allowed(400_000, 0), 375_000);
-        assert_eq!(allowed(u64::MAX, u64::MAX), u64::MAX - u64::MAX / 16);
+        assert_eq!(allowed(480_000_000, 20_000_000), 480_000_000);
+        assert_eq!(allowed(u64::MAX, u64::MAX), u64::MAX);
     }
 }

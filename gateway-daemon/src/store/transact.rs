@@ -351,14 +351,17 @@ impl Db {
     /// After "disk full": if it is the disk and not our own limit, a log that could not grow is copied into the database, after
     /// which it is written from its start again. Says whether that helped.
     pub(super) fn make_room(&mut self, counters: &mut Counters) -> bool {
+        let at_limit = self.free_pages().is_none_or(|pages| pages == 0);
+        !at_limit && self.log_pages("NOOP").is_ok_and(|pages| pages > 0) && self.checkpoint(counters).is_ok()
+    }
+
+    /// Pages that the database may still fill within its limit; `None` if it does not say.
+    pub(super) fn free_pages(&self) -> Option<u64> {
         let number =
             |pragma: &str| self.conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
-        let at_limit = match (number("page_count"), number("freelist_count")) {
-            (Ok(pages), Ok(0)) => u64::try_from(pages).is_ok_and(|pages| pages >= self.budget.pages_max),
-            (Ok(_), Ok(_)) => false,
-            _ => true,
-        };
-        !at_limit && self.log_pages("NOOP").is_ok_and(|pages| pages > 0) && self.checkpoint(counters).is_ok()
+        let [pages, free] =
+            [number("page_count").ok()?, number("freelist_count").ok()?].map(i64::cast_unsigned);
+        Some(self.budget.pages_max.saturating_sub(pages).saturating_add(free))
     }
 }
 

@@ -198,7 +198,8 @@ impl Folder {
         if change(&mut history) { self.write(HISTORY, &history) } else { Ok(()) }
     }
 
-    /// Keeps a record by another name: by a second one, so that no power cut leaves a moment without it. A folder can have one name only.
+    /// Keeps a record by another name: by a second one, so that no power cut leaves a moment without it. A folder can have one name only, and so can a file of
+    /// another owner, or one where the file system knows no second names.
     fn set_aside(&self, name: &str, aside: &str) -> Result<(), FolderError> {
         let (place, aside) = (self.root.join(name), self.root.join(aside));
         let is_folder = fs::symlink_metadata(&place).is_ok_and(|found| found.is_dir());
@@ -208,7 +209,10 @@ impl Folder {
             Ok(_) => fs::remove_file(&aside),
             Err(_) => Ok(()),
         };
-        let keep = || if is_folder { fs::rename(&place, &aside) } else { fs::hard_link(&place, &aside) };
+        let named_twice = || {
+            if is_folder { Err(io::ErrorKind::IsADirectory.into()) } else { fs::hard_link(&place, &aside) }
+        };
+        let keep = || named_twice().or_else(|_| fs::rename(&place, &aside));
         removed.and_then(|()| keep()).map_err(at(&aside))
     }
 

@@ -170,6 +170,21 @@ async fn a_database_that_fills_its_disk_by_itself_takes_deletions_and_rows_again
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_full_by_its_own_limit_stays_full_until_something_goes() {
+    let Some(disk) = Disk::mount("1500k") else { return };
+    let store = Store::open(&settings(&disk.0.path().join("queue.db"))).await;
+    let (queue, _) = store.open_queue("cloud").await;
+    let (_, last) = fill(&store, queue, 1).await;
+    for _ in 0..10 {
+        tokio::time::sleep(std::time::Duration::from_secs(21)).await;
+        assert_eq!(store.health().fault.map(|(fault, _)| fault), Some(StoreFault::Full));
+    }
+    committed(&store, queue, acked(1, last / 2)).await;
+    committed(&store, queue, commit(rows(last + 1..=last + 20))).await;
+    assert_eq!(store.health().fault, None);
+}
+
 /// Waits until the store has no fault, by its own looks.
 async fn passes(store: &Store) {
     for _ in 0..60 {

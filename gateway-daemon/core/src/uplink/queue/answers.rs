@@ -7,7 +7,7 @@ use super::admission::Excess;
 use super::ledger::{minus, plus};
 use super::ops::{Pending, Planned, Purpose, Why, high_rows};
 use super::ranges::Ranges;
-use super::{DropReason, Entry, Fate, MEMORY_ROWS_MAX, Queue, Receipt, Waiting, tally};
+use super::{DropReason, Entry, FETCH_BYTES_MAX, Fate, MEMORY_ROWS_MAX, Queue, Receipt, Waiting, tally};
 use crate::tag::BootNs;
 use crate::uplink::mutant::Mutant;
 use crate::uplink::row::{Mark, Priority, Row, Seq, StoreEvent, StoreFault, Stored, Tally};
@@ -103,11 +103,12 @@ impl Queue {
         }
     }
 
-    /// Rows of memory are on disk. Those in flight stay loaded, and so do fresh ones for as many as may be in flight: a message that is committed at once because
-    /// its publisher waits does not go behind a backlog of hours. Others leave memory.
+    /// Rows of memory are on disk. Those in flight stay loaded, and so do fresh ones, as many as may be in flight and as much as one fetch: a message that is
+    /// committed at once because its publisher waits does not go behind a backlog of hours. Others leave memory.
     fn committed(&mut self, now: BootNs, rows: &[Seq]) {
         let mut keep = self.attached && (self.live_first() || self.unloaded() == 0);
         let window = usize::from(self.settings.window);
+        let (mut kept, mut kept_bytes) = self.kept_before(rows.first().copied().unwrap_or_default());
         for seq in rows {
             let Some(entry) = self.entries.get_mut(seq) else {
                 // Acknowledged or dropped while it was being committed.
@@ -127,8 +128,10 @@ impl Queue {
                 self.unload(*seq);
                 continue;
             }
-            keep = keep && self.live.range(..*seq).take(window).count() < window;
+            keep = keep && kept < window && kept_bytes < FETCH_BYTES_MAX;
             if !in_flight && keep {
+                kept += 1;
+                kept_bytes = kept_bytes.saturating_add(row.size());
                 self.live.insert(*seq);
             } else if !in_flight {
                 self.unload(*seq);
@@ -140,6 +143,12 @@ impl Queue {
         if let Some(last) = rows.last() {
             self.committed_to = *last;
         }
+    }
+
+    /// Fresh rows before this one that are on disk and stay loaded, and their bytes.
+    fn kept_before(&self, seq: Seq) -> (usize, u64) {
+        let sizes = self.live.range(..seq).filter_map(|seq| Some(self.entries.get(seq)?.row.size()));
+        sizes.fold((0, 0), |(rows, bytes), size| (rows + 1, bytes.saturating_add(size)))
     }
 
     pub(super) fn receipts_safe(&mut self, rows: &[Seq]) {

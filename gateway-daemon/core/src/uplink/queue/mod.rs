@@ -20,7 +20,7 @@
 //! - With acknowledgements inside `commit_interval` no op is ever asked for.
 //!
 //! Bounds: rows only in memory by [`QueueSettings::memory`]; rows loaded from disk by one fetch ([`FETCH_ROWS_MAX`], [`FETCH_BYTES_MAX`])
-//! on top of half a fetch and the window; deletions waiting by [`DELETE_RANGES_MAX`] plus the window. It never renders a message, never
+//! on top of half a fetch and the window; fresh rows that stay when they are written, by the window and [`FETCH_BYTES_MAX`]; deletions waiting by [`DELETE_RANGES_MAX`] plus the window. It never renders a message, never
 //! reads a clock and never waits.
 
 mod admission;

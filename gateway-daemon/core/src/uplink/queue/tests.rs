@@ -530,6 +530,35 @@ fn what_is_committed_at_once_for_its_publisher_does_not_go_behind_the_backlog() 
 }
 
 #[test]
+fn fresh_rows_that_are_on_disk_stay_in_memory_only_up_to_one_fetch() {
+    let mut bench = Bench::new(QueueSettings {
+        limits: Limits { rows_max: 1000, bytes_max: 1 << 30, ..settings(WhenFull::DropOldest).limits },
+        window: 100,
+        memory: Memory { rows_max: 1000, bytes_max: 1 << 30 },
+        ..settings(WhenFull::DropOldest)
+    });
+    bench.queue.attach();
+    for _ in 0..20 {
+        let body = Body::Raw(vec![0; 100_000].into());
+        let large = Message { body, ..message(Priority::Normal, bench.now) };
+        bench.queue.publish(bench.now, large);
+    }
+    bench.pass(1000);
+    bench.work();
+    assert_eq!(bench.on_disk().len(), 20);
+    let live: Vec<Seq> = std::iter::from_fn(|| bench.take(Lane::Live)).collect();
+    assert_eq!(live.len(), 6, "500 kB and the one that exceeds it");
+    let mut backlog = Vec::new();
+    loop {
+        bench.work();
+        let Some(seq) = bench.take(Lane::Backlog) else { break };
+        assert!(bench.queue.acknowledged(bench.now, seq));
+        backlog.push(seq.0);
+    }
+    assert_eq!(backlog, (7..=20).collect::<Vec<_>>());
+}
+
+#[test]
 fn readings_behind_a_slow_cloud_keep_their_interval() {
     let mut bench = Bench::new(settings(WhenFull::DropOldest));
     bench.queue.attach();
