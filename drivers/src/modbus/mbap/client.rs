@@ -81,7 +81,7 @@ const EXPIRED_MAX: usize = 64;
 /// longer than the time-out of the request, the next one would wait behind it and time out as well, although its device answers. So the client learns
 /// from such exceptions how long the gateway holds the line, and keeps a request that was not answered in flight for so long; what comes after its
 /// time-out is still no value. The time of what was asked behind one that is given up begins when that is told: once for each, and at most
-/// [`HOLD_MAX`] late.
+/// five seconds late.
 #[derive(Debug, Default)]
 pub struct Client {
     next_id: u16,
