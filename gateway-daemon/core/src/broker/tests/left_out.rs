@@ -12,7 +12,7 @@ use crate::tag::BootId;
 use crate::uplink::row::Qos;
 
 /// A client of whose QoS 2 messages some did not fit into memory at the start; how many.
-fn with_messages_left_out() -> (Bench, u64) {
+pub(super) fn with_messages_left_out() -> (Bench, u64) {
     let mut bench = Bench::stored(settings(Limits::default()));
     store_session(&mut bench, "a", None);
     for id in 1..=100_u16 {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{open_door, sieved};
+use super::left_out::with_messages_left_out;
 use super::wire::{Bench, PUBCOMP, PUBREC, PUBREL, ack, connect, frames, publish, subscribe};
 use super::wire5::{Will, connect5, four, pair, publish5};
 use crate::broker::facts::{self, Ended, SessionFact, Value};
@@ -305,19 +306,8 @@ fn a_will_that_did_not_fit_and_is_lost_is_counted() {
 
 #[test]
 fn a_start_takes_no_more_qos_2_messages_than_there_is_memory_for_and_counts_those_it_loses() {
-    let mut bench = Bench::stored(settings(Limits::default()));
-    store_session(&mut bench, "a", None);
-    for id in 1..=100_u16 {
-        let held = Arc::new(message("t", &"x".repeat(100_000), 0));
-        let value = facts::received(Some(&held)).encode(BootId(7));
-        bench.disk.facts.insert(facts::received_key("a", id), value);
-    }
-    bench.crash();
-    bench.broker.open_bridge([(TopicFilter::new("#").unwrap(), Qos::AtLeastOnce)]).unwrap();
-    bench.receipts = false;
-    bench.run();
+    let (mut bench, left_out) = with_messages_left_out();
     assert!(bench.broker.gauges().received_bytes <= RECEIVED_BYTES_MAX);
-    let left_out = bench.broker.counters().left_out_facts_total;
     assert!((50..70).contains(&left_out), "{left_out}");
     assert_eq!(bench.enqueued.len() as u64, 100 - left_out);
     let large =
