@@ -48,6 +48,7 @@ port = {port}
 [device.meter]
 bus = "plc"
 unit = 1
+timeout = "10s"
 [[device.meter.poll]]
 every = "100ms"
 tags.count = {{ holding = 0, type = "u32" }}

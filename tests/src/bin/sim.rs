@@ -12,13 +12,14 @@ use tidegate_tests::sim::plan::Variant;
 const HELP: &str = "\
 Runs the uplink with a fake store, network and cloud in virtual time.
 
-usage: sim [--seed N] [--seeds N] [--hours H] [--plan NAME] [--mutant NAME] [--trace]
+usage: sim [--seed N] [--seeds N] [--hours H] [--plan NAME] [--mutant NAME] [--trace] [--trace-from MS]
   --seed N       first seed (default 1); the same seed repeats the same run
   --seeds N      how many seeds, one after the other (default 1)
   --hours H      virtual hours per seed before everything heals (default 100)
   --plan NAME    bend the plan of the seed: any, calm, strict, tight, live, fifo, thin, hostile, flaky (default any)
   --mutant NAME  switch a deliberate fault on; `--mutant list` names them, `--mutant all` runs each until a seed kills it
   --trace        print every event to standard error
+  --trace-from MS  only those from this moment of virtual time on
 exit codes: 0 all promises kept (with a mutant: it was killed), 1 otherwise, 64 usage";
 
 struct Args {
@@ -46,7 +47,8 @@ fn args() -> Result<Option<Args>> {
                 args.case.variant = variant.with_context(|| format!("there is no plan `{name}`"))?;
             }
             "--mutant" => args.mutant = Some(given.next().context("--mutant needs a name")?),
-            "--trace" => args.case.trace = true,
+            "--trace" => args.case.trace = args.case.trace.or(Some(0)),
+            "--trace-from" => args.case.trace = Some(number()?),
             "--help" | "-h" => return Ok(None),
             other => bail!("unknown argument `{other}`"),
         }

@@ -57,7 +57,7 @@ impl Fault {
 impl World {
     pub(super) fn strike(&mut self, fault: Fault) -> Verdict {
         self.version += 1;
-        if self.trace {
+        if self.is_traced() {
             eprintln!("{} ms: {fault:?}", self.now / MS);
         }
         let lasts = self.chance.pick(&[10 * S, MIN, 10 * MIN, 60 * MIN]);

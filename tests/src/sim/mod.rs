@@ -59,15 +59,15 @@ pub struct Case {
     pub variant: Variant,
     /// A deliberate fault of the machine.
     pub mutant: Option<Mutant>,
-    /// Prints every event on standard error.
-    pub trace: bool,
+    /// Prints every event from this moment on, in milliseconds of virtual time, on standard error.
+    pub trace: Option<u64>,
 }
 
 impl Case {
     /// A seed as it comes, without a mutant.
     #[must_use]
     pub fn of(seed: u64, hours: u64) -> Self {
-        Self { seed, hours, variant: Variant::Any, mutant: None, trace: false }
+        Self { seed, hours, variant: Variant::Any, mutant: None, trace: None }
     }
 
     /// The command that runs it again, with every event.

@@ -171,8 +171,15 @@ impl Oracle {
                 );
             }
             Fate::Dropped(reason) => {
+                let aside = fact.bits & ASIDE != 0;
+                promise!(
+                    reason != DropReason::RefusedByCloud || aside,
+                    "row {} is called refused by the cloud and was never set aside",
+                    receipt.seq.0
+                );
                 fact.bits |= DROPPED;
-                self.dropped += u64::from(reason != DropReason::Expired);
+                // What is deleted because too much is set aside is counted as refused, by no policy of the queue.
+                self.dropped += u64::from(!matches!(reason, DropReason::Expired | DropReason::RefusedByCloud));
                 self.live.left(receipt.seq);
             }
         }

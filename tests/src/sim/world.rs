@@ -94,7 +94,7 @@ impl Ord for At {
 pub struct World {
     pub(super) plan: Plan,
     /// Prints every event, to follow a replay.
-    pub trace: bool,
+    pub trace: Option<u64>,
     pub(super) chance: Chance,
     /// Which messages have publishers that are held up; its own, so that it changes nothing else of a seed.
     publishers: Chance,
@@ -142,7 +142,7 @@ impl World {
         let disk = Disk::new(plan.disk_bytes);
         let mut world = Self {
             plan,
-            trace: false,
+            trace: None,
             chance: Chance::new(seed.wrapping_mul(0x9e37_79b9)),
             publishers: Chance::new(seed.rotate_left(32)),
             mutant,
@@ -279,8 +279,12 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn is_traced(&self) -> bool {
+        self.trace.is_some_and(|from| self.now / MS >= from)
+    }
+
     fn happen(&mut self, event: Event) -> Verdict {
-        if self.trace {
+        if self.is_traced() {
             eprintln!("{} ms, boot {} ms: {event:?}", self.now / MS, self.boot_now().ms());
         }
         match event {
