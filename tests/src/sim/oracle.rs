@@ -179,7 +179,8 @@ impl Oracle {
                 );
                 fact.bits |= DROPPED;
                 // What is deleted because too much is set aside is counted as refused, by no policy of the queue.
-                self.dropped += u64::from(!matches!(reason, DropReason::Expired | DropReason::RefusedByCloud));
+                self.dropped +=
+                    u64::from(!matches!(reason, DropReason::Expired | DropReason::RefusedByCloud));
                 self.live.left(receipt.seq);
             }
         }
