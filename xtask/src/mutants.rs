@@ -19,7 +19,8 @@ const LIST: &str = "docs/mutants.md";
 /// Where cargo-mutants writes what it did, below the root.
 const OUTPUT: &str = "target/mutants";
 /// What is not part of the product: deliberate faults of the simulation, and what tests are made of.
-const EXCLUDED: [&str; 4] = ["**/mutant.rs", "**/testing.rs", "**/fuzzing.rs", "**/tests/**"];
+const EXCLUDED: [&str; 5] =
+    ["**/mutant.rs", "**/testing.rs", "**/fuzzing.rs", "**/fuzzing/**", "**/tests/**"];
 
 /// Draws a sample and runs core's tests against each.
 ///
