@@ -25,7 +25,7 @@ use super::snapshot::{Session, SessionPage, Snapshot, Tag};
 use crate::panics::Contained;
 
 /// Most clients at once: a technician, a dashboard and a script, with room to spare.
-const CLIENTS_MAX: usize = 8;
+pub const CLIENTS_MAX: usize = 8;
 /// Longest request line; a write of a long text fits.
 const LINE_BYTES_MAX: u64 = 4096;
 /// A client that says nothing for this long is closed.

@@ -11,11 +11,11 @@ use gateway_core::update::output::Step;
 use gateway_core::update::record::{Last, Trial};
 use gateway_core::update::slots::Slots;
 use gateway_core::update::source::Source;
-use gateway_core::update::trial::{Before, Observation};
+use gateway_core::update::trial::{Before, Sight};
 use gateway_core::update::wire::Status;
 use gateway_core::update::{Failure, Reason, version};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::agent::Settings;
 use super::files::FolderError;
@@ -24,6 +24,9 @@ use super::{boot_id, rauc, system_version};
 
 /// A gateway that does not answer within this does not work, and nothing of it is asked for afterwards.
 const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// Pause before one that has no place for another client is looked at again.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Steps that wait for the agent's loop.
 pub(super) const STEPS_MAX: usize = 16;
@@ -73,14 +76,11 @@ async fn carry_out(
         .booted()
         .map(|(name, _)| name.to_owned())
         .ok_or_else(|| Failure::with(Reason::Other, "the running system is in no slot that RAUC knows"))?;
-    let look: Option<Observation> = timeout(LOOK_MAX, (settings.look)()).await.unwrap_or_default();
-    if look.is_none() {
-        log::warn!("the gateway does not answer; the updated system is only asked to run");
-    }
+    let before = before(settings).await;
     let trial = Trial {
         boot: boot_id().map_err(unwritten)?,
         slot: booted,
-        before: look.as_ref().map(Before::of).unwrap_or_default(),
+        before,
         installed: false,
         reboot: job.reboot,
         version: None,
@@ -126,6 +126,31 @@ async fn staged(job: &Job, settings: &Settings) -> Result<From, Failure> {
     let staged = tokio::task::spawn_blocking(move || Staged::of(&path, &folder)).await;
     let lost = |_| Err(Failure::with(Reason::Other, "a fault of this program"));
     staged.unwrap_or_else(lost).map(From::File)
+}
+
+/// What works before the update.
+async fn before(settings: &Settings) -> Before {
+    let mut is_busy = false;
+    let look = async {
+        loop {
+            match (settings.look)().await {
+                Sight::Busy => is_busy = true,
+                Sight::State(seen) => return Some(seen),
+                Sight::Silent => return None,
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+    };
+    if let Some(seen) = timeout(LOOK_MAX, look).await.unwrap_or_default() {
+        return Before::of(&seen);
+    }
+    let why = if is_busy {
+        "every place for a command at the gateway's control socket is taken, so nobody can see what works"
+    } else {
+        "the gateway does not answer"
+    };
+    log::warn!("{why}; the updated system is only asked to run");
+    Before::default()
 }
 
 /// Looks at the version before anything is written. A bundle that does not say one is looked at once more when it is installed, and one that cannot be read

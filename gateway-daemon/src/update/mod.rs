@@ -26,7 +26,7 @@ mod staging;
 use std::future::Future;
 use std::pin::Pin;
 
-use gateway_core::update::trial::Observation;
+use gateway_core::update::trial::Sight;
 
 pub use agent::{Settings, serve};
 pub use client::{Client, ClientError};
@@ -34,8 +34,8 @@ pub use files::{FOLDER_PATH, Folder, FolderError, boot_id, is_try, system_versio
 pub use rauc::{Rauc, RaucError};
 pub(crate) use staging::is_ours_alone;
 
-/// A look at the running gateway that is under way; `None` when it does not answer.
-pub type Looking = Pin<Box<dyn Future<Output = Option<Observation>> + Send>>;
+/// A look at the running gateway that is under way.
+pub type Looking = Pin<Box<dyn Future<Output = Sight> + Send>>;
 
 /// Whether sources may be `http://`: asked for each, because root's file may change meanwhile.
 pub type AllowHttp = Box<dyn Fn() -> bool + Send + Sync>;

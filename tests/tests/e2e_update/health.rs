@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use gateway_core::update::record::Trial;
 use gateway_core::update::trial::Before;
 use gateway_core::update::wire::State;
+use gateway_daemon::app::control::{Ask, CLIENTS_MAX, Client, Reply};
 use gateway_daemon::app::snapshot::{Health, Snapshot};
 use tidegate_tests::gateway::Gateway;
 use tidegate_tests::workshop::Workshop;
@@ -109,6 +110,32 @@ async fn an_updated_system_whose_gateway_does_not_run_has_to_go_and_the_old_one_
     let (code, text) = said(&workshop.run(&["health"]).await?);
     assert_eq!((code, text.as_str()), (Some(0), ""));
     ensure!(fault(&workshop).is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_updated_system_that_nobody_could_look_at_is_not_said_to_give_no_answer() -> Result<()> {
+    let workshop = Workshop::without_agent()?;
+    on_trial(&workshop, true)?;
+    let mut gateway = Gateway::start(workshop.dir(), SIMULATED)?;
+    gateway.wait_for("an answer", polls).await?;
+    let mut guests = Vec::new();
+    while guests.len() < CLIENTS_MAX {
+        let mut guest = Client::connect(&workshop.path("control.sock")).await?;
+        guest.ask(&Ask::Status).await?;
+        // Until those who asked before have left it may be full.
+        if matches!(guest.reply().await, Ok(Reply::Status(_))) {
+            guests.push(guest);
+        }
+    }
+    let (code, text) = said(&workshop.run(&["health", "--for", "1s", "--deadline", "2s"]).await?);
+    assert_eq!(code, Some(1), "{text}");
+    let why = workshop.folder().why_back().unwrap_or_default();
+    ensure!(why.starts_with("the gateway runs, but nobody could see how"), "{why}");
+    // One leaves, and it is seen that all is well.
+    guests.pop();
+    let (code, text) = said(&workshop.run(&["health", "--for", "1s", "--deadline", "60s"]).await?);
+    assert_eq!(code, Some(0), "{text}");
     Ok(())
 }
 

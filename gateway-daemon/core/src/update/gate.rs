@@ -10,15 +10,23 @@
 //! does a restart of the daemon. A gateway that is healthy at the deadline gets the rest of its time, so a verdict falls by
 //! `deadline + steady` at the latest. Once fallen, a verdict stays.
 //!
+//! A daemon that has no place for one more client is alive, so that breaks nothing, but nothing is seen of its state: it is asked again until there is a
+//! place. One whose state cannot be seen to the end has to go, with that reason: who stays must have been seen to work, for an update that cut the
+//! gateway off from its cloud could not be replaced from afar.
+//!
 //! It never acts: marking the slot and going back are for others.
 
 use std::time::Duration;
 
-use super::trial::{Before, Observation};
+use super::trial::{Before, Observation, Sight};
 use crate::tag::BootNs;
 
 /// A daemon that does not answer for this long is not healthy: a busy one answers within a second, and more than one question goes by.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Of a daemon that has no place for the one who looks.
+const BUSY: &str = "the gateway runs, but nobody could see how: every place for a command at its control socket is taken; end what is connected to it all the time, \
+                    such as a `status --watch`, and install the update again";
 
 /// Limits of the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +71,10 @@ pub struct Gate {
     began: BootNs,
     now: BootNs,
     run: Option<String>,
+    /// When its state was seen.
     answered: Option<BootNs>,
+    /// When it gave any answer.
+    alive: Option<BootNs>,
     healthy_since: Option<BootNs>,
     why: String,
     restarts: u32,
@@ -82,6 +93,7 @@ impl Gate {
             now,
             run: None,
             answered: None,
+            alive: None,
             healthy_since: None,
             why,
             restarts: 0,
@@ -89,13 +101,17 @@ impl Gate {
         }
     }
 
-    /// Takes a look; `None` when the gateway does not answer.
-    pub fn handle(&mut self, now: BootNs, seen: Option<&Observation>) {
+    /// Takes a look.
+    pub fn handle(&mut self, now: BootNs, sight: &Sight) {
         self.now = self.now.max(now);
-        match seen {
-            Some(seen) => self.look(seen),
-            None => {
-                let silent = self.answered.is_none_or(|at| self.now >= at.plus(SILENCE_MAX));
+        match sight {
+            Sight::State(seen) => self.look(seen),
+            Sight::Busy => {
+                self.alive = Some(self.now);
+                BUSY.clone_into(&mut self.why);
+            }
+            Sight::Silent => {
+                let silent = self.alive.is_none_or(|at| self.now >= at.plus(SILENCE_MAX));
                 if silent {
                     self.broken("the gateway does not answer".to_owned());
                 }
@@ -125,7 +141,7 @@ impl Gate {
     }
 
     fn look(&mut self, seen: &Observation) {
-        self.answered = Some(self.now);
+        (self.answered, self.alive) = (Some(self.now), Some(self.now));
         if self.run.as_ref().is_some_and(|run| *run != seen.run) {
             self.restarts = self.restarts.saturating_add(1);
             self.broken("the gateway was started again".to_owned());

@@ -28,6 +28,18 @@ pub struct Observation {
     pub stores_lost: u64,
 }
 
+/// What a look at the running gateway gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Sight {
+    /// Its state.
+    State(Observation),
+    /// It answers, and has no place for one more client.
+    Busy,
+    /// It does not answer.
+    #[default]
+    Silent,
+}
+
 /// One device at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Device {

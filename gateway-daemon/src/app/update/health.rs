@@ -100,8 +100,8 @@ async fn watch(args: &cli::Health, before: Before) -> Result<(), String> {
     let (mut said, mut healthy) = (0u32, false);
     loop {
         tick.tick().await;
-        let seen = looker.look().await;
-        gate.handle(clock::now(), seen.as_ref());
+        let sight = looker.look().await;
+        gate.handle(clock::now(), &sight);
         match gate.verdict() {
             Verdict::Good => {
                 log::info!("the updated system has passed its test");

@@ -1,9 +1,10 @@
 //! A look at the running gateway, through its control socket.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gateway_core::update::trial::{Device, Observation};
+use gateway_core::update::trial::{Device, Observation, Sight};
 use tokio::time::timeout;
 
 use super::super::control::{Ask, Client, Reply};
@@ -25,25 +26,28 @@ impl Looker {
         Self { socket: socket.into(), client: None }
     }
 
-    /// What is seen; `None` when the gateway does not answer.
-    pub(super) async fn look(&mut self) -> Option<Observation> {
-        let seen = timeout(ANSWER_MAX, self.ask()).await.ok().flatten();
-        if seen.is_none() {
+    /// What is seen.
+    pub(super) async fn look(&mut self) -> Sight {
+        let sight = match timeout(ANSWER_MAX, self.ask()).await {
+            Ok(Ok(Reply::Status(snapshot))) => Sight::State(observation(*snapshot)),
+            Ok(Ok(Reply::Busy(_))) => Sight::Busy,
+            // So many wait that not even the next one can.
+            Ok(Err(fault)) if fault.kind() == ErrorKind::WouldBlock => Sight::Busy,
+            _ => Sight::Silent,
+        };
+        if !matches!(sight, Sight::State(_)) {
             self.client = None;
         }
-        seen
+        sight
     }
 
-    async fn ask(&mut self) -> Option<Observation> {
+    async fn ask(&mut self) -> io::Result<Reply> {
         let client = match &mut self.client {
             Some(client) => client,
-            empty => empty.insert(Client::connect(&self.socket).await.ok()?),
+            empty => empty.insert(Client::connect(&self.socket).await?),
         };
-        client.ask(&Ask::Status).await.ok()?;
-        match client.reply().await.ok()? {
-            Reply::Status(snapshot) => Some(observation(*snapshot)),
-            _ => None,
-        }
+        client.ask(&Ask::Status).await?;
+        client.reply().await
     }
 }
 
@@ -70,7 +74,51 @@ fn device(device: snapshot::Device) -> Device {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
+    use super::super::super::control::{CLIENTS_MAX, Control, REQUESTS_MAX, Request};
     use super::*;
+
+    /// Long enough for a loaded machine; a green test never waits for it.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_gateway_without_a_place_for_who_looks_is_busy_and_seen_when_one_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let control = Control::bind(&path).await.unwrap();
+        let (requests, mut asked) = mpsc::channel::<Request>(REQUESTS_MAX);
+        tokio::spawn(async move {
+            while let Some(request) = asked.recv().await {
+                let boot = "a-1".to_owned();
+                let _ = request.reply.send(Reply::Status(Box::new(Snapshot { boot, ..Snapshot::default() })));
+            }
+        });
+        tokio::spawn(control.serve(requests));
+        let mut guests = Vec::new();
+        for _ in 0..CLIENTS_MAX {
+            let mut guest = Client::connect(&path).await.unwrap();
+            guest.ask(&Ask::Status).await.unwrap();
+            guest.reply().await.unwrap();
+            guests.push(guest);
+        }
+        let mut looker = Looker::new(&path);
+        for _ in 0..3 {
+            assert_eq!(looker.look().await, Sight::Busy);
+        }
+        guests.pop();
+        // The gateway learns of the goodbye when it looks at the socket; until then it is still full.
+        let seen = async {
+            loop {
+                match looker.look().await {
+                    Sight::Busy => {}
+                    sight => return sight,
+                }
+            }
+        };
+        let expected = Observation { run: "a-1".into(), ..Observation::default() };
+        assert_eq!(timeout(DEADLINE, seen).await.unwrap(), Sight::State(expected));
+    }
 
     #[test]
     fn a_device_that_is_only_failing_answers_if_it_ever_did() {
@@ -92,6 +140,6 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_that_is_not_there_is_seen_as_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Looker::new(&dir.path().join("none.sock")).look().await, None);
+        assert_eq!(Looker::new(&dir.path().join("none.sock")).look().await, Sight::Silent);
     }
 }

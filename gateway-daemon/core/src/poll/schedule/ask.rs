@@ -6,6 +6,7 @@ use crate::poll::request::Request;
 use crate::tag::{BootNs, Reason};
 
 use super::failures::Turn;
+use super::group::Sign;
 use super::{Flight, Order, PROBE_PATIENCE, Schedule, Ticket};
 
 impl Schedule {
@@ -69,17 +70,19 @@ impl Schedule {
             else {
                 return (picked, false);
             };
-            match turn {
-                // Nothing else would tell that the device is dead.
-                Turn::AtOnce => return (picked, self.may_answer(own)),
-                Turn::Next if self.may_cost(own, now) => {
-                    self.groups[index].tried();
-                    return (picked, true);
-                }
-                Turn::Next | Turn::Later => {}
+            // Where nothing else would tell that the device is dead, its failure does.
+            let (asks, known) = match turn {
+                Turn::Later => (false, true),
+                Turn::Next => (self.may_cost(own, now), true),
+                Turn::Again { .. } if !self.may_answer(own) => (true, false),
+                Turn::Again { is_next } => (is_next && self.may_cost(own, now), true),
+                Turn::AtOnce => (true, self.may_answer(own)),
+            };
+            if asks {
+                self.groups[index].tried(block);
+                return (picked, known);
             }
-            self.groups[index].landed();
-            self.groups[index].mark(block, cause, now);
+            self.groups[index].pass_over(block, cause, now);
         }
     }
 
@@ -115,15 +118,24 @@ impl Schedule {
     }
 
     /// What to ask a dead device: one point of each of its requests in turn, first of those that did not fail, short ones first. A single one might be
-    /// what it never answers.
+    /// what it never answers. Those of which that is known get every second probe only, so that many of them do not put off the sign of life for long; without
+    /// any a device would never be found that answers nothing else by now.
     fn sign_of_life(&self, own: usize) -> Option<Request> {
         let device = &self.devices[own];
         let signs = device.groups.iter().flat_map(|group| {
-            self.groups[*group].signs().map(move |(failed, length, point)| (failed, length, *group, point))
+            self.groups[*group].signs().map(move |(kind, length, point)| (kind, length, *group, point))
         });
         let mut signs: Vec<_> = signs.collect();
         signs.sort_unstable();
-        let (_, _, group, point) = *signs.get(device.probes().checked_rem(signs.len())?)?;
+        let (mute, others): (Vec<_>, Vec<_>) = signs.into_iter().partition(|(kind, ..)| *kind == Sign::Mute);
+        let probes = device.probes();
+        let (list, number) = match (mute.is_empty(), others.is_empty()) {
+            (true, _) => (others, probes),
+            (false, true) => (mute, probes),
+            (false, false) if probes.is_multiple_of(2) => (others, probes / 2),
+            (false, false) => (mute, probes / 2),
+        };
+        let (_, _, group, point) = *list.get(number.checked_rem(list.len())?)?;
         Some(self.groups[group].around(point)?.request(device.unit))
     }
 

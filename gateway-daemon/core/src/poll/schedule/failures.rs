@@ -7,9 +7,14 @@
 //! It counts until its addresses are answered. What ends without being asked, because its device is given up or the bus is down, proves nothing.
 //!
 //! A request that gives no answer while others of its device do would cost the line a time-out in every cycle, and would make a device of it that fails. It is
-//! asked, one after the other, when that costs nobody any time or within the share of dead devices; until then its tags keep their reason. After the device or
-//! the bus was away it is asked at once, one time, and its failure tells nothing of its device unless none of its requests is known to answer: otherwise requests
-//! in a row that are never answered would kill their device again in each of its lives.
+//! asked, one after the other, when that costs nobody any time or within the share of dead devices; until then its tags keep their reason. Its failure tells nothing
+//! of its device unless none of its requests is known to answer: otherwise requests in a row that are never answered would kill their device again in each of its
+//! lives. After the device or the bus was away:
+//!
+//! - One that failed although its device answered then is asked once more before any of them is asked twice, under the same conditions: of a device with eight of
+//!   them each reconnect would cost the line eight time-outs otherwise.
+//! - One that failed only while its device was dying is asked at once, one time.
+//! - Where no request of the device is known to answer all are asked at once: nothing else would tell that the device is dead.
 
 use std::time::Duration;
 
@@ -86,18 +91,32 @@ pub struct Failure {
     pub cause: Cause,
 }
 
+/// The addresses of a request: table, first address, count.
+type Place = (Table, u16, u16);
+
 impl Failure {
-    fn place(&self) -> (Table, u16, u16) {
+    fn place(&self) -> Place {
         (self.table, self.address, self.count)
     }
 
     /// Whether it has addresses of another place.
-    fn meets(&self, (table, address, count): (Table, u16, u16)) -> bool {
-        let end = |address: u16, count: u16| u32::from(address) + u32::from(count);
-        self.table == table
-            && u32::from(self.address) < end(address, count)
-            && u32::from(address) < end(self.address, self.count)
+    fn meets(&self, place: Place) -> bool {
+        meet(self.place(), place)
     }
+
+    fn is_unanswered(&self) -> bool {
+        self.cause.sort() != Sort::Refused
+    }
+}
+
+fn place_of(block: &Block) -> Place {
+    (block.table, block.address, block.count)
+}
+
+/// Whether two places have an address in common.
+fn meet(one: Place, other: Place) -> bool {
+    let end = |(_, address, count): Place| u32::from(address) + u32::from(count);
+    one.0 == other.0 && u32::from(one.1) < end(other) && u32::from(other.1) < end(one)
 }
 
 /// The requests of a device, and those of them that fail.
@@ -124,7 +143,10 @@ pub(super) enum Turn {
     Later,
     /// When there is time for it.
     Next,
-    /// At once: the device or the bus was away.
+    /// Once more since the device or the bus was away: at once if no request of the device is known to answer; otherwise when there is time for it and it is
+    /// its turn.
+    Again { is_next: bool },
+    /// At once: the device or the bus was away, and it may have failed for that only.
     AtOnce,
 }
 
@@ -141,10 +163,14 @@ pub(super) struct Failures {
     settled: Vec<Failure>,
     /// Requests of a complete cycle.
     asked: usize,
-    /// Whose turn it is of those that give no answer.
-    turn: usize,
-    /// The device or the bus was away: all are asked again.
-    unsure: bool,
+    /// Whose turn it is of those that give no answer: the first at this place or after it.
+    turn: Option<Place>,
+    /// Of those that count: without a proper answer although the device answered then. In order.
+    mute: Vec<Place>,
+    /// Of those that count: without a proper answer, and not asked since the device or the bus was away. In order.
+    unsure: Vec<Place>,
+    /// Passed over in the running cycle.
+    passed: Vec<Place>,
 }
 
 impl Failures {
@@ -170,38 +196,69 @@ impl Failures {
         if self.settled.is_empty() {
             return None;
         }
-        let place = (block.table, block.address, block.count);
-        let is_mute = |failure: &&Failure| failure.cause.sort() != Sort::Refused;
-        let of = self.settled.iter().filter(is_mute).count().max(1);
-        let (at, failure) =
-            self.settled.iter().filter(is_mute).enumerate().find(|(_, failure)| failure.place() == place)?;
-        let turn = match (self.unsure, self.turn % of == at) {
-            (true, _) => Turn::AtOnce,
+        let place = place_of(block);
+        let at = self.settled.binary_search_by_key(&place, Failure::place).ok()?;
+        let failure = self.settled.get(at).filter(|failure| failure.is_unanswered())?;
+        let is_unsure = self.unsure.binary_search(&place).is_ok();
+        let turn = match (is_unsure, self.is_next(place)) {
+            (true, _) if self.mute.binary_search(&place).is_err() => Turn::AtOnce,
+            (true, is_next) => Turn::Again { is_next },
             (false, true) => Turn::Next,
             (false, false) => Turn::Later,
         };
         Some((failure.cause, turn))
     }
 
+    /// Whether it is the turn of a request that gives no answer: of the first of them at `turn` or after it, and while some are not asked again since the
+    /// device or the bus was away, of the first of these. So each has its turn, also where the bus comes and goes all the time.
+    fn is_next(&self, place: Place) -> bool {
+        let is_asked_again = |place: &Place| {
+            self.unsure.is_empty()
+                || (self.unsure.binary_search(place).is_ok() && self.mute.binary_search(place).is_ok())
+        };
+        let unanswered = self.settled.iter().filter(|failure| failure.is_unanswered()).map(Failure::place);
+        let next = unanswered.filter(is_asked_again).min_by_key(|next| (Some(*next) < self.turn, *next));
+        next == Some(place)
+    }
+
+    /// Whether a request counts as giving no proper answer.
+    pub(super) fn is_unanswered(&self, block: &Block) -> bool {
+        let at = self.settled.binary_search_by_key(&place_of(block), Failure::place);
+        at.ok().and_then(|at| self.settled.get(at)).is_some_and(Failure::is_unanswered)
+    }
+
+    /// Whether a request, or a part of it, is known to give no proper answer although its device answers.
+    pub(super) fn is_mute(&self, block: &Block) -> bool {
+        self.mute.iter().any(|place| meet(*place, place_of(block)))
+    }
+
     /// Whether a request, or a part of it, gave no proper answer when it was last asked.
     pub(super) fn has_failed(&self, block: &Block) -> bool {
-        let place = (block.table, block.address, block.count);
+        let place = place_of(block);
         self.last.iter().chain(&self.running).any(|failure| failure.meets(place))
     }
 
-    /// The one whose turn it was is asked.
-    pub(super) fn tried(&mut self) {
-        self.turn = self.turn.wrapping_add(1);
+    /// A request that is known to give no answer is asked.
+    pub(super) fn tried(&mut self, block: &Block) {
+        let place = place_of(block);
+        self.unsure.retain(|one| *one != place);
+        // The first place after it.
+        self.turn = Some((block.table, block.address, block.count.saturating_add(1)));
+    }
+
+    /// A request that is known to give no answer is not asked in the running cycle.
+    pub(super) fn passed(&mut self, block: &Block) {
+        self.passed.push(place_of(block));
     }
 
     /// A request of the running cycle is not asked.
     pub(super) fn unasked(&mut self, block: &Block) {
-        let place = (block.table, block.address, block.count);
+        let place = place_of(block);
         self.kept.extend(self.last.iter().filter(|failure| failure.meets(place)).cloned());
     }
 
-    /// The running cycle is over. The next ones have so many requests.
-    pub(super) fn end(&mut self, every_ns: u64, asked: usize) {
+    /// The running cycle is over, and the device answers what it knows or not. The next ones have so many requests.
+    pub(super) fn end(&mut self, every_ns: u64, asked: usize, answers: bool) {
         let mut failed = std::mem::take(&mut self.running);
         failed.sort_by_key(Failure::place);
         let mut kept = std::mem::take(&mut self.kept);
@@ -210,12 +267,16 @@ impl Failures {
         // A part of it was asked, and failed.
         kept.retain(|one| !failed.iter().any(|failure| failure.meets(one.place())));
         self.asked = asked;
-        self.unsure = false;
+        let passed = std::mem::take(&mut self.passed);
         if failed.is_empty() && kept.is_empty() {
             self.last.clear();
             self.settled.clear();
+            self.mute.clear();
+            self.unsure.clear();
             return;
         }
+        let was_asked = |failure: &&Failure| answers && !passed.contains(&failure.place());
+        self.mute.extend(failed.iter().filter(was_asked).map(Failure::place));
         let slow = u128::from(every_ns) >= SLOW.as_nanos();
         let settled = |failure: &&Failure| {
             slow || self.last.binary_search_by_key(&failure.place(), Failure::place).is_ok()
@@ -233,11 +294,21 @@ impl Failures {
         }
         self.settled = settled;
         self.last = failed;
+        let unanswered = self.unanswered();
+        self.mute.sort_unstable();
+        self.mute.dedup();
+        self.mute.retain(|place| unanswered.binary_search(place).is_ok());
+        self.unsure.retain(|place| unanswered.binary_search(place).is_ok());
     }
 
-    /// Its device or the bus was away: what failed is asked again like everything else.
+    /// Those that count and are without a proper answer, in order.
+    fn unanswered(&self) -> Vec<Place> {
+        self.settled.iter().filter(|failure| failure.is_unanswered()).map(Failure::place).collect()
+    }
+
+    /// Its device or the bus was away: what failed may answer by now.
     pub(super) fn forget(&mut self) {
-        self.unsure = true;
+        self.unsure = self.unanswered();
     }
 
     /// Adds this group to the requests of its device.

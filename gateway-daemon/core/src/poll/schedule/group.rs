@@ -21,6 +21,17 @@ pub(super) struct Again {
     pub(super) after: BootNs,
 }
 
+/// How likely a request tells that its device answers, the likeliest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sign {
+    /// It did not fail the last time.
+    Good,
+    /// It failed the last time.
+    Failed,
+    /// It is known to give no answer although its device does.
+    Mute,
+}
+
 /// One cycle between its due moment and its delivery.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -88,13 +99,18 @@ impl Group {
         }
     }
 
-    /// For each request the shortest point of it, which tells whether the device answers: whether it failed the last time, its length, and the point.
-    pub(super) fn signs(&self) -> impl Iterator<Item = (bool, u32, u32)> {
+    /// For each request the shortest point of it, which tells whether the device answers: how likely, its length, and the point.
+    pub(super) fn signs(&self) -> impl Iterator<Item = (Sign, u32, u32)> {
         let length =
             |point: &u32| self.refusals.spans().get(*point as usize).map(|span| span.end - span.start);
         self.blocks.iter().filter_map(move |block| {
             let point = *block.points.iter().min_by_key(|point| length(point))?;
-            Some((self.failures.has_failed(block), length(&point)?, point))
+            let sign = match (self.failures.is_mute(block), self.failures.has_failed(block)) {
+                (true, _) => Sign::Mute,
+                (false, true) => Sign::Failed,
+                (false, false) => Sign::Good,
+            };
+            Some((sign, length(&point)?, point))
         })
     }
 
@@ -200,12 +216,23 @@ impl Group {
 
     /// Whether it has a request of which nothing like that is known.
     pub(super) fn may_answer(&self) -> bool {
-        self.blocks.iter().any(|block| self.failures.known(block).is_none())
+        self.blocks.iter().any(|block| !self.failures.is_unanswered(block))
     }
 
-    /// It is asked.
-    pub(super) fn tried(&mut self) {
-        self.failures.tried();
+    /// Such a request is asked.
+    pub(super) fn tried(&mut self, index: usize) {
+        if let Some(block) = self.blocks.get(index) {
+            self.failures.tried(block);
+        }
+    }
+
+    /// Such a request is not asked in this cycle: its tags keep their reason.
+    pub(super) fn pass_over(&mut self, index: usize, cause: Cause, now: BootNs) {
+        if let Some(block) = self.blocks.get(index) {
+            self.failures.passed(block);
+        }
+        self.landed();
+        self.mark(index, cause, now);
     }
 
     /// When the running cycle has something to ask: at once, later, or not at all.
@@ -373,14 +400,14 @@ impl Group {
         }
     }
 
-    /// Ends the running cycle. What it found about refused addresses changes the requests of the next ones.
-    pub(super) fn finish(&mut self) -> Option<Cycle> {
+    /// Ends the running cycle of a device that answers what it knows, or not. What it found about refused addresses changes the requests of the next ones.
+    pub(super) fn finish(&mut self, answers: bool) -> Option<Cycle> {
         let run = self.run.take()?;
         if let Some(blocks) = self.refusals.end() {
             self.blocks = blocks;
         }
         let asked = self.blocks.len() - self.refusals.scouts();
-        self.failures.end(self.every_ns, asked);
+        self.failures.end(self.every_ns, asked, answers);
         match run.index {
             Some(index) => {
                 self.next_index = index + 1;

@@ -21,8 +21,8 @@
 //! could not be asked until its interval was over reports what the last try failed of. So of many devices that die together each costs the others one
 //! time-out, its first. After
 //! `dead_after` failed requests in a row the device is dead: the failing poll reports its own reason, whatever is due afterwards
-//! is [`Reason::DeviceDown`] at once and costs no bus time. A dead device is probed with one point, each time of another of its requests, at doubling
-//! pauses and within the bus's share of probe time, and is polled again after any answer. An exception is an answer; only codes
+//! is [`Reason::DeviceDown`] at once and costs no bus time. A dead device is probed with one point, each time of another of its requests (every second time
+//! of one that is not known to give no answer), at doubling pauses and within the bus's share of probe time, and is polled again after any answer. An exception is an answer; only codes
 //! 10 and 11 are not, because a gateway sends them on behalf of a device that is silent.
 //!
 //! **Unanswered addresses.** A request that is not answered while others of its device are is tried again within the same share, and does not make a failing
@@ -389,7 +389,8 @@ impl Schedule {
     fn finish(&mut self, index: usize) {
         let group = &mut self.groups[index];
         let on_grid = group.runs_on_grid();
-        let Some(cycle) = group.finish() else { return };
+        let answers = !self.down && !self.devices[group.device].is_failing();
+        let Some(cycle) = group.finish(answers) else { return };
         group.nap = group.nap.wrapping_add(1);
         self.asleep.push(Reverse((group.next_due(), index, group.nap)));
         for counters in [&mut self.counters, &mut self.devices[group.device].counters] {

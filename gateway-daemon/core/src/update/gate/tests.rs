@@ -32,8 +32,17 @@ fn gate() -> Gate {
 
 /// Looks every second at what `look` shows; the first verdict with its second.
 fn run(gate: &mut Gate, look: impl Fn(u64) -> Option<Observation>) -> (u64, Verdict) {
+    watch(gate, |second| sight(look(second)))
+}
+
+fn sight(seen: Option<Observation>) -> Sight {
+    seen.map_or(Sight::Silent, Sight::State)
+}
+
+/// The same, with every kind of sight.
+fn watch(gate: &mut Gate, look: impl Fn(u64) -> Sight) -> (u64, Verdict) {
     for second in 1..1000 {
-        gate.handle(at(second), look(second).as_ref());
+        gate.handle(at(second), &look(second));
         let verdict = gate.verdict();
         if !matches!(verdict, Verdict::Pending { .. }) {
             return (second, verdict);
@@ -107,11 +116,41 @@ fn a_daemon_that_never_answers_is_bad() {
 }
 
 #[test]
+fn a_daemon_without_a_place_for_the_gate_is_asked_again_and_stays_when_it_is_seen_to_work() {
+    // From the start until one leaves, with a break in between, and for longer than any silence may last.
+    for busy in [1..100, 30..90, 1..179] {
+        let look = |second| if busy.contains(&second) { Sight::Busy } else { Sight::State(well()) };
+        let (second, verdict) = watch(&mut gate(), look);
+        let end = if busy.start == 1 { busy.end + 60 } else { 90 };
+        assert_eq!((second, verdict), (end, Verdict::Good), "{busy:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_busy_to_the_end_is_not_said_to_give_no_answer() {
+    let (second, verdict) = watch(&mut gate(), |_| Sight::Busy);
+    let Verdict::Bad { why } = verdict else { panic!("{verdict:?}") };
+    assert_eq!(second, 180);
+    assert!(why.starts_with("the gateway runs, but nobody could see how"), "{why}");
+    // What was seen once, and not for the whole time, does not count either.
+    let look = |second| if second < 50 { Sight::State(well()) } else { Sight::Busy };
+    let (second, verdict) = watch(&mut gate(), look);
+    assert_eq!((second, verdict), (250, Verdict::Bad { why }));
+}
+
+#[test]
+fn what_was_busy_and_falls_silent_does_not_answer() {
+    let look = |second| if second < 50 { Sight::Busy } else { Sight::Silent };
+    let (second, verdict) = watch(&mut gate(), look);
+    assert_eq!((second, verdict), (180, Verdict::Bad { why: "the gateway does not answer".into() }));
+}
+
+#[test]
 fn while_it_is_pending_it_says_what_it_waits_for() {
     let mut gate = gate();
     assert_eq!(gate.verdict(), Verdict::Pending { why: "the gateway does not answer".into() });
-    gate.handle(at(1), Some(&well()));
-    gate.handle(at(31), Some(&well()));
+    gate.handle(at(1), &Sight::State(well()));
+    gate.handle(at(31), &Sight::State(well()));
     assert_eq!(gate.verdict(), Verdict::Pending { why: "everything works, for 30 of 60 s".into() });
 }
 
@@ -130,7 +169,7 @@ proptest! {
         for (wait, look) in looks {
             second += wait;
             let shown = look.map(|(run, bus, cloud)| seen(&run.to_string(), bus, u64::from(cloud)));
-            gate.handle(at(second), shown.as_ref());
+            gate.handle(at(second), &sight(shown));
             if let Some((run, bus, cloud)) = look {
                 let kept = since.filter(|(_, known)| *known == run);
                 since = (bus && cloud).then(|| kept.unwrap_or((second, run)));
@@ -154,7 +193,7 @@ proptest! {
         let mut first = None;
         for (second, look) in (1..).zip(looks) {
             let shown = look.map(|(run, bus, cloud)| seen(&run.to_string(), bus, u64::from(cloud)));
-            gate.handle(at(second), shown.as_ref());
+            gate.handle(at(second), &sight(shown));
             let verdict = gate.verdict();
             if let Some(first) = &first {
                 prop_assert_eq!(&verdict, first);
@@ -164,7 +203,7 @@ proptest! {
             }
         }
         prop_assert!(first.is_some());
-        gate.handle(at(2000), more.then(well).as_ref());
+        gate.handle(at(2000), &sight(more.then(well)));
         prop_assert_eq!(Some(gate.verdict()), first);
     }
 
@@ -172,7 +211,7 @@ proptest! {
     fn what_did_not_work_before_never_decides(answers in any::<bool>(), acks in 0..2u64, steps in 61..200u64) {
         let mut gate = Gate::new(at(0), LIMITS, Before::of(&seen("a", false, 0)));
         for second in 0..steps {
-            gate.handle(at(second), Some(&seen("b", answers, acks)));
+            gate.handle(at(second), &Sight::State(seen("b", answers, acks)));
         }
         prop_assert_eq!(gate.verdict(), Verdict::Good);
     }

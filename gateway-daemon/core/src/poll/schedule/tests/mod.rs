@@ -1,6 +1,7 @@
 mod away;
 mod fake;
 mod hour;
+mod mute;
 mod random;
 mod refused;
 mod since;
