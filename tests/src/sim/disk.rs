@@ -44,6 +44,11 @@ impl Disk {
         Self { capacity, ..Self::default() }
     }
 
+    /// There is room for nothing more.
+    pub fn fill(&mut self) {
+        self.capacity = self.capacity.min(self.bytes);
+    }
+
     /// How many rows.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -33,7 +33,11 @@ impl Queue {
             (Pending::Commit { rows, deletes, .. }, StoreEvent::Committed { deleted, .. }) => {
                 self.wrote();
                 self.committed(now, &rows);
-                self.spare_rescue(|seq| rows.binary_search(&seq).is_ok() || deletes.contains(seq), deleted);
+                self.spare_rescue(
+                    now,
+                    |seq| rows.binary_search(&seq).is_ok() || deletes.contains(seq),
+                    deleted,
+                );
             }
             (Pending::Replace { planned, .. }, StoreEvent::Committed { deleted, .. }) => {
                 self.wrote();

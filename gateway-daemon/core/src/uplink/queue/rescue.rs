@@ -1,16 +1,17 @@
-//! After the database was replaced: what is in memory and was on disk is written again, in one replacement.
+//! After the database was replaced: what is in memory and was on disk is written again, before anything else.
 //!
 //! ```text
-//!   Reset --> planned --Replace--> done
-//!               ^  |
-//!               |  +-- no room: without the rows that are only in memory, in portions of half as many rows;
-//!               |               between two tries deletions go to disk, or a trim
-//!               +-----------------+
+//!   Reset --> planned ---Replace---> done, and whatever else is due
+//!                |  ^
+//!        no room |  | deletions, or a trim: one of them, if there is any
+//!                v  |
+//!          without the rows that are only in memory, in portions of half as many rows
 //! ```
 //!
 //! Nothing else is written or read before it: rows that were settled may have been salvaged, and the counts are right only when it has said how many it
-//! deleted. What makes room is the exception: without it a full disk would hold up what empties it. Rows of a rescue without room stay loaded, so that
-//! they are sent, acknowledged and need none.
+//! deleted. What makes room is the exception: without it a full disk would hold up what empties it. Of a commit that failed the rows that may have been
+//! salvaged stay in the rescue, so that they are neither counted nor sent twice; later ones are left to ordinary commits. Rows of a rescue without room
+//! stay loaded, with or without a link: they can be sent and acknowledged, and need no room then.
 //!
 //! Bounds: what is loaded when the database is replaced, and [`MEMORY_ROWS_MAX`] settled rows of a commit that failed.
 
@@ -108,7 +109,7 @@ impl Queue {
 
     /// Rows that the new database has taken after its reset need no rescue, and what it deleted with them was salvaged and counted then. What was stored after
     /// the reset is no part of that: no commit deletes of both kinds; see [`Self::deletes_of_commit`].
-    pub(super) fn spare_rescue(&mut self, taken: impl Fn(Seq) -> bool, deleted: Tally) {
+    pub(super) fn spare_rescue(&mut self, now: BootNs, taken: impl Fn(Seq) -> bool, deleted: Tally) {
         let Some(Planned { why: Why::Rescue(_), remove, rows, .. }) = &mut self.planned else { return };
         let before = remove.len();
         remove.retain(|seq| !taken(*seq));
@@ -117,7 +118,7 @@ impl Queue {
             return;
         }
         self.count_rescued(deleted);
-        self.end_rescue();
+        self.end_rescue(now);
     }
 
     /// What was deleted of the rows that a waiting rescue is about: what was salvaged and is known besides has been counted twice.
@@ -129,12 +130,16 @@ impl Queue {
     }
 
     /// Ends a rescue that has nothing left to do.
-    fn end_rescue(&mut self) {
-        let Some(Planned { why: Why::Rescue(rescue), remove, .. }) = &self.planned else { return };
-        if remove.is_empty() {
-            let surplus = rescue.surplus;
+    fn end_rescue(&mut self, now: BootNs) {
+        if let Some(Planned { why: Why::Rescue(rescue), remove, .. }) = &self.planned {
+            if !remove.is_empty() {
+                return;
+            }
+            self.ledger.restore(rescue.surplus);
             self.planned = None;
-            self.ledger.restore(surplus);
+        }
+        if !self.attached {
+            self.unload_stored(now);
         }
     }
 
@@ -150,18 +155,15 @@ impl Queue {
                 rows.retain(|row| !taken(row.seq));
             }
             self.count_rescued(deleted);
-            self.end_rescue();
         } else {
             // What was both salvaged and loaded has been counted twice.
             self.ledger.correct(deleted, rescue.surplus, DropReason::StoreLost);
         }
+        self.end_rescue(now);
         self.forget_removed(planned, deleted);
         let fresh = planned.rows.iter().map(|row| row.seq).filter(|seq| *seq > self.committed_to);
         let fresh: Vec<Seq> = fresh.collect();
         self.committed(now, &fresh);
-        if self.planned.is_none() && !self.attached {
-            self.unload_stored(now);
-        }
     }
 
     /// A rescue, or a portion of one, has failed: with its rest it waits for another try. One that found no room yields to what makes some, and goes on with
@@ -192,7 +194,7 @@ impl Queue {
             }
         }
         self.planned = Some(planned);
-        self.end_rescue();
+        self.end_rescue(now);
     }
 
     /// The next portion of a rescue; what is left of it waits.
