@@ -149,7 +149,7 @@ fn when_there_is_room_again_a_rescue_that_met_a_full_disk_delivers_everything_on
         bench.publish(Priority::Normal);
         assert_eq!(bench.take(Lane::Live), Some(Seq(21)));
         assert!(bench.queue.acknowledged(bench.now, Seq(2)));
-        bench.replace_store(|seq| seq < 4 || seq > 10);
+        bench.replace_store(|seq| !(4..=10).contains(&seq));
         assert_eq!(bench.queue.ledger().stored.rows, 19, "{:?}", bench.queue.ledger());
         bench.rows_max = room;
         bench.watch();
