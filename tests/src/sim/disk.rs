@@ -44,6 +44,11 @@ impl Disk {
         Self { capacity, ..Self::default() }
     }
 
+    /// There is room for nothing more.
+    pub fn fill(&mut self) {
+        self.capacity = self.capacity.min(self.bytes);
+    }
+
     /// How many rows.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -124,6 +129,9 @@ impl Disk {
                 StoreEvent::Trimmed { op: *op, dropped: sum(&effect.trimmed) }
             }
             StoreOp::Replace { op, remove, rows } => {
+                if !self.has_room_to_replace(remove, rows) {
+                    return (StoreEvent::Failed { op: *op, fault: StoreFault::Full }, effect);
+                }
                 effect.removed.extend(remove.iter().filter_map(|seq| self.remove(*seq)));
                 for row in rows {
                     self.insert(row, &mut effect);
@@ -149,6 +157,13 @@ impl Disk {
             self.marks.pop_first();
         }
         (self.stored(), lost)
+    }
+
+    /// Whether rows fit when others have gone. What frees as much as it takes always does.
+    fn has_room_to_replace(&self, remove: &[Seq], rows: &[Arc<Row>]) -> bool {
+        let freed: u64 = remove.iter().filter_map(|seq| self.rows.get(seq)).map(|row| row.size()).sum();
+        let taken: u64 = rows.iter().map(|row| row.size()).sum();
+        taken <= freed || self.bytes.saturating_sub(freed).saturating_add(taken) <= self.capacity
     }
 
     fn fetch(

@@ -91,7 +91,14 @@ impl World {
                 self.disk_delay = delay;
                 self.after(lasts, Event::Heal(Healing::Disk(self.version)));
             }
-            Fault::StoreReplaced => self.replace_store()?,
+            Fault::StoreReplaced => {
+                self.replace_store()?;
+                // Whatever took the database may have taken the room on its disk.
+                if self.count.is_multiple_of(2) {
+                    self.disk.fill();
+                    self.after(lasts, Event::Heal(Healing::Disk(self.version)));
+                }
+            }
             Fault::Kill => {
                 // A machine without power cannot be killed.
                 let off = self.uplink.is_none();
@@ -154,6 +161,7 @@ impl World {
             Healing::Disk(version) if version <= self.version => {
                 self.disk.fault = None;
                 self.disk.write_fault = None;
+                self.disk.capacity = self.disk.capacity.max(self.plan.disk_bytes);
                 self.disk_delay = 3 * MS;
             }
             _ => {}
@@ -172,7 +180,7 @@ impl World {
     /// Is all well?
     fn look_around(&mut self) {
         let disk = self.disk.fault.is_none() && self.disk.write_fault.is_none();
-        let disk = disk && self.disk_delay < 100 * MS;
+        let disk = disk && self.disk_delay < 100 * MS && self.disk.capacity >= self.plan.disk_bytes;
         self.disk_well_since = if disk { self.disk_well_since.or(Some(self.now)) } else { None };
         let well = disk && self.network == Network::Good && self.broker == Broker::Good;
         self.calm_since = if well { self.calm_since.or(Some(self.now)) } else { None };

@@ -1,16 +1,14 @@
 //! What the store's answers change.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::admission::Excess;
 use super::ledger::{minus, plus};
 use super::ops::{Pending, Planned, Purpose, Why, high_rows};
-use super::ranges::Ranges;
-use super::{DropReason, Entry, FETCH_BYTES_MAX, Fate, MEMORY_ROWS_MAX, Queue, Receipt, Waiting, tally};
+use super::{DropReason, Entry, FETCH_BYTES_MAX, Fate, Queue, Receipt, Waiting, tally};
 use crate::tag::BootNs;
 use crate::uplink::mutant::Mutant;
-use crate::uplink::row::{Mark, Priority, Row, Seq, StoreEvent, StoreFault, Stored, Tally};
+use crate::uplink::row::{Priority, Row, Seq, StoreEvent, StoreFault, Tally};
 
 impl Queue {
     /// Takes an answer of the store. One that fits no op under way is counted and ignored.
@@ -35,15 +33,17 @@ impl Queue {
             (Pending::Commit { rows, deletes, .. }, StoreEvent::Committed { deleted, .. }) => {
                 self.wrote();
                 self.committed(now, &rows);
-                self.spare_rescue(&rows, &deletes, deleted);
+                self.spare_rescue(
+                    now,
+                    |seq| rows.binary_search(&seq).is_ok() || deletes.contains(seq),
+                    deleted,
+                );
             }
             (Pending::Replace { planned, .. }, StoreEvent::Committed { deleted, .. }) => {
                 self.wrote();
-                self.replaced(&planned, deleted);
-                if let Why::Rescue { .. } = planned.why {
-                    let fresh = planned.rows.iter().map(|row| row.seq).filter(|seq| *seq > self.committed_to);
-                    let fresh: Vec<Seq> = fresh.collect();
-                    self.committed(now, &fresh);
+                match planned.why {
+                    Why::Rescue(_) => self.rescued(now, &planned, deleted),
+                    Why::Thinned | Why::Expired => self.replaced(&planned, deleted),
                 }
             }
             (Pending::Mark { .. }, StoreEvent::Committed { .. }) => self.wrote(),
@@ -95,7 +95,7 @@ impl Queue {
             Pending::Replace { planned, .. } => {
                 self.write_failed(now);
                 match planned.why {
-                    Why::Rescue { .. } => self.planned = Some(planned),
+                    Why::Rescue(_) => self.plan_rescue_again(now, planned, fault),
                     Why::Expired => self.age_at = Some(now),
                     Why::Thinned => {}
                 }
@@ -105,7 +105,7 @@ impl Queue {
 
     /// Rows of memory are on disk. Those in flight stay loaded, and so do fresh ones, as many as may be in flight and as much as one fetch: a message that is
     /// committed at once because its publisher waits does not go behind a backlog of hours. Others leave memory.
-    fn committed(&mut self, now: BootNs, rows: &[Seq]) {
+    pub(super) fn committed(&mut self, now: BootNs, rows: &[Seq]) {
         let mut keep = self.attached && (self.live_first() || self.unloaded() == 0);
         let window = usize::from(self.settings.window);
         let (mut kept, mut kept_bytes) = self.kept_before(rows.first().copied().unwrap_or_default());
@@ -188,19 +188,21 @@ impl Queue {
         match planned.why {
             Why::Thinned => self.ledger.correct(deleted, added, DropReason::Thinned),
             Why::Expired => self.ledger.lose(deleted, true, DropReason::Expired),
-            // What was both salvaged and loaded has been counted twice.
-            Why::Rescue { surplus, .. } => self.ledger.correct(deleted, surplus, DropReason::StoreLost),
+            Why::Rescue(_) => {}
         }
-        let (added_rows, high_added) = match planned.why {
-            // They were counted when the rescue was planned.
-            Why::Rescue { .. } => (0, 0),
-            Why::Thinned | Why::Expired => (added.rows, high_rows(&planned.rows)),
-        };
+        self.forget_removed(planned, deleted);
+        let high_added = high_rows(&planned.rows);
+        let [normal, high] = &mut self.stored_rows;
+        *high = high.saturating_add(high_added);
+        *normal = normal.saturating_add(added.rows.saturating_sub(high_added));
+    }
+
+    /// Rows that a replacement has deleted are no longer stored.
+    pub(super) fn forget_removed(&mut self, planned: &Planned, deleted: Tally) {
         let high_removed = planned.high.min(deleted.rows);
         let [normal, high] = &mut self.stored_rows;
-        *high = high.saturating_sub(high_removed).saturating_add(high_added);
-        let normal_removed = deleted.rows.saturating_sub(high_removed);
-        *normal = normal.saturating_sub(normal_removed).saturating_add(added_rows.saturating_sub(high_added));
+        *high = high.saturating_sub(high_removed);
+        *normal = normal.saturating_sub(deleted.rows.saturating_sub(high_removed));
     }
 
     fn fetched(&mut self, now: BootNs, purpose: Purpose, until: Seq, rows: Vec<Arc<Row>>, more: bool) {
@@ -234,12 +236,8 @@ impl Queue {
 
     fn load(&mut self, now: BootNs, reached: Seq, rows: Vec<Arc<Row>>, more: bool) {
         for row in rows {
-            let seq = row.seq;
-            self.count_loaded(&row);
-            self.backlog.insert(seq);
-            let waiting = Waiting::Nobody;
-            let entry = Entry { row, queued: now, in_flight: false, since: now, sent: false, waiting };
-            self.entries.insert(seq, entry);
+            self.backlog.insert(row.seq);
+            self.enter(now, row);
         }
         self.cursor = self.cursor.max(reached);
         self.aside.read_to(reached);
@@ -254,104 +252,20 @@ impl Queue {
         }
     }
 
+    /// Takes the body of a row that is on disk into memory.
+    pub(super) fn enter(&mut self, now: BootNs, row: Arc<Row>) {
+        let seq = row.seq;
+        self.count_loaded(&row);
+        let waiting = Waiting::Nobody;
+        let entry = Entry { row, queued: now, in_flight: false, since: now, sent: false, waiting };
+        self.entries.insert(seq, entry);
+    }
+
     /// Whoever is about to stop has no time for long pauses.
     fn write_failed(&mut self, now: BootNs) {
         if self.flush {
             self.write_retry.succeeded();
         }
         self.write_retry.failed(now);
-    }
-
-    /// The database was replaced. Every row whose body is in memory is written (again), in one replacement; how much of that was salvaged
-    /// as well shows when the answer says how many rows it has deleted. A commit that failed may have reached the old file, so rows that
-    /// count as being only in memory take part.
-    fn reset(&mut self, now: BootNs, salvaged: Stored, aside: &[Arc<Mark>]) {
-        self.counters.resets_total += 1;
-        self.generation += 1;
-        let unread_lost = self.unread_lost(salvaged.last);
-        self.aside.replaced(aside, &self.deletes, |seq| self.entries.contains_key(&seq));
-        if self.faults.has(Mutant::ForgetLostMarks) {
-            self.aside.read_to(Seq(u64::MAX));
-        }
-        let mut rescue: BTreeMap<Seq, Arc<Row>> = BTreeMap::new();
-        if let Some(Planned { why: Why::Rescue { .. }, rows, .. }) = self.planned.take() {
-            rescue.extend(rows.into_iter().map(|row| (row.seq, row)));
-            rescue.retain(|seq, _| *seq <= self.committed_to && !self.deletes.contains(*seq));
-        }
-        rescue.extend(self.entries.iter().map(|(seq, entry)| (*seq, Arc::clone(&entry.row))));
-        let rows: Vec<Arc<Row>> = rescue.into_values().collect();
-        let on_disk = |row: &&Arc<Row>| row.seq <= self.committed_to;
-        let loaded = rows.iter().filter(on_disk).fold(Tally::default(), |sum, row| plus(sum, tally(row)));
-        let high = rows.iter().filter(on_disk).filter(|row| row.priority == Priority::High).count() as u64;
-        let seen = plus(plus(salvaged.normal, salvaged.high), loaded);
-        let missing = minus(self.ledger.stored, seen);
-        let lost = if unread_lost.rows > missing.rows { unread_lost } else { missing };
-        self.ledger.lose(lost, true, DropReason::StoreLost);
-        let surplus = minus(seen, self.ledger.stored);
-        self.stored_rows = [
-            salvaged.normal.rows.saturating_add(loaded.rows.saturating_sub(high)),
-            salvaged.high.rows.saturating_add(high),
-        ];
-        let remove = self.rescue_removes(&rows, salvaged.last);
-        if remove.is_empty() {
-            self.ledger.restore(surplus);
-        } else {
-            let why = Why::Rescue { surplus };
-            self.planned = Some(Planned { why, remove, rows, high, generation: 0 });
-        }
-        if salvaged.first > Seq(0) {
-            self.cursor = self.cursor.min(Seq(salvaged.first.0 - 1));
-        }
-        self.thinned_to = Seq(0);
-        if self.settings.limits.age_max.is_some() {
-            self.age_at = Some(now);
-        }
-    }
-
-    /// What is lost at least of the rows that nobody has read, from the highest number in the new database: an older state of the old one may have just
-    /// as many rows, and others. Readings and bytes are shares of what is unread.
-    fn unread_lost(&self, salvaged_to: Seq) -> Tally {
-        let unread = minus(minus(self.ledger.stored, self.loaded), self.aside.on_disk());
-        let rows = unread.rows.saturating_sub(salvaged_to.0.saturating_sub(self.cursor.0));
-        let share = |whole: u64| {
-            let part = u128::from(whole) * u128::from(rows) / u128::from(unread.rows.max(1));
-            u64::try_from(part).unwrap_or(whole)
-        };
-        Tally { rows, readings: share(unread.readings), bytes: share(unread.bytes) }
-    }
-
-    /// What a rescue deletes: the rows it writes, and settled rows that may have been salvaged: they were waiting for their deletion, or a commit that
-    /// failed has written them although they were settled before it was answered.
-    fn rescue_removes(&self, rows: &[Arc<Row>], salvaged_to: Seq) -> Vec<Seq> {
-        let mut settled = self.deletes.to_vec();
-        let failed_to = salvaged_to.0.min(self.next_seq.0.saturating_sub(1));
-        let failed_from = (self.committed_to.0 + 1).max(failed_to.saturating_sub(MEMORY_ROWS_MAX));
-        settled.push((Seq(failed_from), Seq(failed_to)));
-        if let Some(Pending::Commit { deletes, .. }) = &self.pending {
-            settled.extend(deletes.to_vec());
-        }
-        let mut remove: Vec<Seq> = rows.iter().map(|row| row.seq).collect();
-        remove.extend(settled.iter().flat_map(|(first, last)| (first.0..=last.0).map(Seq)));
-        remove.sort_unstable();
-        remove.dedup();
-        remove
-    }
-
-    /// Rows that the new database has taken after its reset need no rescue, and what it deleted with them was salvaged and counted then.
-    fn spare_rescue(&mut self, committed: &[Seq], deletes: &Ranges, deleted: Tally) {
-        let Some(Planned { why: Why::Rescue { surplus }, remove, rows, .. }) = &mut self.planned else {
-            return;
-        };
-        let spared = |seq: Seq| committed.binary_search(&seq).is_ok() || deletes.contains(seq);
-        remove.retain(|seq| !spared(*seq));
-        rows.retain(|row| !spared(row.seq));
-        let counted = minus(deleted, *surplus);
-        surplus.take(deleted);
-        let (surplus, done) = (*surplus, remove.is_empty());
-        self.ledger.lose(counted, true, DropReason::StoreLost);
-        if done {
-            self.planned = None;
-            self.ledger.restore(surplus);
-        }
     }
 }

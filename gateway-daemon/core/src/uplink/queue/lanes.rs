@@ -29,36 +29,40 @@ impl Queue {
     pub fn detach(&mut self, now: BootNs) {
         self.attached = false;
         self.generation += 1;
-        let mut lowest = None;
-        let mut unload = Vec::new();
+        let stuck: Vec<Seq> = self.entries.keys().copied().filter(|seq| self.stays_loaded(*seq)).collect();
         for (seq, entry) in &mut self.entries {
-            let on_disk = *seq <= self.committed_to;
             if entry.in_flight && self.faults.has(Mutant::NoResend) {
                 continue;
             }
+            let stays = *seq > self.committed_to || stuck.binary_search(seq).is_ok();
             if entry.in_flight {
                 entry.in_flight = false;
                 self.in_flight -= 1;
-                if !on_disk && !self.backlog.contains(seq) {
+                if stays && !self.backlog.contains(seq) {
                     self.live.insert(*seq);
                 }
             }
-            if on_disk {
-                lowest = lowest.or(Some(*seq));
-                unload.push(*seq);
-            }
         }
         self.departures.clear();
-        for seq in unload {
-            self.unload(seq);
+        self.unload_stored(now);
+        self.debug_check();
+    }
+
+    /// Without a link, bodies that are on disk leave memory.
+    pub(super) fn unload_stored(&mut self, now: BootNs) {
+        let on_disk = self.entries.range((Bound::Unbounded, Bound::Included(self.committed_to)));
+        let leaves = |seq: &Seq, entry: &Entry| !entry.in_flight && !self.stays_loaded(*seq);
+        let unload: Vec<Seq> =
+            on_disk.filter(|(seq, entry)| leaves(seq, entry)).map(|(seq, _)| *seq).collect();
+        for seq in &unload {
+            self.unload(*seq);
         }
-        if let Some(Seq(lowest)) = lowest {
+        if let Some(Seq(lowest)) = unload.first() {
             self.cursor = self.cursor.min(Seq(lowest.saturating_sub(1)));
             if self.settings.limits.age_max.is_some() {
                 self.age_at = Some(now);
             }
         }
-        self.debug_check();
     }
 
     /// Whether a fresh row waits that may be sent.

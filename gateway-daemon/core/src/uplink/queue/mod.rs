@@ -31,6 +31,7 @@ mod ledger;
 mod message;
 mod ops;
 mod ranges;
+mod rescue;
 mod upkeep;
 
 #[cfg(test)]

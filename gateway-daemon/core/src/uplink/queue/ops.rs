@@ -1,6 +1,6 @@
 //! Which op the store gets next, and when.
 //!
-//! In this order: a replacement that is already decided, room, the commit, the age limit, the backlog. One at a time.
+//! In this order: a replacement that is already decided (one without room yields, see the module `rescue`), room, the commit, the age limit, the backlog. One at a time.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -71,11 +71,21 @@ pub(super) struct Planned {
 pub(super) enum Why {
     Thinned,
     Expired,
-    /// After a reset of the store: all rows whose bodies are in memory are written, those that were on disk again. `surplus` is what the
-    /// store and the loaded rows seem to hold beyond what was stored before.
-    Rescue {
-        surplus: Tally,
-    },
+    /// After a reset of the store: all rows whose bodies are in memory are written, those that were on disk again.
+    Rescue(Rescue),
+}
+
+/// What is known of a rescue; see the module `rescue`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rescue {
+    /// What the store and the loaded rows seem to hold beyond what was stored before.
+    pub(super) surplus: Tally,
+    /// The highest row that was salvaged.
+    pub(super) salvaged_to: Seq,
+    /// Most rows of one try, less than all once there was no room.
+    pub(super) rows_max: usize,
+    /// There was no room: what makes some goes first.
+    pub(super) yields: bool,
 }
 
 /// Pause after a failure: doubling, ended by a success.
@@ -153,9 +163,13 @@ impl Queue {
     }
 
     fn next_write(&mut self, now: BootNs) -> Option<StoreOp> {
+        if let Some(op) = self.relieve(now) {
+            return Some(op);
+        }
         if let Some(planned) = self.planned.take()
             && planned.generation == self.generation_of(planned.why)
         {
+            let planned = self.portion(planned);
             return Some(self.replace(planned));
         }
         let commit_due = self.rows_due_at().is_some_and(|at| now >= at);
@@ -181,7 +195,7 @@ impl Queue {
     /// A rescue survives a loss of the link, because its rows exist nowhere else.
     fn generation_of(&self, why: Why) -> u64 {
         match why {
-            Why::Rescue { .. } => 0,
+            Why::Rescue(_) => 0,
             Why::Thinned | Why::Expired => self.generation,
         }
     }
@@ -262,7 +276,7 @@ impl Queue {
         }
     }
 
-    fn commit(&mut self, now: BootNs, with_rows: bool) -> StoreOp {
+    pub(super) fn commit(&mut self, now: BootNs, with_rows: bool) -> StoreOp {
         let mut rows = Vec::new();
         if with_rows {
             let mut bytes: u64 = 0;
@@ -275,7 +289,7 @@ impl Queue {
                 rows.push(Arc::clone(&entry.row));
             }
         }
-        let deletes = self.deletes.split(DELETE_RANGES_MAX);
+        let deletes = self.deletes_of_commit();
         self.deletes_since = (!self.deletes.is_empty()).then_some(now);
         let acked = deletes.to_vec();
         let op = self.number();
@@ -307,12 +321,14 @@ impl Queue {
         StoreOp::Fetch { op, after, until, rows_max, bytes_max: FETCH_BYTES_MAX }
     }
 
-    fn trim(&mut self, excess: Excess) -> StoreOp {
+    pub(super) fn trim(&mut self, excess: Excess) -> StoreOp {
         let op = self.number();
         let loaded = self.entries.range((Bound::Unbounded, Bound::Included(self.committed_to)));
         let mut keep: Vec<Seq> = loaded.map(|(seq, _)| *seq).collect();
         keep.extend(self.aside.seqs_on_disk());
+        keep.extend(self.rescue_holds());
         keep.sort_unstable();
+        keep.dedup();
         if self.faults.has(Mutant::TrimInFlight) {
             keep.clear();
         }

@@ -65,6 +65,19 @@ impl Ranges {
         taken
     }
 
+    /// Takes out those seqs that are wanted, at most `ranges_max` ranges, lowest first.
+    pub(super) fn split_where(&mut self, ranges_max: usize, wanted: impl Fn(Seq) -> bool) -> Self {
+        let (mut taken, mut left) = (Self::default(), Self::default());
+        for (start, end) in std::mem::take(self).by_start {
+            for seq in (start..=end).map(Seq) {
+                let goes = taken.len() < ranges_max && wanted(seq);
+                if goes { &mut taken } else { &mut left }.insert(seq);
+            }
+        }
+        *self = left;
+        taken
+    }
+
     /// Puts ranges back that were split off.
     pub(super) fn join(&mut self, other: &Self) {
         for (start, end) in &other.by_start {

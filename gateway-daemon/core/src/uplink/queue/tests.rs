@@ -1,6 +1,7 @@
 //! The queue alone, with a store of a few lines; whole outages are in the simulation (`cargo xtask sim`).
 
 mod aside;
+mod rescue;
 mod room;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ struct Bench {
     disk: BTreeMap<Seq, Arc<Row>>,
     marks: BTreeMap<Seq, Arc<Mark>>,
     fault: Option<StoreFault>,
+    /// Rows that the disk has room for.
+    rows_max: usize,
     now: BootNs,
 }
 
@@ -56,6 +59,7 @@ impl Bench {
             disk: BTreeMap::new(),
             marks: BTreeMap::new(),
             fault: None,
+            rows_max: usize::MAX,
             now: BootNs(0),
         }
     }
@@ -92,6 +96,9 @@ impl Bench {
         let number = *number;
         if let Some(fault) = self.fault {
             return StoreEvent::Failed { op: number, fault };
+        }
+        if !self.has_room(op) {
+            return StoreEvent::Failed { op: number, fault: StoreFault::Full };
         }
         let mut deleted = Tally::default();
         match op {
@@ -132,6 +139,19 @@ impl Bench {
                 StoreEvent::Committed { op: number, deleted }
             }
         }
+    }
+
+    /// A commit finds no room by what it deletes, as in the store; a replacement does.
+    fn has_room(&self, op: &StoreOp) -> bool {
+        let (remove, rows): (&[Seq], _) = match op {
+            StoreOp::Commit { rows, .. } => (&[], rows),
+            StoreOp::Replace { remove, rows, .. } => (remove, rows),
+            _ => return true,
+        };
+        let stays = self.disk.keys().filter(|seq| !remove.contains(seq)).count();
+        let fresh = rows.iter().filter(|row| remove.contains(&row.seq) || !self.disk.contains_key(&row.seq));
+        let after = stays + fresh.count();
+        after <= self.rows_max || after <= self.disk.len()
     }
 
     fn take(&mut self, lane: Lane) -> Option<Seq> {
