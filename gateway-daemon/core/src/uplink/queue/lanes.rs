@@ -29,17 +29,18 @@ impl Queue {
     pub fn detach(&mut self, now: BootNs) {
         self.attached = false;
         self.generation += 1;
-        let stuck: Vec<Seq> = self.entries.keys().copied().filter(|seq| self.stays_loaded(*seq)).collect();
+        let stay = self.stays_loaded();
         for (seq, entry) in &mut self.entries {
             if entry.in_flight && self.faults.has(Mutant::NoResend) {
                 continue;
             }
-            let stays = *seq > self.committed_to || stuck.binary_search(seq).is_ok();
             if entry.in_flight {
                 entry.in_flight = false;
                 self.in_flight -= 1;
-                if stays && !self.backlog.contains(seq) {
+                if *seq > self.committed_to && !self.backlog.contains(seq) {
                     self.live.insert(*seq);
+                } else if stay {
+                    self.backlog.insert(*seq);
                 }
             }
         }
@@ -50,10 +51,11 @@ impl Queue {
 
     /// Without a link, bodies that are on disk leave memory.
     pub(super) fn unload_stored(&mut self, now: BootNs) {
+        if self.stays_loaded() {
+            return;
+        }
         let on_disk = self.entries.range((Bound::Unbounded, Bound::Included(self.committed_to)));
-        let leaves = |seq: &Seq, entry: &Entry| !entry.in_flight && !self.stays_loaded(*seq);
-        let unload: Vec<Seq> =
-            on_disk.filter(|(seq, entry)| leaves(seq, entry)).map(|(seq, _)| *seq).collect();
+        let unload: Vec<Seq> = on_disk.filter(|(_, entry)| !entry.in_flight).map(|(seq, _)| *seq).collect();
         for seq in &unload {
             self.unload(*seq);
         }

@@ -11,7 +11,7 @@
 //! Nothing else is written or read before it: rows that were settled may have been salvaged, and the counts are right only when it has said how many it
 //! deleted. What makes room is the exception: without it a full disk would hold up what empties it. Of a commit that failed the rows that may have been
 //! salvaged stay in the rescue, so that they are neither counted nor sent twice; later ones are left to ordinary commits. Rows of a rescue without room
-//! stay loaded, with or without a link: they can be sent and acknowledged, and need no room then.
+//! stay loaded, with or without a link: they can be sent and acknowledged, and need no room then. So do those that a portion has written, which go before them.
 //!
 //! Bounds: what is loaded when the database is replaced, and [`MEMORY_ROWS_MAX`] settled rows of a commit that failed.
 
@@ -188,7 +188,7 @@ impl Queue {
             for row in planned.rows.iter().filter(|row| row.seq <= committed_to) {
                 if !self.entries.contains_key(&row.seq) && !self.aside.holds(row.seq) {
                     // The link lost it before; it can be sent without the disk.
-                    self.live.insert(row.seq);
+                    self.backlog.insert(row.seq);
                     self.enter(now, Arc::clone(row));
                 }
             }
@@ -244,14 +244,15 @@ impl Queue {
         }
     }
 
-    /// Whether a row stays loaded without a link: a rescue without room holds its body anyway, and nothing is read from disk before that is done.
-    pub(super) fn stays_loaded(&self, seq: Seq) -> bool {
-        match &self.planned {
-            Some(Planned { why: Why::Rescue(rescue), rows, .. }) if rescue.rows_max < usize::MAX => {
-                rows.binary_search_by_key(&seq, |row| row.seq).is_ok()
-            }
-            _ => false,
-        }
+    /// Whether what is loaded stays so without a link: a rescue without room holds most of the bodies anyway, and nothing is read from disk before that is
+    /// done. Also what a portion has written: it goes before the rest.
+    pub(super) fn stays_loaded(&self) -> bool {
+        let asked =
+            if let Some(Pending::Replace { planned, .. }) = &self.pending { Some(planned) } else { None };
+        let rescues = self.planned.iter().chain(asked);
+        rescues
+            .into_iter()
+            .any(|planned| matches!(planned.why, Why::Rescue(rescue) if rescue.rows_max < usize::MAX))
     }
 
     fn high_on_disk(&self, rows: &[Arc<Row>]) -> u64 {

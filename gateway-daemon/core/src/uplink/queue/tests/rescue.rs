@@ -183,6 +183,42 @@ fn a_rescue_goes_in_portions_where_not_all_of_it_has_room() {
 }
 
 #[test]
+fn what_a_portion_has_written_goes_before_the_rest_when_the_link_was_lost_in_between() {
+    let mut bench = bench(WhenFull::DropOldest);
+    assert_eq!(bench.take(Lane::Backlog), Some(Seq(1)));
+    bench.replace_store(|seq| seq > 16);
+    bench.rows_max = 10;
+    bench.watch();
+    assert_eq!(bench.on_disk(), [1, 2, 3, 4, 5, 6, 17, 18, 19, 20]);
+    bench.queue.detach(bench.now);
+    bench.queue.attach();
+    assert_eq!(bench.take(Lane::Backlog), Some(Seq(1)), "and not 7, which still has no room");
+    assert!(bench.queue.acknowledged(bench.now, Seq(1)));
+    bench.rows_max = usize::MAX;
+    assert_eq!(bench.deliver(), (2..=20).collect::<Vec<_>>());
+    bench.settled(20, 0);
+}
+
+#[test]
+fn a_link_that_is_lost_during_the_last_portion_of_a_rescue_puts_nothing_out_of_order() {
+    let mut bench = bench(WhenFull::DropOldest);
+    bench.replace_store(|seq| seq > 16);
+    bench.rows_max = 19;
+    bench.watch();
+    assert_eq!(bench.on_disk().len(), 19, "{:?}", bench.on_disk());
+    let Some(op @ StoreOp::Replace { .. }) = bench.queue.poll_op(bench.now) else { panic!() };
+    bench.queue.detach(bench.now);
+    bench.queue.attach();
+    let event = bench.answer(&op);
+    assert!(matches!(event, StoreEvent::Failed { fault: StoreFault::Full, .. }));
+    bench.queue.store(bench.now, event);
+    assert_eq!(bench.take(Lane::Backlog), Some(Seq(1)), "and not 16, which still has no room");
+    assert!(bench.queue.acknowledged(bench.now, Seq(1)));
+    assert_eq!(bench.deliver(), (2..=20).collect::<Vec<_>>());
+    bench.settled(20, 0);
+}
+
+#[test]
 fn a_commit_that_reached_a_replaced_store_is_not_sent_again_when_its_rescue_met_a_full_disk() {
     for failed_first in [true, false] {
         let mut bench = acknowledged_meanwhile(failed_first);
