@@ -214,6 +214,7 @@ impl World {
             queue.ledger().kept().rows == queue.aside_total().rows
                 && queue.is_idle()
                 && queue.deletes_waiting() == 0
+                && queue.marks_are_written()
         })
     }
 
