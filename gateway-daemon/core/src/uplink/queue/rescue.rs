@@ -40,9 +40,7 @@ impl Queue {
         }
         let mut rescue: BTreeMap<Seq, Arc<Row>> = BTreeMap::new();
         // One under way may fail, or reach the old file.
-        let asked =
-            if let Some(Pending::Replace { planned, .. }) = &self.pending { Some(planned) } else { None };
-        for planned in asked.into_iter().chain(&self.planned).filter(|planned| planned.is_rescue()) {
+        for planned in self.rescues() {
             rescue.extend(planned.rows.iter().map(|row| (row.seq, Arc::clone(row))));
         }
         self.planned = None;
@@ -247,12 +245,17 @@ impl Queue {
     /// Whether what is loaded stays so without a link: a rescue without room holds most of the bodies anyway, and nothing is read from disk before that is
     /// done. Also what a portion has written: it goes before the rest.
     pub(super) fn stays_loaded(&self) -> bool {
-        let asked =
-            if let Some(Pending::Replace { planned, .. }) = &self.pending { Some(planned) } else { None };
-        let rescues = self.planned.iter().chain(asked);
-        rescues
-            .into_iter()
+        self.rescues()
             .any(|planned| matches!(planned.why, Why::Rescue(rescue) if rescue.rows_max < usize::MAX))
+    }
+
+    /// The rescue that the store was asked for, and what waits: its rest, or that of a database that was replaced since.
+    fn rescues(&self) -> impl Iterator<Item = &Planned> {
+        let asked = match &self.pending {
+            Some(Pending::Replace { planned, .. }) => Some(planned),
+            _ => None,
+        };
+        asked.into_iter().chain(&self.planned).filter(|planned| planned.is_rescue())
     }
 
     fn high_on_disk(&self, rows: &[Arc<Row>]) -> u64 {
