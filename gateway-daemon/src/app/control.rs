@@ -411,4 +411,6 @@ pub(super) fn no_socket(path: &Path) -> Option<std::io::Error> {
 }
 
 #[cfg(test)]
+pub(super) mod bench;
+#[cfg(test)]
 mod tests;

@@ -1,30 +1,15 @@
 use std::sync::Arc;
 
 use super::super::client;
+use super::bench::Bench;
 use super::*;
 use crate::cli::exit;
 
 /// Long enough for a loaded machine; a green test never waits for it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A control socket in front of a gateway that answers everything with the same text.
-struct Bench {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-    _serving: tokio::task::JoinHandle<()>,
-}
-
 async fn bench_with(text: &'static str) -> Bench {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("control.sock");
-    let control = Control::bind(&path).await.unwrap();
-    let (requests, mut asked) = mpsc::channel::<Request>(REQUESTS_MAX);
-    tokio::spawn(async move {
-        while let Some(request) = asked.recv().await {
-            let _ = request.reply.send(Reply::Text(text.into()));
-        }
-    });
-    Bench { _dir: dir, path, _serving: tokio::spawn(control.serve(requests)) }
+    Bench::that_answers(Reply::Text(text.into())).await
 }
 
 async fn bench() -> Bench {

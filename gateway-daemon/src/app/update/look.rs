@@ -74,9 +74,8 @@ fn device(device: snapshot::Device) -> Device {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
-
-    use super::super::super::control::{CLIENTS_MAX, Control, REQUESTS_MAX, Request};
+    use super::super::super::control::CLIENTS_MAX;
+    use super::super::super::control::bench::Bench;
     use super::*;
 
     /// Long enough for a loaded machine; a green test never waits for it.
@@ -84,25 +83,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_gateway_without_a_place_for_who_looks_is_busy_and_seen_when_one_leaves() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("control.sock");
-        let control = Control::bind(&path).await.unwrap();
-        let (requests, mut asked) = mpsc::channel::<Request>(REQUESTS_MAX);
-        tokio::spawn(async move {
-            while let Some(request) = asked.recv().await {
-                let boot = "a-1".to_owned();
-                let _ = request.reply.send(Reply::Status(Box::new(Snapshot { boot, ..Snapshot::default() })));
-            }
-        });
-        tokio::spawn(control.serve(requests));
+        let status = Snapshot { boot: "a-1".into(), ..Snapshot::default() };
+        let bench = Bench::that_answers(Reply::Status(Box::new(status))).await;
         let mut guests = Vec::new();
         for _ in 0..CLIENTS_MAX {
-            let mut guest = Client::connect(&path).await.unwrap();
+            let mut guest = Client::connect(&bench.path).await.unwrap();
             guest.ask(&Ask::Status).await.unwrap();
             guest.reply().await.unwrap();
             guests.push(guest);
         }
-        let mut looker = Looker::new(&path);
+        let mut looker = Looker::new(&bench.path);
         for _ in 0..3 {
             assert_eq!(looker.look().await, Sight::Busy);
         }
