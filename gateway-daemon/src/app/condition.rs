@@ -14,7 +14,7 @@ use super::snapshot::{Bus, Device, Health, Snapshot};
 use super::troubles::{FAILING_MS, Severity, Subject, Trouble, silent_device};
 
 /// So long a state may be unknown before that is said.
-const PATIENCE_MS: u64 = 30_000;
+pub(super) const PATIENCE_MS: u64 = 30_000;
 
 /// Longest sentence and reason, bytes: a list of ports is the longest there is.
 const TEXT_BYTES_MAX: usize = 1000;
@@ -142,6 +142,8 @@ fn of_device(snapshot: &Snapshot, device: &Device, down: Option<&Bus>, texts: &T
         Health::Failing if device.since_ms >= FAILING_MS => ("failing", device.why.as_deref().map(cut)),
         // Whether it is there at all is not known yet.
         Health::Failing if !device.answered => return None,
+        // It is back, and what it did not answer when it went away is asked in a moment.
+        Health::Good | Health::Failing if device.unproven => return None,
         Health::Good | Health::Failing if partial => ("partial", None),
         // A sentence about an answer that was lost is none about a device that is good.
         Health::Good | Health::Failing => return Some(Said { state: "good", reason: None, text: None }),
@@ -215,6 +217,22 @@ mod tests {
         assert_eq!(meter(mute(Health::Failing, FAILING_MS)).0, Some("failing"));
         assert_eq!(meter(mute(Health::Dead, 2000)).0, Some("dead"));
         assert_eq!(meter(ill(Health::Failing, 500)).0, Some("good"), "it has answered before");
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_device_that_is_back_before_its_requests_were_asked_again() {
+        let back = |wrong: bool, unproven: bool| {
+            move |s: &mut Snapshot| {
+                ill(Health::Good, 500)(s);
+                s.devices[0].unproven = unproven;
+                s.devices[0].wrong.extend(wrong.then(|| "gives no answer to 1 of 1 requests".to_owned()));
+            }
+        };
+        for wrong in [false, true] {
+            assert_eq!(meter(back(wrong, true)).0, None);
+        }
+        assert_eq!(meter(back(false, false)).0, Some("good"));
+        assert_eq!(meter(back(true, false)).0, Some("partial"));
     }
 
     #[test]

@@ -197,6 +197,8 @@ pub struct Device {
     pub errors: u64,
     /// Whether it has answered since the start, exceptions of its own included.
     pub answered: bool,
+    /// Whether it is back for less than 30 s, and requests that failed when it went away were not asked again yet: what they say of it may be over.
+    pub unproven: bool,
 }
 
 /// One tag.

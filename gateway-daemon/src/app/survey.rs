@@ -17,6 +17,7 @@ use gateway_core::uplink::settings::Settings;
 
 use super::aside;
 use super::certificates;
+use super::condition::PATIENCE_MS;
 use super::errand::tag_snapshot;
 use super::gateway::Gateway;
 use super::lines::Line;
@@ -124,6 +125,7 @@ impl Gateway {
                 device.requests = seen.counters.requests;
                 device.errors = seen.counters.faults.total().saturating_add(seen.counters.exceptions.total());
                 device.answered = seen.last_answer.is_some();
+                device.unproven = seen.requests.unproven > 0 && device.since_ms < PATIENCE_MS;
             }
         }
         devices

@@ -52,7 +52,7 @@ pub(super) fn tags(snapshot: &Snapshot, found: &mut Vec<Trouble>) {
     for tag in snapshot.tags.iter().filter(|tag| is_wrong(&tag.quality) || is_lost(&tag.quality)) {
         tags.entry(&tag.device).or_default().push(tag);
     }
-    for device in &snapshot.devices {
+    for device in snapshot.devices.iter().filter(|device| !device.unproven) {
         let silent = matches!(device.health, Health::Unknown | Health::Dead);
         if !silent && !down.contains(device.bus.as_str()) && !device.wrong.is_empty() {
             found.extend(device.wrong.iter().map(|sentence| said(snapshot, device, sentence)));

@@ -342,6 +342,18 @@ fn what_a_device_refuses_or_answers_wrongly_is_said_as_in_the_log() {
 }
 
 #[test]
+fn what_failed_when_a_device_went_away_is_no_trouble_of_one_that_is_back_until_it_was_asked_again() {
+    let back = |unproven: bool| {
+        after(|s| {
+            s.devices[0].wrong = vec!["does not answer 1 of 2 requests: holding 600".to_owned()];
+            s.devices[0].unproven = unproven;
+        })
+    };
+    assert!(is_well(&back(true)), "{:?}", back(true));
+    assert!(!is_well(&back(false)));
+}
+
+#[test]
 fn a_store_whose_folder_belongs_to_somebody_else_is_not_sent_to_the_disk() {
     let remedy = |kind: Option<StoreFaultKind>| {
         let mut snapshot = healthy();

@@ -132,6 +132,8 @@ pub struct Requests {
     pub unanswered: usize,
     /// Answered by something else.
     pub wrong: usize,
+    /// Of all these: failed only while the device or the bus went away, and not asked since. Whether they answer now is not known.
+    pub unproven: usize,
     /// The first of those, at most [`NAMED_MAX`].
     pub named: Vec<Failure>,
 }
@@ -169,6 +171,8 @@ pub(super) struct Failures {
     mute: Vec<Place>,
     /// Of those that count: without a proper answer, and not asked since the device or the bus was away. In order.
     unsure: Vec<Place>,
+    /// Asked at once in the running cycle, after the device or the bus was away: what they answer is known at its end.
+    proving: Vec<Place>,
     /// Passed over in the running cycle.
     passed: Vec<Place>,
 }
@@ -201,7 +205,7 @@ impl Failures {
         let failure = self.settled.get(at).filter(|failure| failure.is_unanswered())?;
         let is_unsure = self.unsure.binary_search(&place).is_ok();
         let turn = match (is_unsure, self.is_next(place)) {
-            (true, _) if self.mute.binary_search(&place).is_err() => Turn::AtOnce,
+            (true, _) if self.is_unproven(&place) => Turn::AtOnce,
             (true, is_next) => Turn::Again { is_next },
             (false, true) => Turn::Next,
             (false, false) => Turn::Later,
@@ -241,6 +245,9 @@ impl Failures {
     /// A request that is known to give no answer is asked.
     pub(super) fn tried(&mut self, block: &Block) {
         let place = place_of(block);
+        if self.is_unproven(&place) {
+            self.proving.push(place);
+        }
         self.unsure.retain(|one| *one != place);
         // The first place after it.
         self.turn = Some((block.table, block.address, block.count.saturating_add(1)));
@@ -267,6 +274,7 @@ impl Failures {
         // A part of it was asked, and failed.
         kept.retain(|one| !failed.iter().any(|failure| failure.meets(one.place())));
         self.asked = asked;
+        self.proving.clear();
         let passed = std::mem::take(&mut self.passed);
         if failed.is_empty() && kept.is_empty() {
             self.last.clear();
@@ -306,8 +314,15 @@ impl Failures {
         self.settled.iter().filter(|failure| failure.is_unanswered()).map(Failure::place).collect()
     }
 
+    /// Whether a request failed only while the device or the bus went away, as far as is known by the last cycle that has ended.
+    fn is_unproven(&self, place: &Place) -> bool {
+        let is_unsure = self.unsure.binary_search(place).is_ok() && self.mute.binary_search(place).is_err();
+        is_unsure || self.proving.contains(place)
+    }
+
     /// Its device or the bus was away: what failed may answer by now.
     pub(super) fn forget(&mut self) {
+        self.proving.clear();
         self.unsure = self.unanswered();
     }
 
@@ -321,6 +336,7 @@ impl Failures {
                 Sort::Wrong => &mut sum.wrong,
             } += 1;
         }
+        sum.unproven += self.settled.iter().filter(|failure| self.is_unproven(&failure.place())).count();
         let room = NAMED_MAX.saturating_sub(sum.named.len());
         sum.named.extend(self.settled.iter().take(room).cloned());
     }

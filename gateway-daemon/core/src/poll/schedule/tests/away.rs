@@ -74,3 +74,37 @@ fn addresses_that_are_refused_instead_of_not_answered_are_not_said_to_be_answere
     assert!(texts[1].starts_with("does not answer 1 of 2 requests: holding 600 to 609"), "{texts:#?}");
     assert!(texts.last().unwrap().contains("holding 605 (tag-0-5): exception 2"), "{texts:#?}");
 }
+
+#[test]
+fn a_failure_from_when_a_device_went_away_is_unproven_until_it_is_asked_again() {
+    let mut build = Build::tcp(4);
+    let device = build.device(1);
+    build.settings.devices[device].dead_after = 3;
+    build.group(device, 1000, vec![holding(7), holding(700)]);
+    let mut sim = Simulation::new(build);
+    sim.run_until(5000);
+    // One that is never answered, and that is known before its device goes away.
+    sim.fakes[0].mute.insert(700);
+    sim.run_until(20_000);
+    let seen = |sim: &Simulation| {
+        let health = sim.schedule.devices().next().unwrap();
+        (health.state, health.requests.unanswered, health.requests.unproven)
+    };
+    assert_eq!(seen(&sim), (DeviceState::Alive, 1, 0));
+    sim.fakes[0].manner = Manner::Silent;
+    sim.run_until(60_000);
+    assert!(matches!(seen(&sim), (DeviceState::Dead { .. }, 2, _)), "{:?}", seen(&sim));
+    sim.fakes[0].manner = Manner::Answers;
+    let mut ms = 60_000;
+    let mut back = Vec::new();
+    while ms < 90_000 {
+        ms += 10;
+        sim.run_until(ms);
+        let now = seen(&sim);
+        if now.0 == DeviceState::Alive && back.last() != Some(&now) {
+            back.push(now);
+        }
+    }
+    let alive = |unanswered, unproven| (DeviceState::Alive, unanswered, unproven);
+    assert_eq!(back, [alive(2, 1), alive(1, 0)]);
+}
