@@ -256,8 +256,8 @@ impl Queue {
     pub(super) fn enter(&mut self, now: BootNs, row: Arc<Row>) {
         let seq = row.seq;
         self.count_loaded(&row);
-        let waiting = Waiting::Nobody;
-        let entry = Entry { row, queued: now, in_flight: false, since: now, sent: false, waiting };
+        let (in_flight, sent, fresh, waiting) = (false, false, false, Waiting::Nobody);
+        let entry = Entry { row, queued: now, in_flight, since: now, sent, fresh, waiting };
         self.entries.insert(seq, entry);
     }
 

@@ -29,7 +29,7 @@ impl Queue {
     pub fn detach(&mut self, now: BootNs) {
         self.attached = false;
         self.generation += 1;
-        let stay = self.stays_loaded();
+        let (stay, live_first) = (self.stays_loaded(), self.live_first());
         for (seq, entry) in &mut self.entries {
             if entry.in_flight && self.faults.has(Mutant::NoResend) {
                 continue;
@@ -37,7 +37,9 @@ impl Queue {
             if entry.in_flight {
                 entry.in_flight = false;
                 self.in_flight -= 1;
-                if *seq > self.committed_to && !self.backlog.contains(seq) {
+                let in_memory = *seq > self.committed_to && !self.backlog.contains(seq);
+                // A fresh row may lie beyond a backlog that nobody has read.
+                if in_memory || (stay && live_first && entry.fresh) {
                     self.live.insert(*seq);
                 } else if stay {
                     self.backlog.insert(*seq);

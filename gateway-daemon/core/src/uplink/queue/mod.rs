@@ -166,6 +166,8 @@ struct Entry {
     since: BootNs,
     /// Handed to the link before, in this run.
     sent: bool,
+    /// In memory since it was published: never read from disk as a part of the backlog.
+    fresh: bool,
     /// Who waits for its receipt.
     waiting: Waiting,
 }
@@ -311,8 +313,8 @@ impl Queue {
                 }
                 self.urgent += usize::from(waiting == Waiting::Urgent);
                 let since = now;
-                self.entries
-                    .insert(seq, Entry { row, queued: now, in_flight: false, since, sent: false, waiting });
+                let (in_flight, sent, fresh) = (false, false, true);
+                self.entries.insert(seq, Entry { row, queued: now, in_flight, since, sent, fresh, waiting });
             }
         }
         self.counters.memory_peak_rows = self.counters.memory_peak_rows.max(self.ledger.in_memory.rows);

@@ -10,8 +10,8 @@
 //!
 //! Nothing else is written or read before it: rows that were settled may have been salvaged, and the counts are right only when it has said how many it
 //! deleted. What makes room is the exception: without it a full disk would hold up what empties it. Of a commit that failed the rows that may have been
-//! salvaged stay in the rescue, so that they are neither counted nor sent twice; later ones are left to ordinary commits. Rows of a rescue without room
-//! stay loaded, with or without a link: they can be sent and acknowledged, and need no room then. So do those that a portion has written, which go before them.
+//! salvaged stay in the rescue, so that they are neither counted nor sent twice; later ones are left to ordinary commits. While there is a rescue what is
+//! loaded stays so, with or without a link, each row in its lane: it can be sent and acknowledged, and needs no room then.
 //!
 //! Bounds: what is loaded when the database is replaced, and [`MEMORY_ROWS_MAX`] settled rows of a commit that failed.
 
@@ -183,13 +183,6 @@ impl Queue {
             });
             planned.remove.retain(|seq| *seq <= committed_to.max(salvaged_to));
             planned.high = self.high_on_disk(&planned.rows);
-            for row in planned.rows.iter().filter(|row| row.seq <= committed_to) {
-                if !self.entries.contains_key(&row.seq) && !self.aside.holds(row.seq) {
-                    // The link lost it before; it can be sent without the disk.
-                    self.backlog.insert(row.seq);
-                    self.enter(now, Arc::clone(row));
-                }
-            }
         }
         self.planned = Some(planned);
         self.end_rescue(now);
@@ -242,11 +235,10 @@ impl Queue {
         }
     }
 
-    /// Whether what is loaded stays so without a link: a rescue without room holds most of the bodies anyway, and nothing is read from disk before that is
-    /// done. Also what a portion has written: it goes before the rest.
+    /// Whether what is loaded stays so without a link: a rescue holds most of the bodies anyway, and without room nothing is read from disk until what can be
+    /// sent without was sent. Also what a portion has written: it goes before the rest.
     pub(super) fn stays_loaded(&self) -> bool {
-        self.rescues()
-            .any(|planned| matches!(planned.why, Why::Rescue(rescue) if rescue.rows_max < usize::MAX))
+        self.rescues().next().is_some()
     }
 
     /// The rescue that the store was asked for, and what waits: its rest, or that of a database that was replaced since.

@@ -67,6 +67,17 @@ impl Bench {
         sent
     }
 
+    /// Sends and acknowledges what waits in this lane.
+    fn deliver_lane(&mut self, lane: Lane) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while let Some(seq) = self.take(lane) {
+            assert!(self.queue.acknowledged(self.now, seq));
+            self.queue.audit().unwrap();
+            sent.push(seq.0);
+        }
+        sent
+    }
+
     /// No row is left, and each was acknowledged or is counted as dropped for one of these reasons.
     fn settled(&self, acknowledged: u64, dropped: u64) {
         let ledger = self.queue.ledger();
@@ -216,6 +227,38 @@ fn a_link_that_is_lost_during_the_last_portion_of_a_rescue_puts_nothing_out_of_o
     assert!(bench.queue.acknowledged(bench.now, Seq(1)));
     assert_eq!(bench.deliver(), (2..=20).collect::<Vec<_>>());
     bench.settled(20, 0);
+}
+
+#[test]
+fn a_fresh_row_that_a_rescue_holds_goes_before_no_part_of_the_backlog_that_is_unread() {
+    for lost_before_the_fault in [true, false] {
+        let mut bench = bench(WhenFull::DropOldest);
+        // With 17 to 20 unread, a fresh row stays loaded beyond them.
+        bench.publish(Priority::Normal);
+        bench.pass(10_000);
+        bench.watch();
+        assert_eq!(bench.take(Lane::Live), Some(Seq(21)));
+        bench.replace_store(|seq| seq > 16);
+        bench.rows_max = 0;
+        if lost_before_the_fault {
+            bench.queue.detach(bench.now);
+            bench.queue.attach();
+        }
+        assert_eq!(bench.watch().first(), Some(&("replace", false)));
+        if !lost_before_the_fault {
+            bench.queue.detach(bench.now);
+            bench.queue.attach();
+        }
+        let of_backlog = bench.deliver_lane(Lane::Backlog);
+        assert_eq!(
+            of_backlog,
+            (1..=16).collect::<Vec<_>>(),
+            "17 to 20 cannot be read yet: {lost_before_the_fault}"
+        );
+        assert_eq!(bench.deliver_lane(Lane::Live), [21], "needs no room");
+        assert_eq!(bench.deliver(), [17, 18, 19, 20]);
+        bench.settled(21, 0);
+    }
 }
 
 #[test]
