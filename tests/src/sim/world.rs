@@ -267,9 +267,9 @@ impl World {
     fn judge(&mut self) -> Verdict {
         let boot_now = self.boot_now().0;
         let Some(uplink) = &self.uplink else { return Ok(()) };
-        // While a message is tried the others are sent one by one.
+        // While a message is tried, or after connections that ended, a few are sent at a time, and a burst takes its time.
         let up = matches!(uplink.state(), State::Up { .. });
-        if self.calm_since.is_none() || !up || uplink.is_careful() {
+        if self.calm_since.is_none() || !up || uplink.is_careful() || uplink.is_narrow() {
             self.oracle.live.forget();
         }
         self.oracle.check(self.now, boot_now, uplink, &self.plan, &self.disk)?;

@@ -296,10 +296,16 @@ impl Uplink {
         self.suspects.is_careful(self.window())
     }
 
+    /// Whether fewer rows are sent at a time than the window has, because connections with rows in flight have ended one after the other.
+    #[must_use]
+    pub fn is_narrow(&self) -> bool {
+        self.suspects.window(self.window()) < self.window()
+    }
+
     fn next_lane(&mut self) -> Option<Lane> {
         let flight = self.flights.lanes();
         let window = self.suspects.window(self.window());
-        if window < self.window() {
+        if self.is_narrow() {
             let room = flight.live + flight.backlog < window;
             return if room { self.lane_in_turn() } else { None };
         }
