@@ -31,6 +31,8 @@ raspberry_pi() { # KERNEL-NAME CONSOLE
     cp "$images/Image.gz" "$boot/$1"
     cmdline A "$TIDEGATE_PARTUUID_ROOT_A" "$2" >"$boot/cmdline-a.txt"
     cmdline B "$TIDEGATE_PARTUUID_ROOT_B" "$2" >"$boot/cmdline-b.txt"
+    # What a boot loader takes that has no filter for partitions (Raspberry Pi 5 before 2025-03-10): slot A, which then says so.
+    sed 's/$/ tidegate.firmware=old/' "$boot/cmdline-a.txt" >"$boot/cmdline.txt"
     cp "$here/rpi/autoboot.txt" "$drop/"
 }
 
