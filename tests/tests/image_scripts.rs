@@ -37,6 +37,10 @@ impl Built {
                 "[Service]\nExecStart=/usr/sbin/wpa_supplicant -u\n[Install]\nWantedBy=multi-user.target\n";
             fs::write(built.at("root/usr/lib/systemd/system").join(unit), text).expect("the folder is there");
         }
+        for name in ["recovery.bin", "pieeprom.upd", "pieeprom.sig", "LICENSE"] {
+            fs::create_dir_all(built.at("eeprom")).expect("a folder");
+            fs::write(built.at("eeprom").join(name), "").expect("the folder is there");
+        }
         for name in firmware {
             fs::write(built.at("images/rpi-firmware").join(name), "").expect("the folder is there");
         }
@@ -69,6 +73,7 @@ impl Built {
             .env("TIDEGATE_KEYS", self.at("keys"))
             .env("TIDEGATE_KEYRING", self.at("keys/keyring.pem"))
             .env("XZ_DEFAULTS", "-0")
+            .env("TIDEGATE_EEPROM", if self.machine == "rpi5" { self.at("eeprom") } else { PathBuf::new() })
             .output();
         let output = output.unwrap_or_else(|error| unreachable!("{}: {error}", program.display()));
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -207,7 +212,8 @@ fn a_root_whose_modules_cannot_be_loaded_is_no_image() {
 #[test]
 fn raspberry_pi_5_has_its_own_kernel_and_takes_no_update_of_the_others() {
     let built = Built::new("rpi5", &[]);
-    assert_eq!(built.files(1), ["README.txt", "autoboot.txt"]);
+    // At the top the boot ROM would write the files of the boot loader over any other; without a config.txt the partition is none to start from.
+    assert_eq!(built.files(1), ["README.txt", "autoboot.txt", "eeprom/"]);
     assert!(built.files(2).contains(&"kernel_2712.img".to_owned()));
     let config = fs::read_to_string(built.at("root/etc/rauc/system.conf")).unwrap();
     assert!(config.contains("compatible=tidegate-rpi5\n"), "{config}");
