@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use kinds::{BusKind, StoreFaultKind};
+pub use kinds::{BusKind, Health, StoreFaultKind};
 
 /// The whole gateway at one moment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -134,37 +134,6 @@ pub struct Bus {
     pub errors: u64,
     /// Poll cycles skipped because the cycle before them was not done.
     pub overruns: u64,
-}
-
-/// How a device is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Health {
-    /// Nothing has been asked yet.
-    #[default]
-    Unknown,
-    /// It answers.
-    Good,
-    /// Its last request failed, it is still polled.
-    Failing,
-    /// It failed so often that it is only probed.
-    Dead,
-    /// Its bus is not open, so nobody asks it.
-    Down,
-}
-
-impl Health {
-    /// The word in JSON and on the terminal.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Good => "good",
-            Self::Failing => "failing",
-            Self::Dead => "dead",
-            Self::Down => "down",
-        }
-    }
 }
 
 /// One device.

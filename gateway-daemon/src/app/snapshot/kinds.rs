@@ -21,6 +21,37 @@ pub enum BusKind {
     Unknown,
 }
 
+/// How a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Nothing has been asked yet.
+    #[default]
+    Unknown,
+    /// It answers.
+    Good,
+    /// Its last request failed, it is still polled.
+    Failing,
+    /// It failed so often that it is only probed.
+    Dead,
+    /// Its bus is not open, so nobody asks it.
+    Down,
+}
+
+impl Health {
+    /// The word in JSON and on the terminal.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Good => "good",
+            Self::Failing => "failing",
+            Self::Dead => "dead",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// What kind of thing is wrong with the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
