@@ -167,7 +167,9 @@ fn the_firmware_finds_the_slots_where_the_image_has_them() {
             "\n[boot_partition={b}]\ncmdline=cmdline-b.txt\n[boot_partition={a}]\ncmdline=cmdline-a.txt\n[all]\n"
         );
         assert!(config.contains(&lines), "{machine}/config.txt has not {lines:?}");
-        assert!(config.ends_with("[all]\n"), "what is added to {machine}/config.txt would be for one model");
+        let (ours, included) = config.rsplit_once("\n[all]\n").expect("a last section for all models");
+        assert!(!ours.contains("include ") && !included.contains('['), "{machine}: included for one model");
+        assert!(included.ends_with("\ninclude usercfg.txt\n"), "{machine}/config.txt: {included:?}");
     }
     let backend = read(tree().join("board/tidegate/rauc/tryboot-backend.sh"));
     for line in [format!("A) echo {} ;;", boot[0]), format!("B) echo {} ;;", boot[1])] {
