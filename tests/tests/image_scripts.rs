@@ -148,8 +148,12 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     let fallback = fs::read_to_string(built.at("images/boot/cmdline.txt")).unwrap();
     let of_a = fs::read_to_string(built.at("images/boot/cmdline-a.txt")).unwrap();
     assert_eq!(fallback, format!("{} tidegate.firmware=old\n", of_a.trim_end()));
-    let choice = built.at("root/etc/systemd/system/multi-user.target.wants/tidegate-boot-choice.service");
-    assert!(choice.is_symlink(), "nobody looks at what the firmware starts");
+    let units = built.at("root/usr/lib/systemd/system");
+    let choice = fs::read_to_string(units.join("multi-user.target.wants/tidegate-boot-choice.service"));
+    assert!(
+        choice.is_ok_and(|unit| unit.contains("\nExecStart=/usr/lib/tidegate/rauc-tryboot look\n")),
+        "nobody looks at what the firmware starts"
+    );
     let keyring = PathBuf::from(format!("--keyring={}", built.at("keys/keyring.pem").display()));
     let info = built
         .run(Path::new("rauc"), &[&keyring, Path::new("info"), &built.at("images/tidegate-rpi64.raucb")]);

@@ -26,5 +26,10 @@ case "$machine" in
 rpi*)
     install -D -m 0755 "$here/rauc/tryboot-backend.sh" "$root/usr/lib/tidegate/rauc-tryboot"
     install -D -m 0755 "$here/rauc/tryboot-shutdown.sh" "$root/usr/lib/systemd/system-shutdown/tidegate-tryboot"
+    # A link of the system's own: presets would take one in /etc away.
+    units=$root/usr/lib/systemd/system
+    install -D -m 0644 "$here/rauc/tidegate-boot-choice.service" "$units/tidegate-boot-choice.service"
+    mkdir -p "$units/multi-user.target.wants"
+    ln -sf ../tidegate-boot-choice.service "$units/multi-user.target.wants/"
     ;;
 esac
