@@ -161,11 +161,13 @@ fn the_firmware_finds_the_slots_where_the_image_has_them() {
     assert_eq!(autoboot, expected);
     for machine in ["rpi64", "rpi5"] {
         let config = read(tree().join(format!("board/tidegate/{machine}/config.txt")));
-        for (number, slot) in [(boot[0], "a"), (boot[1], "b")] {
-            let lines = format!("[boot_partition={number}]\ncmdline=cmdline-{slot}.txt\n");
-            assert!(config.contains(&lines), "{machine}/config.txt has not {lines:?}");
-        }
-        assert!(config.contains("\n[all]\n"), "{machine}/config.txt leaves all settings to one slot");
+        // A after B: firmware that does not know the filter takes the last.
+        let [a, b] = boot;
+        let lines = format!(
+            "\n[boot_partition={b}]\ncmdline=cmdline-b.txt\n[boot_partition={a}]\ncmdline=cmdline-a.txt\n[all]\n"
+        );
+        assert!(config.contains(&lines), "{machine}/config.txt has not {lines:?}");
+        assert!(config.ends_with("[all]\n"), "what is added to {machine}/config.txt would be for one model");
     }
     let backend = read(tree().join("board/tidegate/rauc/tryboot-backend.sh"));
     for line in [format!("A) echo {} ;;", boot[0]), format!("B) echo {} ;;", boot[1])] {
@@ -181,6 +183,111 @@ fn the_kernel_does_not_wait_for_a_root_for_ever_and_restarts_after_a_panic() {
         assert!(words.contains(&word), "{line:?} has not {word}");
     }
     assert_eq!(line.lines().count(), 1, "the firmware reads one line");
+}
+
+/// The device trees of Raspberry Pi's kernel say `cgroup_disable=memory`, and what stands in the file comes after that.
+#[test]
+fn limits_of_memory_have_an_effect_on_a_raspberry_pi() {
+    let line = read(tree().join("board/tidegate/rpi/cmdline.txt"));
+    assert!(line.split_whitespace().any(|word| word == "cgroup_enable=memory"), "{line:?}");
+    assert!(read(tree().join("../systemd/system/tidegate.service")).contains("\nMemoryMax="));
+}
+
+/// The firmware's documentation: what comes after the 98th character is ignored. What it does: it takes it for the next line, of a comment as well
+/// (raspberrypi/firmware issue 1669).
+#[test]
+fn no_line_that_the_firmware_parses_is_longer_than_it_reads() {
+    for file in ["rpi64/config.txt", "rpi5/config.txt", "rpi/autoboot.txt", "rpi/firstpart-config.txt"] {
+        let text = read(tree().join("board/tidegate").join(file));
+        for line in text.lines() {
+            assert!(line.len() <= 98 && line.is_ascii(), "{file}: {line:?}");
+            assert!(!line.contains(" = ") && !line.ends_with(' '), "{file}: blanks count: {line:?}");
+        }
+    }
+}
+
+/// kmod that cannot unpack modules writes an empty list of them, and ends well.
+#[test]
+fn kernel_modules_can_be_loaded() {
+    for board in ["tidegate_rpi64", "tidegate_rpi5"] {
+        let text = defconfig(board);
+        let plain = named(&text)
+            .filter(|file| file.ends_with(".config"))
+            .any(|file| read(tree().join(file)).contains("\n# CONFIG_MODULE_COMPRESS is not set\n"));
+        let unpacks =
+            ["BR2_PACKAGE_XZ=y", "BR2_PACKAGE_HOST_KMOD_XZ=y"].iter().all(|option| text.contains(option));
+        assert!(plain || unpacks, "{board}: the kernel's defconfig packs modules with xz");
+    }
+}
+
+/// Each adapter and hat that docs/hardware.md names: the driver, how the kernels get it, and what the unit allows. A name is that of /proc/devices.
+#[test]
+fn every_serial_adapter_of_the_hardware_guide_has_a_driver_and_may_be_opened() {
+    let guide = read(tree().join("../docs/hardware.md"));
+    let unit = read(tree().join("../systemd/system/tidegate.service"));
+    let modules = read(tree().join("../systemd/modules-load.d/tidegate.conf"));
+    for (in_guide, option, device, module) in [
+        ("FT232R", "CONFIG_USB_SERIAL_FTDI_SIO=y", "ttyUSB", Some("usbserial")),
+        ("CP2102N", "CONFIG_USB_SERIAL_CP210X=y", "ttyUSB", Some("usbserial")),
+        ("CH340", "CONFIG_USB_SERIAL_CH341=y", "ttyUSB", Some("usbserial")),
+        ("CH343", "CONFIG_USB_ACM=y", "ttyACM", Some("cdc-acm")),
+        ("/dev/ttyAMA0", "CONFIG_SERIAL_AMBA_PL011=y", "ttyAMA", None),
+        ("SC16IS752", "CONFIG_SERIAL_SC16IS7XX=m", "ttySC", Some("sc16is7xx")),
+    ] {
+        assert!(guide.contains(in_guide), "the guide does not name {in_guide}");
+        for board in ["tidegate_rpi64", "tidegate_rpi5"] {
+            let text = defconfig(board);
+            let mut fragments = named(&text).filter(|file| file.contains("/kernel/"));
+            assert!(
+                fragments.any(|file| read(tree().join(file)).lines().any(|line| line == option)),
+                "{board}: {in_guide} needs {option}"
+            );
+        }
+        let allowed = format!("DeviceAllow=char-{device} rw");
+        assert!(unit.lines().any(|line| line == allowed), "{in_guide} needs {allowed}");
+        if let Some(module) = module {
+            assert!(
+                modules.lines().any(|line| line == module),
+                "{in_guide}: {device} has its name in /proc/devices only when {module} is loaded"
+            );
+        }
+    }
+}
+
+/// The source of the package is the folder beside this tree: with builds in it, and the keys that sign updates.
+#[test]
+fn what_is_given_on_with_a_device_contains_no_key() {
+    assert!(read(tree().join("package/tidegate/tidegate.mk")).contains("\nTIDEGATE_REDISTRIBUTE = NO\n"));
+}
+
+#[test]
+fn every_model_that_an_image_is_for_has_its_device_tree() {
+    for (board, models) in [
+        (
+            "tidegate_rpi64",
+            &["rpi-3-b", "rpi-3-b-plus", "rpi-cm3", "rpi-zero-2-w", "rpi-4-b", "rpi-400", "rpi-cm4"][..],
+        ),
+        (
+            "tidegate_rpi5",
+            &["rpi-5-b", "rpi-500", "rpi-cm5-cm5io", "rpi-cm5l-cm5io", "rpi-cm5-cm4io", "rpi-cm5l-cm4io"],
+        ),
+    ] {
+        let text = defconfig(board);
+        let trees: Vec<_> = value(&text, "BR2_LINUX_KERNEL_INTREE_DTS_NAME").split(' ').collect();
+        for model in models {
+            let is_it = |tree: &&&str| tree.split_once('-').is_some_and(|(_, name)| name == *model);
+            assert!(
+                trees.iter().any(|tree| is_it(&tree)),
+                "{board} has no device tree of {model}: {trees:?}"
+            );
+        }
+    }
+    // Their USB is no host without.
+    let config = |machine| read(tree().join(format!("board/tidegate/{machine}/config.txt")));
+    assert!(config("rpi64").contains("\n[cm4]\n") && config("rpi64").contains("\notg_mode=1\n"));
+    assert!(
+        config("rpi5").contains("\n[cm5]\n") && config("rpi5").contains("\ndtoverlay=dwc2,dr_mode=host\n")
+    );
 }
 
 #[test]

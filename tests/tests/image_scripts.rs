@@ -31,6 +31,16 @@ impl Built {
         for (name, text) in files {
             fs::write(built.at(name), text).expect("the folder is there");
         }
+        // What the package of wpa_supplicant installs.
+        for unit in ["wpa_supplicant.service", "wpa_supplicant@.service", "wpa_supplicant-nl80211@.service"] {
+            let text =
+                "[Service]\nExecStart=/usr/sbin/wpa_supplicant -u\n[Install]\nWantedBy=multi-user.target\n";
+            fs::write(built.at("root/usr/lib/systemd/system").join(unit), text).expect("the folder is there");
+        }
+        for name in ["recovery.bin", "pieeprom.upd", "pieeprom.sig", "LICENSE"] {
+            fs::create_dir_all(built.at("eeprom")).expect("a folder");
+            fs::write(built.at("eeprom").join(name), "").expect("the folder is there");
+        }
         for name in firmware {
             fs::write(built.at("images/rpi-firmware").join(name), "").expect("the folder is there");
         }
@@ -63,6 +73,7 @@ impl Built {
             .env("TIDEGATE_KEYS", self.at("keys"))
             .env("TIDEGATE_KEYRING", self.at("keys/keyring.pem"))
             .env("XZ_DEFAULTS", "-0")
+            .env("TIDEGATE_EEPROM", if self.machine == "rpi5" { self.at("eeprom") } else { PathBuf::new() })
             .output();
         let output = output.unwrap_or_else(|error| unreachable!("{}: {error}", program.display()));
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -107,6 +118,7 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
         "board.dtb",
         "cmdline-a.txt",
         "cmdline-b.txt",
+        "cmdline.txt",
         "config.txt",
         "kernel8.img",
         "overlays/",
@@ -133,11 +145,14 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     for script in ["usr/lib/tidegate/rauc-tryboot", "usr/lib/systemd/system-shutdown/tidegate-tryboot"] {
         assert!(built.at("root").join(script).is_file(), "{script}");
     }
-    let wifi = fs::read_link(built.at("root/etc/wpa_supplicant/wpa_supplicant-wlan0.conf")).unwrap();
-    assert_eq!(
-        wifi,
-        Path::new("/run/wpa_supplicant/wpa_supplicant-wlan0.conf"),
-        "where provisioning writes it"
+    let fallback = fs::read_to_string(built.at("images/boot/cmdline.txt")).unwrap();
+    let of_a = fs::read_to_string(built.at("images/boot/cmdline-a.txt")).unwrap();
+    assert_eq!(fallback, format!("{} tidegate.firmware=old\n", of_a.trim_end()));
+    let units = built.at("root/usr/lib/systemd/system");
+    let choice = fs::read_to_string(units.join("multi-user.target.wants/tidegate-boot-choice.service"));
+    assert!(
+        choice.is_ok_and(|unit| unit.contains("\nExecStart=/usr/lib/tidegate/rauc-tryboot look\n")),
+        "nobody looks at what the firmware starts"
     );
     let keyring = PathBuf::from(format!("--keyring={}", built.at("keys/keyring.pem").display()));
     let info = built
@@ -146,10 +161,63 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     assert!(built.at("images/tidegate-rpi64.img.xz").is_file());
 }
 
+/// Two of them take each other's keys away, every five seconds.
+#[test]
+fn one_unit_and_no_other_starts_wpa_supplicant() {
+    let built = Built::new("rpi64", &[]);
+    let mut starters = Vec::new();
+    for folder in ["usr/lib/systemd/system", "etc/systemd/system"] {
+        let units = walkdir(&built.at("root").join(folder));
+        starters.extend(units.into_iter().filter(|unit| {
+            unit.is_symlink() && unit.display().to_string().contains("wpa_supplicant")
+                || fs::read_to_string(unit).is_ok_and(|text| text.contains("/wpa_supplicant "))
+        }));
+    }
+    let names: Vec<_> = starters.iter().filter_map(|unit| unit.file_name()?.to_str()).collect();
+    assert_eq!(names, ["tidegate-wifi.service"], "{starters:?}");
+}
+
+/// All files and links below a folder.
+fn walkdir(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.is_symlink() { found.extend(walkdir(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[test]
+fn a_root_whose_modules_cannot_be_loaded_is_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["usr/lib/systemd/system", "etc", "var", "lib/modules/6.12.61-v8/kernel/drivers"] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+    fs::write(dir.path().join("etc/group"), "root:x:0:\ndialout:x:18:\n").unwrap();
+    let run = || {
+        let script = board().join("post-build.sh");
+        let output = Command::new(script).arg(dir.path()).arg("rpi64").output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let list = dir.path().join("lib/modules/6.12.61-v8/modules.dep");
+    for empty in [false, true] {
+        if empty {
+            fs::write(&list, "").unwrap();
+        }
+        let (fine, said) = run();
+        assert!(!fine && said.contains("modules.dep names none of them"), "{said}");
+    }
+    fs::write(&list, "kernel/drivers/w1.ko:\n").unwrap();
+    let (fine, said) = run();
+    assert!(fine, "{said}");
+}
+
 #[test]
 fn raspberry_pi_5_has_its_own_kernel_and_takes_no_update_of_the_others() {
     let built = Built::new("rpi5", &[]);
-    assert_eq!(built.files(1), ["README.txt", "autoboot.txt"]);
+    // At the top the boot ROM would write the files of the boot loader over any other; without a config.txt the partition is none to start from.
+    assert_eq!(built.files(1), ["README.txt", "autoboot.txt", "eeprom/"]);
     assert!(built.files(2).contains(&"kernel_2712.img".to_owned()));
     let config = fs::read_to_string(built.at("root/etc/rauc/system.conf")).unwrap();
     assert!(config.contains("compatible=tidegate-rpi5\n"), "{config}");

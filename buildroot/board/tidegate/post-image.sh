@@ -1,6 +1,7 @@
 #!/bin/sh
 # Buildroot's post-image script: post-image.sh IMAGES MACHINE. Collects the boot partition and the drop zone, and makes of them and of
-# rootfs.squashfs the card image and the update bundle. $TIDEGATE_KEYS names the folder with the keys of updates (rauc/mkbundle.sh).
+# rootfs.squashfs the card image and the update bundle. $TIDEGATE_KEYS names the folder with the keys of updates (rauc/mkbundle.sh),
+# $TIDEGATE_EEPROM one with the files of a boot loader to lay beside (docs/image.md).
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,7 +32,15 @@ raspberry_pi() { # KERNEL-NAME CONSOLE
     cp "$images/Image.gz" "$boot/$1"
     cmdline A "$TIDEGATE_PARTUUID_ROOT_A" "$2" >"$boot/cmdline-a.txt"
     cmdline B "$TIDEGATE_PARTUUID_ROOT_B" "$2" >"$boot/cmdline-b.txt"
+    # What a boot loader takes that has no filter for partitions (Raspberry Pi 5 before 2025-03-10): slot A, which then says so.
+    sed 's/$/ tidegate.firmware=old/' "$boot/cmdline-a.txt" >"$boot/cmdline.txt"
     cp "$here/rpi/autoboot.txt" "$drop/"
+    # Not at the top, where the boot ROM would write them over any other, also a newer one with settings of its own.
+    if [ -n "${TIDEGATE_EEPROM:-}" ]; then
+        for file in recovery.bin pieeprom.upd pieeprom.sig LICENSE; do
+            install -D -m 0644 "$TIDEGATE_EEPROM/$file" "$drop/eeprom/$file"
+        done
+    fi
 }
 
 case "$machine" in

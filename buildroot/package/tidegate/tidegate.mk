@@ -6,6 +6,8 @@
 
 TIDEGATE_SITE = $(BR2_EXTERNAL_TIDEGATE_PATH)/..
 TIDEGATE_SITE_METHOD = local
+# legal-info would pack the whole folder beside this tree, builds and the keys of updates included; whoever wants the sources has them already.
+TIDEGATE_REDISTRIBUTE = NO
 TIDEGATE_LICENSE = MIT or Apache-2.0
 TIDEGATE_LICENSE_FILES = LICENSE LICENSE-MIT LICENSE-APACHE
 TIDEGATE_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude /target --exclude /tests/fuzz/target

@@ -111,6 +111,8 @@ pub enum Reason {
     NotANumber,
     /// The value was good but is older than its staleness limit.
     Stale,
+    /// One that a newer version of the gateway has stored, by its code: kept and shown.
+    Other(u8),
 }
 
 impl Reason {
@@ -127,6 +129,7 @@ impl Reason {
             Self::OutOfRange => "out-of-range",
             Self::NotANumber => "not-a-number",
             Self::Stale => "stale",
+            Self::Other(_) => "other",
         }
     }
 }
@@ -135,6 +138,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exception(code) => write!(f, "exception-{code}"),
+            Self::Other(code) => write!(f, "other-{code}"),
             other => f.write_str(other.word()),
         }
     }

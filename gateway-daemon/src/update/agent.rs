@@ -170,6 +170,9 @@ impl Agent {
             State::Installing => return Err(Failure::plain(Reason::Busy)),
             _ => {}
         }
+        if let Some(obstacle) = self.settings.folder.obstacle() {
+            return Err(Failure::plain(obstacle));
+        }
         job::check(&source)?;
         Ok(Job { source, reboot, key, downgrade })
     }

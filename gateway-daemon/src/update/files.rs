@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use gateway_core::os::{self, Doing};
+use gateway_core::update::reason::Reason;
 use gateway_core::update::record::{FILE_BYTES_MAX, History, Last, Trial};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +23,10 @@ const FAULTS_PATH: &str = "/run/tidegate-faults";
 
 /// Name of the sentence that says that an update was undone.
 const FAULT: &str = "update-rolled-back";
+
+/// Names of sentences that say that no update can be tried on this board: `rauc/tryboot-backend.sh look` leaves them at each start.
+const OBSTACLES: [(&str, Reason); 2] =
+    [("eeprom-too-old", Reason::EepromTooOld), ("boot-choice", Reason::BootChoice)];
 
 const BEFORE: &str = "before.json";
 const LAST: &str = "last.json";
@@ -183,6 +188,12 @@ impl Folder {
                 readable(&self.faults, 0o755).and_then(|()| readable(&path, 0o644)).map_err(at(&path))
             }
         }
+    }
+
+    /// Why no update can be tried on this board, if so.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<Reason> {
+        OBSTACLES.into_iter().find(|(name, _)| self.faults.join(name).exists()).map(|(_, reason)| reason)
     }
 
     /// Changes the history, if there is something to change. One that cannot be read is not written over: an empty one in its place would say that no

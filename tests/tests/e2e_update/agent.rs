@@ -328,3 +328,24 @@ async fn the_socket_that_systemd_passes_is_served() -> Result<()> {
     ensure!(text.contains("tidegate-update.socket"), "{text}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_board_that_cannot_try_a_second_system_takes_no_update_and_says_why() -> Result<()> {
+    let workshop = Workshop::start().await?;
+    let faults = workshop.path("faults");
+    std::fs::create_dir_all(&faults)?;
+    for (name, reason, words) in [
+        ("eeprom-too-old", Reason::EepromTooOld, "bring its EEPROM up to date first"),
+        ("boot-choice", Reason::BootChoice, "delete it and start the gateway again"),
+    ] {
+        std::fs::write(faults.join(name), "a sentence\n")?;
+        assert_eq!(refusal(&workshop, &install("https://example.com/x.raucb", None)).await?, reason);
+        let (code, text) = said(&workshop.run(&["update", "https://example.com/x.raucb"]).await?);
+        assert_eq!(code, Some(1), "{text}");
+        ensure!(text.contains(words), "{text}");
+        assert_eq!(workshop.status().await?.state, State::Idle);
+        std::fs::remove_file(faults.join(name))?;
+    }
+    ensure!(workshop.calls().is_empty(), "RAUC was asked: {}", workshop.calls());
+    Ok(())
+}

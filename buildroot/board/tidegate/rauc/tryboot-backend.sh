@@ -3,6 +3,7 @@
 #
 #   tryboot-backend.sh get-primary | set-primary SLOT | get-state SLOT | set-state SLOT good|bad | get-current
 #   tryboot-backend.sh arm          before the machine restarts: tells the firmware, if a trial is wanted (system-shutdown/tidegate-tryboot)
+#   tryboot-backend.sh look         at each start: makes an autoboot.txt that is gone anew, and says what else is wrong (tidegate-boot-choice.service)
 #
 # The contract: RAUC manual, "Custom bootloader backend interface". A slot is called by its bootname, A or B.
 #
@@ -15,7 +16,8 @@
 #   the health gate          set-state B good: autoboot.txt says B; or the gateway restarts and is A again
 #   power fails before that  A again, and the note in /run is gone: B is tried when someone installs or activates it anew
 #
-# Whether a slot is known to work is kept beside RAUC's own records. Without the record only the primary counts as good.
+# Whether a slot is known to work is kept beside RAUC's own records, and which one is the primary, for the case that autoboot.txt is lost: it lies
+# on the drive that people put files on. Without the record only the primary counts as good.
 set -eu
 
 autoboot=${TIDEGATE_AUTOBOOT:-/boot/firmware/autoboot.txt}
@@ -23,6 +25,8 @@ firmware=${TIDEGATE_BOOTLOADER_DT:-/proc/device-tree/chosen/bootloader}
 reboot_param=${TIDEGATE_REBOOT_PARAM:-/run/systemd/reboot-param}
 wanted=${TIDEGATE_TRYBOOT_WANTED:-/run/tidegate-tryboot}
 records=${TIDEGATE_SLOT_RECORDS:-/var/lib/rauc}
+cmdline=${TIDEGATE_CMDLINE:-/proc/cmdline}
+faults=${TIDEGATE_FAULTS_DIR:-/run/tidegate-faults}
 
 fail() {
     echo "tryboot: $*" >&2
@@ -59,47 +63,81 @@ autoboot_for() { # SLOT
         "$(partition_of "$1")" "$(partition_of "$(other "$1")")"
 }
 
-primary() {
-    [ -r "$autoboot" ] || fail "$autoboot cannot be read: is the first partition mounted?"
+# The slot that a text makes the primary; line ends of Windows and empty lines at the end do not matter.
+slot_in() { # FILE
+    text=$(tr -d '\r' <"$1")
     for slot in A B; do
-        if [ "$(autoboot_for "$slot")" = "$(cat "$autoboot")" ]; then
+        if [ "$(autoboot_for "$slot")" = "$text" ]; then
             echo "$slot"
             return
         fi
     done
-    fail "$autoboot was changed by someone; expected the text of docs/decisions/0033 with boot_partition 2 and 3"
+    return 1
 }
 
-# The slot that runs, from the firmware itself: a 32-bit big-endian number.
-current() {
-    number=$(od -An -v -tu1 -N4 "$firmware/partition" 2>/dev/null) || number=''
+primary() {
+    [ -r "$autoboot" ] || fail "$autoboot cannot be read: is the first partition mounted?"
+    slot_in "$autoboot" ||
+        fail "$autoboot was changed by someone; delete it and start the gateway again, and it is made anew"
+}
+
+# A 32-bit big-endian number of the firmware, or nothing.
+number() { # FILE
+    bytes=$(od -An -v -tu1 -N4 "$1" 2>/dev/null) || bytes=''
     # shellcheck disable=SC2086 # four numbers
-    set -- $number
-    [ $# -eq 4 ] || fail "$firmware/partition says nothing: not started by a Raspberry Pi's firmware of 2022-11 or later"
-    slot_of "$4" || fail "the firmware booted partition $4, which is no slot; expected 2 or 3"
+    set -- $bytes
+    [ $# -ne 4 ] || echo $((($1 << 24) + ($2 << 16) + ($3 << 8) + $4))
+}
+
+# The slot that runs, from the firmware itself.
+current() {
+    started=$(number "$firmware/partition")
+    [ -n "$started" ] || fail "$firmware/partition says nothing: not started by a Raspberry Pi's firmware of 2022-11 or later"
+    slot_of "$started" || fail "the firmware booted partition $started, which is no slot; expected 2 or 3"
+}
+
+# The same, with empty lines up to LENGTH: a file with the line ends of Windows is a few bytes longer, and keeps its length.
+autoboot_padded() { # SLOT LENGTH
+    autoboot_for "$1"
+    more=$(($2 - $(autoboot_for "$1" | wc -c)))
+    while [ "$more" -gt 0 ]; do
+        echo
+        more=$((more - 1))
+    done
 }
 
 # Overwrites autoboot.txt where it lies: the same sector, the same length, so that no cluster is taken or freed and the file allocation
 # table stays as it is. A power cut leaves the old sector or the new one, and both boot a whole system.
 commit() { # SLOT
-    [ "$(wc -c <"$autoboot")" -le 512 ] || fail "$autoboot is longer than the sector that the firmware reads"
+    length=$(wc -c <"$autoboot")
+    [ "$length" -le 512 ] || fail "$autoboot is longer than the sector that the firmware reads"
+    write_autoboot "$1" "$length"
+    main=$1
+    note primary "$1"
+}
+
+write_autoboot() { # SLOT LENGTH
     # tidegate-storage mounts the partition read-only: what is not open cannot be torn.
-    closed=''
-    [ -w "$autoboot" ] || closed=yes
-    [ -z "$closed" ] || mount -o remount,rw "${autoboot%/*}" || fail "${autoboot%/*} cannot be made writable"
+    folder=${autoboot%/*} closed=''
+    [ -w "$folder" ] || closed=yes
+    [ -z "$closed" ] || mount -o remount,rw "$folder" || fail "$folder cannot be made writable"
     written=yes
-    autoboot_for "$1" | dd of="$autoboot" bs=512 conv=notrunc,fsync 2>/dev/null || written=''
-    [ -z "$closed" ] || mount -o remount,ro "${autoboot%/*}" || echo "tryboot: ${autoboot%/*} stays writable" >&2
+    autoboot_padded "$1" "$2" | dd of="$autoboot" bs=512 conv=notrunc,fsync 2>/dev/null || written=''
+    [ -z "$closed" ] || mount -o remount,ro "$folder" || echo "tryboot: $folder stays writable" >&2
     [ -n "$written" ] || fail "$autoboot cannot be written"
-    main=$(primary)
-    [ "$main" = "$1" ] || fail "$autoboot does not hold what was written; the card may be at its end"
+    [ "$(slot_in "$autoboot")" = "$1" ] || fail "$autoboot does not hold what was written; the card may be at its end"
+}
+
+# Keeps a word over a power cut.
+note() { # NAME WORD
+    mkdir -p "$records"
+    printf '%s\n' "$2" >"$records/$1.part"
+    sync "$records/$1.part"
+    mv "$records/$1.part" "$records/$1"
 }
 
 record() { # SLOT good|bad
-    mkdir -p "$records"
-    printf '%s\n' "$2" >"$records/slot-$1.part"
-    sync "$records/slot-$1.part"
-    mv "$records/slot-$1.part" "$records/slot-$1"
+    note "slot-$1" "$2"
 }
 
 state() { # SLOT
@@ -117,9 +155,13 @@ mark_good() { # SLOT
         running=$(current)
         [ "$1" = "$running" ] ||
             fail "slot $1 does not run, so nobody knows that it works; start it first: rauc status mark-active $1, then restart"
+        # Both are known to work, before the choice: after a cut in between one of them starts, and the other one is there to go back to.
+        record "$main" good
+        record "$1" good
         commit "$1"
+    else
+        record "$1" good
     fi
-    record "$1" good
     [ "$(cat "$wanted" 2>/dev/null)" != "$1" ] || rm -f "$wanted"
 }
 
@@ -151,6 +193,49 @@ set_primary() { # SLOT
     echo "$1" >"$wanted"
 }
 
+fault() { # NAME SENTENCE
+    echo "tryboot: $2" >&2
+    mkdir -p "$faults"
+    printf '%s\n' "$2" >"$faults/$1.part"
+    mv "$faults/$1.part" "$faults/$1"
+}
+
+# The firmware takes the slots for what they are only when it knows them: it tells from which partition it started, and the command line is that slot's.
+knows_slots() {
+    ! grep -qw 'tidegate\.firmware=old' "$cmdline" || return 1
+    # In a process of its own: it ends with the reason.
+    running=$(current 2>/dev/null) || return 1
+    grep -qw "rauc\.slot=$running" "$cmdline"
+}
+
+old_firmware="the boot loader of this board is too old for updates, which are refused: bring its EEPROM up to date (docs/flashing.md)"
+
+# What a start finds. A gateway runs with all of these; updates are refused until they are gone.
+look() {
+    rm -f "$faults/eeprom-too-old" "$faults/boot-choice"
+    if ! knows_slots; then
+        fault eeprom-too-old "$old_firmware"
+        return 0
+    fi
+    # Lost with its folder entry, or emptied: also zeros, which a cut power may leave.
+    if [ ! -e "$autoboot" ] || [ -z "$(tr -d '\000 \r\n' <"$autoboot")" ]; then
+        # Without it the firmware starts A, whatever was the primary. A slot on trial is not the one.
+        main=$running
+        [ "$(number "$firmware/tryboot")" != 1 ] || main=$(other "$running")
+        case "$(cat "$records/primary" 2>/dev/null)" in A) main=A ;; B) main=B ;; esac
+        length=0
+        [ ! -e "$autoboot" ] || length=$(wc -c <"$autoboot")
+        if [ "$length" -le 512 ] && (write_autoboot "$main" "$length"); then
+            echo "tryboot: autoboot.txt was gone and is made anew; slot $main is the one that starts" >&2
+        else
+            fault boot-choice "autoboot.txt on the drive TIDEGATE is gone and cannot be written: every start is one of system A, and updates are refused"
+        fi
+        return 0
+    fi
+    slot_in "$autoboot" >/dev/null ||
+        fault boot-choice "autoboot.txt on the drive TIDEGATE was changed, so updates are refused: delete it and start the gateway again, and it is made anew"
+}
+
 # The first partition is unmounted by then: the note in /run is all there is.
 arm() {
     [ -s "$wanted" ] || return 0
@@ -165,8 +250,10 @@ case "$command $#" in
 'get-primary 0') if [ -s "$wanted" ]; then cat "$wanted"; else primary; fi ;;
 'get-current 0') current ;;
 'arm 0') arm ;;
+'look 0') look ;;
 'get-state 1' | 'set-primary 1' | 'set-state 2')
     partition_of "$1" >/dev/null
+    [ ! -e "$faults/eeprom-too-old" ] || [ "$command" = get-state ] || fail "$old_firmware"
     # In a variable of its own: a failure inside of [ ] would go unnoticed.
     main=$(primary)
     case "$command ${2:-}" in
@@ -177,5 +264,5 @@ case "$command $#" in
     *) fail "a slot is good or bad, not '$2'" ;;
     esac
     ;;
-*) fail "expected get-primary, set-primary SLOT, get-state SLOT, set-state SLOT good|bad, get-current or arm" ;;
+*) fail "expected get-primary, set-primary SLOT, get-state SLOT, set-state SLOT good|bad, get-current, arm or look" ;;
 esac

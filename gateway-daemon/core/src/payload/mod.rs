@@ -126,7 +126,4 @@ pub enum DecodeError {
     /// A text is not UTF-8, or a name breaks the rules of names.
     #[error("an impossible text")]
     Text,
-    /// A reason that this version does not know.
-    #[error("reason {0} is not known")]
-    Reason(u8),
 }

@@ -178,6 +178,7 @@ fn write_sample(out: &mut Vec<u8>, sample: &Sample) -> u8 {
             if let Reason::Exception(code) = reason {
                 out.push(*code);
             }
+            debug_assert!(!matches!(reason, Reason::Other(..CODES)), "a code that has a meaning here");
             KIND_BAD
         }
     }
@@ -260,6 +261,9 @@ fn finite(value: f64) -> Result<Value, DecodeError> {
     if value.is_finite() { Ok(Value::Float(value)) } else { Err(DecodeError::Float) }
 }
 
+/// Codes below have a meaning. A version to come takes the next ones, for reasons of one byte, and this one keeps and shows what it does not know.
+const CODES: u8 = 9;
+
 fn reason_code(reason: Reason) -> u8 {
     match reason {
         Reason::NotPolled => 0,
@@ -271,11 +275,13 @@ fn reason_code(reason: Reason) -> u8 {
         Reason::OutOfRange => 6,
         Reason::NotANumber => 7,
         Reason::Stale => 8,
+        Reason::Other(code) => code,
     }
 }
 
 fn read_reason(reader: &mut Reader<'_>) -> Result<Reason, DecodeError> {
-    Ok(match reader.byte()? {
+    let code = reader.byte()?;
+    Ok(match code {
         0 => Reason::NotPolled,
         1 => Reason::Timeout,
         2 => Reason::BadAnswer,
@@ -285,6 +291,6 @@ fn read_reason(reader: &mut Reader<'_>) -> Result<Reason, DecodeError> {
         6 => Reason::OutOfRange,
         7 => Reason::NotANumber,
         8 => Reason::Stale,
-        other => return Err(DecodeError::Reason(other)),
+        CODES.. => Reason::Other(code),
     })
 }

@@ -35,6 +35,10 @@ pub enum Reason {
     Busy,
     /// The last update has not passed its test: the other slot holds the only system that is known to work.
     Testing,
+    /// The board's boot loader knows no second system.
+    EepromTooOld,
+    /// Which system the boot loader starts cannot be told, or not be changed.
+    BootChoice,
     /// The installation ended before it was complete.
     Interrupted,
     /// This very command was carried out before.
@@ -51,7 +55,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, for tests and documents.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::BadSignature,
         Self::Clock,
         Self::Damaged,
@@ -63,6 +67,8 @@ impl Reason {
         Self::Downgrade,
         Self::Busy,
         Self::Testing,
+        Self::EepromTooOld,
+        Self::BootChoice,
         Self::Interrupted,
         Self::AlreadyDone,
         Self::Retained,
@@ -86,6 +92,8 @@ impl Reason {
             Self::Downgrade => "downgrade",
             Self::Busy => "busy",
             Self::Testing => "testing",
+            Self::EepromTooOld => "eeprom-too-old",
+            Self::BootChoice => "boot-choice",
             Self::Interrupted => "interrupted",
             Self::AlreadyDone => "already-done",
             Self::Retained => "retained",
@@ -127,6 +135,12 @@ impl Reason {
             Self::Busy => "another update is being installed; wait until it is done, then try again",
             Self::Testing => {
                 "the last update is still being tested, and the old system is kept until it has passed; try again when it has"
+            }
+            Self::EepromTooOld => {
+                "the boot loader of this board is too old to try a second system; bring its EEPROM up to date first"
+            }
+            Self::BootChoice => {
+                "autoboot.txt on the drive TIDEGATE was changed, or cannot be written; delete it and start the gateway again, then try again"
             }
             Self::Interrupted => {
                 "the installation was cut off before it was complete; nothing has changed, try again"

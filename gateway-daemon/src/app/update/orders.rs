@@ -292,6 +292,8 @@ async fn carry_out(socket: &Path, Task { order, place }: Task, news: &mpsc::Send
                     Reason::Busy
                     | Reason::Testing
                     | Reason::AlreadyDone
+                    | Reason::EepromTooOld
+                    | Reason::BootChoice
                     | Reason::BadSource
                     | Reason::BadCommand => News::Refused(id, failure),
                     _ => News::Status(Status::failed(failure).with_id(id)),

@@ -17,6 +17,7 @@ fn any_sample() -> impl Strategy<Value = Sample> {
         any::<u8>().prop_map(|code| Sample::Bad(Reason::Exception(code))),
         Just(Sample::Bad(Reason::Timeout)),
         Just(Sample::Bad(Reason::Stale)),
+        (9..=u8::MAX).prop_map(|code| Sample::Bad(Reason::Other(code))),
     ]
 }
 
@@ -127,8 +128,21 @@ fn each_way_to_break_a_record_has_its_error() {
     check(18, &[1, 0x34, 0, 0, 0xc0, 0x7f], DecodeError::Float);
     check(18, &[1, 0x35, 0, 0, 0, 0, 0, 0, 0, 0], DecodeError::Float);
     check(18, &[1, 0x36, 2, 0xff, 0xff], DecodeError::Text);
-    check(18, &[1, 0x37, 9], DecodeError::Reason(9));
     check(18, &[1, 0x33, 7, 0], DecodeError::Trailing(1));
+}
+
+/// After a roll-back rows of the version that was tried lie in the database, with reasons that came with it.
+#[test]
+fn a_reason_that_a_newer_version_has_stored_is_kept_and_shown_by_its_code() {
+    for code in 9..=u8::MAX {
+        let mut bytes = record(vec![entry(0, 0, Sample::Bad(Reason::Stale))]).encode();
+        assert_eq!(bytes.pop(), Some(8));
+        bytes.push(code);
+        let read = Record::decode(&bytes).unwrap();
+        assert_eq!(read.entries[0].sample, Sample::Bad(Reason::Other(code)));
+        assert_eq!(read.encode(), bytes);
+        assert_eq!(Reason::Other(code).to_string(), format!("other-{code}"));
+    }
 }
 
 #[test]
