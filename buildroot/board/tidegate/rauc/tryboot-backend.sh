@@ -232,8 +232,12 @@ look() {
         fi
         return 0
     fi
-    slot_in "$autoboot" >/dev/null ||
-        fault boot-choice "autoboot.txt on the drive TIDEGATE was changed, so updates are refused: delete it and start the gateway again, and it is made anew"
+    if main=$(slot_in "$autoboot"); then
+        # Also of a card whose choice was made before there was a record.
+        [ "$(cat "$records/primary" 2>/dev/null)" = "$main" ] || note primary "$main"
+        return 0
+    fi
+    fault boot-choice "autoboot.txt on the drive TIDEGATE was changed, so updates are refused: delete it and start the gateway again, and it is made anew"
 }
 
 # The first partition is unmounted by then: the note in /run is all there is.
