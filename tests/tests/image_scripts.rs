@@ -73,6 +73,7 @@ impl Built {
             .env("TIDEGATE_KEYS", self.at("keys"))
             .env("TIDEGATE_KEYRING", self.at("keys/keyring.pem"))
             .env("XZ_DEFAULTS", "-0")
+            .env("TIDEGATE_NOTICES", board().join("image.env"))
             .env("TIDEGATE_EEPROM", if self.machine == "rpi5" { self.at("eeprom") } else { PathBuf::new() })
             .output();
         let output = output.unwrap_or_else(|error| unreachable!("{}: {error}", program.display()));
@@ -148,6 +149,7 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     let fallback = fs::read_to_string(built.at("images/boot/cmdline.txt")).unwrap();
     let of_a = fs::read_to_string(built.at("images/boot/cmdline-a.txt")).unwrap();
     assert_eq!(fallback, format!("{} tidegate.firmware=old\n", of_a.trim_end()));
+    assert!(built.at("root/usr/share/licenses/tidegate/crates.txt").is_file(), "the licences of the crates");
     let units = built.at("root/usr/lib/systemd/system");
     let choice = fs::read_to_string(units.join("multi-user.target.wants/tidegate-boot-choice.service"));
     assert!(

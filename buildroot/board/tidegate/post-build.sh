@@ -22,6 +22,11 @@ for modules in "$root"/lib/modules/*/ "$root"/usr/lib/modules/*/; do
     fi
 done
 
+# The licence texts of the crates in the daemon, which `cargo xtask image` has collected: who gets the program gets them.
+if [ -n "${TIDEGATE_NOTICES:-}" ]; then
+    install -D -m 0644 "$TIDEGATE_NOTICES" "$root/usr/share/licenses/tidegate/crates.txt"
+fi
+
 case "$machine" in
 rpi*)
     install -D -m 0755 "$here/rauc/tryboot-backend.sh" "$root/usr/lib/tidegate/rauc-tryboot"
