@@ -5,6 +5,7 @@
 pub mod account;
 pub mod bare;
 pub mod bench;
+pub mod built;
 pub mod card;
 pub mod careful;
 pub mod certs;
