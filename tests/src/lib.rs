@@ -15,6 +15,7 @@ pub mod container;
 pub mod counter_device;
 pub mod fake_broker;
 pub mod fast_device;
+pub mod firmware;
 pub mod gateway;
 pub mod links;
 pub mod machine;
