@@ -29,12 +29,15 @@ impl Built {
             ("root/etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
             ("root/etc/group", "root:x:0:\ndialout:x:18:\n"),
             ("images/Image.gz", "kernel"),
-            ("images/board.dtb", "tree"),
-            ("images/rpi-firmware/config.txt", "kernel=...\n"),
         ];
         for (name, text) in files {
             fs::write(built.at(name), text).expect("the folder is there");
         }
+        for name in device_trees(machine) {
+            fs::write(built.at("images").join(name), "tree").expect("the folder is there");
+        }
+        fs::copy(board().join(machine).join("config.txt"), built.at("images/rpi-firmware/config.txt"))
+            .expect("the board has its settings");
         // What the package of wpa_supplicant installs.
         for unit in ["wpa_supplicant.service", "wpa_supplicant@.service", "wpa_supplicant-nl80211@.service"] {
             let text =
@@ -46,7 +49,7 @@ impl Built {
             fs::write(built.at("eeprom").join(name), "").expect("the folder is there");
         }
         for name in firmware {
-            fs::write(built.at("images/rpi-firmware").join(name), "").expect("the folder is there");
+            fs::write(built.at("images/rpi-firmware").join(name), "\x7fELF").expect("the folder is there");
         }
         built.run(&board().join("rauc/pki.sh"), &[&built.at("keys")]);
         built.run(&board().join("post-build.sh"), &[&built.at("root"), Path::new(machine)]);
@@ -114,6 +117,15 @@ impl Built {
         names.sort_unstable();
         names
     }
+}
+
+/// The files of the device trees that a board's configuration asks for.
+fn device_trees(machine: &str) -> Vec<String> {
+    let path = board().join(format!("../../configs/tidegate_{machine}_defconfig"));
+    let text = fs::read_to_string(path).expect("the board has a configuration");
+    let names = text.lines().find_map(|line| line.strip_prefix("BR2_LINUX_KERNEL_INTREE_DTS_NAME="));
+    let names = names.expect("it names its device trees").trim_matches('"').split(' ');
+    names.map(|name| format!("{}.dtb", name.trim_start_matches("broadcom/"))).collect()
 }
 
 /// The folder of the scripts.

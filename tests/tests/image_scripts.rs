@@ -14,7 +14,14 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     // The boot ROM takes bootcode.bin from the first partition, and a second one elsewhere would be taken for it.
     assert_eq!(built.files(1), ["README.txt", "autoboot.txt", "bootcode.bin", "config.txt"]);
     let boot = [
-        "board.dtb",
+        "bcm2710-rpi-3-b-plus.dtb",
+        "bcm2710-rpi-3-b.dtb",
+        "bcm2710-rpi-cm3.dtb",
+        "bcm2710-rpi-zero-2-w.dtb",
+        "bcm2711-rpi-4-b.dtb",
+        "bcm2711-rpi-400.dtb",
+        "bcm2711-rpi-cm4.dtb",
+        "bcm2711-rpi-cm4s.dtb",
         "cmdline-a.txt",
         "cmdline-b.txt",
         "cmdline.txt",
@@ -23,6 +30,7 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
         "overlays/",
         "start.elf",
         "start4.elf",
+        "tryboot.txt",
     ];
     assert_eq!(built.files(2), boot);
     assert_eq!(built.files(3), [""; 0], "slot B is empty on a fresh card");
@@ -46,6 +54,8 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     }
     let fallback = fs::read_to_string(built.at("images/boot/cmdline.txt")).unwrap();
     let of_a = fs::read_to_string(built.at("images/boot/cmdline-a.txt")).unwrap();
+    let read = |name: &str| fs::read(built.at("images/boot").join(name)).unwrap();
+    assert_eq!(read("tryboot.txt"), read("config.txt"), "a trial has other settings");
     assert_eq!(fallback, format!("{} tidegate.firmware=old\n", of_a.trim_end()));
     let choice = built.at("root/etc/systemd/system/multi-user.target.wants/tidegate-boot-choice.service");
     assert!(choice.is_symlink(), "nobody looks at what the firmware starts");

@@ -16,7 +16,7 @@ mod start;
 
 pub use board::{Board, Day, Loader, LongLine, Model, UnknownFilter, Unproven};
 pub use card::{Card, Lost};
-pub use config::Step;
+pub use config::{Config, Step};
 pub use start::Start;
 
 /// Resets in a row after which a board counts as one that never starts.
