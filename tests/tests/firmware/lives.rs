@@ -236,6 +236,21 @@ fn a_system_that_was_marked_bad_is_not_what_a_lost_autoboot_file_leads_to_but_ca
     }
 }
 
+/// Found by steps in any order: it started and would never have started again on a board that looks for no other partition.
+#[test]
+fn a_running_system_that_is_marked_bad_and_then_good_starts_again() {
+    for model in KINDS {
+        let mut life = Life::started(Board::new(model));
+        life.tries(2);
+        life.commits();
+        life.tries(3);
+        life.says("set-state A bad", "");
+        life.commits();
+        life.power();
+        life.runs('A', 3);
+    }
+}
+
 #[test]
 fn a_boot_loader_that_is_too_old_does_not_start_the_card_or_takes_no_update() {
     let mut life = Life::new(Board::with_eeprom(Model::Pi4, Day(2021, 4, 29)));
