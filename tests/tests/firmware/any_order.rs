@@ -83,9 +83,9 @@ fn live(seed: u64, board: Board) {
         let replay = format!(
             "replay: TIDEGATE_FIRMWARE_SEED={seed} cargo test --workspace --test firmware -- any_order"
         );
-        let Some(now) = life.running() else {
-            panic!("nothing starts after {done:?} {expected:?}\n{replay}")
-        };
+        let now = life.running();
+        assert!(now.is_some(), "nothing starts after {done:?} {expected:?}\n{replay}");
+        let Some(now) = now else { return };
         if matches!(step, Step::Reset | Step::PowerCut) {
             let kept = if expected.lost {
                 ['A', expected.kept].contains(&now.slot)

@@ -210,7 +210,9 @@ impl Life {
         let flashed = Card::new(flashed_image(self.board.model).to_owned());
         let used = 4 << 20;
         let before = self.card.bytes(partition, 0, used).expect("it is on the card");
-        self.card.overwrite(partition, 0, &flashed.bytes(2, 0, used).unwrap()).expect("the card takes it");
+        self.card
+            .overwrite(partition, 0, &flashed.bytes(2, 0, used).expect("it is on the card"))
+            .expect("the card takes it");
         self.card
             .write(partition, kernel(self.board.model), format!("kernel {version}").as_bytes())
             .expect("the card takes it");
@@ -291,6 +293,12 @@ impl Life {
     /// The sentence of a fault that `look` has found.
     pub(crate) fn fault(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.at("faults").join(name)).ok()
+    }
+
+    /// Writes a file onto the card.
+    #[track_caller]
+    pub(crate) fn put(&self, partition: u8, name: &str, bytes: &[u8]) {
+        self.card.write(partition, name, bytes).expect("the card takes it");
     }
 
     /// The text of `autoboot.txt`.
