@@ -80,7 +80,7 @@ impl Model {
     ///
     /// `conditional.adoc`: "`[pi3]` Model 3B, Model 3B+, Model 3A+, Compute Module 3, Compute Module 3+", "`[pi4]` Model 4B, Pi 400, Compute Module 4,
     /// Compute Module 4S", "`[pi02]` Zero 2 W (also sees `[pi0w]` and `[pi0]` contents)". `[pi5]`, `[pi500]` and `[cm5]`: `dtapply` of raspberrypi/utils, in which
-    /// `[pi5]` covers all three and "There is no [cm3] filter".
+    /// `[pi5]` covers all three and "There is no `[cm3]` filter".
     #[must_use]
     pub fn filters(self) -> &'static [&'static str] {
         match self {
@@ -223,7 +223,7 @@ impl Board {
 
     /// `[tryboot]` and `tryboot_a_b` in `autoboot.txt`.
     ///
-    /// rpi-eeprom 446, 2022-10-18: "Add support for a [tryboot] conditional statement in config files", "Load config.txt instead of tryboot.txt if tryboot_a_b=1 in
+    /// rpi-eeprom 446, 2022-10-18: "Add support for a `[tryboot]` conditional statement in config files", "Load config.txt instead of tryboot.txt if tryboot_a_b=1 in
     /// autoboot.txt". BCM2712: from its first one on.
     #[must_use]
     pub fn knows_sections(&self) -> bool {

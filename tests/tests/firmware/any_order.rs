@@ -23,11 +23,13 @@ enum Step {
     PowerCut,
     Commit,
     MarkBad,
+    /// `rauc status mark-active` of the other slot.
+    Activate,
     Delete,
     Crlf,
 }
 
-const STEPS_OF_A_LIFE: [Step; 13] = [
+const STEPS_OF_A_LIFE: [Step; 14] = [
     Step::Install(Until::End),
     Step::Install(Until::End),
     Step::Install(Until::Marked),
@@ -40,6 +42,7 @@ const STEPS_OF_A_LIFE: [Step; 13] = [
     Step::PowerCut,
     Step::Commit,
     Step::MarkBad,
+    Step::Activate,
     Step::Crlf,
 ];
 
@@ -53,13 +56,21 @@ struct Expected {
     /// The boot partition of A is half written. RAUC writes it from its beginning on; if `autoboot.txt` is lost as well before the next update, only writing the file
     /// by hand helps (docs/decisions/0061).
     torn_boot_of_a: bool,
+    /// Whether A and B were written to their ends.
+    whole: [bool; 2],
 }
 
 fn live(seed: u64, board: Board) {
     let mut chance = Chance::new(seed);
     let mut life = Life::started(board);
-    let mut expected = Expected { kept: 'A', lost: false, torn_boot_of_a: false };
+    let mut expected = Expected { kept: 'A', lost: false, torn_boot_of_a: false, whole: [true, false] };
     let mut version = 1;
+    if chance.one_in(2) {
+        version = 2;
+        life.tries(version);
+        life.commits();
+        expected = Expected { kept: 'B', whole: [true; 2], ..expected };
+    }
     let mut done = Vec::new();
     for _ in 0..STEPS {
         let mut step = chance.pick(&STEPS_OF_A_LIFE);
@@ -72,9 +83,9 @@ fn live(seed: u64, board: Board) {
         let replay = format!(
             "replay: TIDEGATE_FIRMWARE_SEED={seed} cargo test --workspace --test firmware -- any_order"
         );
-        let Some(now) = life.running() else {
-            panic!("nothing starts after {done:?} {expected:?}\n{replay}")
-        };
+        let now = life.running();
+        assert!(now.is_some(), "nothing starts after {done:?} {expected:?}\n{replay}");
+        let Some(now) = now else { return };
         if matches!(step, Step::Reset | Step::PowerCut) {
             let kept = if expected.lost {
                 ['A', expected.kept].contains(&now.slot)
@@ -88,7 +99,15 @@ fn live(seed: u64, board: Board) {
     // Whatever it was: an update can be made.
     life.power();
     life.restart();
-    life.tries(200);
+    let taken = life.install(200, Until::End);
+    assert_eq!(
+        taken,
+        Ok(()),
+        "an update after {done:?} {expected:?}, {:?} {:?}, seed {seed}",
+        life.running(),
+        life.choice()
+    );
+    life.restart();
     life.commits();
     life.power();
     assert_eq!(life.running().map(|system| system.version), Some(200), "after {done:?}, seed {seed}");
@@ -102,6 +121,9 @@ fn take(life: &mut Life, expected: &mut Expected, step: Step, running: System, v
             *version += 1;
             if life.install(*version, until).is_ok() {
                 assert_eq!(expected.kept, slot, "an installation over the system to go back to");
+                if until != Until::Marked {
+                    expected.whole[usize::from(other == 'B')] = matches!(until, Until::Written | Until::End);
+                }
                 if other == 'A' && !matches!(until, Until::Marked | Until::Root) {
                     expected.torn_boot_of_a = matches!(until, Until::Boot(_));
                 }
@@ -122,6 +144,11 @@ fn take(life: &mut Life, expected: &mut Expected, step: Step, running: System, v
             // The health gate restarts at once.
             if life.run(&format!("set-state {slot} bad")).is_ok() && expected.kept == slot {
                 expected.kept = other;
+            }
+        }
+        Step::Activate => {
+            if expected.whole[usize::from(other == 'B')] {
+                let _ = life.run(&format!("set-primary {other}"));
             }
         }
         Step::Delete => {

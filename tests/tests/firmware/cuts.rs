@@ -16,8 +16,8 @@ fn cuts(before: &Life, command: &str, allowed: &[(char, u8)]) {
         let ended = life.run(command).is_ok();
         life.uncut();
         life.reset();
-        let system = life.running().unwrap_or_else(|| panic!("{command}, cut at {at}: nothing starts"));
-        assert!(allowed.contains(&(system.slot, system.version)), "{command}, cut at {at}: {system:?}");
+        let system = life.running().map(|system| (system.slot, system.version));
+        assert!(system.is_some_and(|it| allowed.contains(&it)), "{command}, cut at {at}: {system:?}");
         // Nothing is stuck: the next update is tried from either of the two.
         life.tries(9);
         if ended {
@@ -28,7 +28,7 @@ fn cuts(before: &Life, command: &str, allowed: &[(char, u8)]) {
             return;
         }
     }
-    panic!("{command} has more than {STEPS_MAX} steps");
+    unreachable!("{command} has more than {STEPS_MAX} steps");
 }
 
 fn board() -> Board {

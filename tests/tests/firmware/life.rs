@@ -22,6 +22,7 @@ pub(crate) struct Life {
     pub(crate) card: Card,
     pub(crate) board: Board,
     running: Option<Start>,
+    system: Option<System>,
 }
 
 /// How far an installation comes.
@@ -89,7 +90,7 @@ impl Life {
         let copy = ["--sparse=always", "--reflink=auto"];
         let copied = Command::new("cp").args(copy).arg(flashed_image(board.model)).arg(&image).status();
         assert!(copied.expect("cp starts").success());
-        Self { dir, card: Card::new(image), board, running: None }
+        Self { dir, card: Card::new(image), board, running: None, system: None }
     }
 
     /// A flashed card that has started.
@@ -143,6 +144,7 @@ impl Life {
         let _ = fs::remove_dir_all(self.at("faults"));
         let outcome = settle(&self.card, &self.board, cause);
         self.running = outcome.start().cloned();
+        self.system = self.running.as_ref().and_then(|start| self.loaded(start));
         outcome
     }
 
@@ -158,9 +160,8 @@ impl Life {
         self.says("look", "");
     }
 
-    /// The system that runs, if the bytes that were started are one: kernel and root of one version.
-    pub(crate) fn running(&self) -> Option<System> {
-        let start = self.running.as_ref()?;
+    /// The system that a start leads to, if the bytes on the card are one: kernel and root of one version.
+    fn loaded(&self, start: &Start) -> Option<System> {
         let text = self.card.read(start.partition, &start.kernel).ok()?;
         let version = String::from_utf8(text).ok()?.strip_prefix("kernel ")?.parse().ok()?;
         let word = |name: &str| start.cmdline.split(' ').find_map(|word| word.strip_prefix(name));
@@ -168,6 +169,11 @@ impl Life {
         let slot = word("rauc.slot=")?.chars().next()?;
         let whole = self.card.bytes(root, 0, STAMP).ok()? == stamp(version);
         (whole && partitions(slot).1 == root).then_some(System { slot, version })
+    }
+
+    /// The system that runs.
+    pub(crate) fn running(&self) -> Option<System> {
+        self.system
     }
 
     /// Asserts that a slot with a version runs.
@@ -204,7 +210,9 @@ impl Life {
         let flashed = Card::new(flashed_image(self.board.model).to_owned());
         let used = 4 << 20;
         let before = self.card.bytes(partition, 0, used).expect("it is on the card");
-        self.card.overwrite(partition, 0, &flashed.bytes(2, 0, used).unwrap()).expect("the card takes it");
+        self.card
+            .overwrite(partition, 0, &flashed.bytes(2, 0, used).expect("it is on the card"))
+            .expect("the card takes it");
         self.card
             .write(partition, kernel(self.board.model), format!("kernel {version}").as_bytes())
             .expect("the card takes it");
@@ -287,6 +295,12 @@ impl Life {
         fs::read_to_string(self.at("faults").join(name)).ok()
     }
 
+    /// Writes a file onto the card.
+    #[track_caller]
+    pub(crate) fn put(&self, partition: u8, name: &str, bytes: &[u8]) {
+        self.card.write(partition, name, bytes).expect("the card takes it");
+    }
+
     /// The text of `autoboot.txt`.
     pub(crate) fn choice(&self) -> Option<String> {
         self.card.read(1, "autoboot.txt").ok().map(|bytes| String::from_utf8(bytes).expect("text"))
@@ -335,6 +349,6 @@ impl Life {
             Command::new("cp").args(["-a", "--sparse=always"]).arg(self.at(".")).arg(dir.path()).status();
         assert!(copied.expect("cp starts").success());
         let card = Card::new(dir.path().join("card.img"));
-        Self { dir, card, board: self.board.clone(), running: self.running.clone() }
+        Self { dir, card, board: self.board.clone(), running: self.running.clone(), system: self.system }
     }
 }

@@ -118,8 +118,8 @@ fn boot_files_that_cannot_be_read_are_left_by_power_or_by_a_newer_boot_loader() 
 fn lose(life: &Life, how: usize) {
     match how {
         0 => life.delete_choice(),
-        1 => life.card.write(1, "autoboot.txt", b"").unwrap(),
-        _ => life.card.write(1, "autoboot.txt", &[0; 64]).unwrap(),
+        1 => life.put(1, "autoboot.txt", b""),
+        _ => life.put(1, "autoboot.txt", &[0; 64]),
     }
 }
 
@@ -197,7 +197,7 @@ fn line_ends_of_windows_change_nothing_or_cost_one_start() {
 }
 
 #[test]
-fn a_slot_that_is_half_written_is_never_what_a_lost_autoboot_file_leads_to() {
+fn a_slot_whose_root_is_half_written_is_not_what_a_lost_autoboot_file_leads_to() {
     for model in KINDS {
         for until in [Until::Marked, Until::Root] {
             let mut life = Life::started(Board::new(model));
@@ -234,6 +234,55 @@ fn a_system_that_was_marked_bad_is_not_what_a_lost_autoboot_file_leads_to_but_ca
         life.reset();
         life.runs('B', 2);
     }
+}
+
+/// Found by steps in any order: it started and would never have started again on a board that looks for no other partition.
+#[test]
+fn a_running_system_that_is_marked_bad_and_then_good_starts_again() {
+    for model in KINDS {
+        let mut life = Life::started(Board::new(model));
+        life.tries(2);
+        life.commits();
+        life.tries(3);
+        life.says("set-state A bad", "");
+        life.commits();
+        life.power();
+        life.runs('A', 3);
+    }
+}
+
+/// The limit that docs/decisions/0061 names: RAUC writes a boot partition from its beginning on.
+#[test]
+fn a_boot_partition_of_a_that_is_half_written_needs_the_choice_to_be_written_again() {
+    let mut life = Life::started(Board::new(Model::Pi4));
+    life.tries(2);
+    life.commits();
+    let choice = life.choice().expect("it is there");
+    life.install(3, Until::Boot(6)).unwrap();
+    life.delete_choice();
+    life.power();
+    assert_eq!(life.running(), None);
+    life.put(1, "autoboot.txt", choice.as_bytes());
+    life.power();
+    life.runs('B', 2);
+    life.tries(4);
+    life.runs('A', 4);
+}
+
+/// Both have worked once; while the one is tried again the other is the way back all the same.
+#[test]
+fn a_good_system_that_is_tried_again_does_not_let_the_choice_be_written_over() {
+    let mut life = Life::started(Board::new(Model::Pi4));
+    life.tries(2);
+    life.commits();
+    life.tries(3);
+    life.commits();
+    life.says("set-primary B", "");
+    life.restart();
+    life.runs('B', 2);
+    assert!(life.install(4, Until::Root).unwrap_err().contains("is on trial"));
+    life.reset();
+    life.runs('A', 3);
 }
 
 #[test]

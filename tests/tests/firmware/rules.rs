@@ -10,15 +10,15 @@ use crate::life::Life;
 #[track_caller]
 fn check(board: &Board, autoboot: &str, argument: &str, expected: Option<u8>) {
     let life = Life::new(board.clone());
-    life.card.write(3, "config.txt", b"cmdline=cmdline-b.txt\nkernel=kernel8.img\narm_64bit=1\n").unwrap();
-    life.card.write(3, "kernel8.img", b"kernel 9").unwrap();
+    life.put(3, "config.txt", b"cmdline=cmdline-b.txt\nkernel=kernel8.img\narm_64bit=1\n");
+    life.put(3, "kernel8.img", b"kernel 9");
     for name in ["start.elf", "start4.elf"] {
-        life.card.write(3, name, b"\x7fELF").unwrap();
+        life.put(3, name, b"\x7fELF");
     }
     for name in board.model.device_trees() {
-        life.card.write(3, name, b"tree").unwrap();
+        life.put(3, name, b"tree");
     }
-    life.card.write(1, "autoboot.txt", autoboot.as_bytes()).unwrap();
+    life.put(1, "autoboot.txt", autoboot.as_bytes());
     let outcome = play(&life.card, board, Cause::restart(argument));
     assert_eq!(
         outcome.start().map(|start| start.partition),
@@ -70,9 +70,9 @@ fn a_partition_that_is_not_bootable_is_passed_over_from_august_2025_on() {
 #[track_caller]
 fn finds(board: &Board, text: &str, expected: Option<&str>) {
     let life = Life::new(board.clone());
-    life.card.write(2, "config.txt", text.as_bytes()).unwrap();
-    life.card.write(2, "more.txt", b"found=more\n").unwrap();
-    let config = Config::read(&life.card, board, 2, "config.txt", false).unwrap();
+    life.put(2, "config.txt", text.as_bytes());
+    life.put(2, "more.txt", b"found=more\n");
+    let config = Config::read(&life.card, board, 2, "config.txt", false).expect("it is there");
     assert_eq!(config.get("found"), expected, "{text:?}: {config:?}");
 }
 
@@ -114,7 +114,7 @@ fn what_nobody_has_proven_is_a_parameter() {
 fn overlays_have_a_scope_and_one_that_is_missing_is_left_out() {
     let life = Life::new(Board::new(Model::Pi4));
     let text = b"dtparam=spi=on\ndtoverlay=absent,x=1\ndtparam=y\ndtoverlay=\ndtparam=i2c_arm=on,i2s=on\n";
-    life.card.write(2, "config.txt", text).unwrap();
+    life.put(2, "config.txt", text);
     let config = Config::read(&life.card, &life.board, 2, "config.txt", false).unwrap();
     let of = |text: &str, scope: Option<&str>| Step::Parameter {
         text: text.to_owned(),

@@ -185,11 +185,14 @@ mark_good() { # SLOT
         running=$(current)
         [ "$1" = "$running" ] ||
             fail "slot $1 does not run, so nobody knows that it works; start it first: rauc status mark-active $1, then restart"
+        # It may have been marked bad before, in this start.
+        show "$1"
         # Both are known to work, before the choice: after a cut in between one of them starts, and the other one is there to go back to.
         record "$main" good
         record "$1" good
         commit "$1"
     else
+        show "$1"
         record "$1" good
     fi
     [ "$(cat "$wanted" 2>/dev/null)" != "$1" ] || rm -f "$wanted"
