@@ -78,11 +78,15 @@ impl Gateway {
         config: &str,
         variables: &[(&str, &std::ffi::OsStr)],
     ) -> anyhow::Result<Self> {
-        let file = dir.join("gateway.toml");
-        std::fs::write(&file, config)?;
-        let log = dir.join("gateway.log");
-        let output = std::fs::File::options().create(true).append(true).open(&log)?;
-        Self::spawn(dir, log, output, &mut command(&[])?, &file, variables)
+        Self::spawn(dir, config, &mut command(&[])?, variables)
+    }
+
+    /// As [`Gateway::start`], of another version: its program.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_program(program: &Path, dir: &Path, config: &str) -> anyhow::Result<Self> {
+        Self::spawn(dir, config, &mut Command::new(program), &[])
     }
 
     /// As [`Gateway::start`], by another program whose last argument is to be the command: `["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""]`.
@@ -90,21 +94,19 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::start`].
     pub fn start_by(dir: &Path, config: &str, words: &[&str]) -> anyhow::Result<Self> {
-        let file = dir.join("gateway.toml");
-        std::fs::write(&file, config)?;
-        let log = dir.join("gateway.log");
-        let output = std::fs::File::options().create(true).append(true).open(&log)?;
-        Self::spawn(dir, log, output, &mut command(words)?, &file, &[])
+        Self::spawn(dir, config, &mut command(words)?, &[])
     }
 
     fn spawn(
         dir: &Path,
-        log: PathBuf,
-        output: std::fs::File,
+        config: &str,
         command: &mut Command,
-        file: &Path,
         variables: &[(&str, &std::ffi::OsStr)],
     ) -> anyhow::Result<Self> {
+        let file = dir.join("gateway.toml");
+        std::fs::write(&file, config)?;
+        let log = dir.join("gateway.log");
+        let output = std::fs::File::options().create(true).append(true).open(&log)?;
         let child = command
             .arg("run")
             .arg(file)

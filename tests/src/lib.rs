@@ -5,6 +5,7 @@
 pub mod account;
 pub mod bare;
 pub mod bench;
+pub mod built;
 pub mod card;
 pub mod careful;
 pub mod certs;
@@ -14,6 +15,7 @@ pub mod container;
 pub mod counter_device;
 pub mod fake_broker;
 pub mod fast_device;
+pub mod firmware;
 pub mod gateway;
 pub mod links;
 pub mod machine;

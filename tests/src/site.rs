@@ -222,6 +222,15 @@ impl Site {
         Gateway::start(dir, &self.plan.config(dir, self.device.port, self.network.port()))
     }
 
+    /// The same by another program: that of another version.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn gateway_of(&self, program: &Path) -> Result<Gateway> {
+        let dir = self.dir.path();
+        Gateway::start_program(program, dir, &self.plan.config(dir, self.device.port, self.network.port()))
+    }
+
     /// Waits until the device has answered `polls` more.
     ///
     /// # Errors

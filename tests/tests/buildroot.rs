@@ -175,6 +175,8 @@ fn the_firmware_finds_the_slots_where_the_image_has_them() {
     for line in [format!("A) echo {} ;;", boot[0]), format!("B) echo {} ;;", boot[1])] {
         assert!(backend.contains(&line), "the backend has not {line:?}");
     }
+    let boot_a = format!("${{TIDEGATE_PARTUUID_BOOT_A:-{}}}", image("TIDEGATE_PARTUUID_BOOT_A"));
+    assert!(backend.contains(&boot_a), "the backend has not {boot_a:?}");
 }
 
 #[test]

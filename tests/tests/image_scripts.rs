@@ -1,113 +1,12 @@
-//! Buildroot's last steps without Buildroot: its scripts make a card and an update of a folder that stands for what it built.
+//! Buildroot's last steps without Buildroot: what its scripts make is what the firmware and RAUC look for.
 //!
-//! The kernel and the firmware are empty files: what is looked at is which file is where, and that card, kernel command lines and update agree.
+//! What is looked at is which file is where, and that card, kernel command lines and update agree.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tempfile::TempDir;
-
-/// What is built for one machine.
-struct Built {
-    dir: TempDir,
-    machine: &'static str,
-}
-
-impl Built {
-    fn new(machine: &'static str, firmware: &[&str]) -> Self {
-        let built = Self { dir: tempfile::tempdir().expect("a folder"), machine };
-        for folder in ["root/usr/lib/systemd/system", "root/etc", "root/var", "images/rpi-firmware/overlays"]
-        {
-            fs::create_dir_all(built.at(folder)).expect("a folder");
-        }
-        let files = [
-            ("root/etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
-            ("root/etc/group", "root:x:0:\ndialout:x:18:\n"),
-            ("images/Image.gz", "kernel"),
-            ("images/board.dtb", "tree"),
-            ("images/rpi-firmware/config.txt", "kernel=...\n"),
-        ];
-        for (name, text) in files {
-            fs::write(built.at(name), text).expect("the folder is there");
-        }
-        // What the package of wpa_supplicant installs.
-        for unit in ["wpa_supplicant.service", "wpa_supplicant@.service", "wpa_supplicant-nl80211@.service"] {
-            let text =
-                "[Service]\nExecStart=/usr/sbin/wpa_supplicant -u\n[Install]\nWantedBy=multi-user.target\n";
-            fs::write(built.at("root/usr/lib/systemd/system").join(unit), text).expect("the folder is there");
-        }
-        for name in ["recovery.bin", "pieeprom.upd", "pieeprom.sig", "LICENSE"] {
-            fs::create_dir_all(built.at("eeprom")).expect("a folder");
-            fs::write(built.at("eeprom").join(name), "").expect("the folder is there");
-        }
-        for name in firmware {
-            fs::write(built.at("images/rpi-firmware").join(name), "").expect("the folder is there");
-        }
-        built.run(&board().join("rauc/pki.sh"), &[&built.at("keys")]);
-        built.run(&board().join("post-build.sh"), &[&built.at("root"), Path::new(machine)]);
-        let squashfs: [&Path; 5] = [
-            &built.at("root"),
-            &built.at("images/rootfs.squashfs"),
-            Path::new("-quiet"),
-            Path::new("-no-progress"),
-            Path::new("-all-root"),
-        ];
-        built.run(Path::new("mksquashfs"), &squashfs);
-        built.run(&board().join("post-image.sh"), &[&built.at("images"), Path::new(machine)]);
-        built
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn card(&self) -> PathBuf {
-        self.at(&format!("images/tidegate-{}.img", self.machine))
-    }
-
-    #[track_caller]
-    fn run(&self, program: &Path, args: &[&Path]) -> String {
-        let output = Command::new(program)
-            .args(args)
-            .env("TIDEGATE_KEYS", self.at("keys"))
-            .env("TIDEGATE_KEYRING", self.at("keys/keyring.pem"))
-            .env("XZ_DEFAULTS", "-0")
-            .env("TIDEGATE_EEPROM", if self.machine == "rpi5" { self.at("eeprom") } else { PathBuf::new() })
-            .output();
-        let output = output.unwrap_or_else(|error| unreachable!("{}: {error}", program.display()));
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {complaint}", program.display());
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// The partitions of the card: number and start in bytes.
-    fn partitions(&self) -> Vec<(String, u64)> {
-        let table = self.run(Path::new("sfdisk"), &[Path::new("--json"), &self.card()]);
-        let table: serde_json::Value = serde_json::from_str(&table).expect("sfdisk writes JSON");
-        let signature =
-            table["partitiontable"]["id"].as_str().expect("a signature").trim_start_matches("0x").to_owned();
-        let all = table["partitiontable"]["partitions"].as_array().expect("partitions");
-        let start = |part: &serde_json::Value| part["start"].as_u64().expect("a start") * 512;
-        let uuid = |number: usize| format!("{signature}-{number:02x}");
-        all.iter().enumerate().map(|(index, part)| (uuid(index + 1), start(part))).collect()
-    }
-
-    /// The names in a FAT partition of the card.
-    fn files(&self, number: usize) -> Vec<String> {
-        let (_, start) = &self.partitions()[number - 1];
-        let image = PathBuf::from(format!("{}@@{start}", self.card().display()));
-        let list = self.run(Path::new("mdir"), &[Path::new("-b"), Path::new("-i"), &image]);
-        let mut names: Vec<String> =
-            list.lines().map(|line| line.trim_start_matches("::/").to_owned()).collect();
-        names.sort_unstable();
-        names
-    }
-}
-
-fn board() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../buildroot/board/tidegate")
-}
+use tidegate_tests::built::{Built, board};
 
 #[test]
 fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
@@ -115,7 +14,14 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     // The boot ROM takes bootcode.bin from the first partition, and a second one elsewhere would be taken for it.
     assert_eq!(built.files(1), ["README.txt", "autoboot.txt", "bootcode.bin", "config.txt"]);
     let boot = [
-        "board.dtb",
+        "bcm2710-rpi-3-b-plus.dtb",
+        "bcm2710-rpi-3-b.dtb",
+        "bcm2710-rpi-cm3.dtb",
+        "bcm2710-rpi-zero-2-w.dtb",
+        "bcm2711-rpi-4-b.dtb",
+        "bcm2711-rpi-400.dtb",
+        "bcm2711-rpi-cm4.dtb",
+        "bcm2711-rpi-cm4s.dtb",
         "cmdline-a.txt",
         "cmdline-b.txt",
         "cmdline.txt",
@@ -124,6 +30,7 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
         "overlays/",
         "start.elf",
         "start4.elf",
+        "tryboot.txt",
         "usercfg.txt",
     ];
     assert_eq!(built.files(2), boot);
@@ -149,9 +56,16 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     }
     let fallback = fs::read_to_string(built.at("images/boot/cmdline.txt")).unwrap();
     let of_a = fs::read_to_string(built.at("images/boot/cmdline-a.txt")).unwrap();
+    let read = |name: &str| fs::read(built.at("images/boot").join(name)).unwrap();
+    assert_eq!(read("tryboot.txt"), read("config.txt"), "a trial has other settings");
     assert_eq!(fallback, format!("{} tidegate.firmware=old\n", of_a.trim_end()));
-    let choice = built.at("root/etc/systemd/system/multi-user.target.wants/tidegate-boot-choice.service");
-    assert!(choice.is_symlink(), "nobody looks at what the firmware starts");
+    assert!(built.at("root/usr/share/licenses/tidegate/crates.txt").is_file(), "the licences of the crates");
+    let units = built.at("root/usr/lib/systemd/system");
+    let choice = fs::read_to_string(units.join("multi-user.target.wants/tidegate-boot-choice.service"));
+    assert!(
+        choice.is_ok_and(|unit| unit.contains("\nExecStart=/usr/lib/tidegate/rauc-tryboot look\n")),
+        "nobody looks at what the firmware starts"
+    );
     let keyring = PathBuf::from(format!("--keyring={}", built.at("keys/keyring.pem").display()));
     let info = built
         .run(Path::new("rauc"), &[&keyring, Path::new("info"), &built.at("images/tidegate-rpi64.raucb")]);

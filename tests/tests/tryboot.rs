@@ -227,6 +227,21 @@ fn an_autoboot_file_that_is_gone_or_empty_is_made_anew_for_the_system_that_was_t
 }
 
 #[test]
+fn a_choice_that_was_made_before_there_was_a_record_of_it_is_found_again() {
+    let pi = Pi::flashed();
+    pi.installs("B");
+    pi.restarts();
+    pi.says("set-state B good", "");
+    fs::remove_file(pi.at("records/primary")).unwrap();
+    pi.resets();
+    pi.runs("B");
+    fs::remove_file(pi.at("autoboot.txt")).unwrap();
+    pi.resets();
+    pi.runs("A");
+    pi.says("get-primary", "B");
+}
+
+#[test]
 fn an_autoboot_file_that_is_lost_while_a_slot_is_on_trial_keeps_the_old_one() {
     let pi = Pi::flashed();
     pi.installs("B");

@@ -69,6 +69,11 @@ pub(crate) enum Task {
     ///
     /// Sets TIDEGATE_SOAK_S for every test of the workspace whose name contains `soak`; `test` runs them for a moment only.
     Soak(Soak),
+    /// What this version has stored the version before delivers, and the other way round
+    ///
+    /// Builds the program of a commit out of the history (target/before) and runs it and the present one in turns on the same files. `test` does it with the
+    /// last commit of the version before.
+    Rollback(Rollback),
     /// Builds the daemon for the boards: target/cross/TRIPLE/release/gateway-daemon, stripped
     ///
     /// With the first of these that is there: the target in the running toolchain of rustup, `cross` with a Docker engine, Debian's rustc with its
@@ -213,6 +218,13 @@ pub(crate) struct Soak {
     /// How long each test runs, in seconds
     #[arg(long, default_value_t = 3600)]
     pub(crate) seconds: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rollback {
+    /// Another commit than the last one of the version before
+    #[arg(long)]
+    pub(crate) commit: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,6 +3,7 @@
 mod board;
 mod check;
 mod kconfig;
+mod notices;
 mod report;
 mod sbom;
 
@@ -22,6 +23,9 @@ const BUILDROOT: &str = "2026.05.1";
 
 /// The step that needs Buildroot.
 pub(crate) const CONFIGURATIONS: &str = "image: configurations in Buildroot";
+
+/// The licence texts of the crates: post-build.sh lays them into the image.
+const NOTICES: &str = "crates.txt";
 
 /// The program that `cargo xtask cross` leaves; the image takes it unless another is named.
 const PREBUILT: &str = "target/cross/aarch64-unknown-linux-gnu/release/gateway-daemon";
@@ -71,7 +75,13 @@ fn build(steps: &mut Steps, buildroot: &Path, args: &Image) -> Result<()> {
         asked.push_str(&format!("BR2_PACKAGE_TIDEGATE_PREBUILT_BINARY=\"{}\"\n", daemon.display()));
     }
     let out = output(board);
+    steps.run(&format!("licences of the crates of {board}"), || notices::write(&out.join(NOTICES)));
     steps.run(&format!("configuration of {board}"), || configure(buildroot, &asked, &out));
+    if args.from_sources {
+        let mut source = make(buildroot, &out);
+        source.arg("source");
+        steps.run(&format!("sources of {board}"), || run_command(source));
+    }
     steps.run(&format!("image of {board}"), || run_command(make(buildroot, &out)));
     steps.run(&format!("kernel options of {board}"), || check::kernel(buildroot, board, &out));
     steps.run(&format!("licences and parts of {board}"), || report::parts(buildroot, &out));
@@ -94,6 +104,7 @@ fn make(buildroot: &Path, out: &Path) -> Command {
     let mut make = command("make", &["--no-print-directory"]);
     make.current_dir(buildroot);
     make.arg(format!("O={}", out.display()));
+    make.env("TIDEGATE_NOTICES", out.join(NOTICES));
     make.arg(format!("BR2_EXTERNAL={}", root().join("buildroot").display()));
     make
 }

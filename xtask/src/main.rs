@@ -3,6 +3,7 @@
 mod apt;
 mod args;
 mod attack;
+mod before;
 mod bench;
 mod cross;
 mod fuzz;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::E2e(args) => long::e2e(&args),
         Task::Soak(args) => long::soak(&args),
+        Task::Rollback(args) => before::roll_back(args.commit.as_deref()),
         Task::Cross(args) => cross::run(&args),
         Task::Image(args) => image::run(&args),
         Task::Qemu(args) => qemu::run_task(&args),

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use crate::apt::Install;
 use crate::args::Test;
 use crate::attack;
+use crate::before;
 use crate::cross;
 use crate::image;
 use crate::long;
@@ -34,6 +35,7 @@ pub(crate) fn test(args: &Test) -> Result<()> {
     // Tests start the real programs from target/debug; `cargo test` alone does not promise to build them.
     steps.run("build", || run(cargo(&["build", "--quiet", "--workspace", "--bins", "--locked"])));
     steps.run("test", || run(cargo(&["test", "--quiet", "--workspace", "--no-fail-fast", "--locked"])));
+    steps.run("a roll-back to the version before", || before::roll_back(None));
     steps.run("simulations, seeds that this commit chooses", long::sim_of_commit);
     steps.run("attacks on the local broker, short form", attack::short);
     if !needs::is_root() {

@@ -22,9 +22,19 @@ for modules in "$root"/lib/modules/*/ "$root"/usr/lib/modules/*/; do
     fi
 done
 
+# The licence texts of the crates in the daemon, which `cargo xtask image` has collected: who gets the program gets them.
+if [ -n "${TIDEGATE_NOTICES:-}" ]; then
+    install -D -m 0644 "$TIDEGATE_NOTICES" "$root/usr/share/licenses/tidegate/crates.txt"
+fi
+
 case "$machine" in
 rpi*)
     install -D -m 0755 "$here/rauc/tryboot-backend.sh" "$root/usr/lib/tidegate/rauc-tryboot"
     install -D -m 0755 "$here/rauc/tryboot-shutdown.sh" "$root/usr/lib/systemd/system-shutdown/tidegate-tryboot"
+    # A link of the system's own: presets would take one in /etc away.
+    units=$root/usr/lib/systemd/system
+    install -D -m 0644 "$here/rauc/tidegate-boot-choice.service" "$units/tidegate-boot-choice.service"
+    mkdir -p "$units/multi-user.target.wants"
+    ln -sf ../tidegate-boot-choice.service "$units/multi-user.target.wants/"
     ;;
 esac

@@ -36,6 +36,8 @@ raspberry_pi() { # KERNEL-NAME CONSOLE
     cmdline B "$TIDEGATE_PARTUUID_ROOT_B" "$2" >"$boot/cmdline-b.txt"
     # What a boot loader takes that has no filter for partitions (Raspberry Pi 5 before 2025-03-10): slot A, which then says so.
     sed 's/$/ tidegate.firmware=old/' "$boot/cmdline-a.txt" >"$boot/cmdline.txt"
+    # What is read on a trial where autoboot.txt is lost, and by firmware that forgets what it says (raspberrypi/rpi-eeprom 504).
+    cp "$boot/config.txt" "$boot/tryboot.txt"
     cp "$here/rpi/autoboot.txt" "$drop/"
     # Not at the top, where the boot ROM would write them over any other, also a newer one with settings of its own.
     if [ -n "${TIDEGATE_EEPROM:-}" ]; then

@@ -43,11 +43,21 @@ TIDEGATE_CARGO_ENV = \
 	CARGO_PROFILE_RELEASE_LTO=fat \
 	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 
-# Buildroot vendors crates while it downloads, which a local source skips: they are fetched here, by the checksums of Cargo.lock.
-define TIDEGATE_FETCH_CRATES
-	cd $(@D) && $(TARGET_MAKE_ENV) $(PKG_CARGO_ENV) cargo fetch --locked --target $(RUSTC_TARGET_NAME)
+# Buildroot vendors crates while it downloads, which a local source skips: `make source` fetches them into the folder of the downloads, by the
+# checksums of Cargo.lock, and the build does without a network as that of any other package.
+TIDEGATE_FETCH = $(TARGET_MAKE_ENV) $(PKG_CARGO_ENV) cargo fetch --locked --target $(RUSTC_TARGET_NAME)
+
+.PHONY: tidegate-crates
+tidegate-crates: host-rustc
+	cd $(TIDEGATE_SITE) && $(TIDEGATE_FETCH)
+
+source: tidegate-crates
+
+define TIDEGATE_FIND_CRATES
+	cd $(@D) && $(TIDEGATE_FETCH) --offline || \
+		{ echo "the crates of the daemon are not there: run 'make source' first, with a network" >&2; exit 1; }
 endef
-TIDEGATE_PRE_BUILD_HOOKS += TIDEGATE_FETCH_CRATES
+TIDEGATE_PRE_BUILD_HOOKS += TIDEGATE_FIND_CRATES
 
 # `cargo install` would build all packages of the workspace a second time.
 define TIDEGATE_INSTALL_TARGET_CMDS

@@ -63,6 +63,7 @@ impl Facts {
             // Of two facts under one key, which only damage can make, the later one counts.
             let stale = match decode(row) {
                 Some((fact, _)) => facts.ids.insert(fact, id),
+                None if is_of_a_newer_version(row) => None,
                 None => Some(id),
             };
             facts.rotten.extend(stale);
@@ -180,6 +181,18 @@ impl Facts {
 fn kind_of(number: i64) -> Option<FactKind> {
     use FactKind::{Received, Released, Retained, Session, Subscription};
     [Session, Subscription, Retained, Received, Released].into_iter().find(|kind| *kind as i64 == number)
+}
+
+/// Whether a row is whole and of a kind that this version does not know: a newer one has put it there before the gateway went back to this one, and finds it
+/// again when it comes back.
+fn is_of_a_newer_version(row: &rusqlite::Row<'_>) -> bool {
+    let whole = || -> Option<bool> {
+        let (id, number) = (row.get(0).ok()?, row.get(1).ok()?);
+        let (key, value) = (row.get_ref(2).ok()?.as_blob().ok()?, row.get_ref(3).ok()?.as_blob().ok()?);
+        let (content, crc) = value.split_last_chunk::<4>()?;
+        Some(kind_of(number).is_none() && seal(id, number, key, content) == *crc)
+    };
+    whole().unwrap_or(false)
 }
 
 /// Key and content of a fact in a row of id, kind, key and value; `None` if it does not decode.

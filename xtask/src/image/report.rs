@@ -8,7 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 
 use super::sbom::add_crates;
-use super::{Board, make};
+use super::{Board, NOTICES, make};
 use crate::steps::{command, run};
 
 /// Most bytes of the packed card image: what is downloaded to write a card.
@@ -38,7 +38,13 @@ pub(super) fn parts(buildroot: &Path, out: &Path) -> Result<()> {
     add_crates(&list)?;
     let mut legal = make(buildroot, out);
     legal.args(["--silent", "legal-info"]);
-    run(legal)
+    run(legal)?;
+    let beside = out.join("legal-info/licenses/tidegate-crates");
+    fs::create_dir_all(&beside).with_context(|| format!("cannot make {}", beside.display()))?;
+    let copied = fs::copy(out.join(NOTICES), beside.join(NOTICES));
+    copied
+        .map(drop)
+        .with_context(|| format!("cannot lay the licences of the crates into {}", beside.display()))
 }
 
 /// Prints what the image weighs.

@@ -38,6 +38,11 @@ fn merge(sbom: &mut Value, version: &str, crates: Vec<Value>) -> Result<()> {
 
 /// The crates that are linked into the daemon on the boards, each once.
 fn crates() -> Result<Vec<Value>> {
+    Ok(listed()?.iter().filter_map(|line| component(line)).collect())
+}
+
+/// The same as cargo prints them, with our own.
+pub(super) fn listed() -> Result<BTreeSet<String>> {
     let mut tree =
         cargo(&["tree", "--locked", "--package", "gateway-daemon", "--edges", "normal", "--prefix", "none"]);
     tree.args(["--target", "aarch64-unknown-linux-gnu", "--format", FORMAT]);
@@ -46,12 +51,11 @@ fn crates() -> Result<Vec<Value>> {
         bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let lines: BTreeSet<&str> = text.lines().map(|line| line.trim_end_matches(" (*)")).collect();
-    Ok(lines.into_iter().filter_map(component).collect())
+    Ok(text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect())
 }
 
-/// `libc v0.2.1|MIT OR Apache-2.0`; our own crates have a path behind the version and are the daemon itself.
-fn component(line: &str) -> Option<Value> {
+/// Name, version and licence out of `libc v0.2.1|MIT OR Apache-2.0`; our own crates have a path behind the version and are the daemon itself.
+pub(super) fn without_ours(line: &str) -> Option<(String, String, String)> {
     let (package, licence) = line.split_once('|')?;
     let mut words = package.split(' ');
     let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
@@ -59,7 +63,11 @@ fn component(line: &str) -> Option<Value> {
         return None;
     }
     // Old crates write a slash where SPDX has OR.
-    let licence = licence.trim().replace('/', " OR ");
+    Some((name.to_owned(), version.to_owned(), licence.trim().replace('/', " OR ")))
+}
+
+fn component(line: &str) -> Option<Value> {
+    let (name, version, licence) = without_ours(line)?;
     Some(json!({
         "bom-ref": format!("crate-{name}-{version}"),
         "type": "library",

@@ -27,6 +27,10 @@ wanted=${TIDEGATE_TRYBOOT_WANTED:-/run/tidegate-tryboot}
 records=${TIDEGATE_SLOT_RECORDS:-/var/lib/rauc}
 cmdline=${TIDEGATE_CMDLINE:-/proc/cmdline}
 faults=${TIDEGATE_FAULTS_DIR:-/run/tidegate-faults}
+image=${TIDEGATE_IMAGE_ENV:-/usr/lib/tidegate/image.env}
+# shellcheck source=/dev/null
+[ ! -r "$image" ] || . "$image"
+boot_a=${TIDEGATE_BOOT_A:-/dev/disk/by-partuuid/${TIDEGATE_PARTUUID_BOOT_A:-74646777-02}}
 
 fail() {
     echo "tryboot: $*" >&2
@@ -140,8 +144,12 @@ record() { # SLOT good|bad
     note "slot-$1" "$2"
 }
 
+recorded() { # SLOT
+    cat "$records/slot-$1" 2>/dev/null || :
+}
+
 state() { # SLOT
-    if [ -r "$records/slot-$1" ] && [ "$(cat "$records/slot-$1")" = bad ]; then
+    if [ "$(recorded "$1")" = bad ]; then
         echo bad
     elif [ -r "$records/slot-$1" ] || [ "$1" = "$main" ]; then
         echo good
@@ -150,16 +158,41 @@ state() { # SLOT
     fi
 }
 
+# Without autoboot.txt the firmware starts the first partition with a file system, which is A's. While A is bad, half written above all, it has none: its
+# boot sector is taken away, of which FAT32 keeps a copy in sector 6. Slot B is never what a lost file leads to.
+hide() { # SLOT
+    if [ "$1" = A ] && [ -e "$boot_a" ]; then
+        dd if=/dev/zero of="$boot_a" bs=512 count=1 conv=notrunc,fsync 2>/dev/null ||
+            echo "tryboot: $boot_a cannot be written, so slot A stays what starts when autoboot.txt is lost" >&2
+    fi
+}
+
+# Brings it back, before A is tried.
+show() { # SLOT
+    [ "$1" = A ] && [ -e "$boot_a" ] || return 0
+    [ "$(tail_of_sector 0)" != 55aa ] || return 0
+    [ "$(tail_of_sector 6)" = 55aa ] || fail "slot A has no boot files; install an update into it"
+    dd if="$boot_a" of="$boot_a" bs=512 skip=6 count=1 conv=notrunc,fsync 2>/dev/null || fail "$boot_a cannot be written"
+}
+
+# The mark of a boot sector, in hexadecimal.
+tail_of_sector() { # NUMBER
+    od -An -v -tx1 -j $(($1 * 512 + 510)) -N 2 "$boot_a" | tr -d ' \n'
+}
+
 mark_good() { # SLOT
     if [ "$1" != "$main" ]; then
         running=$(current)
         [ "$1" = "$running" ] ||
             fail "slot $1 does not run, so nobody knows that it works; start it first: rauc status mark-active $1, then restart"
+        # It may have been marked bad before, in this start.
+        show "$1"
         # Both are known to work, before the choice: after a cut in between one of them starts, and the other one is there to go back to.
         record "$main" good
         record "$1" good
         commit "$1"
     else
+        show "$1"
         record "$1" good
     fi
     [ "$(cat "$wanted" 2>/dev/null)" != "$1" ] || rm -f "$wanted"
@@ -170,6 +203,7 @@ mark_bad() { # SLOT
         # Also the start of an installation into this slot: from here on it must not be tried.
         [ "$(cat "$wanted" 2>/dev/null)" != "$1" ] || rm -f "$wanted"
         record "$1" bad
+        hide "$1"
         return
     fi
     # The slot that every reset leads to. RAUC installs into the slot that does not run: while the other one is on trial that would be this
@@ -182,6 +216,7 @@ mark_bad() { # SLOT
         fail "slot $spare is not known to work, so slot $1 stays the one that boots"
     commit "$spare"
     record "$1" bad
+    hide "$1"
     rm -f "$wanted"
 }
 
@@ -190,6 +225,7 @@ set_primary() { # SLOT
         rm -f "$wanted"
         return
     fi
+    show "$1"
     echo "$1" >"$wanted"
 }
 
@@ -219,9 +255,14 @@ look() {
     fi
     # Lost with its folder entry, or emptied: also zeros, which a cut power may leave.
     if [ ! -e "$autoboot" ] || [ -z "$(tr -d '\000 \r\n' <"$autoboot")" ]; then
-        # Without it the firmware starts A, whatever was the primary. A slot on trial is not the one.
-        main=$running
-        [ "$(number "$firmware/tryboot")" != 1 ] || main=$(other "$running")
+        # Without it the firmware starts A, whatever was the primary. A slot on trial is not the one: it is recorded as bad. Where the records are lost as well,
+        # the firmware's flag tells a trial; it is also set when the slot on trial could not be started, and was passed over.
+        main=$running spare=$(other "$running")
+        if [ "$(recorded "$running")" = bad ]; then
+            main=$spare
+        elif [ "$(number "$firmware/tryboot")" = 1 ] && [ "$(recorded "$spare")" != bad ]; then
+            main=$spare
+        fi
         case "$(cat "$records/primary" 2>/dev/null)" in A) main=A ;; B) main=B ;; esac
         length=0
         [ ! -e "$autoboot" ] || length=$(wc -c <"$autoboot")
@@ -232,8 +273,15 @@ look() {
         fi
         return 0
     fi
-    slot_in "$autoboot" >/dev/null ||
-        fault boot-choice "autoboot.txt on the drive TIDEGATE was changed, so updates are refused: delete it and start the gateway again, and it is made anew"
+    if main=$(slot_in "$autoboot"); then
+        # Also of a card whose choice was made before there was a record.
+        [ "$(cat "$records/primary" 2>/dev/null)" = "$main" ] || note primary "$main"
+        # Whether the firmware knows the line ends of Windows is not documented.
+        [ -z "$(tr -dc '\r' <"$autoboot")" ] || (write_autoboot "$main" "$(wc -c <"$autoboot")") ||
+            echo "tryboot: autoboot.txt keeps the line ends of Windows" >&2
+        return 0
+    fi
+    fault boot-choice "autoboot.txt on the drive TIDEGATE was changed, so updates are refused: delete it and start the gateway again, and it is made anew"
 }
 
 # The first partition is unmounted by then: the note in /run is all there is.

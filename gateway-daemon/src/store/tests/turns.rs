@@ -180,3 +180,34 @@ async fn queues_of_uplinks_and_of_local_sessions_are_not_confused() {
     assert_eq!(seqs(&store, &long).await, [1]);
     assert_eq!(fetched(&store, cloud).await, rows(1..=3));
 }
+
+/// After a roll-back: a version to come remembers things of a kind that this one does not know.
+#[tokio::test]
+async fn a_fact_of_a_kind_that_a_newer_version_has_stored_is_left_alone() {
+    const NEWER: i64 = 77;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let store = Store::open(&settings(&path)).await;
+    done(&store, vec![put(FactKind::Session, "plc/1", b"present")]).await;
+    store.close().await.unwrap();
+    let conn = Connection::open(&path).unwrap();
+    let (key, content): (&[u8], &[u8]) = (b"key", b"content");
+    for (id, spoilt) in [(100_i64, false), (101, true)] {
+        let length = (key.len() as u64).to_le_bytes();
+        let crc = crate::store::crc::crc32(&[&id.to_le_bytes(), &NEWER.to_le_bytes(), &length, key, content]);
+        let value = [content, &crc.wrapping_add(spoilt.into()).to_le_bytes()].concat();
+        let columns = rusqlite::params![id, NEWER, key, value];
+        conn.execute("INSERT INTO facts(id, kind, key, value) VALUES (?1, ?2, ?3, ?4)", columns).unwrap();
+    }
+    drop(conn);
+    let store = Store::open(&settings(&path)).await;
+    assert_eq!(store.health().counters.facts_lost, 1, "the one that is spoilt");
+    done(&store, vec![put(FactKind::Retained, "a/b", b"new")]).await;
+    let found = facts(&store).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    store.close().await.unwrap();
+    let conn = Connection::open(&path).unwrap();
+    let mut statement = conn.prepare("SELECT id FROM facts ORDER BY id").unwrap();
+    let ids: Vec<i64> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(ids, [1, 100, 102]);
+}

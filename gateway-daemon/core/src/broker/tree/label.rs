@@ -105,6 +105,7 @@ mod tests {
             let label = Label::new(&long[..end]);
             assert!(label.is(&long[..end]) && !label.is("x"));
             assert!(label < Label::new(&format!("{}a", &long[..end])));
+            assert_eq!(format!("{label:?}"), format!("{:?}", &long[..end]));
         }
     }
 }

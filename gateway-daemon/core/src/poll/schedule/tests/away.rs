@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fake::{Manner, Simulation};
-use crate::poll::changes::Changes;
+use crate::poll::changes::{About, Changes};
 use crate::poll::schedule::DeviceState;
 use crate::poll::testing::{Build, holding};
 
@@ -107,4 +107,32 @@ fn a_failure_from_when_a_device_went_away_is_unproven_until_it_is_asked_again() 
     }
     let alive = |unanswered, unproven| (DeviceState::Alive, unanswered, unproven);
     assert_eq!(back, [alive(2, 1), alive(1, 0)]);
+}
+
+#[test]
+fn a_device_that_dies_and_comes_back_is_told_with_the_reason_and_the_seconds_it_was_away() {
+    let mut build = Build::tcp(1);
+    let device = build.device(1);
+    build.settings.devices[device].dead_after = 3;
+    build.group(device, 1000, vec![holding(7)]);
+    let mut sim = Simulation::new(build);
+    let mut changes = Changes::new(&sim.settings);
+    let mut lines = Vec::new();
+    for second in 1..=300 {
+        match second {
+            100 => sim.fakes[0].manner = Manner::Silent,
+            200 => sim.fakes[0].manner = Manner::Answers,
+            _ => {}
+        }
+        sim.run_until(second * 1000);
+        let health = sim.schedule.devices().next().unwrap();
+        let told = changes.observe(sim.now, &sim.settings, &health, None);
+        lines.extend(told.into_iter().filter(|line| line.about == About::Answers));
+    }
+    let told: Vec<_> = lines.iter().map(|line| (line.is_bad, line.reason.as_deref())).collect();
+    assert_eq!(told, [(false, None), (true, Some("timeout")), (false, None)], "{lines:#?}");
+    assert_eq!((lines[0].down_s, lines[1].down_s), (None, None));
+    let away = lines[2].down_s.unwrap();
+    assert!((90..=150).contains(&away), "{away}");
+    assert_eq!(lines[2].text, format!("answers again after {away} s"));
 }
