@@ -121,6 +121,21 @@ mod tests {
         }
     }
 
+    impl super::super::BootPartition for Fixed {
+        fn check(&self, _: &Path) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn mount(&self, _: &Path, _: &Path, _: bool) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn unmount(&self, _: &Path) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn stays(&self, _: &Path) -> bool {
+            true
+        }
+    }
+
     struct Nobody;
 
     impl super::super::Judge for Nobody {

@@ -53,6 +53,9 @@ fn tables(config: &Config) -> BTreeMap<String, String> {
     add("[store]".to_owned(), &config.store);
     add("[message]".to_owned(), &config.message);
     add("[network]".to_owned(), &config.network);
+    if let Some(board) = &config.board {
+        add("[board]".to_owned(), board);
+    }
     if let Some(update) = &config.update {
         add("[update]".to_owned(), update);
     }
