@@ -36,8 +36,9 @@ const KEPT: &str = "usercfg.old";
 /// Largest file that is looked at; ours have 2 kB, and the list of names that overlays had has 10.
 const BYTES_MAX: u64 = 1024 * 1024;
 
-/// Whether the firmware of this machine reads what is written here.
-pub(super) fn is_read(root: &Path) -> bool {
+/// Whether the firmware of the machine with this root reads what is written here.
+#[must_use]
+pub fn is_read(root: &Path) -> bool {
     root.join(BACKEND).exists()
 }
 
@@ -50,7 +51,11 @@ pub(super) fn settle(
 ) -> bool {
     let noted = disk::read(&places.config.join(NOTE), BYTES_MAX).ok();
     // What was there before anybody wrote a [board] is not ours.
-    if !is_read(&places.root) || (wanted.is_none() && noted.is_none()) {
+    if wanted.is_none() && noted.is_none() {
+        return false;
+    }
+    if !is_read(&places.root) {
+        report.note("[board] has no effect on this system".to_owned());
         return false;
     }
     let ended = match boot::of_running(&places.root) {

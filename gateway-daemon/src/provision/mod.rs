@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use gateway_core::board::settings::Settings as BoardSettings;
 use gateway_core::network::settings::Settings as NetworkSettings;
 
+pub use board::is_read as board_is_read;
 pub use boot::{BootPartition, SystemBoot};
 pub use disk::Step;
 pub use partition::{Mounts, SystemMounts};
