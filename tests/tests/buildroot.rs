@@ -258,6 +258,28 @@ fn every_serial_adapter_of_the_hardware_guide_has_a_driver_and_may_be_opened() {
     }
 }
 
+/// `[board]`: what a word of it needs of the kernel, and that the guide names it.
+#[test]
+fn everything_that_can_be_fitted_to_the_board_has_a_driver_and_stands_in_the_hardware_guide() {
+    let guide = read(tree().join("../docs/hardware.md"));
+    let driver = |clock: &str| match clock {
+        "ds1307" | "ds3231" | "mcp7940x" => "CONFIG_RTC_DRV_DS1307=m".to_owned(),
+        "pcf85063a" => "CONFIG_RTC_DRV_PCF85063=m".to_owned(),
+        other => format!("CONFIG_RTC_DRV_{}=m", other.to_uppercase()),
+    };
+    let clocks = gateway_core::board::settings::CLOCKS.map(|clock| (format!("\"{clock}\""), driver(clock)));
+    let one_wire = ("one_wire = true".to_owned(), "CONFIG_W1_MASTER_GPIO=m".to_owned());
+    for (in_guide, option) in clocks.into_iter().chain([one_wire]) {
+        assert!(guide.contains(&in_guide), "the guide does not name {in_guide}");
+        for board in ["tidegate_rpi64", "tidegate_rpi5"] {
+            let text = defconfig(board);
+            let mut fragments = named(&text).filter(|file| file.contains("/kernel/"));
+            let asked = fragments.any(|file| read(tree().join(file)).lines().any(|line| line == option));
+            assert!(asked, "{board}: {in_guide} needs {option}");
+        }
+    }
+}
+
 /// The source of the package is the folder beside this tree: with builds in it, and the keys that sign updates.
 #[test]
 fn what_is_given_on_with_a_device_contains_no_key() {

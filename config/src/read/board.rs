@@ -133,3 +133,22 @@ fn warn_of_pins(cx: &Context<'_, '_>, at: &Range<usize>, uarts: &[u8], (spi, one
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gateway_core::board::settings::{CLOCKS, UARTS};
+
+    use super::*;
+    use crate::keys::Kind;
+
+    #[test]
+    fn the_file_and_the_settings_know_the_same_chips_and_numbers() {
+        let kind = |name: &str| &BOARD.key(name).unwrap().kind;
+        let Kind::Choice(words, _) = kind("rtc") else { unreachable!("it is one of some words") };
+        assert_eq!(words.iter().map(|word| word.word).collect::<Vec<_>>(), CLOCKS);
+        let Kind::Ints { min, max } = kind("uart") else { unreachable!("it is a list of numbers") };
+        assert_eq!((*min, *max), (i64::from(*UARTS.start()), i64::from(*UARTS.end())));
+        let overlays = BOARD.key("overlays").unwrap();
+        assert!(overlays.doc.ends_with(&format!("at most {OVERLAYS_MAX}.")));
+    }
+}

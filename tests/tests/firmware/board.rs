@@ -12,13 +12,13 @@ const KINDS: [Model; 3] = [Model::Zero2W, Model::Pi4, Model::Pi5];
 const STEPS_MAX: u32 = 30;
 
 /// As `gateway-daemon provision` writes it.
-fn hat() -> Vec<u8> {
+pub(crate) fn hat() -> Vec<u8> {
     let overlay = Overlay::new("sc16is75x-spi,sc16is752,spi1-1cs,spi1-0,int_pin=24").expect("an overlay");
     rendered(&Settings { overlays: vec![overlay], uarts: vec![5], ..Settings::default() }).into_bytes()
 }
 
 /// With what the firmware starts then.
-const OF_HAT: [&str; 2] = ["uart5", "sc16is75x-spi,sc16is752,spi1-1cs,spi1-0,int_pin=24"];
+pub(crate) const OF_HAT: [&str; 2] = ["uart5", "sc16is75x-spi,sc16is752,spi1-1cs,spi1-0,int_pin=24"];
 
 /// A running system with these settings of the board.
 fn with(board: Board, settings: &[u8]) -> Life {
