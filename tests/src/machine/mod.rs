@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 pub use card::{Card, Partition};
 pub use console::Console;
 pub use disk::{Disk, Loss};
-pub use qemu::{Machine, Start};
+pub use qemu::{Kernel, Machine, Start};
 pub use shell::{Said, Shell};
 
 /// Long enough for a boot under emulation on a machine that does other things, too; a green test never waits for it.
@@ -63,6 +63,12 @@ impl Image {
     #[must_use]
     pub fn boot(&self) -> PathBuf {
         self.dir.join("boot")
+    }
+
+    /// What its update bundles are for.
+    #[must_use]
+    pub fn machine(&self) -> &'static str {
+        if self.boot().join("config.txt").is_file() { "rpi64" } else { "qemu" }
     }
 
     /// Whether it is Buildroot's, for gateways: without a shell for tests, its journal to itself, and with a health gate of minutes.
