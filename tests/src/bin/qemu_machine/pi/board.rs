@@ -39,10 +39,8 @@ impl Pi {
     /// A configured card in a board without power.
     pub(super) async fn new(image: &Image, board: Board) -> Result<Self> {
         let world = World::new().await?;
-        std::os::unix::fs::symlink(
-            image.folder().join("update.raucb"),
-            world.dir.path().join("update.raucb"),
-        )?;
+        let update = image.folder().join("update.raucb").canonicalize()?;
+        std::os::unix::fs::symlink(update, world.dir.path().join("update.raucb"))?;
         let shelf = Shelf::open(world.dir.path()).await?;
         let card = world.card(image)?;
         card.configure(&world.config("1s"))?;

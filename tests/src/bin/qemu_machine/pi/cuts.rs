@@ -43,7 +43,7 @@ impl Step {
             Boot | Installed | ShuttingDown => 3_000,
             Kernel => 20_000,
             Trial => 6_000,
-            Keeping => 1_500,
+            Keeping => 2_000,
             Kept => 1_000,
         }
     }
@@ -61,75 +61,64 @@ pub(crate) async fn run(image: &Path, rounds: u64, seed: u64) -> Result<()> {
     for round in 1..=rounds {
         for step in STEPS {
             let ms = chance.of(0..=step.most_ms());
-            let loss = chance.pick(&[Loss::Nothing, Loss::All, Loss::ByLot(seed), Loss::ByLot(seed ^ ms)]);
-            let what = format!("round {round}, {step:?}, {ms} ms, {loss:?}, from slot {kept}");
-            (kept, _) =
-                one(&mut pi, step, Duration::from_millis(ms), loss, kept).await.context(what.clone())?;
-            println!("  {what}: slot {kept} runs");
+            let lot = Loss::ByLot(chance.draw());
+            let loss = chance.pick(&[Loss::Nothing, Loss::All, lot, lot]);
+            let what = format!("round {round}, {step:?} and {ms} ms, {loss:?}, from slot {kept}");
+            let cut = one(&mut pi, step, Duration::from_millis(ms), loss, kept);
+            let (runs, sectors) = cut.await.with_context(|| what.clone())?;
+            println!("  {what}: slot {runs} runs; {sectors} sectors had not been flushed");
+            kept = runs;
         }
     }
     pi.updates("update.raucb").await?;
     pi.runs(other(kept)).await?;
     pi.is_kept().await?;
     pi.cut(Loss::Nothing).await?;
-    println!("{} cuts, seed {seed}: a system ran after each, and an update afterwards is kept", rounds * 8);
+    let cuts = rounds * STEPS.len() as u64;
+    println!("{cuts} cuts, seed {seed}: a system ran after each, and an update afterwards is kept");
     Ok(())
 }
 
 /// An update whose power goes at a step: which slot runs afterwards, and how many sectors had not been flushed.
 async fn one(pi: &mut Pi, step: Step, pause: Duration, loss: Loss, kept: char) -> Result<(char, usize)> {
-    // While a system is on trial no update is taken.
-    let machine = pi.machine()?;
-    let mark = machine.console.mark();
+    let mark = pi.machine()?.console.mark();
     pi.installs("update.raucb").await?;
     reach(pi, step, mark).await?;
     tokio::time::sleep(pause).await;
     let sectors = pi.cut(loss).await?;
     pi.power().await?;
+    let runs = if pi.started()?.partition == 2 { 'A' } else { 'B' };
     let may: &[char] = match step {
         Keeping => &[kept, other(kept)],
         Kept => &[other(kept)],
         _ => &[kept],
     };
-    let runs = if pi.started()?.partition == 2 { 'A' } else { 'B' };
     ensure!(may.contains(&runs), "slot {runs} runs, expected {may:?}");
     pi.runs(runs).await?;
     Ok((runs, sectors))
 }
 
-/// Waits for the sign of a step.
+/// Waits for the sign of a step, of which the first has come.
 async fn reach(pi: &mut Pi, step: Step, mark: usize) -> Result<()> {
+    let machine = pi.machine()?;
     let said = match step {
         Root => return Ok(()),
-        Boot => "writing data to device /dev/disk/by-partuuid/74646777-0",
-        Installed => "Installing done",
-        ShuttingDown => "Stopped tidegate.service",
-        Kernel | Trial | Keeping | Kept => "",
+        Boot => "Updating slot boot.",
+        Installed => "` succeeded",
+        ShuttingDown => "Stopping tidegate.service",
+        Kernel | Trial | Keeping | Kept => return tried(pi, step).await,
     };
-    if step == Boot {
-        let machine = pi.machine()?;
-        for device in ['2', '3'] {
-            // Whichever of the two it is.
-            if tokio::time::timeout(
-                Duration::from_secs(0),
-                machine.console.wait_after(mark, &format!("{said}{device}"), BOOT_MAX),
-            )
-            .await
-            .is_ok()
-            {
-                return Ok(());
-            }
-        }
-    }
-    if !said.is_empty() {
-        return pi.machine()?.console.wait_after(mark, said, BOOT_MAX).await.map(|_| ());
-    }
+    machine.console.wait_after(mark, said, BOOT_MAX).await.map(|_| ())
+}
+
+/// The same, of the system on trial.
+async fn tried(pi: &mut Pi, step: Step) -> Result<()> {
     pi.restarts().await?;
     let said = match step {
-        Kernel => return Ok(()),
         Trial => RUNNING,
-        Keeping => "Finished tidegate-health.service",
-        _ => "Finished tidegate-mark-good.service",
+        Keeping => "Starting tidegate-mark-good.service",
+        Kept => "Finished tidegate-mark-good.service",
+        _ => return Ok(()),
     };
     pi.machine()?.console.wait(said, BOOT_MAX).await.map(|_| ())
 }
