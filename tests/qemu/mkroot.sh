@@ -1,9 +1,9 @@
 #!/bin/sh
 # Makes the root file system, boot partition, card image and update bundles of the test machine:
 #
-#   mkroot.sh BASE DAEMON OUT [MACHINE]        BASE from mkbase.sh, DAEMON the program for arm64, OUT a folder to make; MACHINE is qemu or rpi64
+#   mkroot.sh BASE DAEMON OUT [MACHINE]        BASE from mkbase.sh, DAEMON the program for arm64, OUT a folder to make; MACHINE is qemu, rpi64 or rpi5
 #
-# With rpi64 it is the card of a Raspberry Pi in all but its kernel, its device tree and the programs of the firmware, of which only the names are there: the
+# With the others it is the card of a Raspberry Pi in all but its kernel, its device tree and the programs of the firmware, of which only the names are there: the
 # player of the firmware (tests/src/firmware) starts what lies on it.
 #
 # Everything that is Tidegate's comes from buildroot/board/tidegate and systemd/, as on the Pi; this script does what Debian's package
@@ -17,8 +17,8 @@ base=${1:?the folder that mkbase.sh made}
 daemon=${2:?the daemon for arm64}
 out=${3:?the folder to make}
 machine=${4:-qemu}
-case "$machine" in qemu | rpi64) ;; *)
-    echo "mkroot.sh: the machine is qemu or rpi64, not '$machine'" >&2
+case "$machine" in qemu | rpi64 | rpi5) ;; *)
+    echo "mkroot.sh: the machine is qemu, rpi64 or rpi5, not '$machine'" >&2
     exit 1
     ;;
 esac
@@ -84,11 +84,15 @@ raspberry_pi() {
     images=$work/images
     mkdir -p "$images/rpi-firmware/overlays"
     cp "$board/$machine/config.txt" "$images/rpi-firmware/"
-    for name in bootcode.bin start.elf start4.elf; do
+    case "$machine" in
+    rpi64) programs='bootcode.bin start.elf start4.elf' trees='bcm2710-rpi-3-b bcm2711-rpi-4-b' ;;
+    *) programs='' trees='bcm2712-rpi-5-b bcm2712-rpi-cm5-cm5io' ;;
+    esac
+    for name in $programs; do
         printf '\177ELF' >"$images/rpi-firmware/$name"
     done
     gzip -1 -c "$base"/kernel/boot/vmlinuz-* >"$images/Image.gz"
-    for name in bcm2710-rpi-3-b bcm2711-rpi-4-b; do
+    for name in $trees; do
         # shellcheck disable=SC2046 # one word a line
         qemu-system-aarch64 -M "virt,dumpdtb=$images/$name.dtb" $(cat "$here/machine") -display none -nodefaults 2>/dev/null
         fdtput -d "$images/$name.dtb" /chosen rng-seed kaslr-seed
@@ -108,7 +112,7 @@ cp -a "$here/overlay/." "$root/"
 debian_extras
 
 case "$machine" in
-rpi64) raspberry_pi ;;
+rpi*) raspberry_pi ;;
 *)
     mkdir -p "$work/drop"
     cp "$base"/kernel/boot/vmlinuz-* "$work/boot/Image"

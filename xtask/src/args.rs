@@ -200,6 +200,9 @@ pub(crate) enum QemuTask {
     Pi {
         /// A part of the name of a life, or `cuts`
         name: Option<String>,
+        /// Not the card of Raspberry Pi 3 and 4 but that of 5
+        #[arg(long)]
+        rpi5: bool,
         /// How many times the power is cut at each step
         #[arg(long, default_value_t = 2)]
         rounds: u64,

@@ -22,8 +22,9 @@ use crate::steps::{Steps, cargo, command, root, run};
 /// Something is missing, cannot be made, or fails.
 pub(crate) fn run_task(args: &Qemu) -> Result<()> {
     setup::set_up(Install::Allowed)?;
-    if let QemuTask::Pi { name, rounds, seed } = &args.task {
-        return pi(args, name.as_deref(), *rounds, seed.unwrap_or_else(some_seed));
+    if let QemuTask::Pi { name, rpi5, rounds, seed } = &args.task {
+        let board = if *rpi5 { Board::Rpi5 } else { Board::Rpi64 };
+        return pi(args, board, name.as_deref(), *rounds, seed.unwrap_or_else(some_seed));
     }
     let image = match &args.images {
         Some(images) => image::open(images, args.fresh)?,
@@ -49,21 +50,18 @@ fn some_seed() -> u64 {
 }
 
 /// Lives of a card in a Raspberry Pi whose firmware is played.
-fn pi(args: &Qemu, name: Option<&str>, rounds: u64, seed: u64) -> Result<()> {
+fn pi(args: &Qemu, board: Board, name: Option<&str>, rounds: u64, seed: u64) -> Result<()> {
     ensure!(
         args.images.is_none(),
         "the card of a Raspberry Pi is made of Debian's packages only: leave out --images"
     );
-    let image = image::make(Board::Rpi64, args.daemon.as_deref(), args.fresh)?;
+    let image = image::make(board, args.daemon.as_deref(), args.fresh)?;
+    let cuts = name.is_none_or(|name| name == "cuts");
     if name != Some("cuts") {
         machine(&image, "pi", &[name.unwrap_or_default()])?;
     }
-    if matches!(name, None | Some("cuts")) {
-        machine(
-            &image,
-            "pi-cuts",
-            &[rounds, seed].map(|number| number.to_string()).each_ref().map(String::as_str),
-        )?;
+    if cuts {
+        machine(&image, "pi-cuts", &[&rounds.to_string(), &seed.to_string()])?;
     }
     Ok(())
 }

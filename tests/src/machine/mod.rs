@@ -68,7 +68,14 @@ impl Image {
     /// What its update bundles are for.
     #[must_use]
     pub fn machine(&self) -> &'static str {
-        if self.boot().join("config.txt").is_file() { "rpi64" } else { "qemu" }
+        let has = |name: &str| self.boot().join(name).is_file();
+        if has("kernel_2712.img") {
+            "rpi5"
+        } else if has("kernel8.img") {
+            "rpi64"
+        } else {
+            "qemu"
+        }
     }
 
     /// Whether it is Buildroot's, for gateways: without a shell for tests, its journal to itself, and with a health gate of minutes.

@@ -21,6 +21,8 @@ pub(super) enum Board {
     Qemu,
     /// Raspberry Pi 3 and 4, with the firmware of the player.
     Rpi64,
+    /// Raspberry Pi 5.
+    Rpi5,
 }
 
 impl Board {
@@ -29,6 +31,7 @@ impl Board {
         match self {
             Self::Qemu => ("qemu", "image-"),
             Self::Rpi64 => ("rpi64", "pi-"),
+            Self::Rpi5 => ("rpi5", "pi5-"),
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn kernel_panics(image: &Image, out: &Path) -> Result<()> {
 pub(super) fn kernel_hangs(image: &Image, out: &Path) -> Result<()> {
     let boot = out.with_extension("boot");
     sh(Command::new("cp").arg("-r").arg(image.boot()).arg(&boot))?;
-    let kernel = boot.join("kernel8.img");
+    let kernel = boot.join(if image.machine() == "rpi5" { "kernel_2712.img" } else { "kernel8.img" });
     ensure!(kernel.is_file(), "the kernel has another name");
     std::fs::write(kernel, hanging_kernel())?;
     let root = out.with_extension("root");

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tidegate_tests::firmware::{Board, Model};
 use tidegate_tests::machine::{BOOT_MAX, Image, Loss};
 use tidegate_tests::sim::chance::Chance;
 
@@ -54,7 +53,7 @@ pub(crate) async fn run(image: &Path, rounds: u64, seed: u64) -> Result<()> {
     let image = Image::at(image)?;
     println!("seed {seed}; again: cargo xtask qemu pi cuts --rounds {rounds} --seed {seed}");
     let mut chance = Chance::new(seed);
-    let mut pi = Pi::new(&image, Board::new(Model::Pi4)).await?;
+    let mut pi = Pi::new(&image, super::newest(&image)).await?;
     pi.power().await?;
     let mut kept = 'A';
     pi.runs(kept).await?;

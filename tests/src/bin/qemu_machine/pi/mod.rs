@@ -11,9 +11,19 @@ use tidegate_tests::machine::{Image, Loss};
 
 use board::Pi;
 
+/// A board of the newest day that takes the card of an image.
+fn newest(image: &Image) -> Board {
+    Board::new(if image.machine() == "rpi5" { Model::Pi5 } else { Model::Pi4 })
+}
+
+/// One of another loader, where the card fits several.
+fn another(image: &Image) -> Board {
+    Board::new(if image.machine() == "rpi5" { Model::Cm5 } else { Model::Pi3 })
+}
+
 /// A life that fits into the time of a merge: an update is tried and kept, and the line ends of Windows change nothing.
 pub(crate) async fn an_update_is_tried_once_and_kept(image: Image) -> Result<()> {
-    let mut pi = Pi::new(&image, Board::new(Model::Pi4)).await?;
+    let mut pi = Pi::new(&image, newest(&image)).await?;
     pi.power().await?;
     pi.runs('A').await?;
     pi.updates("update.raucb").await?;
@@ -36,11 +46,11 @@ fn windows(pi: &Pi) -> Result<()> {
     pi.firmware.write(1, "autoboot.txt", choice.as_bytes())
 }
 
-/// On boards without an EEPROM, and back in slot A; then the choice is lost, which costs one start of the other system.
+/// On a board without an EEPROM where the card fits one, and back in slot A; then the choice is lost, which costs one start of the other system.
 pub(crate) async fn two_updates_in_a_row_are_kept_and_a_deleted_choice_is_made_anew(
     image: Image,
 ) -> Result<()> {
-    let mut pi = Pi::new(&image, Board::new(Model::Pi3)).await?;
+    let mut pi = Pi::new(&image, another(&image)).await?;
     pi.power().await?;
     pi.runs('A').await?;
     for slot in ['B', 'A', 'B'] {
@@ -61,7 +71,7 @@ pub(crate) async fn two_updates_in_a_row_are_kept_and_a_deleted_choice_is_made_a
 
 /// Its gate fails, it restarts by itself, and the old system says so.
 pub(crate) async fn a_system_whose_gateway_fails_is_left_by_itself_on_a_pi(image: Image) -> Result<()> {
-    let mut pi = Pi::new(&image, Board::new(Model::Pi4)).await?;
+    let mut pi = Pi::new(&image, newest(&image)).await?;
     bundle::gateway_fails(&image, &pi.world.dir.path().join("bad.raucb"))?;
     pi.power().await?;
     pi.runs('A').await?;
@@ -76,7 +86,7 @@ pub(crate) async fn a_system_whose_gateway_fails_is_left_by_itself_on_a_pi(image
 
 /// A panic restarts by itself; a kernel that hangs is reset by the watchdog that the firmware left running, or waits for power where there is none.
 pub(crate) async fn a_kernel_that_panics_and_one_that_hangs_are_left(image: Image) -> Result<()> {
-    let mut pi = Pi::new(&image, Board::new(Model::Pi4)).await?;
+    let mut pi = Pi::new(&image, newest(&image)).await?;
     bundle::kernel_panics(&image, &pi.world.dir.path().join("panics.raucb"))?;
     bundle::kernel_hangs(&image, &pi.world.dir.path().join("hangs.raucb"))?;
     pi.power().await?;
@@ -92,8 +102,8 @@ pub(crate) async fn a_kernel_that_panics_and_one_that_hangs_are_left(image: Imag
     pi.hangs().await?;
     pi.runs('A').await?;
     println!("  after a hang: {}", pi.fault("update-rolled-back").await?.trim());
-    // docs/update.md: firmware of before July 2025 leaves no watchdog running, and only power helps.
-    pi.board.firmware = Day(2025, 6, 1);
+    // docs/update.md: firmware of before summer 2025 leaves no watchdog running, and only power helps.
+    (pi.board.firmware, pi.board.eeprom) = (Day(2025, 6, 1), Day(2025, 6, 1));
     pi.updates("hangs.raucb").await?;
     pi.hangs().await?;
     println!("  without a watchdog: {}", pi.waits()?);
@@ -106,16 +116,17 @@ pub(crate) async fn a_kernel_that_panics_and_one_that_hangs_are_left(image: Imag
 pub(crate) async fn boot_files_that_cannot_be_read_are_left_by_a_watchdog_or_by_power(
     image: Image,
 ) -> Result<()> {
-    let mut pi = Pi::new(&image, Board::new(Model::Pi4)).await?;
+    let old = Day(2025, 12, 8);
+    let mut pi = Pi::new(&image, Board { eeprom: old, ..newest(&image) }).await?;
     pi.power().await?;
     pi.runs('A').await?;
     let whole = pi.firmware.clone();
-    pi.firmware.spoil(3, "start4.elf");
+    pi.firmware.spoil(3, if image.machine() == "rpi5" { "kernel_2712.img" } else { "start4.elf" });
     pi.updates("update.raucb").await?;
     println!("  {}", pi.waits()?);
     pi.power_cycle().await?;
     pi.runs('A').await?;
-    pi.board = Board { boot_watchdog_s: 60, ..Board::with_eeprom(Model::Pi4, Day(2025, 7, 3)) };
+    pi.board.boot_watchdog_s = 60;
     pi.updates("update.raucb").await?;
     pi.runs('A').await?;
     pi.firmware = whole;
