@@ -91,6 +91,7 @@ raspberry_pi() {
     for name in $programs; do
         printf '\177ELF' >"$images/rpi-firmware/$name"
     done
+    : >"$images/rpi-firmware/overlays/sc16is752-spi1.dtbo"
     gzip -1 -c "$base"/kernel/boot/vmlinuz-* >"$images/Image.gz"
     for name in $trees; do
         # shellcheck disable=SC2046 # one word a line

@@ -47,11 +47,12 @@ const CASES: [Case; 11] = cases![
 /// On the image with the card of a Raspberry Pi.
 const PI_SHORT: [Case; 1] = cases![pi::an_update_is_tried_once_and_kept];
 
-const PI: [Case; 5] = cases![
+const PI: [Case; 6] = cases![
     pi::an_update_is_tried_once_and_kept,
     pi::two_updates_in_a_row_are_kept_and_a_deleted_choice_is_made_anew,
     pi::a_system_whose_gateway_fails_is_left_by_itself_on_a_pi,
     pi::a_kernel_that_panics_and_one_that_hangs_are_left,
+    pi::the_overlay_of_a_hat_is_loaded_and_stays_across_updates,
     pi::boot_files_that_cannot_be_read_are_left_by_a_watchdog_or_by_power,
 ];
 

@@ -38,12 +38,17 @@ pub(super) struct Pi {
 impl Pi {
     /// A configured card in a board without power.
     pub(super) async fn new(image: &Image, board: Board) -> Result<Self> {
+        Self::with(image, board, "").await
+    }
+
+    /// The same with more in its configuration.
+    pub(super) async fn with(image: &Image, board: Board, tables: &str) -> Result<Self> {
         let world = World::new().await?;
         let update = image.folder().join("update.raucb").canonicalize()?;
         std::os::unix::fs::symlink(update, world.dir.path().join("update.raucb"))?;
         let shelf = Shelf::open(world.dir.path()).await?;
         let card = world.card(image)?;
-        card.configure(&world.config("1s"))?;
+        card.configure(&format!("{}{tables}", world.config("1s")))?;
         let firmware = firmware::Card::new(card.path().to_owned());
         Ok(Self { world, board, firmware, card, shelf, machine: None, started: None, waits: None })
     }
@@ -164,8 +169,16 @@ impl Pi {
         machine.console.wait("Finished tidegate-mark-good.service", BOOT_MAX).await.map(|_| ())
     }
 
+    /// Waits until nothing is open about the update before: until then none is taken.
+    async fn settles(&mut self) -> Result<()> {
+        let open = "/var/lib/tidegate-update/before.json";
+        let wait = format!("for i in $(seq 200); do [ -e {open} ] || break; sleep 1; done; [ ! -e {open} ]");
+        self.machine()?.shell.run(&wait).await.map(|_| ())
+    }
+
     /// Has a bundle of the shelf installed, and leaves the restart to the gateway. Returns when RAUC has begun to write.
     pub(super) async fn installs(&mut self, name: &str) -> Result<()> {
+        self.settles().await?;
         let command = format!("gateway-daemon update http://10.0.2.2:{}/{name}", self.shelf.port);
         let machine = self.machine()?;
         let mark = machine.console.mark();
@@ -188,6 +201,17 @@ impl Pi {
             "for i in $(seq 200); do [ -e /run/tidegate-faults/{name} ] && break; sleep 1; done; cat /run/tidegate-faults/{name}"
         );
         self.machine()?.shell.run(&wait).await
+    }
+
+    /// The overlays that the firmware loaded, with their parameters.
+    pub(super) fn overlays(&self) -> Result<Vec<String>> {
+        let text = |step: &firmware::Step| match step {
+            firmware::Step::Overlay { name, parameters } => {
+                Some([std::slice::from_ref(name), parameters].concat().join(","))
+            }
+            firmware::Step::Parameter { .. } => None,
+        };
+        Ok(self.started()?.steps.iter().filter_map(text).collect())
     }
 
     /// Asserts that nothing starts until somebody takes the power away.

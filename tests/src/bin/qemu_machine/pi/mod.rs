@@ -66,6 +66,10 @@ pub(crate) async fn two_updates_in_a_row_are_kept_and_a_deleted_choice_is_made_a
     pi.machine()?.shell.run("systemctl reboot --no-block").await?;
     pi.restarts().await?;
     pi.runs('B').await?;
+    // What RAUC knows of the blocks of A is older than the boot sector that was taken away while A was bad.
+    pi.updates("update.raucb").await?;
+    pi.runs('A').await?;
+    pi.is_kept().await?;
     pi.cut(Loss::Nothing).await.map(|_| ())
 }
 
@@ -133,5 +137,26 @@ pub(crate) async fn boot_files_that_cannot_be_read_are_left_by_a_watchdog_or_by_
     pi.updates("update.raucb").await?;
     pi.runs('B').await?;
     pi.is_kept().await?;
+    pi.cut(Loss::Nothing).await.map(|_| ())
+}
+
+/// A hat is written down once, in `[board]`: the gateway restarts once for it, and each update has it.
+pub(crate) async fn the_overlay_of_a_hat_is_loaded_and_stays_across_updates(image: Image) -> Result<()> {
+    const HAT: &str = "sc16is752-spi1,int_pin=24";
+    let mut pi = Pi::with(&image, newest(&image), &format!("[board]\noverlays = [\"{HAT}\"]\n")).await?;
+    let has = |pi: &Pi| pi.overlays().map(|overlays| overlays.iter().any(|overlay| overlay == HAT));
+    pi.power().await?;
+    ensure!(!has(&pi)?, "nobody has said so yet");
+    pi.restarts().await?;
+    ensure!(has(&pi)?, "the overlay is not loaded: {:?}", pi.overlays()?);
+    pi.runs('A').await?;
+    for slot in ['B', 'A'] {
+        pi.updates("update.raucb").await?;
+        ensure!(has(&pi)?, "the update has lost the overlay: {:?}", pi.overlays()?);
+        pi.runs(slot).await?;
+        pi.is_kept().await?;
+    }
+    let told = pi.machine()?.shell.run("ls /run/tidegate-faults").await?;
+    ensure!(!told.contains("board"), "a fault is told: {told}");
     pi.cut(Loss::Nothing).await.map(|_| ())
 }
