@@ -110,8 +110,8 @@ fn no_option_is_set_twice() {
 fn every_board_is_known_to_the_scripts_by_its_name() {
     for (board, machine) in BOARDS {
         assert_eq!(value(&defconfig(board), "BR2_ROOTFS_POST_SCRIPT_ARGS"), machine);
-        let script = read(tree().join("board/tidegate/post-image.sh"));
-        assert!(script.contains(&format!("\n{machine})")), "post-image.sh does not know {machine}");
+        let script = read(tree().join("board/tidegate/boot.sh"));
+        assert!(script.contains(&format!("\n{machine})")), "boot.sh does not know {machine}");
     }
 }
 

@@ -194,6 +194,22 @@ pub(crate) enum QemuTask {
         /// A part of the name
         name: Option<String>,
     },
+    /// Plays the firmware of a Raspberry Pi around the machine: updates that are kept, that fail in each way, and power cuts at each of their steps
+    ///
+    /// Without NAME every life once, then the cuts.
+    Pi {
+        /// A part of the name of a life, or `cuts`
+        name: Option<String>,
+        /// Not the card of Raspberry Pi 3 and 4 but that of 5
+        #[arg(long)]
+        rpi5: bool,
+        /// How many times the power is cut at each step
+        #[arg(long, default_value_t = 2)]
+        rounds: u64,
+        /// Repeats the lots of an earlier run; when exactly a cut comes is also up to the host
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Prints sizes, packages, boot times and memory of the machine at rest
     Report,
     /// Cuts the power at random moments while booting, polling, draining and updating

@@ -37,10 +37,12 @@ fn program(commit: &str) -> Result<PathBuf> {
     let mut archive = archive.stdout(Stdio::piped()).spawn().context("cannot start git")?;
     let mut unpack = command("tar", &["-x", "-C"]);
     unpack.arg(&sources).stdin(archive.stdout.take().context("git writes to a pipe")?);
-    run(unpack)?;
+    let unpacked = run(unpack);
+    // Without the commit git writes nothing, and tar complains of that.
     if !archive.wait()?.success() {
         bail!("git does not have commit {commit}: the whole history is needed, not a shallow copy of it");
     }
+    unpacked?;
     let target = folder.join("target");
     let mut build =
         cargo(&["build", "--quiet", "--locked", "--package", "gateway-daemon", "--bin", "gateway-daemon"]);

@@ -32,7 +32,7 @@ pub(crate) enum By {
 
 use Present::{Other, Programs};
 
-const NEEDS: [Need; 26] = [
+const NEEDS: [Need; 27] = [
     Need { package: "mosquitto", present: Programs(&["mosquitto"]), by: By::Both },
     Need {
         package: "mosquitto-clients",
@@ -71,6 +71,7 @@ const NEEDS: [Need; 26] = [
     Need { package: QEMU, present: Programs(&["qemu-system-aarch64"]), by: By::Qemu },
     Need { package: "u-boot-qemu", present: Other(|| Path::new(U_BOOT).is_file()), by: By::Qemu },
     Need { package: "u-boot-tools", present: Programs(&["mkimage"]), by: By::Qemu },
+    Need { package: "device-tree-compiler", present: Programs(&["fdtput", "fdtget"]), by: By::Qemu },
     Need { package: "kmod", present: Programs(&["depmod", "modprobe"]), by: By::Qemu },
     Need { package: "systemd", present: Programs(&["systemd-sysusers"]), by: By::Qemu },
 ];

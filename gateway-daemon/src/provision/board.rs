@@ -149,7 +149,7 @@ impl Work<'_> {
         })?;
         if !boot.stays(&self.places.root.join(BACKEND)) {
             report.note(
-                "[board] has changed while an update is on trial; it takes effect at the next restart"
+                "[board] has changed; it takes effect at the next restart, which is not made by itself: an update is on trial, or the boot loader does not say which system it starts"
                     .to_owned(),
             );
             return Ok((false, fault));

@@ -36,7 +36,11 @@ pub struct SystemBoot;
 impl BootPartition for SystemBoot {
     fn check(&self, device: &Path) -> io::Result<()> {
         // fsck.vfat(8): 1 is that something was mended, or is of no matter.
-        run(Command::new("fsck.vfat").arg("-a").arg(device), 1).map(drop)
+        match run(Command::new("fsck.vfat").arg("-a").arg(device), 1) {
+            // Other systems than our image may go without the program.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            ended => ended.map(drop),
+        }
     }
 
     fn mount(&self, device: &Path, folder: &Path, writable: bool) -> io::Result<()> {

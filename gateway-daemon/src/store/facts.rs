@@ -186,26 +186,32 @@ fn kind_of(number: i64) -> Option<FactKind> {
 /// Whether a row is whole and of a kind that this version does not know: a newer one has put it there before the gateway went back to this one, and finds it
 /// again when it comes back.
 fn is_of_a_newer_version(row: &rusqlite::Row<'_>) -> bool {
-    let whole = || -> Option<bool> {
-        let (id, number) = (row.get(0).ok()?, row.get(1).ok()?);
-        let (key, value) = (row.get_ref(2).ok()?.as_blob().ok()?, row.get_ref(3).ok()?.as_blob().ok()?);
-        let (content, crc) = value.split_last_chunk::<4>()?;
-        Some(kind_of(number).is_none() && seal(id, number, key, content) == *crc)
-    };
-    whole().unwrap_or(false)
+    whole(row).is_some_and(|(number, _, _)| kind_of(number).is_none())
 }
 
 /// Key and content of a fact in a row of id, kind, key and value; `None` if it does not decode.
 pub(super) fn decode<'a>(row: &'a rusqlite::Row<'_>) -> Option<(FactKey, &'a [u8])> {
-    let (key, value) = (row.get_ref(2).ok()?.as_blob().ok()?, row.get_ref(3).ok()?.as_blob().ok()?);
-    unseal(row.get(0).ok()?, row.get(1).ok()?, key, value)
+    let (number, key, content) = whole(row)?;
+    Some((FactKey { kind: kind_of(number)?, key: key.into() }, content))
 }
 
 /// Key and content of a fact out of its columns; `None` if its checksum does not fit.
 pub(super) fn unseal<'a>(id: i64, number: i64, key: &[u8], value: &'a [u8]) -> Option<(FactKey, &'a [u8])> {
-    let kind = kind_of(number)?;
+    let content = opened(id, number, key, value)?;
+    Some((FactKey { kind: kind_of(number)?, key: key.into() }, content))
+}
+
+/// The number of the kind, the key and the content of a row whose checksum fits.
+fn whole<'a>(row: &'a rusqlite::Row<'_>) -> Option<(i64, &'a [u8], &'a [u8])> {
+    let number = row.get(1).ok()?;
+    let (key, value) = (row.get_ref(2).ok()?.as_blob().ok()?, row.get_ref(3).ok()?.as_blob().ok()?);
+    Some((number, key, opened(row.get(0).ok()?, number, key, value)?))
+}
+
+/// The content of a value whose checksum fits.
+fn opened<'a>(id: i64, number: i64, key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
     let (content, crc) = value.split_last_chunk::<4>()?;
-    (seal(id, number, key, content) == *crc).then(|| (FactKey { kind, key: key.into() }, content))
+    (seal(id, number, key, content) == *crc).then_some(content)
 }
 
 fn seal(id: i64, kind: i64, key: &[u8], content: &[u8]) -> [u8; 4] {

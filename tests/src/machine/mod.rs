@@ -18,7 +18,7 @@ use anyhow::{Result, ensure};
 pub use card::{Card, Partition};
 pub use console::Console;
 pub use disk::{Disk, Loss};
-pub use qemu::{Machine, Start};
+pub use qemu::{Kernel, Machine, Start};
 pub use shell::{Said, Shell};
 
 /// Long enough for a boot under emulation on a machine that does other things, too; a green test never waits for it.
@@ -63,6 +63,19 @@ impl Image {
     #[must_use]
     pub fn boot(&self) -> PathBuf {
         self.dir.join("boot")
+    }
+
+    /// What its update bundles are for.
+    #[must_use]
+    pub fn machine(&self) -> &'static str {
+        let has = |name: &str| self.boot().join(name).is_file();
+        if has("kernel_2712.img") {
+            "rpi5"
+        } else if has("kernel8.img") {
+            "rpi64"
+        } else {
+            "qemu"
+        }
     }
 
     /// Whether it is Buildroot's, for gateways: without a shell for tests, its journal to itself, and with a health gate of minutes.

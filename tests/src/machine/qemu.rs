@@ -14,15 +14,10 @@ use super::{Card, Console, Shell};
 /// U-Boot as Debian builds it for this machine.
 const U_BOOT: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
 
-/// What costs the emulator least: with the atomic instructions of ARMv8.1, without pointer authentication and vectors of any length. A boot takes
-/// 21 s of the host's CPU; with the Cortex-A72 of a Pi 4 it takes 36.
-const PROCESSOR: &str = "max,pauth=off,sve=off,sme=off";
-
-/// Under emulation a second processor only fights with the first for the host's.
-const PROCESSORS: &str = "1";
-
-/// A Pi Zero 2 W has this much.
-const MEMORY: &str = "512";
+/// Processor and memory. The processor is what costs the emulator least: with the atomic instructions of ARMv8.1, without pointer authentication and vectors
+/// of any length (a boot takes 21 s of the host's CPU; with the Cortex-A72 of a Pi 4 it takes 36). One, because a second would only fight with it for the
+/// host's. A Pi Zero 2 W has as much memory.
+const HARDWARE: &str = include_str!("../../qemu/machine");
 
 /// How a machine is started.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +26,19 @@ pub struct Start {
     pub forward: Option<(u16, u16)>,
     /// Whether the second serial port, /dev/ttyAMA1 of the guest, leads to a pseudo terminal ([`Machine::rs485`]).
     pub rs485: bool,
+    /// What runs at once, instead of U-Boot. Such a machine ends where another one restarts ([`Machine::ends`]): what comes then is for the firmware to say.
+    pub kernel: Option<Kernel>,
+}
+
+/// A kernel, as the firmware of a board hands it over.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// Its file, packed or not.
+    pub image: PathBuf,
+    /// Its command line.
+    pub cmdline: String,
+    /// The file of the device tree.
+    pub device_tree: PathBuf,
 }
 
 /// A running machine; its power goes when it is dropped.
@@ -53,7 +61,7 @@ impl Machine {
     /// QEMU or U-Boot is not installed, or QEMU does not start.
     pub async fn start(card: &Card, start: &Start) -> Result<Self> {
         ensure!(
-            Path::new(U_BOOT).is_file(),
+            start.kernel.is_some() || Path::new(U_BOOT).is_file(),
             "{U_BOOT} is missing; install it: apt-get install -y u-boot-qemu"
         );
         let dir = tempfile::Builder::new().prefix("tidegate-qemu-").tempdir()?;
@@ -91,6 +99,21 @@ impl Machine {
     pub async fn cut(mut self, loss: Loss) -> Result<usize> {
         self.child.kill().await?;
         self.disk.take().context("a running machine has a disk")?.power_off(loss)
+    }
+
+    /// Waits until the guest has ended by itself, without that its card has lost power: an orderly restart, a panic.
+    ///
+    /// # Errors
+    /// Not within `limit`: the machine goes on.
+    pub async fn ends(&mut self, limit: Duration) -> Result<()> {
+        let ended = tokio::time::timeout(limit, self.child.wait()).await;
+        ended.with_context(|| {
+            format!("no restart within {limit:?}; the end of its console:\n{}", self.console.tail())
+        })??;
+        if let Some(disk) = self.disk.take() {
+            disk.power_off(Loss::Nothing)?;
+        }
+        Ok(())
     }
 
     /// Waits until the guest has restarted by itself or has been restarted: U-Boot speaks again after `mark` lines.
@@ -136,10 +159,18 @@ impl Machine {
 fn words(dir: &Path, start: &Start) -> Vec<String> {
     let socket = |name: &str| dir.join(name).display().to_string();
     let forward = start.forward.map(|(host, guest)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
-    let mut words = vec!["-M".to_owned(), "virt".into(), "-cpu".into(), PROCESSOR.into()];
+    let mut words = vec!["-M".to_owned(), "virt".into()];
+    words.extend(HARDWARE.split_whitespace().map(str::to_owned));
     let mut add = |more: &[&str]| words.extend(more.iter().map(|word| (*word).to_owned()));
-    add(&["-smp", PROCESSORS, "-m", MEMORY, "-accel", "tcg,tb-size=256"]);
-    add(&["-display", "none", "-nodefaults", "-bios", U_BOOT]);
+    add(&["-accel", "tcg,tb-size=256", "-display", "none", "-nodefaults"]);
+    match &start.kernel {
+        None => add(&["-bios", U_BOOT]),
+        Some(kernel) => {
+            let path = |path: &Path| path.display().to_string();
+            add(&["-kernel", &path(&kernel.image), "-append", &kernel.cmdline]);
+            add(&["-dtb", &path(&kernel.device_tree), "-no-reboot"]);
+        }
+    }
     let disk =
         format!("driver=nbd,node-name=card,export=card,server.type=unix,server.path={}", socket("disk"));
     add(&["-blockdev", &disk, "-device", "nvme,drive=card,serial=TIDEGATE0001"]);

@@ -302,11 +302,7 @@ fn a_system_on_trial_is_never_restarted_for_it() {
     pi.trial.set(true);
     let outcome = pi.boots();
     assert!(!outcome.restart);
-    assert!(
-        outcome.told.iter().any(|told| told.contains("while an update is on trial")),
-        "{:?}",
-        outcome.told
-    );
+    assert!(outcome.told.iter().any(|told| told.contains("an update is on trial")), "{:?}", outcome.told);
     assert_eq!((pi.text(2).as_str(), pi.fault()), ("", None));
     assert!(pi.text(3).ends_with(LINES_OF_THE_HAT));
     // It is given up: the system before has a partition of its own, and a restart of its own.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::sbom::{listed, without_ours};
@@ -13,13 +13,13 @@ use crate::steps::cargo;
 /// How the names of files with a licence or a notice begin, in capitals.
 const BEGINNINGS: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE"];
 
-/// Most bytes of one text: the longest licence has some 35 kB.
+/// Most bytes of a text: the longest licence has some 35 kB.
 const TEXT_BYTES_MAX: u64 = 256 * 1024;
 
 /// Writes all of them into one file, each text once with the crates that it belongs to.
 ///
 /// # Errors
-/// Cargo does not know a crate, or one came without a text: then nobody may be given the program.
+/// Cargo does not know a crate, or one has a text that is too long to be a licence. A crate without a text of its own is listed as such.
 pub(super) fn write(file: &Path) -> Result<()> {
     let text = text(&folders()?)?;
     if let Some(folder) = file.parent() {
@@ -93,9 +93,10 @@ fn of_crate(folder: &Path) -> Result<BTreeSet<String>> {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
         let is_text = BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) && path.is_file();
-        if !is_text || fs::metadata(&path)?.len() > TEXT_BYTES_MAX {
+        if !is_text {
             continue;
         }
+        ensure!(fs::metadata(&path)?.len() <= TEXT_BYTES_MAX, "{} is too long for a licence", path.display());
         let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         found.insert(String::from_utf8_lossy(&text).replace("\r\n", "\n"));
     }

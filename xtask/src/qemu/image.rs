@@ -14,16 +14,38 @@ use crate::steps::{command, root, run};
 /// Boots from an NVMe disk without an initramfs, and has gpio-sim, which 6.12 of trixie itself has not.
 const KERNEL: &str = "linux-image-cloud-arm64/backports";
 
+/// Whose card is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Board {
+    /// QEMU's own machine, with U-Boot.
+    Qemu,
+    /// Raspberry Pi 3 and 4, with the firmware of the player.
+    Rpi64,
+    /// Raspberry Pi 5.
+    Rpi5,
+}
+
+impl Board {
+    /// Its word for the scripts, and how the names of its folders begin.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Qemu => ("qemu", "image-"),
+            Self::Rpi64 => ("rpi64", "pi-"),
+            Self::Rpi5 => ("rpi5", "pi5-"),
+        }
+    }
+}
+
 /// The folder with card image, boot files, root and update bundle.
 ///
 /// # Errors
 /// It cannot be made.
-pub(super) fn make(daemon: Option<&Path>, fresh: bool) -> Result<PathBuf> {
+pub(super) fn make(board: Board, daemon: Option<&Path>, fresh: bool) -> Result<PathBuf> {
     let folder = root().join("target/qemu");
     fs::create_dir_all(&folder)?;
     let scripts = root().join("tests/qemu");
     let inputs = [scripts.join("packages"), scripts.join("mkbase.sh")];
-    let base = made(&folder, "base-", &inputs, fresh, command("tests/qemu/mkbase.sh", &[KERNEL]))?;
+    let base = made(&folder, "base-", &inputs, fresh, command("tests/qemu/mkbase.sh", &[KERNEL]), &[])?;
     let daemon = match daemon {
         Some(daemon) => daemon.to_owned(),
         None => cross::daemon_for_qemu()?,
@@ -36,9 +58,10 @@ pub(super) fn make(daemon: Option<&Path>, fresh: bool) -> Result<PathBuf> {
         root().join("systemd"),
         daemon.clone(),
     ];
+    let (machine, prefix) = board.words();
     let mut mkroot = command("tests/qemu/mkroot.sh", &[]);
     mkroot.arg(&base).arg(&daemon);
-    made(&folder, "image-", &inputs, fresh, mkroot)
+    made(&folder, prefix, &inputs, fresh, mkroot, &[machine])
 }
 
 /// Buildroot's image with what tests need on its root.
@@ -63,21 +86,22 @@ pub(super) fn open(images: &Path, fresh: bool) -> Result<PathBuf> {
     ];
     let mut script = command("tests/qemu/open.sh", &[]);
     script.arg(images);
-    made(&folder, "opened-", &inputs, fresh, script)
+    made(&folder, "opened-", &inputs, fresh, script, &[])
 }
 
-/// The folder named after what goes into it; `script`, with that folder as its last word, makes it when it is not there.
+/// The folder named after what goes into it; `script`, with that folder as its next word and `more` behind it, makes it when it is not there.
 fn made(
     folder: &Path,
     prefix: &str,
     inputs: &[PathBuf],
     fresh: bool,
     mut script: Command,
+    more: &[&str],
 ) -> Result<PathBuf> {
     let out = folder.join(format!("{prefix}{:016x}", hash(inputs)?));
     if fresh || !out.exists() {
         remove_others(folder, prefix)?;
-        script.arg(&out);
+        script.arg(&out).args(more);
         run(script)?;
     }
     Ok(out)

@@ -3,6 +3,7 @@
 mod boot;
 mod cuts;
 mod lines;
+mod pi;
 mod provision;
 mod report;
 mod shelf;
@@ -43,18 +44,35 @@ const CASES: [Case; 11] = cases![
     update::a_system_whose_gateway_fails_is_left_by_itself,
 ];
 
+/// On the image with the card of a Raspberry Pi.
+const PI_SHORT: [Case; 1] = cases![pi::an_update_is_tried_once_and_kept];
+
+const PI: [Case; 6] = cases![
+    pi::an_update_is_tried_once_and_kept,
+    pi::two_updates_in_a_row_are_kept_and_a_deleted_choice_is_made_anew,
+    pi::a_system_whose_gateway_fails_is_left_by_itself_on_a_pi,
+    pi::a_kernel_that_panics_and_one_that_hangs_are_left,
+    pi::the_overlay_of_a_hat_is_loaded_and_stays_across_updates,
+    pi::boot_files_that_cannot_be_read_are_left_by_a_watchdog_or_by_power,
+];
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let done = runtime.context("no runtime").and_then(|runtime| match words[..] {
-        ["test", image] => runtime.block_on(test(Path::new(image), "")),
+        ["test", image] => runtime.block_on(test(&CASES, Path::new(image), "")),
+        ["test", image, name] => runtime.block_on(test(&CASES, Path::new(image), name)),
+        ["pi", image] => runtime.block_on(test(&PI, Path::new(image), "")),
+        ["pi", image, name] => runtime.block_on(test(&PI, Path::new(image), name)),
+        ["pi-short", image] => runtime.block_on(run(Path::new(image), PI_SHORT.iter().collect())),
+        ["pi-cuts", image, rounds, seed] => numbers(rounds, seed)
+            .and_then(|(rounds, seed)| runtime.block_on(pi::cuts::run(Path::new(image), rounds, seed))),
         ["short", image] => runtime.block_on(run(Path::new(image), SHORT.iter().collect())),
         ["report", image] => runtime.block_on(report::print(Path::new(image))),
-        ["test", image, name] => runtime.block_on(test(Path::new(image), name)),
         ["cuts", image, rounds, jobs, seed, minutes] => cut_plan(rounds, jobs, seed, minutes)
             .and_then(|plan| runtime.block_on(cuts::run(Path::new(image), plan))),
-        _ => bail!("usage: qemu_machine test IMAGE [NAME], or cuts IMAGE ROUNDS JOBS SEED MINUTES"),
+        _ => bail!("usage: qemu_machine test|pi IMAGE [NAME], cuts IMAGE ROUNDS JOBS SEED MINUTES, or pi-cuts IMAGE ROUNDS SEED"),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,6 +81,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn numbers(rounds: &str, seed: &str) -> Result<(u64, u64)> {
+    Ok((rounds.parse().context("ROUNDS is a number")?, seed.parse().context("SEED is a number")?))
 }
 
 fn cut_plan(rounds: &str, jobs: &str, seed: &str, minutes: &str) -> Result<cuts::Plan> {
@@ -74,8 +96,8 @@ fn cut_plan(rounds: &str, jobs: &str, seed: &str, minutes: &str) -> Result<cuts:
     })
 }
 
-async fn test(image: &Path, part: &str) -> Result<()> {
-    let chosen: Vec<&Case> = CASES.iter().filter(|(name, _)| name.contains(part)).collect();
+async fn test(cases: &'static [Case], image: &Path, part: &str) -> Result<()> {
+    let chosen: Vec<&Case> = cases.iter().filter(|(name, _)| name.contains(part)).collect();
     if chosen.is_empty() {
         bail!("no system test has {part:?} in its name");
     }

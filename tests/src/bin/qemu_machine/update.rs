@@ -13,9 +13,9 @@ use crate::world::World;
 const INTO_WRITING: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// What RAUC says on the console when it begins to write.
-const WRITES: &str = "writing data to device";
+pub(crate) const WRITES: &str = "writing data to device";
 
-const BOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../buildroot/board/tidegate");
+pub(crate) const BOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../buildroot/board/tidegate");
 
 /// Slot A runs, the bundle comes over HTTP into B, B starts on trial, passes its health gate and is good.
 pub(crate) async fn an_update_from_a_url_is_tried_passes_its_gate_and_stays(image: Image) -> Result<()> {
@@ -139,14 +139,14 @@ async fn variable(machine: &mut Machine, name: &str) -> Result<String> {
     Ok(machine.shell.run(&format!("fw_printenv -n {name} 2>/dev/null")).await?.trim().to_owned())
 }
 
-fn bundle(root: &Path, image: &Image, out: &Path, more: &[&str]) -> Result<()> {
+pub(crate) fn bundle(root: &Path, image: &Image, out: &Path, more: &[&str]) -> Result<()> {
     let mut mkbundle = Command::new(format!("{BOARD}/rauc/mkbundle.sh"));
-    mkbundle.args(["--machine", "qemu", "--boot"]).arg(image.boot()).arg("--root").arg(root);
+    mkbundle.args(["--machine", image.machine(), "--boot"]).arg(image.boot()).arg("--root").arg(root);
     sh(mkbundle.arg("--out").arg(out).args(more))
 }
 
 /// A copy of the root whose gateway ends at once.
-fn broken(image: &Image, out: &Path) -> Result<()> {
+pub(crate) fn broken(image: &Image, out: &Path) -> Result<()> {
     let program: PathBuf = out.with_extension("program");
     std::fs::write(
         &program,
@@ -172,7 +172,7 @@ fn broken(image: &Image, out: &Path) -> Result<()> {
     sh(Command::new("debugfs").args(["-w", "-f"]).arg(&script).arg(out))
 }
 
-fn sh(command: &mut Command) -> Result<()> {
+pub(crate) fn sh(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())

@@ -112,7 +112,8 @@ impl Life {
     }
 
     async fn power(&self) -> Result<Machine> {
-        Machine::start(&self.card, &Start { forward: Some((self.port, 1883)), rs485: false }).await
+        let forward = Some((self.port, 1883));
+        Machine::start(&self.card, &Start { forward, ..Start::default() }).await
     }
 
     async fn running(&mut self, machine: &Machine) -> Result<u64> {
