@@ -313,6 +313,31 @@ fn a_system_on_trial_is_never_restarted_for_it() {
     assert!(!pi.boots().restart);
 }
 
+/// Two drives that were written from one image have partitions of the same names and numbers; and the root may lie below dm-verity.
+#[test]
+fn the_boot_partition_is_that_of_the_drive_from_which_the_root_came() {
+    let pi = Pi::new(Some(HAT));
+    for number in [2, 3, 5, 6] {
+        let place = pi.card.root(&format!("sys/devices/usb/block/sda/sda{number}"));
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join("partition"), format!("{number}\n")).unwrap();
+    }
+    let verity = pi.card.root("sys/devices/virtual/block/dm-0/slaves");
+    fs::create_dir_all(&verity).unwrap();
+    symlink(pi.card.root("sys/devices/usb/block/sda/sda6"), verity.join("sda6")).unwrap();
+    symlink(verity.parent().unwrap(), pi.card.root("sys/dev/block/254:0")).unwrap();
+    fs::write(pi.card.root("proc/self/mountinfo"), "21 1 254:0 / / ro - squashfs /dev/dm-0 ro\n").unwrap();
+    let drive = pi.card.root("dev/sda3");
+    copy(&pi.partition(3), &drive);
+    assert!(pi.boots().restart);
+    assert!(fs::read_to_string(drive.join("usercfg.txt")).unwrap().ends_with(LINES_OF_THE_HAT));
+    assert_eq!((pi.text(2).as_str(), pi.text(3).as_str()), ("", ""));
+    // A root that is none of a card of ours.
+    fs::write(pi.card.root("proc/self/mountinfo"), "21 1 0:42 / / rw - nfs 10.0.2.2:/ rw\n").unwrap();
+    assert!(!pi.boots().restart);
+    assert!(pi.fault().unwrap().contains("is not found"), "{:?}", pi.fault());
+}
+
 #[test]
 fn what_the_firmware_would_pass_over_in_silence_is_told() {
     let pi = Pi::new(Some("overlays = [\"sc16is752-spi1\", \"sc16is752-spi\"]\n"));
