@@ -32,6 +32,7 @@ mod words;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use gateway_core::board::settings::Settings as BoardSettings;
 use gateway_core::broker::settings::Settings as BrokerSettings;
 use gateway_core::fit::Plan;
 use gateway_core::network::settings::Settings as NetworkSettings;
@@ -54,7 +55,8 @@ pub use words::{nearest, nearest_name};
 
 use problem::Findings;
 use read::{
-    Context, broker, bus, device, fit, health, network, own, rules, schedule, top, topic, update, uplink,
+    Context, board, broker, bus, device, fit, health, network, own, rules, schedule, top, topic, update,
+    uplink,
 };
 use reader::Reader;
 use source::Source;
@@ -76,6 +78,8 @@ pub struct Config {
     pub broker: Option<BrokerSettings>,
     /// What all limits of the file cost together, before any was lowered.
     pub plan: Plan,
+    /// What is fitted to the board; `None` when the file has no `[board]`.
+    pub board: Option<BoardSettings>,
     /// The gateway's own network.
     pub network: NetworkSettings,
     /// Who may command updates of the system; `None` when the file has no `[update]`: no cloud may.
@@ -268,6 +272,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         own::warn(cx, &file, id, &uplinks, (broker.as_ref(), [topics, health].concat()));
     }
     let update = update::update(cx, &file, id, &uplinks);
+    let board = board::board(cx, &file);
     let network = network::network(cx, &file, gateway.as_ref().map(|g| &g.id));
     for (key, what) in [
         ("uplink", "no [uplink.NAME] in this file, so readings go nowhere"),
@@ -286,6 +291,7 @@ fn config<'t>(cx: &Context<'_, 't>, tree: &DeTable<'t>, text: &str) -> Option<Co
         plan: plan?,
         uplinks: uplinks.into_iter().map(|u| (u.settings, u.link)).collect(),
         broker,
+        board: board?,
         network: network.settings?,
         update,
         hash: hash(text, network.secret),

@@ -362,6 +362,28 @@ impl<'a, 't> Reader<'a, 't> {
         (!texts.is_empty() || items.is_empty()).then_some(texts)
     }
 
+    /// A list of whole numbers in the key's range with the place of each; only where the key is in the file.
+    pub(crate) fn ints(&self, name: &str) -> Option<Vec<(i64, Range<usize>)>> {
+        let (key, value, span) = self.value(name)?;
+        let (Some(items), Kind::Ints { min, max }) = (value.as_array(), &key.kind) else {
+            self.refuse(key, &value, &span);
+            return None;
+        };
+        let mut numbers = Vec::new();
+        for item in items.iter() {
+            let problem = match whole(item.get_ref()).and_then(|number| i64::try_from(number).ok()) {
+                Some(number) if (*min..=*max).contains(&number) => {
+                    numbers.push((number, item.span()));
+                    continue;
+                }
+                None if !matches!(item.get_ref(), DeValue::Integer(_)) => words::no_text(key, item.get_ref()),
+                _ => words::out_of_range(key, self.found.text(&item.span())),
+            };
+            self.found.wrong(&item.span(), problem);
+        }
+        (numbers.len() == items.len()).then_some(numbers)
+    }
+
     /// A list of texts and tables, in order, and whether nothing else is in it.
     pub(crate) fn mixed(&self, name: &str) -> Option<(Vec<Item<'a, 't>>, bool)> {
         let key = self.key(name);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::keys::{Key, Kind, Need, Section, broker, field, network, top, update, uplink};
+use crate::keys::{Key, Kind, Need, Section, board, broker, field, network, top, update, uplink};
 use crate::words;
 
 /// The sections in the order of the reference.
@@ -24,6 +24,7 @@ const SECTIONS: &[&Section] = &[
     &field::DEVICE,
     &field::POLL,
     &field::TAG,
+    &board::BOARD,
     &network::NETWORK,
     &network::ETHERNET,
     &network::WIFI,

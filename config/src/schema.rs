@@ -98,6 +98,9 @@ fn kind_schema(kind: &Kind) -> Value {
         }
         Kind::File | Kind::Path => json!({ "type": "string", "minLength": 1 }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
+        Kind::Ints { min, max } => {
+            json!({ "type": "array", "items": { "type": "integer", "minimum": min, "maximum": max } })
+        }
         Kind::Rules(section) => json!({ "type": "array", "items": { "anyOf": [
             { "type": "string", "minLength": 1 },
             section_schema(section),

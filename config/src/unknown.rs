@@ -2,7 +2,7 @@
 
 use toml::de::DeTable;
 
-use crate::keys::{Key, Section, broker, field, network, top, update, uplink};
+use crate::keys::{Key, Section, board, broker, field, network, top, update, uplink};
 use crate::problem::Findings;
 use crate::reader::Entry;
 use crate::words::{example, list, nearest, plain, shown};
@@ -122,6 +122,7 @@ const ALL: &[&Section] = &[
     &field::DEVICE,
     &field::POLL,
     &field::TAG,
+    &board::BOARD,
     &network::NETWORK,
     &network::ETHERNET,
     &network::WIFI,

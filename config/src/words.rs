@@ -140,6 +140,7 @@ pub(crate) fn expected(kind: &Kind) -> String {
         Kind::Choice(words, _) => list(words.iter().map(|w| format!("\"{}\"", w.word)), "or"),
         Kind::File | Kind::Path => "a path in quotes".to_owned(),
         Kind::Texts => "a list of texts, [\"...\", \"...\"]".to_owned(),
+        Kind::Ints { min, max } => format!("a list of whole numbers from {min} to {max}, [{min}, {max}]"),
         Kind::Rules(_) => "a list of topic filters, [\"...\", \"...\"]".to_owned(),
         Kind::Deadband => "a number, or a percentage in quotes such as \"1%\"".to_owned(),
         Kind::Port => "a device path or a port number".to_owned(),
@@ -188,9 +189,10 @@ pub(crate) fn wrong_type(key: &Key, value: &DeValue<'_>, source: &str) -> String
     text
 }
 
-/// Something else in a list of texts.
+/// Something else in a list of texts, or of numbers.
 pub(crate) fn no_text(key: &Key, value: &DeValue<'_>) -> String {
-    format!("`{}` holds {}, expected only texts in quotes", key.name, kind_of(value))
+    let what = if matches!(key.kind, Kind::Ints { .. }) { "whole numbers" } else { "texts in quotes" };
+    format!("`{}` holds {}, expected only {what}", key.name, kind_of(value))
 }
 
 /// The same value as it should be written, when that can be told.
@@ -222,7 +224,9 @@ fn corrected(kind: &Kind, value: &DeValue<'_>, source: &str) -> Option<String> {
         (Kind::Text { .. } | Kind::Name, DeValue::Integer(_) | DeValue::Float(_)) => {
             Some(format!("\"{source}\""))
         }
-        (Kind::Texts | Kind::Rules(_), DeValue::String(_)) => Some(format!("[{source}]")),
+        (Kind::Texts | Kind::Rules(_), DeValue::String(_)) | (Kind::Ints { .. }, DeValue::Integer(_)) => {
+            Some(format!("[{source}]"))
+        }
         _ => None,
     }
 }
@@ -235,6 +239,7 @@ pub(crate) fn out_of_range(key: &Key, source: &str) -> String {
             "0 or 1 (2 adds nothing: messages carry numbers by which duplicates are dropped)".to_owned()
         }
         Kind::Int { min, max, unit } => with_unit(format!("{min} to {max}"), unit),
+        Kind::Ints { min, max } => format!("only numbers from {min} to {max}"),
         Kind::Duration { min, max } => {
             format!("\"{}\" to \"{}\"", amount::duration_text(*min), amount::duration_text(*max))
         }

@@ -350,8 +350,9 @@ pub struct Passwd {
 #[command(after_help = "\
 A gateway.toml on the drive, with the certificates that it names, is checked and becomes the configuration; what is wrong is written
 back to the drive as gateway-errors.txt. Without a configuration the gateway gets one that holds nothing but a name made of its hardware.
-Network, host name and time servers are set up from [network]. Ends with 0 whenever there is a configuration to start with, also when the
-drive was refused, and with 78 only without any.
+Network, host name and time servers are set up from [network]. On the image for Raspberry Pi a changed [board] is written for the firmware,
+and the machine restarts once. Ends with 0 whenever there is a configuration to start with, also when the drive was refused, and with 78
+only without any.
 
 Examples:
   gateway-daemon provision

@@ -167,7 +167,9 @@ fn the_firmware_finds_the_slots_where_the_image_has_them() {
             "\n[boot_partition={b}]\ncmdline=cmdline-b.txt\n[boot_partition={a}]\ncmdline=cmdline-a.txt\n[all]\n"
         );
         assert!(config.contains(&lines), "{machine}/config.txt has not {lines:?}");
-        assert!(config.ends_with("[all]\n"), "what is added to {machine}/config.txt would be for one model");
+        let (ours, included) = config.rsplit_once("\n[all]\n").expect("a last section for all models");
+        assert!(!ours.contains("include ") && !included.contains('['), "{machine}: included for one model");
+        assert!(included.ends_with("\ninclude usercfg.txt\n"), "{machine}/config.txt: {included:?}");
     }
     let backend = read(tree().join("board/tidegate/rauc/tryboot-backend.sh"));
     for line in [format!("A) echo {} ;;", boot[0]), format!("B) echo {} ;;", boot[1])] {
@@ -252,6 +254,28 @@ fn every_serial_adapter_of_the_hardware_guide_has_a_driver_and_may_be_opened() {
                 modules.lines().any(|line| line == module),
                 "{in_guide}: {device} has its name in /proc/devices only when {module} is loaded"
             );
+        }
+    }
+}
+
+/// `[board]`: what a word of it needs of the kernel, and that the guide names it.
+#[test]
+fn everything_that_can_be_fitted_to_the_board_has_a_driver_and_stands_in_the_hardware_guide() {
+    let guide = read(tree().join("../docs/hardware.md"));
+    let driver = |clock: &str| match clock {
+        "ds1307" | "ds3231" | "mcp7940x" => "CONFIG_RTC_DRV_DS1307=m".to_owned(),
+        "pcf85063a" => "CONFIG_RTC_DRV_PCF85063=m".to_owned(),
+        other => format!("CONFIG_RTC_DRV_{}=m", other.to_uppercase()),
+    };
+    let clocks = gateway_core::board::settings::CLOCKS.map(|clock| (format!("\"{clock}\""), driver(clock)));
+    let one_wire = ("one_wire = true".to_owned(), "CONFIG_W1_MASTER_GPIO=m".to_owned());
+    for (in_guide, option) in clocks.into_iter().chain([one_wire]) {
+        assert!(guide.contains(&in_guide), "the guide does not name {in_guide}");
+        for board in ["tidegate_rpi64", "tidegate_rpi5"] {
+            let text = defconfig(board);
+            let mut fragments = named(&text).filter(|file| file.contains("/kernel/"));
+            let asked = fragments.any(|file| read(tree().join(file)).lines().any(|line| line == option));
+            assert!(asked, "{board}: {in_guide} needs {option}");
         }
     }
 }

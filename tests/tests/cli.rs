@@ -181,6 +181,22 @@ fn the_example_passes_its_check_beside_the_files_that_it_names() {
 }
 
 #[test]
+fn check_says_where_settings_of_the_board_have_no_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[gateway]\nid = \"g\"\n[broker]\n[board]\noverlays = [\"sc16is752-spi1,int_pin=24\"]\n";
+    std::fs::write(dir.path().join("gateway.toml"), config).unwrap();
+    let output = run(dir.path(), &["check", "gateway.toml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains("gateway.toml:1:1: warning: [board] has no effect on this system: "), "{said}");
+    std::fs::write(dir.path().join("gateway.toml"), config.replace("int_pin=24", "int_pin = 24")).unwrap();
+    let output = run(dir.path(), &["check", "gateway.toml"]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output.stderr);
+    assert!(said.contains("gateway.toml:5:13: `overlays` holds ") && said.contains("has a blank"), "{said}");
+}
+
+#[test]
 fn the_beginning_of_a_configuration_in_the_readme_of_the_card_passes_its_check() {
     let dir = tempfile::tempdir().unwrap();
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-daemon/src/provision/README.txt");

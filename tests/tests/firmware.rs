@@ -3,6 +3,8 @@
 
 #[path = "firmware/any_order.rs"]
 mod any_order;
+#[path = "firmware/board.rs"]
+mod board;
 #[path = "firmware/cuts.rs"]
 mod cuts;
 #[path = "firmware/life.rs"]

@@ -31,8 +31,10 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
         "start.elf",
         "start4.elf",
         "tryboot.txt",
+        "usercfg.txt",
     ];
     assert_eq!(built.files(2), boot);
+    assert_eq!(fs::read(built.at("images/boot/usercfg.txt")).unwrap(), b"", "config.txt includes it");
     assert_eq!(built.files(3), [""; 0], "slot B is empty on a fresh card");
     for (slot, number) in [("a", 5), ("b", 6)] {
         let line = fs::read_to_string(built.at(&format!("images/boot/cmdline-{slot}.txt"))).unwrap();

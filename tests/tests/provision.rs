@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+#[path = "provision/board.rs"]
+mod board;
 #[path = "provision/card.rs"]
 mod card;
 #[path = "provision/cuts.rs"]

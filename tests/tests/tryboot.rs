@@ -19,6 +19,12 @@ impl Pi {
     fn flashed() -> Self {
         let pi = Self { dir: tempfile::tempdir().expect("a folder") };
         fs::create_dir(pi.at("firmware")).expect("a folder");
+        // The boot partitions are empty here; tests/tests/firmware has whole ones.
+        fs::create_dir(pi.at("tools")).expect("a folder");
+        for program in ["mount", "umount", "fsck.vfat"] {
+            std::os::unix::fs::symlink("/bin/true", pi.at("tools").join(program))
+                .expect("the folder is there");
+        }
         fs::copy(board().join("rpi/autoboot.txt"), pi.at("autoboot.txt")).expect("the file of a fresh card");
         pi.boots(2, false);
         pi
@@ -48,7 +54,15 @@ impl Pi {
             .env("TIDEGATE_SLOT_RECORDS", self.at("records"))
             .env("TIDEGATE_CMDLINE", self.at("cmdline"))
             .env("TIDEGATE_FAULTS_DIR", self.at("faults"))
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.at("bin").display()))
+            .env("TIDEGATE_SLOT_MOUNTS", self.at("slots"))
+            .env(
+                "PATH",
+                format!(
+                    "{}:{}:/usr/sbin:/usr/bin:/sbin:/bin",
+                    self.at("bin").display(),
+                    self.at("tools").display()
+                ),
+            )
             .output()
             .expect("the backend starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();

@@ -27,6 +27,8 @@ raspberry_pi() { # KERNEL-NAME CONSOLE
         mv "$boot/bootcode.bin" "$drop/"
         cp "$here/rpi/firstpart-config.txt" "$drop/config.txt"
     fi
+    # config.txt includes it. What becomes of an include without a file is not documented.
+    : >"$boot/usercfg.txt"
     cp "$images"/*.dtb "$boot/"
     # The firmware tells a packed kernel by its first bytes; packed, two of them fit into a partition.
     cp "$images/Image.gz" "$boot/$1"

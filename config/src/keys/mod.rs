@@ -1,5 +1,6 @@
 //! Every key of the configuration file, once: the reader, the JSON Schema and docs/config.md all come from these tables.
 
+pub(crate) mod board;
 pub(crate) mod broker;
 pub(crate) mod field;
 pub(crate) mod network;
@@ -102,6 +103,11 @@ pub(crate) enum Kind {
     Path,
     /// A list of texts.
     Texts,
+    /// A list of whole numbers, both ends included.
+    Ints {
+        min: i64,
+        max: i64,
+    },
     /// A list of topic filters, or tables where a filter needs more.
     Rules(&'static Section),
     /// A number of engineering units or a text such as "1%".

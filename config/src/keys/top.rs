@@ -1,7 +1,7 @@
 //! `[gateway]`, `[store]`, `[message]` and the file as a whole.
 
 use super::{
-    Kind, MB, MINUTE, Section, TB, broker, duration, field, key, network, size, update, uplink, word,
+    Kind, MB, MINUTE, Section, TB, board, broker, duration, field, key, network, size, update, uplink, word,
 };
 
 /// The whole file.
@@ -18,6 +18,7 @@ pub(crate) static FILE: Section = Section {
         key("broker", Kind::Table(&broker::BROKER), "The MQTT broker for the machines around the gateway."),
         key("bus", Kind::Named(&field::BUS), "Serial lines and Modbus TCP connections."),
         key("device", Kind::Named(&field::DEVICE), "Devices on the buses."),
+        key("board", Kind::Table(&board::BOARD), "What is fitted to the board, such as a hat."),
         key(
             "network",
             Kind::Table(&network::NETWORK),
@@ -41,6 +42,8 @@ pub(crate) static FILE: Section = Section {
         ("payload", "message"),
         ("general", "gateway"),
         ("system", "gateway"),
+        ("hardware", "board"),
+        ("hat", "board"),
         ("net", "network"),
         ("updates", "update"),
         ("ota", "update"),
@@ -54,6 +57,7 @@ pub(crate) static FILE: Section = Section {
         ("bridge", "bridges are uplinks here: write [uplink.NAME] with `url` and `forward`"),
         ("wifi", "the radio is part of the network: write [network.wifi]"),
         ("ethernet", "the wired network is part of the network: write [network.ethernet]"),
+        ("overlays", "overlays are part of the board: write them below [board]"),
         ("gpio", "GPIO pins are not part of this version"),
         ("web", "the local web page is not part of this version"),
         ("include", "including other files is not part of this version: one file holds everything"),

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod address;
+pub(crate) mod board;
 pub(crate) mod broker;
 pub(crate) mod bus;
 pub(crate) mod certificates;

@@ -6,6 +6,7 @@
 //! [`fit`] adds up what the limits of rooms cost together. [`settings`] holds the plain `Settings` of the hands, so that `gateway-config` can fill them without depending
 //! on the daemon. A tidy test reads the `use` lines.
 
+pub mod board;
 pub mod broker;
 pub mod fit;
 pub mod health;

@@ -102,7 +102,7 @@ impl Doubt {
             }
             Self::RtcUnread => "it is read within a minute",
             Self::RtcAbsent => {
-                "fit one and name it in config.txt (docs/hardware.md), or give the gateway a time server (`network.ntp`)"
+                "fit one and name it (`board.rtc`, docs/hardware.md), or give the gateway a time server (`network.ntp`)"
             }
             Self::RtcUnreadable => {
                 "if it lost its power set it: date -u -s \"2026-11-30 12:00:00\" and hwclock -w; else the user of the gateway must be allowed to read /dev/rtc0"

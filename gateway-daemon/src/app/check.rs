@@ -1,5 +1,7 @@
 //! `check` and `schema`: what is wrong with a configuration, and what its polling costs on the wire.
 
+use std::path::Path;
+
 use gateway_config::{Config, Environment, Problem};
 use gateway_core::broker::Limits;
 use gateway_core::poll::plan::BusPlan;
@@ -13,10 +15,13 @@ use crate::cli;
 ///
 /// # Errors
 /// [`cli::exit::CONFIG`] after every problem has been printed.
-pub fn load(path: &std::path::Path) -> Result<Config, u8> {
+pub fn load(path: &Path) -> Result<Config, u8> {
     match gateway_config::load_installed(path, &Environment::of_process()) {
         Ok((config, warnings)) => {
             for warning in &warnings {
+                log::warn!(event = "configuration"; "{warning}");
+            }
+            if let Some(warning) = board(&config) {
                 log::warn!(event = "configuration"; "{warning}");
             }
             Ok(config)
@@ -26,6 +31,12 @@ pub fn load(path: &std::path::Path) -> Result<Config, u8> {
             Err(cli::exit::CONFIG)
         }
     }
+}
+
+/// What is to be said of a `[board]` that nobody carries out here.
+fn board(config: &Config) -> Option<&'static str> {
+    let idle = config.board.is_some() && !crate::provision::board_is_read(Path::new("/"));
+    idle.then_some("[board] has no effect on this system: only the image for Raspberry Pi makes the firmware's settings of it")
 }
 
 fn print_all(problems: &[Problem]) {
@@ -41,6 +52,9 @@ pub fn check(args: &cli::Check) -> u8 {
         Ok((config, warnings)) => {
             print_all(&warnings);
             print_all(&certificates::warnings(&config, clocks::trusted(config.gateway.trust_clock)));
+            if let Some(warning) = board(&config) {
+                say::complaint(format_args!("{}:1:1: warning: {warning}", args.config.display()));
+            }
             config
         }
         Err(problems) => {

@@ -13,7 +13,9 @@ use super::snapshot::Snapshot;
 use super::troubles::{Severity, Trouble, troubles};
 use super::{certificates, clocks, say};
 use crate::cli::{self, exit};
-use crate::provision::{Judge, Judged, Named, Now, Places, SystemMounts, World, provision as run, tell};
+use crate::provision::{
+    Judge, Judged, Named, Now, Places, SystemBoot, SystemMounts, World, provision as run, tell,
+};
 
 /// Before this a clock has not been set: the year in which this program was written, 2026-01-01T00:00:00Z.
 const CLOCK_MIN_MS: i64 = 1_767_225_600_000;
@@ -30,7 +32,8 @@ pub fn provision(args: &cli::Provision) -> u8 {
         run: args.run.clone(),
         root: args.root.clone(),
     };
-    let world = World { judge: &Reader, mounts: &SystemMounts, before: &|_| Ok(()), time: time() };
+    let world =
+        World { judge: &Reader, mounts: &SystemMounts, boot: &SystemBoot, before: &|_| Ok(()), time: time() };
     if args.tell {
         let failed = tell(&places, &world, &now(&args.socket, &args.root));
         for sentence in &failed {
@@ -42,7 +45,18 @@ pub fn provision(args: &cli::Provision) -> u8 {
     for sentence in &outcome.told {
         say::complaint(sentence);
     }
+    if outcome.restart {
+        restart();
+    }
     if outcome.usable { exit::OK } else { exit::CONFIG }
+}
+
+/// The boot goes on meanwhile.
+fn restart() {
+    let asked = std::process::Command::new("systemctl").args(["--no-block", "reboot"]).status();
+    if !asked.is_ok_and(|status| status.success()) {
+        say::complaint("the restart for [board] cannot be asked for; it takes effect at the next restart");
+    }
 }
 
 /// How the running gateway is, with the ports of the system at `root`; one that does not answer is not well.
@@ -140,5 +154,11 @@ fn judge(folder: &Path, load: Load) -> Result<Judged, Vec<String>> {
 }
 
 fn judged(config: Config, warnings: Vec<String>) -> Judged {
-    Judged { id: config.gateway.id.to_string(), hash: config.hash, network: config.network, warnings }
+    Judged {
+        id: config.gateway.id.to_string(),
+        hash: config.hash,
+        board: config.board,
+        network: config.network,
+        warnings,
+    }
 }

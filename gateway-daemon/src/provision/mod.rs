@@ -4,6 +4,7 @@
 //! drop zone (FAT)  --drop, candidate--> a set of files --versions: staged--> judged as the daemon would --versions: one rename--> in use
 //!                  <--report: gateway-errors.txt, or gateway-applied.txt and the files are gone--
 //! in use           --files of /run--> systemd-networkd, wpa_supplicant, systemd-timesyncd, the name of the machine
+//! in use           --board: usercfg.txt on the boot partition--> the firmware, after one restart
 //! ```
 //!
 //! Runs as root at every boot, before the network and the daemon. Invariants: a power cut at any moment leaves the old configuration or the one
@@ -11,6 +12,8 @@
 //! partition, the gateway comes up with what it has. Bounds: `drop::ENTRIES_MAX`, `drop::FILE_BYTES_MAX`, `drop::TOTAL_BYTES_MAX`.
 //! Never: opens a connection, asks the network, or leaves a partition writable that was not.
 
+mod board;
+mod boot;
 mod candidate;
 mod disk;
 mod drop;
@@ -26,8 +29,11 @@ mod words;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gateway_core::board::settings::Settings as BoardSettings;
 use gateway_core::network::settings::Settings as NetworkSettings;
 
+pub use board::is_read as board_is_read;
+pub use boot::{BootPartition, SystemBoot};
 pub use disk::Step;
 pub use partition::{Mounts, SystemMounts};
 pub use tell::{Now, tell};
@@ -58,6 +64,8 @@ pub struct World<'a> {
     pub judge: &'a dyn Judge,
     /// Makes partitions writable.
     pub mounts: &'a dyn Mounts,
+    /// The boot partition of the running system.
+    pub boot: &'a dyn BootPartition,
     /// Asked before every change of a file; an error stands for a power cut.
     pub before: &'a dyn Fn(Step<'_>) -> io::Result<()>,
     /// The time as a text, when the clock can be believed.
@@ -90,6 +98,8 @@ pub struct Judged {
     pub id: String,
     /// What tells this configuration from others.
     pub hash: String,
+    /// What is fitted to the board, if the file says something of it.
+    pub board: Option<BoardSettings>,
     /// The network of the gateway.
     pub network: NetworkSettings,
     /// What works and deserves a look, as `file:line:col: text`.
@@ -152,6 +162,8 @@ pub(crate) enum ProvisionError {
 pub struct Outcome {
     /// Whether the gateway has a configuration to start with.
     pub usable: bool,
+    /// Whether the machine has to restart once, so that its firmware takes what was written for it.
+    pub restart: bool,
     /// What was done and what went wrong, in sentences, for the journal.
     pub told: Vec<String>,
 }
@@ -171,7 +183,7 @@ pub fn provision(places: &Places, world: &World<'_>) -> Outcome {
             if !matches!(error, ProvisionError::Busy) {
                 report.publish(None);
             }
-            return Outcome { usable, told: report.told };
+            return Outcome { usable, restart: false, told: report.told };
         }
     };
     let work = Work { places, world, versions: &versions };
@@ -186,8 +198,10 @@ pub fn provision(places: &Places, world: &World<'_>) -> Outcome {
     if let Some(in_use) = &in_use {
         network::render(&in_use.judged.network, places, &disk, &mut report);
     }
+    let restart =
+        in_use.as_ref().is_some_and(|c| board::settle(c.judged.board.as_ref(), places, &disk, &mut report));
     report.publish(in_use.as_ref());
-    Outcome { usable: in_use.is_some(), told: report.told }
+    Outcome { usable: in_use.is_some(), restart, told: report.told }
 }
 
 /// The parts of the work, with what all of them need.

@@ -13,11 +13,14 @@ use super::drop::{APPLIED, ERRORS, FILE_BYTES_MAX, Names, README};
 use super::partition::Writable;
 use super::settle::InUse;
 use super::words::{self, Applied, Runs};
-use super::{Judged, Places, World, versions};
+use super::{BootPartition, Judged, Mounts, Places, World, versions};
 use gateway_core::os::{self, Doing};
 
 /// The fault that is published while something is wrong, below /run.
 const FAULT: &str = "tidegate-faults/provision";
+
+/// Where faults are published, below /run.
+const FAULTS: &str = "tidegate-faults";
 
 /// What agetty shows above the log-in, below /run.
 const ISSUE: &str = "issue.d/tidegate.issue";
@@ -47,6 +50,30 @@ impl<'a> Report<'a> {
             self.faults.push(sentence.clone());
             self.told.push(sentence);
         }
+    }
+
+    /// A fault under a name of its own, or that there is none.
+    pub(super) fn fault_of_its_own(&mut self, name: &str, sentence: Option<String>) {
+        let path = self.places.run.join(FAULTS).join(name);
+        let text = sentence.as_ref().map(|sentence| format!("{sentence}\n"));
+        self.told.extend(sentence);
+        if let Err(error) = self.in_run(&path, text.as_deref()) {
+            self.told.push(format!(
+                "{} cannot be written: {}",
+                path.display(),
+                os::sentence(&error, Doing::Writing)
+            ));
+        }
+    }
+
+    /// The boot partition of the running system.
+    pub(super) fn boot(&self) -> &'a dyn BootPartition {
+        self.world.boot
+    }
+
+    /// What makes partitions writable.
+    pub(super) fn mounts(&self) -> &'a dyn Mounts {
+        self.world.mounts
     }
 
     /// What was wrong with the configuration before is over.

@@ -121,6 +121,21 @@ mod tests {
         }
     }
 
+    impl super::super::BootPartition for Fixed {
+        fn check(&self, _: &Path) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn mount(&self, _: &Path, _: &Path, _: bool) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn unmount(&self, _: &Path) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn stays(&self, _: &Path) -> bool {
+            true
+        }
+    }
+
     struct Nobody;
 
     impl super::super::Judge for Nobody {
@@ -168,7 +183,7 @@ mod tests {
     fn the_console_hears_what_is_news_and_the_drive_is_written_once_in_each_start() {
         let folder = tempfile::tempdir().unwrap();
         let places = places(folder.path());
-        let world = World { judge: &Nobody, mounts: &Fixed, before: &|_| Ok(()), time: None };
+        let world = World { judge: &Nobody, mounts: &Fixed, boot: &Fixed, before: &|_| Ok(()), time: None };
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
         let console = || std::fs::read_to_string(places.root.join("dev/console")).unwrap();
         let status = places.drop.join(STATUS);
@@ -208,7 +223,7 @@ mod tests {
             writes.set(writes.get() + u32::from(path.starts_with(&drop)));
             Ok(())
         };
-        let world = World { judge: &Nobody, mounts: &Fixed, before: &before, time: None };
+        let world = World { judge: &Nobody, mounts: &Fixed, boot: &Fixed, before: &before, time: None };
         let _ = tell(&places, &world, &ill());
         let first = writes.get();
         assert!(first > 0);

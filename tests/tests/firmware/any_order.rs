@@ -8,6 +8,7 @@ use std::env;
 use tidegate_tests::firmware::{Board, Model};
 use tidegate_tests::sim::chance::Chance;
 
+use crate::board::{OF_HAT, hat};
 use crate::life::{Life, System, Until};
 
 /// Steps of one life.
@@ -63,6 +64,9 @@ struct Expected {
 fn live(seed: u64, board: Board) {
     let mut chance = Chance::new(seed);
     let mut life = Life::started(board);
+    // A hat, which is to be there in whatever starts.
+    life.put(2, "usercfg.txt", &hat());
+    life.reset();
     let mut expected = Expected { kept: 'A', lost: false, torn_boot_of_a: false, whole: [true, false] };
     let mut version = 1;
     if chance.one_in(2) {
@@ -86,6 +90,7 @@ fn live(seed: u64, board: Board) {
         let now = life.running();
         assert!(now.is_some(), "nothing starts after {done:?} {expected:?}\n{replay}");
         let Some(now) = now else { return };
+        assert_eq!(life.overlays(), OF_HAT, "{now:?} after {done:?} {expected:?}\n{replay}");
         if matches!(step, Step::Reset | Step::PowerCut) {
             let kept = if expected.lost {
                 ['A', expected.kept].contains(&now.slot)

@@ -9,12 +9,57 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 use tidegate_tests::built::{Built, board};
-use tidegate_tests::firmware::{Board, Card, Cause, Loader, Model, Outcome, Start, settle};
+use tidegate_tests::firmware::{Board, Card, Cause, Loader, Model, Outcome, Start, Step, settle};
 
 /// Bytes at the beginning of a root that say which system it is.
 const STAMP: usize = 512;
+/// Overlays of each system that some hat asks for.
+const OVERLAYS: [&str; 2] = ["sc16is75x-spi", "uart5"];
 /// Sectors at the beginning of a boot partition that the backend may touch.
 const HEAD: usize = 8 * 512;
+
+/// mount, umount and fsck.vfat on the image of a card, by mtools. What a folder is the mount of stands beside it.
+const TOOL: &str = r#"#!/bin/sh
+set -eu
+here=$(dirname "$0")
+ill=$(cat "$here/ill" 2>/dev/null || :)
+# The first sectors of slot A's partition, which the backend changes by itself.
+head() { # TO-CARD|FROM-CARD
+    case $1 in
+    to) /usr/bin/dd if=@HEAD@ of=@CARD@ bs=512 seek=$((@A@ / 512)) count=@SECTORS@ conv=notrunc 2>/dev/null ;;
+    *) /usr/bin/dd if=@CARD@ of=@HEAD@ bs=512 skip=$((@A@ / 512)) count=@SECTORS@ 2>/dev/null ;;
+    esac
+}
+case ${0##*/} in
+fsck.vfat) exit 0 ;;
+mount)
+    shift 3
+    options=$1 device=$2 folder=$3
+    case $device in *-a) image=@CARD@@@@A@ ;; *) image=@CARD@@@@B@ ;; esac
+    case $ill,$options in refuse,rw*) echo "mount: write-protected" >&2; exit 32 ;; esac
+    head to
+    mdir -b -i "$image" >/dev/null 2>&1 || { echo "mount: no file system on $device" >&2; exit 32; }
+    echo "$options $image" >"$folder.mount"
+    for file in config.txt usercfg.txt; do
+        /usr/bin/rm -f "$folder/$file"
+        mcopy -n -i "$image" "::$file" "$folder/$file" 2>/dev/null || :
+    done
+    ;;
+umount)
+    folder=$1
+    read -r options image <"$folder.mount" || exit 32
+    /usr/bin/rm -f "$folder.mount"
+    case $ill,$options in
+    forget,rw*) ;;
+    *,rw*)
+        mcopy -n -D o -i "$image" "$folder/usercfg.txt" ::
+        head from
+        ;;
+    esac
+    /usr/bin/rm -f "$folder"/*
+    ;;
+esac
+"#;
 
 /// A card in a board.
 pub(crate) struct Life {
@@ -61,6 +106,9 @@ fn flashed_image(model: Model) -> &'static Path {
         let card = Card::new(image.clone());
         card.overwrite(5, 0, &stamp(1)).expect("the card takes it");
         card.write(2, kernel(model), b"kernel 1").expect("the card takes it");
+        for overlay in OVERLAYS {
+            card.write(2, &format!("overlays/{overlay}.dtbo"), b"").expect("the card takes it");
+        }
         (built, image)
     });
     image
@@ -141,7 +189,9 @@ impl Life {
         for gone in ["reboot-param", "wanted"] {
             let _ = fs::remove_file(self.at(gone));
         }
-        let _ = fs::remove_dir_all(self.at("faults"));
+        for gone in ["faults", "slots"] {
+            let _ = fs::remove_dir_all(self.at(gone));
+        }
         let outcome = settle(&self.card, &self.board, cause);
         self.running = outcome.start().cloned();
         self.system = self.running.as_ref().and_then(|start| self.loaded(start));
@@ -174,6 +224,18 @@ impl Life {
     /// The system that runs.
     pub(crate) fn running(&self) -> Option<System> {
         self.system
+    }
+
+    /// The overlays with which the running system has started, with their parameters, but those that every system has.
+    pub(crate) fn overlays(&self) -> Vec<String> {
+        let steps = self.running.as_ref().map(|start| start.steps.as_slice()).unwrap_or_default();
+        let overlay = |step: &Step| match step {
+            Step::Overlay { name, parameters } if OVERLAYS.contains(&name.as_str()) => {
+                Some([std::slice::from_ref(name), parameters].concat().join(","))
+            }
+            _ => None,
+        };
+        steps.iter().filter_map(overlay).collect()
     }
 
     /// Asserts that a slot with a version runs.
@@ -239,22 +301,53 @@ impl Life {
         self.says(&format!("set-state {slot} good"), "");
     }
 
+    /// The programs by which the backend mounts boot partitions: a folder with the files that it may touch, which go back to the card when they are synced or unmounted.
+    fn lay_tools(&self) {
+        let tools = self.at("tools");
+        fs::create_dir_all(&tools).expect("a folder");
+        let start = |number| self.card.place(number).expect("it is on the card").0;
+        let script = TOOL
+            .replace("@CARD@", &self.card.image().display().to_string())
+            .replace("@HEAD@", &self.at("boot-a").display().to_string())
+            .replace("@SECTORS@", &(HEAD / 512).to_string())
+            .replace("@A@", &start(2).to_string())
+            .replace("@B@", &start(3).to_string());
+        for program in ["mount", "umount", "fsck.vfat"] {
+            fs::write(tools.join(program), &script).expect("the folder is there");
+            fs::set_permissions(tools.join(program), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        }
+    }
+
+    /// From here on boot partitions take no writes (`refuse`), or forget them (`forget`); or they are as before (`-`).
+    pub(crate) fn ill(&self, how: &str) {
+        fs::create_dir_all(self.at("tools")).expect("a folder");
+        fs::write(self.at("tools/ill"), how).expect("the folder is there");
+    }
+
     /// Runs the backend on what lies on the card: its output, or what it complains of.
     pub(crate) fn run(&self, args: &str) -> Result<String, String> {
         self.bring("autoboot.txt");
         let head = self.card.bytes(2, 0, HEAD).expect("it is on the card");
         fs::write(self.at("boot-a"), &head).expect("the folder is there");
+        self.lay_tools();
+        let path = format!(
+            "{}:{}:/usr/sbin:/usr/bin:/sbin:/bin",
+            self.at("bin").display(),
+            self.at("tools").display()
+        );
         let output = Command::new(board().join("rauc/tryboot-backend.sh"))
             .args(args.split(' '))
             .env("TIDEGATE_AUTOBOOT", self.at("p1/autoboot.txt"))
             .env("TIDEGATE_BOOT_A", self.at("boot-a"))
+            .env("TIDEGATE_BOOT_B", self.at("boot-b"))
+            .env("TIDEGATE_SLOT_MOUNTS", self.at("slots"))
             .env("TIDEGATE_BOOTLOADER_DT", self.at("firmware"))
             .env("TIDEGATE_REBOOT_PARAM", self.at("reboot-param"))
             .env("TIDEGATE_TRYBOOT_WANTED", self.at("wanted"))
             .env("TIDEGATE_SLOT_RECORDS", self.at("records"))
             .env("TIDEGATE_CMDLINE", self.at("cmdline"))
             .env("TIDEGATE_FAULTS_DIR", self.at("faults"))
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.at("bin").display()))
+            .env("PATH", path)
             .process_group(0)
             .output()
             .expect("the backend starts");
@@ -326,11 +419,13 @@ impl Life {
         fs::create_dir_all(self.at("bin")).expect("a folder");
         let left = self.at("bin/left");
         fs::write(&left, format!("{at}\n")).expect("the folder is there");
-        for program in ["dd", "sync", "mv", "rm", "mkdir"] {
+        for program in ["dd", "sync", "mv", "rm", "mkdir", "cp", "mount", "umount"] {
+            let place = if program.ends_with("mount") { self.at("tools") } else { PathBuf::from("/usr/bin") };
             let fake = self.at("bin").join(program);
             let script = format!(
-                "#!/bin/sh\nread -r left <{0}\nleft=$((left - 1))\necho $left >{0}\n[ $left -gt 0 ] || kill -9 0\nexec /usr/bin/{program} \"$@\"\n",
-                left.display()
+                "#!/bin/sh\nread -r left <{0}\nleft=$((left - 1))\necho $left >{0}\n[ $left -gt 0 ] || kill -9 0\nexec {1}/{program} \"$@\"\n",
+                left.display(),
+                place.display()
             );
             fs::write(&fake, script).expect("the folder is there");
             fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).expect("it is ours");

@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use gateway_daemon::app::provision::Reader;
-use gateway_daemon::provision::{Judge as _, Judged, Mounts, Outcome, Places, Step, World, provision};
+use gateway_daemon::provision::{
+    BootPartition, Judge as _, Judged, Mounts, Outcome, Places, Step, World, provision,
+};
 
 pub(crate) const MINIMAL: &str = "[gateway]\nid = \"before\"\n";
 
@@ -32,6 +34,27 @@ impl Mounts for Plain {
 
     fn remount(&self, _: &Path, _: bool) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// No boot partition: nobody asks for one as long as there is no `[board]`.
+struct NoBoot;
+
+impl BootPartition for NoBoot {
+    fn check(&self, _: &Path) -> io::Result<()> {
+        Err(io::Error::other("there is none"))
+    }
+
+    fn mount(&self, _: &Path, _: &Path, _: bool) -> io::Result<()> {
+        Err(io::Error::other("there is none"))
+    }
+
+    fn unmount(&self, _: &Path) -> io::Result<()> {
+        Err(io::Error::other("there is none"))
+    }
+
+    fn stays(&self, _: &Path) -> bool {
+        false
     }
 }
 
@@ -103,8 +126,18 @@ impl Card {
         mounts: &dyn Mounts,
         before: &dyn Fn(Step<'_>) -> io::Result<()>,
     ) -> Outcome {
+        self.provision_on(&NoBoot, mounts, before)
+    }
+
+    /// A boot of a Raspberry Pi.
+    pub(crate) fn provision_on(
+        &self,
+        boot: &dyn BootPartition,
+        mounts: &dyn Mounts,
+        before: &dyn Fn(Step<'_>) -> io::Result<()>,
+    ) -> Outcome {
         let time = Some("2026-11-27T02:00:00Z".to_owned());
-        provision(&self.places(), &World { judge: &Reader, mounts, before, time })
+        provision(&self.places(), &World { judge: &Reader, mounts, boot, before, time })
     }
 
     /// The configuration as the daemon would read it.

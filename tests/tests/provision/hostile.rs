@@ -69,7 +69,7 @@ fn what_macs_and_windows_leave_behind_is_no_file_of_ours() {
     }
     fs::create_dir(card.drop.join("System Volume Information")).unwrap();
     let before = card.tree();
-    assert_eq!(card.provision(), Outcome { usable: true, told: Vec::new() });
+    assert_eq!(card.provision(), Outcome { usable: true, ..Outcome::default() });
     assert_eq!(card.tree(), before);
 }
 

@@ -11,7 +11,7 @@
 # [tryboot] boot_partition the other one, taken once when the restart said "0 tryboot". The firmware clears that flag before it starts
 # anything, so a slot on trial that hangs, panics or loses power is left by itself.
 #
-#   an installation          set-state B bad, images are written, set-primary B: notes in /run that B is wanted
+#   an installation          set-state B bad, images are written, set-primary B: takes usercfg.txt along, notes in /run that B is wanted
 #   the restart              passes "0 tryboot"; the firmware boots B, autoboot.txt still says A
 #   the health gate          set-state B good: autoboot.txt says B; or the gateway restarts and is A again
 #   power fails before that  A again, and the note in /run is gone: B is tried when someone installs or activates it anew
@@ -31,6 +31,10 @@ image=${TIDEGATE_IMAGE_ENV:-/usr/lib/tidegate/image.env}
 # shellcheck source=/dev/null
 [ ! -r "$image" ] || . "$image"
 boot_a=${TIDEGATE_BOOT_A:-/dev/disk/by-partuuid/${TIDEGATE_PARTUUID_BOOT_A:-74646777-02}}
+boot_b=${TIDEGATE_BOOT_B:-/dev/disk/by-partuuid/${TIDEGATE_PARTUUID_BOOT_B:-74646777-03}}
+mounts=${TIDEGATE_SLOT_MOUNTS:-/run/tidegate-slots}
+# A whole boot partition has 64 MiB; what is included at a start is a few kB, or garbage.
+settings_bytes_max=1048576
 
 fail() {
     echo "tryboot: $*" >&2
@@ -220,12 +224,67 @@ mark_bad() { # SLOT
     rm -f "$wanted"
 }
 
+boot_of() { # SLOT
+    case "$1" in
+    A) echo "$boot_a" ;;
+    *) echo "$boot_b" ;;
+    esac
+}
+
+# Takes away what a step before, or one that was cut off, has mounted.
+unmount() {
+    for folder in "$mounts/running" "$mounts/next"; do
+        umount "$folder" 2>/dev/null || :
+    done
+}
+
+mount_boot() { # SLOT ro|rw FOLDER
+    mount -t vfat -o "$2,nosuid,nodev,noexec" "$(boot_of "$1")" "$mounts/$3" ||
+        fail "the boot partition of slot $1 cannot be mounted, so the settings of the board ($settings) do not come along"
+}
+
+settings=usercfg.txt
+
+# The settings of the board with which the running system has started, into the slot that is tried next: without them a hat is silent there, and the test of the
+# update fails. RAUC's own handlers come after the choice, too late to fail. In a process of its own: it ends with the reason.
+carry() { # SLOT
+    running=$(current) || exit 1
+    # On trial, and chosen once more.
+    [ "$running" != "$1" ] || exit 0
+    mkdir -p "$mounts/running" "$mounts/next" || exit 1
+    unmount
+    trap unmount EXIT
+    from=$mounts/running/$settings to=$mounts/next/$settings
+    mount_boot "$running" ro running
+    [ -e "$from" ] || exit 0
+    length=$(wc -c <"$from") || fail "$settings on the boot partition of slot $running cannot be read"
+    [ "$length" -le "$settings_bytes_max" ] ||
+        fail "$settings on the boot partition of slot $running has $length bytes, expected at most $settings_bytes_max: empty it, or write [board] in gateway.toml"
+    # What a cut in an earlier try has left; of a partition that RAUC has just written, nothing.
+    fsck.vfat -a "$(boot_of "$1")" >/dev/null 2>&1 || :
+    mount_boot "$1" rw next
+    if ! tr -d '\r' <"$mounts/next/config.txt" | grep -qx "include $settings"; then
+        [ "$length" -eq 0 ] || fault board-settings "the system in slot $1 is of a version that knows no [board]: its config.txt does not include $settings, so a hat that needs an overlay is silent there"
+        exit 0
+    fi
+    ! cmp -s "$from" "$to" || exit 0
+    { cp "$from" "$to" && sync "$to"; } || fail "$settings cannot be written to the boot partition of slot $1; install the update again"
+    # Read back from the card, not from memory.
+    umount "$mounts/next" || fail "the boot partition of slot $1 cannot be unmounted"
+    mount_boot "$1" ro next
+    cmp -s "$from" "$to" || fail "the boot partition of slot $1 does not keep $settings; the card may be at its end"
+}
+
 set_primary() { # SLOT
     if [ "$1" = "$main" ]; then
         rm -f "$wanted"
         return
     fi
     show "$1"
+    if ! (carry "$1"); then
+        [ "$(recorded "$1")" != bad ] || hide "$1"
+        exit 1
+    fi
     echo "$1" >"$wanted"
 }
 

@@ -39,10 +39,15 @@ pub(super) fn sentence(before: &Config, after: &Config) -> String {
     .collect();
     let parts =
         if parts.is_empty() { "nothing that it sets is different".to_owned() } else { parts.join(", ") };
-    match polling(before, after) {
-        Some(polling) => format!("{parts}; polling: {polling}"),
-        None => parts,
+    let mut said = parts;
+    if before.board != after.board {
+        said.push_str("; [board] takes effect when the machine restarts");
     }
+    if let Some(polling) = polling(before, after) {
+        said.push_str("; polling: ");
+        said.push_str(&polling);
+    }
+    said
 }
 
 /// Each table of the file with everything that it says. Devices hold their poll groups and tags, and name their bus.
@@ -53,6 +58,9 @@ fn tables(config: &Config) -> BTreeMap<String, String> {
     add("[store]".to_owned(), &config.store);
     add("[message]".to_owned(), &config.message);
     add("[network]".to_owned(), &config.network);
+    if let Some(board) = &config.board {
+        add("[board]".to_owned(), board);
+    }
     if let Some(update) = &config.update {
         add("[update]".to_owned(), update);
     }
@@ -168,6 +176,12 @@ tags.t = { holding = 0, type = "u16" }
         assert!(faster.starts_with("changed [device.m2]; polling: bus b 2.0 requests/s ("), "{faster}");
         let renamed = change("[uplink.cloud]", "[uplink.office]");
         assert_eq!(renamed, "new [uplink.office], gone [uplink.cloud]");
+    }
+
+    #[test]
+    fn a_changed_board_says_that_it_takes_effect_at_a_restart() {
+        let said = change("[bus.a]", "[board]\nuart = [5]\n[bus.a]");
+        assert_eq!(said, "new [board]; [board] takes effect when the machine restarts");
     }
 
     #[test]
