@@ -20,7 +20,7 @@ fat() { # FILE SIZE LABEL DIR
 need() {
     for tool in "$@"; do
         if ! command -v "$tool" >/dev/null; then
-            echo "$tool is missing: apt-get install -y dosfstools mtools e2fsprogs fdisk rauc squashfs-tools openssl" >&2
+            echo "$tool is missing: apt-get install -y dosfstools mtools e2fsprogs erofs-utils fdisk rauc squashfs-tools openssl" >&2
             return 1
         fi
     done
