@@ -165,6 +165,38 @@ fn an_update_of_the_daemon_alone_finds_the_rest_of_the_root_again() {
     assert!(new.len() > 300 && lacking > 0, "{} blocks, {lacking} % new: nothing is shown", new.len());
 }
 
+/// The clusters of a FAT32 of this size are 512 bytes: what comes behind a kernel that has grown would lie between the blocks that RAUC looks for.
+#[test]
+fn an_update_of_the_kernel_alone_finds_firmware_and_overlays_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let boot = dir.path().join("boot");
+    fs::create_dir_all(boot.join("overlays")).unwrap();
+    for number in 0..40_u64 {
+        fs::write(boot.join(format!("overlays/hat{number:02}.dtbo")), text(number, 3000)).unwrap();
+        fs::write(boot.join(format!("start{number:02}.elf")), text(100 + number, 50_000)).unwrap();
+    }
+    let blocks = |seed: u64, length: usize| -> HashSet<[u8; 4096]> {
+        fs::write(boot.join("kernel8.img"), text(seed, length)).unwrap();
+        let day = ["-exec", "touch", "-d", "@1800000000", "{}", "+"];
+        Command::new("find").arg(&boot).args(day).status().unwrap();
+        let out = dir.path().join("boot.img");
+        let script = format!(
+            ". '{}'; fat '{}' 64 TG-BOOT-A '{}'",
+            board().join("fat.sh").display(),
+            out.display(),
+            boot.display()
+        );
+        let _ = fs::remove_file(&out);
+        assert!(Command::new("sh").args(["-euc", &script]).status().unwrap().success());
+        fs::read(out).unwrap().as_chunks().0.iter().copied().collect()
+    };
+    let (old, new) = (blocks(1000, 700_000), blocks(2000, 745_900));
+    let lacking = new.difference(&old).count();
+    // The kernel itself, and some blocks of the table and of the list of files.
+    assert!(lacking < 745_900 / 4096 + 12, "{lacking} of {} blocks are to be loaded", new.len());
+    assert!(lacking > 100, "{lacking} of {} blocks: nothing is shown", new.len());
+}
+
 /// Words by lot, which pack about as programs do.
 fn text(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
