@@ -9,11 +9,12 @@ use tidegate_tests::machine::{BOOT_MAX, Image, Loss, Machine, STEP_MAX, Start};
 use crate::shelf::Shelf;
 use crate::world::World;
 
-/// A power cut comes this long after RAUC has begun to write.
-const INTO_WRITING: std::time::Duration = std::time::Duration::from_secs(3);
+/// What RAUC says on the console when it has looked at the bundle and begins with the slot.
+const BEGINS: &str = " with rootfs.img";
 
-/// What RAUC says on the console when it begins to write.
-const WRITES: &str = "writing data to device";
+/// Waits until a mebibyte of the root of slot B has been written. Before that RAUC has made a list of all blocks of both slots.
+const WRITES: &str = "for i in $(seq 1000); do read -r _ _ _ _ _ _ sectors _ </sys/class/block/nvme0n1p6/stat; \
+                      [ \"$sectors\" -lt 2048 ] || exit 0; sleep 0.2; done; exit 1";
 
 /// Where the daemon lies.
 const DAEMON: &str = "/usr/bin/gateway-daemon";
@@ -152,7 +153,7 @@ pub(crate) async fn a_power_cut_in_the_middle_of_an_update_leaves_the_old_system
     let mut machine = Machine::start(&card, &Start::default()).await?;
     machine.console.wait("uplink cloud: connected", BOOT_MAX).await?;
     install(&mut machine, shelf.port, "update.raucb").await?;
-    tokio::time::sleep(INTO_WRITING).await;
+    machine.shell.run(WRITES).await.context("nothing is written to slot B")?;
     let sectors = machine.cut(Loss::ByLot(1)).await?;
     println!("  {sectors} sectors had not been flushed");
     let mut machine = Machine::start(&card, &Start::default()).await?;
@@ -170,7 +171,7 @@ fn command(port: u16, name: &str) -> String {
 async fn install(machine: &mut Machine, port: u16, name: &str) -> Result<()> {
     let mark = machine.console.mark();
     machine.shell.run(&format!("{} >/run/update.log 2>&1 &", command(port, name))).await?;
-    if let Err(fault) = machine.console.wait_after(mark, WRITES, STEP_MAX).await {
+    if let Err(fault) = machine.console.wait_after(mark, BEGINS, STEP_MAX).await {
         bail!("{fault:#}; the update says: {}", machine.shell.run("cat /run/update.log").await?);
     }
     Ok(())
