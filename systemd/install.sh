@@ -237,6 +237,7 @@ uninstall() {
     if [ -e "$to/usr/lib/systemd/system-preset/10-tidegate.preset" ]; then
         for unit in $gettys $(unneeded); do
             [ ! -L "$to/etc/systemd/system/$unit" ] || rm -f "$to/etc/systemd/system/$unit"
+            put_back "/etc/systemd/system/$unit"
         done
         for file in /etc/machine-id /etc/resolv.conf; do put_back "$file"; done
         rm -f "$to/etc/e2fsck.conf"
@@ -290,6 +291,8 @@ enable_all
 
 # Nobody can log in, so nobody is asked to: the consoles are for messages. The generator of serial consoles follows no preset.
 for unit in $gettys $(unneeded); do
+    # A mask is ours, of the run before.
+    [ -n "$to" ] || [ "$(readlink "/etc/systemd/system/$unit")" = /dev/null ] || keep "/etc/systemd/system/$unit"
     ln -sfn /dev/null "$to/etc/systemd/system/$unit"
 done
 
