@@ -46,12 +46,15 @@ if [ "$to" -ef / ]; then to=; fi
 # Of the units, those that the gateway needs on any machine.
 plain_units="tidegate.service tidegate.path tidegate.slice"
 
+# What is set of the units of others.
+drop_ins="tmp.mount.d systemd-udev-trigger.service.d systemd-resolved.service.d systemd-timesyncd.service.d"
+
 # Nothing of a machine that runs is changed before its owner has said so.
 ask() {
     [ "$sure" = no ] || return 0
     cat >&2 <<'TEXT'
 This turns the running machine into a gateway, as on Tidegate's own image:
-  - nobody can log in at the console any more: getty@, serial-getty@ and console-getty are masked
+  - nobody can log in at the console any more: getty@, serial-getty@ and console-getty are masked, and so is what a gateway does not need
   - /etc/machine-id is emptied, so that each boot draws a new one
   - /etc/resolv.conf becomes a link to systemd-resolved, and networkd has every wired card ask by DHCP
   - journald, timesyncd, the watchdog and the presets of all units are set as the image has them; partitions are checked and mounted at boot
@@ -165,7 +168,8 @@ put_service() {
 
 put_image() {
     put_all system /usr/lib/systemd/system
-    put_all system/tmp.mount.d /usr/lib/systemd/system/tmp.mount.d
+    for folder in $drop_ins; do put_all "system/$folder" "/usr/lib/systemd/system/$folder"; done
+    put_all modprobe.d /usr/lib/modprobe.d
     put_all lib /usr/lib/tidegate 0755
     put_all system-preset /usr/lib/systemd/system-preset
     put_all network /usr/lib/systemd/network
@@ -199,6 +203,26 @@ drop_link() { # FILE
 
 gettys="serial-getty@.service getty@.service console-getty.service"
 
+# What systemd brings and a gateway does not need: each costs the boot a process or a mount before the first reading. Whatever is not there is masked
+# all the same, since another systemd may have it.
+unneeded() {
+    # Nothing uses huge pages or POSIX queues, nobody traces the kernel, and no file system is of FUSE.
+    echo dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount
+    # Nobody sits there to be asked for a password or for the settings of a first boot.
+    echo systemd-ask-password-console.path systemd-ask-password-wall.path systemd-firstboot.service
+    # The root is never written and each update is a whole one: users, libraries, hardware and catalogue are those of the build.
+    echo systemd-update-done.service systemd-sysusers.service ldconfig.service systemd-hwdb-update.service
+    echo systemd-journal-catalog-update.service
+    # The journal stays in memory; the network comes from gateway.toml, rules of udev from the image.
+    echo systemd-journal-flush.service systemd-network-generator.service systemd-udev-load-credentials.service
+    # It never sleeps, measures no boot in a TPM, runs no programs of other processors, and merges nothing into its root.
+    echo systemd-hibernate-clear.service systemd-pcrmachine.service systemd-pcrphase-sysinit.service systemd-pcrphase.service
+    echo systemd-pcrextend.socket systemd-pcrlock.socket systemd-tpm2-setup-early.service systemd-tpm2-setup.service
+    echo systemd-binfmt.service proc-sys-fs-binfmt_misc.automount systemd-sysext.socket
+    # Doors of the service manager that nobody goes through.
+    echo systemd-initctl.socket systemd-creds.socket
+}
+
 uninstall() {
     units=$(cd "$from/system" && echo tidegate*.*)
     # shellcheck disable=SC2086 # the names of units, one a word
@@ -211,8 +235,9 @@ uninstall() {
         [ ! -L "$link" ] || rm -f "$link"
     done
     if [ -e "$to/usr/lib/systemd/system-preset/10-tidegate.preset" ]; then
-        for unit in $gettys; do
+        for unit in $gettys $(unneeded); do
             [ ! -L "$to/etc/systemd/system/$unit" ] || rm -f "$to/etc/systemd/system/$unit"
+            put_back "/etc/systemd/system/$unit"
         done
         for file in /etc/machine-id /etc/resolv.conf; do put_back "$file"; done
         rm -f "$to/etc/e2fsck.conf"
@@ -221,7 +246,7 @@ uninstall() {
     put_plain
     put_service
     put_image
-    for folder in tidegate systemd/system/tmp.mount.d; do
+    for folder in tidegate $(for drop_in in $drop_ins; do echo "systemd/system/$drop_in"; done); do
         rmdir "$to/usr/lib/$folder" 2>/dev/null || :
     done
     [ -n "$to" ] || systemctl daemon-reload
@@ -265,7 +290,9 @@ add_users
 enable_all
 
 # Nobody can log in, so nobody is asked to: the consoles are for messages. The generator of serial consoles follows no preset.
-for unit in $gettys; do
+for unit in $gettys $(unneeded); do
+    # A mask is ours, of the run before.
+    [ -n "$to" ] || [ "$(readlink "/etc/systemd/system/$unit")" = /dev/null ] || keep "/etc/systemd/system/$unit"
     ln -sfn /dev/null "$to/etc/systemd/system/$unit"
 done
 

@@ -13,6 +13,10 @@ use crate::sys;
 
 /// Touched by systemd-timesyncd when it has set the clock in this boot (systemd-timesyncd.service(8)).
 const TIMESYNC_FILE: &str = "/run/systemd/timesync/synchronized";
+/// There from the start of systemd-timesyncd on.
+const TIMESYNC_FOLDER: &str = "/run/systemd/timesync";
+/// Its time of modification is the last time that systemd-timesyncd knew. At its start it raises a clock that shows less (systemd-timesyncd.service(8)).
+const KEPT_FILE: &str = "/var/lib/systemd/timesync/clock";
 /// Names another file that appears when the clock has been set. Then that file alone decides: for a clock that is set by something of which
 /// kernel and systemd know nothing (GPS, a script, the host of a container).
 pub const TIMESYNC_FILE_VARIABLE: &str = "TIDEGATE_TIMESYNC_FILE";
@@ -78,6 +82,20 @@ pub fn wall() -> Option<WallMs> {
     wall_of(SystemTime::now())
 }
 
+/// The time of the system's clock, unless systemd-timesyncd is still to start and to raise it: the gateway may be the first of the two.
+#[must_use]
+pub fn wall_raised() -> Option<WallMs> {
+    raised(wall()?, Path::new(TIMESYNC_FOLDER), Path::new(KEPT_FILE))
+}
+
+fn raised(wall: WallMs, folder: &Path, kept: &Path) -> Option<WallMs> {
+    if folder.exists() {
+        return Some(wall);
+    }
+    let kept = std::fs::metadata(kept).and_then(|file| file.modified()).ok().and_then(wall_of);
+    kept.is_none_or(|kept| wall >= kept).then_some(wall)
+}
+
 /// When this system was built, as far as it can be told: no clock shows an earlier time and is right.
 #[must_use]
 pub fn built() -> WallMs {
@@ -132,6 +150,20 @@ mod tests {
         assert_eq!(dated(1_796_083_200), WallMs(1_796_083_200_000));
         assert_eq!(dated(0), BUILT_MIN);
         assert_eq!(built_of(Path::new("/nowhere/at/all")), BUILT_MIN);
+    }
+
+    /// The gateway starts before systemd-timesyncd has set the clock to the last time that was known: until then it shows when the system was built.
+    #[test]
+    fn a_clock_that_is_still_to_be_raised_is_not_told() {
+        let kept = tempfile::NamedTempFile::new().unwrap();
+        kept.as_file().set_modified(UNIX_EPOCH + std::time::Duration::from_secs(1_796_083_200)).unwrap();
+        let (before, after) = (WallMs(1_796_083_199_000), WallMs(1_796_083_201_000));
+        let (started, not_yet) = (Path::new("/proc/self"), Path::new("/proc/self/no-such-folder"));
+        assert_eq!(raised(before, not_yet, kept.path()), None);
+        assert_eq!(raised(after, not_yet, kept.path()), Some(after));
+        // Whoever sets the clock back then is a person.
+        assert_eq!(raised(before, started, kept.path()), Some(before));
+        assert_eq!(raised(before, not_yet, Path::new("/proc/self/no-such-file")), Some(before));
     }
 
     #[test]

@@ -65,10 +65,8 @@ package_scripts() {
 # Debian brings more of systemd than the image for the Pi has. Under emulation each program that starts costs a tenth of a second.
 debian_extras() {
     rm -rf "$root"/usr/lib/systemd/system-generators/*
-    for unit in systemd-logind.service systemd-user-sessions.service systemd-hostnamed.socket systemd-pcrphase.service \
-        systemd-networkd-persistent-storage.service ldconfig.service e2scrub_reap.service getty-static.service \
-        sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount dev-mqueue.mount \
-        modprobe@.service systemd-journal-catalog-update.service; do
+    for unit in systemd-logind.service systemd-user-sessions.service systemd-hostnamed.socket systemd-networkd-persistent-storage.service e2scrub_reap.service \
+        getty-static.service modprobe@.service run-lock.mount; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
     # Without its cache the linker looks for every library in every folder; the root's own program knows its processor.
@@ -102,7 +100,7 @@ raspberry_pi() {
     "$board/boot.sh" "$images" "$machine"
     mv "$images/boot" "$images/drop" "$work/"
     rm -rf "$images"
-    sed -i 's/rootfstype=squashfs/rootfstype=ext4/' "$work"/boot/cmdline*.txt
+    sed -i 's/rootfstype=[a-z]*/rootfstype=ext4/' "$work"/boot/cmdline*.txt
 }
 
 modules

@@ -13,10 +13,10 @@ out=${2:?the folder to make}
 work=$out.new
 rm -rf "$out" "$work"
 mkdir -p "$work"
-unsquashfs -quiet -no-progress -d "$work/root" "$images/rootfs.squashfs"
+fsck.erofs --extract="$work/root" "$images/rootfs.erofs" >/dev/null
 cp -a "$here/overlay/." "$work/root/"
 cp -R "$images/boot" "$images/drop" "$work/"
-mksquashfs "$work/root" "$work/rootfs.squashfs" -noappend -comp zstd -b 256k -quiet -no-progress
-"$board/mkimage.sh" --boot "$work/boot" --root "$work/rootfs.squashfs" --drop "$work/drop" --out "$work/card.img"
-"$board/rauc/mkbundle.sh" --machine qemu --boot "$work/boot" --root "$work/rootfs.squashfs" --out "$work/update.raucb"
+"$board/erofs.sh" "$work/root" "$work/rootfs.erofs"
+"$board/mkimage.sh" --boot "$work/boot" --root "$work/rootfs.erofs" --drop "$work/drop" --out "$work/card.img"
+"$board/rauc/mkbundle.sh" --machine qemu --boot "$work/boot" --root "$work/rootfs.erofs" --out "$work/update.raucb"
 mv "$work" "$out"

@@ -53,14 +53,8 @@ impl Built {
         }
         built.run(&board().join("rauc/pki.sh"), &[&built.at("keys")]);
         built.run(&board().join("post-build.sh"), &[&built.at("root"), Path::new(machine)]);
-        let squashfs: [&Path; 5] = [
-            &built.at("root"),
-            &built.at("images/rootfs.squashfs"),
-            Path::new("-quiet"),
-            Path::new("-no-progress"),
-            Path::new("-all-root"),
-        ];
-        built.run(Path::new("mksquashfs"), &squashfs);
+        let words = [&built.at("root"), &built.at("images/rootfs.erofs"), Path::new("--all-root")];
+        built.run(&board().join("erofs.sh"), &words);
         built.run(&board().join("post-image.sh"), &[&built.at("images"), Path::new(machine)]);
         built
     }

@@ -116,13 +116,29 @@ fn every_board_is_known_to_the_scripts_by_its_name() {
 }
 
 #[test]
-fn the_root_is_compressed_by_what_the_kernels_can_read() {
+fn the_root_is_what_the_kernels_can_mount_and_packed_as_they_can_read() {
     let storage = read(tree().join("board/tidegate/kernel/storage.config"));
-    for (board, _) in BOARDS {
-        assert!(defconfig(board).contains("BR2_TARGET_ROOTFS_SQUASHFS4_ZSTD=y"));
-        assert!(named(&defconfig(board)).any(|file| file.ends_with("kernel/storage.config")), "{board}");
+    // LZ4 is what EROFS reads without an option of its own; bundles of updates are squashfs.
+    for option in
+        ["CONFIG_EROFS_FS=y", "CONFIG_EROFS_FS_ZIP=y", "CONFIG_SQUASHFS=y", "CONFIG_SQUASHFS_ZLIB=y"]
+    {
+        assert!(storage.lines().any(|line| line == option), "no {option}");
     }
-    assert!(storage.contains("CONFIG_SQUASHFS_ZSTD=y"));
+    let by_hand = read(tree().join("board/tidegate/erofs.sh"));
+    for (board, _) in BOARDS {
+        let text = defconfig(board);
+        assert!(named(&text).any(|file| file.ends_with("kernel/storage.config")), "{board}");
+        assert_eq!(value(&text, "BR2_TARGET_ROOTFS_EROFS"), "y", "{board}");
+        // One name and one time for all of it, or every build would be another root.
+        assert_eq!(value(&text, "BR2_REPRODUCIBLE"), "y", "{board}");
+        let level = value(&text, "BR2_TARGET_ROOTFS_EROFS_LZ4HC_LEVEL");
+        let cluster = value(&text, "BR2_TARGET_ROOTFS_EROFS_PCLUSTERSIZE");
+        assert!(by_hand.contains(&format!(" -zlz4hc,{level} -C{cluster} ")), "erofs.sh makes another one");
+    }
+    for line in ["rpi/cmdline.txt", "uboot/uboot.args"] {
+        let text = read(tree().join("board/tidegate").join(line));
+        assert!(text.split_whitespace().any(|word| word == "rootfstype=erofs"), "{line}: {text:?}");
+    }
 }
 
 #[test]

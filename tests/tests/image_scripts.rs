@@ -2,6 +2,7 @@
 //!
 //! What is looked at is which file is where, and that card, kernel command lines and update agree.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,6 +71,9 @@ fn a_card_of_raspberry_pi_3_and_4_is_laid_out_as_its_firmware_looks_for_it() {
     let info = built
         .run(Path::new("rauc"), &[&keyring, Path::new("info"), &built.at("images/tidegate-rpi64.raucb")]);
     assert!(info.contains("tidegate-rpi64") && info.contains("verity"), "{info}");
+    let manifest = fs::read_to_string(board().join("rauc/manifest.raucm.in")).unwrap();
+    assert_eq!(manifest.matches("\nadaptive=block-hash-index\n").count(), 2, "{manifest}");
+    assert_eq!(info.matches("block-hash-index").count(), 2, "what the gateway has is loaded again: {info}");
     assert!(built.at("images/tidegate-rpi64.img.xz").is_file());
 }
 
@@ -123,6 +127,91 @@ fn a_root_whose_modules_cannot_be_loaded_is_no_image() {
     fs::write(&list, "kernel/drivers/w1.ko:\n").unwrap();
     let (fine, said) = run();
     assert!(fine, "{said}");
+}
+
+/// RAUC looks for blocks of 4 KiB of the new root in those of the old one, and loads the others.
+#[test]
+fn an_update_of_the_daemon_alone_finds_the_rest_of_the_root_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir_all(tree.join("usr/bin")).unwrap();
+    fs::create_dir_all(tree.join("usr/lib/systemd")).unwrap();
+    for number in 0..60_u64 {
+        let folder = ["usr/bin", "usr/lib", "usr/lib/systemd"][number as usize % 3];
+        fs::write(
+            tree.join(folder).join(format!("part{number:03}")),
+            text(number, 20_000 + 700 * number as usize),
+        )
+        .unwrap();
+    }
+    let blocks = |seed: u64, length: usize, name: &str| -> Vec<[u8; 4096]> {
+        fs::write(tree.join("usr/bin/gateway-daemon"), text(seed, length)).unwrap();
+        // A build of another day.
+        Command::new("find")
+            .arg(&tree)
+            .args(["-exec", "touch", "-d", &format!("@{}", 1_800_000_000 + seed), "{}", "+"])
+            .status()
+            .unwrap();
+        let out = dir.path().join(name);
+        let made = Command::new(board().join("erofs.sh")).arg(&tree).arg(&out).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let bytes = fs::read(out).unwrap();
+        assert_eq!(bytes.len() % 4096, 0, "RAUC takes only whole blocks");
+        bytes.as_chunks().0.to_vec()
+    };
+    let old: HashSet<_> = blocks(1000, 600_000, "old").into_iter().collect();
+    let new = blocks(2000, 640_000, "new");
+    let daemon = 100 * 640_000 / (640_000 + (0..60).map(|number| 20_000 + 700 * number).sum::<usize>());
+    let lacking = 100 * new.iter().filter(|block| !old.contains(*block)).count() / new.len();
+    assert!(lacking <= daemon + 4, "{lacking} % are to be loaded, the daemon is {daemon} % of the root");
+    assert!(new.len() > 300 && lacking > 0, "{} blocks, {lacking} % new: nothing is shown", new.len());
+}
+
+/// The clusters of a FAT32 of this size are 512 bytes: what comes behind a kernel that has grown would lie between the blocks that RAUC looks for.
+#[test]
+fn an_update_of_the_kernel_alone_finds_firmware_and_overlays_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let boot = dir.path().join("boot");
+    fs::create_dir_all(boot.join("overlays")).unwrap();
+    for number in 0..40_u64 {
+        fs::write(boot.join(format!("overlays/hat{number:02}.dtbo")), text(number, 3000)).unwrap();
+        fs::write(boot.join(format!("start{number:02}.elf")), text(100 + number, 50_000)).unwrap();
+    }
+    let blocks = |seed: u64, length: usize| -> HashSet<[u8; 4096]> {
+        fs::write(boot.join("kernel8.img"), text(seed, length)).unwrap();
+        let day = ["-exec", "touch", "-d", "@1800000000", "{}", "+"];
+        Command::new("find").arg(&boot).args(day).status().unwrap();
+        let out = dir.path().join("boot.img");
+        let script = format!(
+            ". '{}'; fat '{}' 64 TG-BOOT-A '{}'",
+            board().join("fat.sh").display(),
+            out.display(),
+            boot.display()
+        );
+        let _ = fs::remove_file(&out);
+        assert!(Command::new("sh").args(["-euc", &script]).status().unwrap().success());
+        fs::read(out).unwrap().as_chunks().0.iter().copied().collect()
+    };
+    let (old, new) = (blocks(1000, 700_000), blocks(2000, 745_900));
+    let lacking = new.difference(&old).count();
+    // The kernel itself, and some blocks of the table and of the list of files.
+    assert!(lacking < 745_900 / 4096 + 12, "{lacking} of {} blocks are to be loaded", new.len());
+    assert!(lacking > 100, "{lacking} of {} blocks: nothing is shown", new.len());
+}
+
+/// Words by lot, which pack about as programs do.
+fn text(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        // Four bytes of eight are by lot.
+        bytes.extend((state & 0xffff_ffff).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
 }
 
 #[test]

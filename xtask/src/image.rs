@@ -8,7 +8,8 @@ mod report;
 mod sbom;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -104,9 +105,21 @@ fn make(buildroot: &Path, out: &Path) -> Command {
     let mut make = command("make", &["--no-print-directory"]);
     make.current_dir(buildroot);
     make.arg(format!("O={}", out.display()));
+    // All files of the root have this time, and a clock that was never set shows it: that of these sources, where Buildroot would take its own.
+    if std::env::var_os("SOURCE_DATE_EPOCH").is_none() {
+        make.env("SOURCE_DATE_EPOCH", epoch().to_string());
+    }
     make.env("TIDEGATE_NOTICES", out.join(NOTICES));
     make.arg(format!("BR2_EXTERNAL={}", root().join("buildroot").display()));
     make
+}
+
+/// When the sources are from, in seconds since 1970: their commit, or now.
+fn epoch() -> u64 {
+    let told = command("git", &["log", "-1", "--format=%ct"]).stderr(Stdio::null()).output();
+    let told = told.ok().and_then(|told| String::from_utf8(told.stdout).ok()?.trim().parse().ok());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    told.unwrap_or_else(now)
 }
 
 fn output(board: Board) -> PathBuf {

@@ -66,6 +66,7 @@ const NEEDS: [Need; 27] = [
     // Card images and updates as Buildroot's last steps make them.
     Need { package: "openssl", present: Programs(&["openssl"]), by: By::Both },
     Need { package: "rauc", present: Programs(&["rauc"]), by: By::Both },
+    Need { package: "erofs-utils", present: Programs(&["mkfs.erofs", "fsck.erofs"]), by: By::Both },
     Need { package: "squashfs-tools", present: Programs(&["mksquashfs"]), by: By::Both },
     Need { package: "xz-utils", present: Programs(&["xz"]), by: By::Tests },
     Need { package: QEMU, present: Programs(&["qemu-system-aarch64"]), by: By::Qemu },

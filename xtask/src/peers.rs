@@ -1,6 +1,7 @@
 //! The real peers of the tests: set up where that is allowed, otherwise named in one line.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -17,6 +18,29 @@ const PAHO: &str = "paho-mqtt==2.1.0";
 /// Where the npm client of the broker's tests is named, with everything that it needs, by version and checksum.
 const MQTT_JS: &str = "tests/peers/mqtt-js";
 
+/// Programs of PyPI, in an environment of their own below `target/peers`, where tests find them.
+struct OfPypi {
+    /// The folder of the environment.
+    name: &'static str,
+    /// What is installed, the one that matters first.
+    packages: &'static [&'static str],
+    /// Imports all of it and sets `version` to that of the first one.
+    check: &'static str,
+}
+
+/// A Modbus server, for TCP and for serial lines.
+const PYMODBUS_SERVER: OfPypi = OfPypi {
+    name: "pymodbus",
+    packages: &[PYMODBUS, PYSERIAL],
+    check: "import pymodbus, serial; version = pymodbus.__version__",
+};
+
+const PAHO_CLIENT: OfPypi = OfPypi {
+    name: "paho",
+    packages: &[PAHO],
+    check: "import paho.mqtt.client, importlib.metadata; version = importlib.metadata.version('paho-mqtt')",
+};
+
 /// Sets up all peers.
 ///
 /// # Errors
@@ -32,42 +56,59 @@ pub(crate) fn set_up(install: Install) -> Result<()> {
             bail!("apt-get installed {package}, but it is still not found");
         }
     }
-    python(
-        "pymodbus",
-        &[PYMODBUS, PYSERIAL],
-        "import pymodbus, serial; version = pymodbus.__version__",
-        install,
-    )?;
-    python(
-        "paho",
-        &[PAHO],
-        "import paho.mqtt.client, importlib.metadata; version = importlib.metadata.version('paho-mqtt')",
-        install,
-    )?;
+    PYMODBUS_SERVER.set_up(install)?;
+    PAHO_CLIENT.set_up(install)?;
     mqtt_js(install)
 }
 
-/// Packages of PyPI in an environment of their own, where tests find them: `target/peers/NAME/bin/python`. `check` sets `version` to that of the
-/// first one.
-fn python(name: &str, packages: &[&str], check: &str, install: Install) -> Result<()> {
-    let dir = root().join("target/peers").join(name);
-    let python = dir.join("bin/python");
-    let python = python.to_str().context("the path of the workspace is not UTF-8")?;
-    let first = packages.first().context("nothing to install")?;
-    let version = first.split("==").nth(1).unwrap_or_default();
-    let check = format!("{check}; assert version == {version:?}");
-    if succeeds(command(python, &["-c", &check])) {
-        println!("    {first} is there");
-        return Ok(());
+/// What the system tests of the QEMU machine need of this; `None` when it is there.
+pub(crate) fn missing_for_qemu() -> Option<&'static str> {
+    (!PYMODBUS_SERVER.is_there()).then_some(PYMODBUS)
+}
+
+/// Sets up what the system tests of the QEMU machine need.
+///
+/// # Errors
+/// It is missing and cannot be installed here.
+pub(crate) fn set_up_for_qemu(install: Install) -> Result<()> {
+    PYMODBUS_SERVER.set_up(install)
+}
+
+impl OfPypi {
+    fn folder(&self) -> PathBuf {
+        root().join("target/peers").join(self.name)
     }
-    install.ask(&format!("{first} of PyPI"))?;
-    let target = dir.to_str().context("the path of the workspace is not UTF-8")?;
-    run(command("python3", &["-m", "venv", "--clear", target]))?;
-    let mut args = vec!["-m", "pip", "install", "--quiet"];
-    args.extend(packages);
-    run(command(python, &args))?;
-    run(command(python, &["-c", &check]))
-        .with_context(|| format!("{first} is installed and cannot be imported"))
+
+    fn first(&self) -> &'static str {
+        self.packages.first().copied().unwrap_or_default()
+    }
+
+    /// The environment's own Python, that imports all of it and finds the version that was asked for.
+    fn look(&self) -> Command {
+        let version = self.first().split("==").nth(1).unwrap_or_default();
+        let check = format!("{}; assert version == {version:?}", self.check);
+        command(&self.folder().join("bin/python").to_string_lossy(), &["-c", &check])
+    }
+
+    fn is_there(&self) -> bool {
+        succeeds(self.look())
+    }
+
+    fn set_up(&self, install: Install) -> Result<()> {
+        let first = self.first();
+        if self.is_there() {
+            println!("    {first} is there");
+            return Ok(());
+        }
+        install.ask(&format!("{first} of PyPI"))?;
+        let folder = self.folder();
+        let folder = folder.to_str().context("the path of the workspace is not UTF-8")?;
+        run(command("python3", &["-m", "venv", "--clear", folder]))?;
+        let mut pip = command(&format!("{folder}/bin/python"), &["-m", "pip", "install", "--quiet"]);
+        pip.args(self.packages);
+        run(pip)?;
+        run(self.look()).with_context(|| format!("{first} is installed and cannot be imported"))
+    }
 }
 
 /// The npm client, where tests find it: `target/peers/mqtt-js/node_modules/mqtt`.

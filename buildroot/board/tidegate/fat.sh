@@ -7,12 +7,17 @@ fat() { # FILE SIZE LABEL DIR
     truncate -s "${2}M" "$1"
     mkfs.vfat -F 32 -s 1 -n "$3" --invariant "$1" >/dev/null
     [ -n "$4" ] || return 0
-    for entry in "$4"/* "$4"/.[!.]*; do
-        [ -e "$entry" ] || continue
-        if ! mcopy -s -p -Q -i "$1" "$entry" ::; then
-            echo "the files of $4 do not fit into $2 MiB" >&2
-            return 1
-        fi
+    for pass in others kernel; do
+        for entry in "$4"/* "$4"/.[!.]*; do
+            [ -e "$entry" ] || continue
+            # Last what changes most, or every file behind it would move, by no whole number of blocks that an update finds again.
+            case "${entry##*/}" in kernel*.img | Image*) is=kernel ;; *) is=others ;; esac
+            [ "$is" = "$pass" ] || continue
+            if ! mcopy -s -p -Q -i "$1" "$entry" ::; then
+                echo "the files of $4 do not fit into $2 MiB" >&2
+                return 1
+            fi
+        done
     done
 }
 
@@ -20,7 +25,7 @@ fat() { # FILE SIZE LABEL DIR
 need() {
     for tool in "$@"; do
         if ! command -v "$tool" >/dev/null; then
-            echo "$tool is missing: apt-get install -y dosfstools mtools e2fsprogs fdisk rauc squashfs-tools openssl" >&2
+            echo "$tool is missing: apt-get install -y dosfstools mtools e2fsprogs erofs-utils fdisk rauc squashfs-tools openssl" >&2
             return 1
         fi
     done

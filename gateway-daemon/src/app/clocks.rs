@@ -15,6 +15,7 @@ const EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Clocks {
     trust: Trust,
+    named: TrustClock,
     rtc: watch::Receiver<Reading>,
     /// Why no clock is believed, at the last look.
     doubt: Option<Doubt>,
@@ -23,12 +24,12 @@ pub(super) struct Clocks {
 impl Clocks {
     /// Starts to look at them.
     pub(super) fn new(trust: TrustClock) -> Self {
-        Self { trust: Trust::new(trust, clock::built()), rtc: watch(trust), doubt: None }
+        Self { trust: Trust::new(trust, clock::built()), named: trust, rtc: watch(trust), doubt: None }
     }
 
     /// The wall time at this moment, if one of them is believed.
     pub(super) fn look(&mut self, now: BootNs) -> Option<WallMs> {
-        let looked = self.trust.look(&look(now, *self.rtc.borrow()));
+        let looked = self.trust.look(&look(now, self.named, *self.rtc.borrow()));
         self.doubt = looked.err();
         looked.ok()
     }
@@ -74,8 +75,9 @@ fn read() -> (BootNs, Rtc) {
 }
 
 /// What all clocks say at a moment.
-fn look(now: BootNs, rtc: Reading) -> Look {
-    Look { now, synchronised: clock::wall_trusted(), system: clock::wall(), rtc }
+fn look(now: BootNs, named: TrustClock, rtc: Reading) -> Look {
+    let system = if named == TrustClock::System { clock::wall_raised() } else { clock::wall() };
+    Look { now, synchronised: clock::wall_trusted(), system, rtc }
 }
 
 /// No clock is believed.
@@ -89,7 +91,7 @@ pub(super) struct Unknown {
 
 /// The wall time at this moment, if the clock that a configuration trusts says one: for commands that look once.
 pub(super) fn trusted(trust: TrustClock) -> Result<WallMs, Unknown> {
-    let look = look(clock::now(), first(trust));
+    let look = look(clock::now(), trust, first(trust));
     let since = clock::built();
     Trust::new(trust, since).look(&look).map_err(|doubt| Unknown { doubt, since })
 }

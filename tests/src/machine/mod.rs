@@ -84,11 +84,11 @@ impl Image {
         !self.files().join("usr/lib/tidegate-test").is_dir()
     }
 
-    /// The root file system: ext4 of the test machine's own image, squashfs of Buildroot's.
+    /// The root file system: ext4 of the test machine's own image, EROFS of Buildroot's.
     #[must_use]
     pub fn root(&self) -> PathBuf {
         let ext4 = self.dir.join("rootfs.ext4");
-        if ext4.is_file() { ext4 } else { self.dir.join("rootfs.squashfs") }
+        if ext4.is_file() { ext4 } else { self.dir.join("rootfs.erofs") }
     }
 
     /// The files of the root, where they were kept.

@@ -100,6 +100,47 @@ async fn every_unit_is_in_order_for_the_systemd_of_the_image() {
 }
 
 #[tokio::test]
+async fn the_gateway_waits_for_what_it_needs_and_is_stopped_before_its_file_systems_go() {
+    if !able("the_gateway_waits_for_what_it_needs_and_is_stopped_before_its_file_systems_go") {
+        return;
+    }
+    let machine = with_config().await;
+    let list = async |unit: &str, name: &str| -> Vec<String> {
+        let text = machine.property(unit, name).await.unwrap();
+        text.split_whitespace().map(str::to_owned).collect()
+    };
+    // systemd adds each of them to a service, a path or a socket that does not say otherwise.
+    for unit in ["tidegate.service", "tidegate.path", "tidegate-update.socket"] {
+        let after = list(unit, "After").await;
+        for other in
+            ["sysinit.target", "basic.target", "time-set.target", "nss-lookup.target", "network.target"]
+        {
+            assert!(!after.contains(&other.to_owned()), "{unit} waits for {other}: {after:?}");
+        }
+        for name in ["Conflicts", "Before"] {
+            let others = list(unit, name).await;
+            assert!(others.contains(&"shutdown.target".to_owned()), "{unit}, {name}: {others:?}");
+        }
+    }
+    let after = list("tidegate.service", "After").await;
+    for other in [
+        "local-fs.target",
+        "systemd-tmpfiles-setup.service",
+        "systemd-modules-load.service",
+        "tidegate-storage.service",
+        "tidegate-provision.service",
+        "tidegate-update.socket",
+        "var.mount",
+    ] {
+        assert!(after.contains(&other.to_owned()), "it does not wait for {other}: {after:?}");
+    }
+    // What is masked is there for nobody else either.
+    for unit in ["systemd-journal-flush.service", "systemd-update-done.service", "dev-mqueue.mount"] {
+        assert_eq!(machine.property(unit, "LoadState").await.unwrap(), "masked", "{unit}");
+    }
+}
+
+#[tokio::test]
 async fn the_journal_can_be_asked_by_bus_device_and_uplink() {
     if !able("the_journal_can_be_asked_by_bus_device_and_uplink") {
         return;

@@ -60,7 +60,7 @@ pub(super) fn print(board: Board, out: &Path) -> Result<()> {
     let rows = [
         ("card image, packed", Some(packed)),
         ("update bundle", size(&images.join(format!("tidegate-{board}.raucb"))).ok()),
-        ("root file system", size(&images.join("rootfs.squashfs")).ok()),
+        ("root file system", size(&images.join("rootfs.erofs")).ok()),
         ("kernel", ["Image.gz", "Image"].iter().find_map(|name| size(&images.join(name)).ok())),
         ("gateway-daemon", size(&out.join("target/usr/bin/gateway-daemon")).ok()),
     ];

@@ -69,16 +69,16 @@ pub(super) fn make(board: Board, daemon: Option<&Path>, fresh: bool) -> Result<P
 /// # Errors
 /// There is none, or it cannot be opened.
 pub(super) fn open(images: &Path, fresh: bool) -> Result<PathBuf> {
-    let squashfs = images.join("rootfs.squashfs");
+    let erofs = images.join("rootfs.erofs");
     ensure!(
-        squashfs.is_file(),
+        erofs.is_file(),
         "{} holds no image of Buildroot: `cargo xtask image --board qemu` builds it",
         images.display()
     );
     let folder = root().join("target/qemu");
     fs::create_dir_all(&folder)?;
     let inputs = [
-        squashfs,
+        erofs,
         images.join("boot"),
         images.join("drop"),
         root().join("tests/qemu"),

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::apt::{self, Apt, Install};
 use crate::needs::{self, By};
+use crate::peers;
 use crate::steps::{command, succeeds};
 
 /// Where a machine with a QEMU from backports has to take the rest of QEMU from.
@@ -14,12 +15,8 @@ const BACKPORTS: &str = "deb [signed-by=/usr/share/keyrings/debian-archive-keyri
 /// # Errors
 /// It is not; the error is what is missing.
 pub(super) fn present() -> Result<()> {
-    let missing = needs::missing(By::Qemu);
-    if !missing.is_empty() {
-        bail!(
-            "the QEMU test machine needs {}: `cargo xtask qemu image` installs it as root",
-            missing.join(", ")
-        );
+    if let Some(complaint) = complaint(needs::missing(By::Qemu), peers::missing_for_qemu()) {
+        bail!(complaint);
     }
     if !needs::is_root() {
         bail!("only root can unpack packages with the owners of their files: run this as root, as CI does");
@@ -27,21 +24,35 @@ pub(super) fn present() -> Result<()> {
     Ok(())
 }
 
+/// What is missing, and what installs it: packages of Debian, and a program of PyPI.
+fn complaint(mut missing: Vec<&str>, of_pypi: Option<&'static str>) -> Option<String> {
+    missing.extend(of_pypi);
+    (!missing.is_empty()).then(|| {
+        format!(
+            "the QEMU test machine needs {}: `cargo xtask qemu image` installs it as root",
+            missing.join(", ")
+        )
+    })
+}
+
 /// Installs what is missing.
 ///
 /// # Errors
 /// It cannot be installed here.
 pub(super) fn set_up(install: Install) -> Result<()> {
-    let missing = needs::missing(By::Qemu);
-    if missing.is_empty() || install == Install::Never {
+    if install == Install::Never {
         return present();
     }
+    let missing = needs::missing(By::Qemu);
     if missing.contains(&needs::QEMU) && needs::is_root() {
         backports()?;
     }
     let missing = needs::missing(By::Qemu);
     if !missing.is_empty() {
         apt::install(&missing, install)?;
+    }
+    if peers::missing_for_qemu().is_some() {
+        peers::set_up_for_qemu(install)?;
     }
     present()
 }
@@ -60,4 +71,18 @@ fn backports() -> Result<()> {
     apt.update()?;
     let package = format!("{}/bookworm-backports", needs::QEMU);
     apt.install(&[&package], &format!("sudo apt-get install --yes -t bookworm-backports {}", needs::QEMU))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::complaint;
+
+    /// A fresh machine passed this look, and the test of the serial line failed a quarter of an hour later.
+    #[test]
+    fn a_machine_without_pymodbus_is_not_ready_for_the_system_tests() {
+        let said = complaint(vec!["qemu-system-arm"], Some("pymodbus==1.2.3")).unwrap_or_default();
+        assert!(said.contains("qemu-system-arm, pymodbus==1.2.3") && said.contains("cargo xtask"), "{said}");
+        assert!(complaint(Vec::new(), Some("pymodbus==1.2.3")).is_some());
+        assert_eq!(complaint(Vec::new(), None), None);
+    }
 }

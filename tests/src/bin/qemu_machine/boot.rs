@@ -1,7 +1,7 @@
 //! From power-on to the first reading.
 
 use anyhow::{Context as _, Result, ensure};
-use tidegate_tests::machine::{BOOT_MAX, Image, Loss, Machine, Start};
+use tidegate_tests::machine::{BOOT_MAX, Image, Loss, Machine, STEP_MAX, Start};
 use tidegate_tests::office::Arrival;
 
 use crate::cuts::verdict;
@@ -27,6 +27,7 @@ pub(crate) async fn a_configured_card_boots_and_publishes_its_first_reading(imag
         line.split(']').next().unwrap_or_default().trim_start_matches('[').trim()
     );
     sandboxed(&mut machine).await?;
+    limited(&mut machine).await?;
     machine.cut(Loss::Nothing).await?;
     Ok(())
 }
@@ -43,6 +44,32 @@ async fn sandboxed(machine: &mut Machine) -> Result<()> {
     let exposure =
         machine.shell.ask("systemd-analyze security --no-pager --threshold=15 tidegate.service").await?;
     ensure!(exposure.code == 0, "its exposure is above 1.5: {}", exposure.text);
+    Ok(())
+}
+
+/// What the unit says of memory the kernel enforces: who takes more in there is ended, the gateway is started again, and nobody else has noticed.
+async fn limited(machine: &mut Machine) -> Result<()> {
+    const OTHERS: &str =
+        "systemctl show -P MainPID systemd-networkd systemd-resolved systemd-journald systemd-udevd dbus";
+    let folder = machine.shell.run("echo /sys/fs/cgroup$(systemctl show -P ControlGroup tidegate)").await?;
+    let folder = folder.trim().to_owned();
+    let number = async |machine: &mut Machine, line: &str| -> Result<u64> {
+        let said = machine.shell.run(line).await?;
+        said.trim().parse().with_context(|| format!("`{line}` says {said:?}"))
+    };
+    let total = number(machine, "awk '/^MemTotal/ {print $2 * 1024}' /proc/meminfo").await?;
+    let most = number(machine, &format!("cat {folder}/memory.max")).await?;
+    // The kernel counts in pages.
+    ensure!(most.abs_diff(total * 60 / 100) < 1 << 20, "memory.max is {most} of {total}, expected 60 %");
+    ensure!(number(machine, &format!("cat {folder}/memory.swap.max")).await? == 0, "it may swap");
+    let others = machine.shell.run(OTHERS).await?;
+    let mark = machine.console.mark();
+    let greedy = format!("sh -c 'echo $$ >{folder}/cgroup.procs; exec tail /dev/zero'");
+    let ended = machine.shell.ask(&greedy).await?;
+    ensure!(ended.code == 128 + 9, "who took all memory ended with {}: {}", ended.code, ended.text);
+    machine.console.wait_after(mark, "uplink cloud: connected", STEP_MAX).await?;
+    let after = machine.shell.run(OTHERS).await?;
+    ensure!(others == after, "others were ended as well: {others:?} became {after:?}");
     Ok(())
 }
 

@@ -176,14 +176,14 @@ impl Pi {
         self.machine()?.shell.run(&wait).await.map(|_| ())
     }
 
-    /// Has a bundle of the shelf installed, and leaves the restart to the gateway. Returns when RAUC has begun to write.
+    /// Has a bundle of the shelf installed, and leaves the restart to the gateway. Returns when RAUC has begun with the root.
     pub(super) async fn installs(&mut self, name: &str) -> Result<()> {
         self.settles().await?;
         let command = format!("gateway-daemon update http://10.0.2.2:{}/{name}", self.shelf.port);
         let machine = self.machine()?;
         let mark = machine.console.mark();
         machine.shell.run(&format!("{command} >/run/update.log 2>&1 &")).await?;
-        if let Err(fault) = machine.console.wait_after(mark, crate::update::WRITES, STEP_MAX).await {
+        if let Err(fault) = machine.console.wait_after(mark, crate::update::BEGINS, STEP_MAX).await {
             bail!("{fault:#}; the update says: {}", machine.shell.run("cat /run/update.log").await?);
         }
         Ok(())
