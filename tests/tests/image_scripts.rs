@@ -137,10 +137,10 @@ fn an_update_of_the_daemon_alone_finds_the_rest_of_the_root_again() {
     fs::create_dir_all(tree.join("usr/bin")).unwrap();
     fs::create_dir_all(tree.join("usr/lib/systemd")).unwrap();
     for number in 0..60_u64 {
-        let folder = ["usr/bin", "usr/lib", "usr/lib/systemd"][number as usize % 3];
+        let folder = ["usr/bin", "usr/lib", "usr/lib/systemd"][usize::try_from(number % 3).unwrap()];
         fs::write(
             tree.join(folder).join(format!("part{number:03}")),
-            text(number, 20_000 + 700 * number as usize),
+            text(number, 20_000 + 700 * usize::try_from(number).unwrap()),
         )
         .unwrap();
     }

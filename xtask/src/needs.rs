@@ -32,7 +32,7 @@ pub(crate) enum By {
 
 use Present::{Other, Programs};
 
-const NEEDS: [Need; 27] = [
+const NEEDS: [Need; 28] = [
     Need { package: "mosquitto", present: Programs(&["mosquitto"]), by: By::Both },
     Need {
         package: "mosquitto-clients",
