@@ -18,6 +18,9 @@ pub(super) const RUNNING: &str = "uplink cloud: connected";
 /// What the kernel says last: the argument is what its restart handler gets, which on a Pi hands it to the firmware. QEMU's PSCI carries none.
 const RESTARTS: &str = "reboot: Restarting system";
 
+/// What RAUC says when an installation has ended: "installing `URL` succeeded", or "failed".
+const ENDS: &str = "installing `http";
+
 /// A kernel that has not said a word for this long will not say one: others speak within three seconds.
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -191,7 +194,10 @@ impl Pi {
 
     /// An update from its installation to the first start of what it brought.
     pub(super) async fn updates(&mut self, name: &str) -> Result<()> {
+        let mark = self.machine()?.console.mark();
         self.installs(name).await?;
+        let (_, said) = self.machine()?.console.wait_after(mark, ENDS, BOOT_MAX).await?;
+        ensure!(said.contains("succeeded"), "the update is refused: {}", self.machine()?.console.tail());
         self.restarts().await
     }
 

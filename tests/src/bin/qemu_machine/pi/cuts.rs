@@ -12,9 +12,9 @@ use super::board::{Pi, RUNNING};
 /// Where the power goes: up to so many milliseconds after something was said on the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// RAUC writes the root.
+    /// RAUC looks through both roots for blocks that it has, and writes the new one.
     Root,
-    /// RAUC writes the boot partition.
+    /// The same, of the boot partition.
     Boot,
     /// All is written, and the restart comes.
     Installed,
@@ -38,8 +38,9 @@ impl Step {
     /// Most milliseconds after the sign.
     fn most_ms(self) -> u64 {
         match self {
-            Root => 8_000,
-            Boot | Installed | ShuttingDown => 3_000,
+            Root => 20_000,
+            Boot => 6_000,
+            Installed | ShuttingDown => 3_000,
             Kernel => 20_000,
             Trial => 6_000,
             Keeping => 2_000,
