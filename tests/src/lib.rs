@@ -32,6 +32,7 @@ pub mod sink;
 pub mod site;
 pub mod terminal;
 pub mod trixie;
+pub mod tryboot;
 pub mod units;
 pub mod wait;
 pub mod watcher;

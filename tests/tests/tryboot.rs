@@ -5,9 +5,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 
 use tempfile::TempDir;
+use tidegate_tests::built::board;
+use tidegate_tests::tryboot::backend;
 
 /// A card, the folders of a running system, and the firmware's memory of one restart.
 struct Pi {
@@ -45,26 +46,7 @@ impl Pi {
 
     /// Runs the backend: its output, or what it complains of.
     fn run(&self, args: &str) -> Result<String, String> {
-        let output = Command::new(board().join("rauc/tryboot-backend.sh"))
-            .args(args.split(' '))
-            .env("TIDEGATE_AUTOBOOT", self.at("autoboot.txt"))
-            .env("TIDEGATE_BOOTLOADER_DT", self.at("firmware"))
-            .env("TIDEGATE_REBOOT_PARAM", self.at("reboot-param"))
-            .env("TIDEGATE_TRYBOOT_WANTED", self.at("wanted"))
-            .env("TIDEGATE_SLOT_RECORDS", self.at("records"))
-            .env("TIDEGATE_CMDLINE", self.at("cmdline"))
-            .env("TIDEGATE_FAULTS_DIR", self.at("faults"))
-            .env("TIDEGATE_SLOT_MOUNTS", self.at("slots"))
-            .env(
-                "PATH",
-                format!(
-                    "{}:{}:/usr/sbin:/usr/bin:/sbin:/bin",
-                    self.at("bin").display(),
-                    self.at("tools").display()
-                ),
-            )
-            .output()
-            .expect("the backend starts");
+        let output = backend(self.dir.path(), args).output().expect("the backend starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
@@ -138,10 +120,6 @@ impl Pi {
     fn runs(&self, slot: &str) {
         self.says("get-current", slot);
     }
-}
-
-fn board() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../buildroot/board/tidegate")
 }
 
 #[test]

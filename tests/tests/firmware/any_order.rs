@@ -166,10 +166,9 @@ fn take(life: &mut Life, expected: &mut Expected, step: Step, running: System, v
             }
         }
         Step::Activate => {
-            if expected.whole[usize::from(other == 'B')] {
-                if life.run(&format!("set-primary {other}")).is_ok() && other == 'A' {
-                    expected.bare_a = false;
-                }
+            let whole = expected.whole[usize::from(other == 'B')];
+            if whole && life.run(&format!("set-primary {other}")).is_ok() && other == 'A' {
+                expected.bare_a = false;
             }
         }
         Step::Delete => {

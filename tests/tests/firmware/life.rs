@@ -8,8 +8,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
-use tidegate_tests::built::{Built, board};
+use tidegate_tests::built::Built;
 use tidegate_tests::firmware::{Board, Card, Cause, Loader, Model, Outcome, Start, Step, settle};
+use tidegate_tests::tryboot::backend;
 
 /// Bytes at the beginning of a root that say which system it is.
 const STAMP: usize = 512;
@@ -330,24 +331,10 @@ impl Life {
         let head = self.card.bytes(2, 0, HEAD).expect("it is on the card");
         fs::write(self.at("boot-a"), &head).expect("the folder is there");
         self.lay_tools();
-        let path = format!(
-            "{}:{}:/usr/sbin:/usr/bin:/sbin:/bin",
-            self.at("bin").display(),
-            self.at("tools").display()
-        );
-        let output = Command::new(board().join("rauc/tryboot-backend.sh"))
-            .args(args.split(' '))
+        let output = backend(self.dir.path(), args)
             .env("TIDEGATE_AUTOBOOT", self.at("p1/autoboot.txt"))
             .env("TIDEGATE_BOOT_A", self.at("boot-a"))
             .env("TIDEGATE_BOOT_B", self.at("boot-b"))
-            .env("TIDEGATE_SLOT_MOUNTS", self.at("slots"))
-            .env("TIDEGATE_BOOTLOADER_DT", self.at("firmware"))
-            .env("TIDEGATE_REBOOT_PARAM", self.at("reboot-param"))
-            .env("TIDEGATE_TRYBOOT_WANTED", self.at("wanted"))
-            .env("TIDEGATE_SLOT_RECORDS", self.at("records"))
-            .env("TIDEGATE_CMDLINE", self.at("cmdline"))
-            .env("TIDEGATE_FAULTS_DIR", self.at("faults"))
-            .env("PATH", path)
             .process_group(0)
             .output()
             .expect("the backend starts");

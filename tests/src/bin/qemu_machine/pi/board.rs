@@ -156,6 +156,8 @@ impl Pi {
     pub(super) async fn runs(&mut self, slot: char) -> Result<()> {
         let machine = self.machine()?;
         machine.console.wait(RUNNING, BOOT_MAX).await?;
+        // The gateway waits for no bus of messages; RAUC has one.
+        machine.console.wait("Reached target multi-user.target", BOOT_MAX).await?;
         let partition = "od -An -v -tu1 -j 3 /proc/device-tree/chosen/bootloader/partition";
         let said = machine.shell.run(&format!("cat /proc/cmdline; {partition}; rauc status")).await?;
         let told = if slot == 'A' { 2 } else { 3 };
