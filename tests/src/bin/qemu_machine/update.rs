@@ -10,7 +10,7 @@ use crate::shelf::Shelf;
 use crate::world::World;
 
 /// What RAUC says on the console when it has looked at the bundle and begins with the slot.
-pub(crate) const BEGINS: &str = " with rootfs.img";
+const BEGINS: &str = " with rootfs.img";
 
 /// Waits until a mebibyte of the root of slot B has been written. Before that RAUC has made a list of all blocks of both slots.
 const WRITES: &str = "for i in $(seq 1000); do read -r _ _ _ _ _ _ sectors _ </sys/class/block/nvme0n1p6/stat; \

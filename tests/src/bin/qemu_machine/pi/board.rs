@@ -18,6 +18,9 @@ pub(super) const RUNNING: &str = "uplink cloud: connected";
 /// What the kernel says last: the argument is what its restart handler gets, which on a Pi hands it to the firmware. QEMU's PSCI carries none.
 const RESTARTS: &str = "reboot: Restarting system";
 
+/// What RAUC says when it begins with the root.
+const BEGINS: &str = "Updating slot rootfs.";
+
 /// What RAUC says when an installation has ended: "installing `URL` succeeded", or "failed".
 const ENDS: &str = "installing `http";
 
@@ -188,7 +191,7 @@ impl Pi {
         let machine = self.machine()?;
         let mark = machine.console.mark();
         machine.shell.run(&format!("{command} >/run/update.log 2>&1 &")).await?;
-        if let Err(fault) = machine.console.wait_after(mark, crate::update::BEGINS, STEP_MAX).await {
+        if let Err(fault) = machine.console.wait_after(mark, BEGINS, STEP_MAX).await {
             bail!("{fault:#}; the update says: {}", machine.shell.run("cat /run/update.log").await?);
         }
         Ok(())
