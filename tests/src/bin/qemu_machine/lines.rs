@@ -44,6 +44,8 @@ pub(crate) async fn simulated_gpio_lines_follow_the_test_and_the_gateway_may_ope
     let world = World::new().await?;
     let card = world.card(&image)?;
     let mut machine = Machine::start(&card, &Start::default()).await?;
+    // What follows asks the service manager over D-Bus, which is there when everything is.
+    machine.console.wait("Startup finished", BOOT_MAX).await?;
     machine.shell.run("systemctl start test-gpio && udevadm settle").await?;
     let rights = machine.shell.run("stat -L -c '%G %a %F' /run/tidegate-test/gpiochip").await?;
     ensure!(rights.trim() == "gpio 660 character special file", "the chip belongs to {rights:?}");
