@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use gateway_core::update::record::Trial;
 use gateway_core::update::wire::State;
+use gateway_daemon::update::boot_id;
 use tidegate_tests::workshop::Workshop;
 
 fn script(name: &str) -> PathBuf {
@@ -30,6 +32,18 @@ fn the_health_check_is_needed_while_an_outcome_is_open_or_has_to_be_said() -> Re
     assert!(!needed()?);
     workshop.folder().set_why_back("bus line: silent")?;
     assert!(needed()?);
+    assert_eq!(workshop.calls(), "");
+    Ok(())
+}
+
+/// RAUC installs it meanwhile, and what runs is what ran before.
+#[test]
+fn the_health_check_is_not_needed_for_an_update_that_was_begun_in_this_boot() -> Result<()> {
+    let workshop = Workshop::without_agent()?;
+    super::health::on_trial(&workshop, true)?;
+    let trial = workshop.folder().trial()?.context("it was just written")?;
+    workshop.folder().set_trial(&Trial { boot: boot_id()?, ..trial })?;
+    assert!(!run(&workshop, "mark-good", &["--needed"])?.status.success());
     assert_eq!(workshop.calls(), "");
     Ok(())
 }
